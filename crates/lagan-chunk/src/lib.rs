@@ -1,0 +1,1 @@
+//! One node's store of immutable chunks.

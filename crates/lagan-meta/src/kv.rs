@@ -1,0 +1,94 @@
+//! The ordered key-value store under the state machine, as it sees it.
+//!
+//! `lagan-raft` implements it over redb transactions, [`memory`](crate::memory)
+//! over ordered maps for tests. Keys are compared as bytes.
+
+/// The tables; the number is the first byte of a key where all share one
+/// space, and never changes. The keys and values are in [`crate::layout`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[repr(u8)]
+#[allow(missing_docs, reason = "DESIGN §3 and the layout table explain them")]
+pub enum Table {
+    Config = 1,
+    Node = 2,
+    Set = 3,
+    Inode = 10,
+    Dentry = 11,
+    Cookie = 12,
+    Extent = 13,
+    Xattr = 14,
+    Symlink = 15,
+    Due = 16,
+    Object = 17,
+    Attempt = 18,
+    Orphan = 19,
+    ReapChunk = 20,
+    ReapObject = 21,
+    Session = 22,
+    Answer = 23,
+    Block = 24,
+    Lock = 25,
+    Counter = 26,
+    Releasable = 27,
+}
+
+/// The store failed underneath: the node must stop, the command has no answer.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// The disk or the database.
+    #[error("state store: {0}")]
+    Io(String),
+    /// A key or value that this build did not write.
+    #[error("state store holds a malformed row in {0:?}: {1}")]
+    Malformed(Table, String),
+}
+
+/// A key and its value.
+pub type Row = (Vec<u8>, Vec<u8>);
+
+/// Reads of one consistent state.
+pub trait Read {
+    /// The value of a key.
+    ///
+    /// # Errors
+    /// [`StoreError`] stops the node.
+    fn get(&self, table: Table, key: &[u8]) -> Result<Option<Vec<u8>>, StoreError>;
+
+    /// Rows with `start <= key < end` (no end: to the table's end) in order, at most `limit`.
+    ///
+    /// # Errors
+    /// [`StoreError`] stops the node.
+    fn scan(
+        &self,
+        table: Table,
+        start: &[u8],
+        end: Option<&[u8]>,
+        limit: usize,
+    ) -> Result<Vec<Row>, StoreError>;
+
+    /// The last row with `start <= key < end`.
+    ///
+    /// # Errors
+    /// [`StoreError`] stops the node.
+    fn last(
+        &self,
+        table: Table,
+        start: &[u8],
+        end: Option<&[u8]>,
+    ) -> Result<Option<Row>, StoreError>;
+}
+
+/// Reads and changes; a read sees the changes before it.
+pub trait Write: Read {
+    /// Sets a key.
+    ///
+    /// # Errors
+    /// [`StoreError`] stops the node.
+    fn put(&mut self, table: Table, key: &[u8], value: &[u8]) -> Result<(), StoreError>;
+
+    /// Removes a key, if it is there.
+    ///
+    /// # Errors
+    /// [`StoreError`] stops the node.
+    fn delete(&mut self, table: Table, key: &[u8]) -> Result<(), StoreError>;
+}

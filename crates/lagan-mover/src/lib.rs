@@ -1,0 +1,1 @@
+//! The mover: archive to S3, release, recall, delete.

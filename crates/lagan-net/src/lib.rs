@@ -1,0 +1,1 @@
+//! Frames, handshake, connections and peer pools.

@@ -1,0 +1,1 @@
+//! Replication of the metadata: log, state store, snapshots, consensus.

@@ -1,0 +1,1 @@
+//! Replica sets: placement, replicated writes, healing.

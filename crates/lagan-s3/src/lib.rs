@@ -1,0 +1,1 @@
+//! The embedded S3 server for demonstrations and tests.

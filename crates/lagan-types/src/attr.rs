@@ -1,0 +1,148 @@
+//! What stat(2) shows of an inode, and a little more.
+
+use crate::codec::{Decode, Encode};
+use crate::id::Ino;
+use serde::{Deserialize, Serialize};
+
+/// A point in time: seconds since 1970 (negative before) and nanoseconds below 10^9.
+#[derive(
+    Debug,
+    Clone,
+    Copy,
+    PartialEq,
+    Eq,
+    PartialOrd,
+    Ord,
+    Hash,
+    Default,
+    Encode,
+    Decode,
+    Serialize,
+    Deserialize,
+)]
+pub struct Time {
+    /// Seconds since the epoch.
+    pub secs: i64,
+    /// Nanoseconds within the second, below 10^9.
+    pub nanos: u32,
+}
+
+impl Time {
+    /// The time that many milliseconds after 1970.
+    pub fn from_millis(ms: u64) -> Self {
+        Time {
+            secs: (ms / 1000) as i64,
+            nanos: (ms % 1000) as u32 * 1_000_000,
+        }
+    }
+
+    /// Whole milliseconds since 1970, 0 for earlier times.
+    pub fn as_millis(self) -> u64 {
+        u64::try_from(self.secs).map_or(0, |s| {
+            s.saturating_mul(1000)
+                .saturating_add(self.nanos as u64 / 1_000_000)
+        })
+    }
+
+    /// The next representable time.
+    pub fn succ(self) -> Self {
+        if self.nanos >= 999_999_999 {
+            Time {
+                secs: self.secs.saturating_add(1),
+                nanos: 0,
+            }
+        } else {
+            Time {
+                secs: self.secs,
+                nanos: self.nanos + 1,
+            }
+        }
+    }
+}
+
+/// What an inode is (inode(7), S_IFMT).
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, Hash, Encode, Decode, Serialize, Deserialize, PartialOrd, Ord,
+)]
+#[serde(rename_all = "lowercase")]
+pub enum Kind {
+    /// A regular file.
+    File,
+    /// A directory.
+    Directory,
+    /// A symbolic link.
+    Symlink,
+    /// A named pipe.
+    Fifo,
+    /// A UNIX socket.
+    Socket,
+    /// A character device.
+    CharDevice,
+    /// A block device.
+    BlockDevice,
+}
+
+/// Where a file's bytes stand between local disks and S3 (DESIGN §5).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Encode, Decode, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ArchiveState {
+    /// Only on local disks, waiting for its time.
+    Local,
+    /// An upload may be under way.
+    Archiving,
+    /// Local and in S3, the same bytes.
+    Archived,
+    /// In S3; no local copies, or not of everything.
+    Released,
+    /// An older version is in S3; the content changed since.
+    Dirty,
+}
+
+impl ArchiveState {
+    /// The word that `user.lagan.state` shows.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            ArchiveState::Local => "local",
+            ArchiveState::Archiving => "archiving",
+            ArchiveState::Archived => "archived",
+            ArchiveState::Released => "released",
+            ArchiveState::Dirty => "dirty",
+        }
+    }
+}
+
+/// The attributes of an inode.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode, Serialize, Deserialize)]
+pub struct Attr {
+    /// The inode's number.
+    pub ino: Ino,
+    /// What it is.
+    pub kind: Kind,
+    /// Permission bits with setuid, setgid and sticky: 12 bits, no S_IFMT.
+    pub mode: u16,
+    /// Owner.
+    pub uid: u32,
+    /// Group.
+    pub gid: u32,
+    /// Hard links; a directory has 2 and one per subdirectory.
+    pub nlink: u32,
+    /// Bytes of the file, or of the symlink's target; directories: 4096.
+    pub size: u64,
+    /// Bytes that extents cover (what st_blocks counts, in bytes here).
+    pub allocated: u64,
+    /// Device number of a device node.
+    pub rdev: u32,
+    /// Last access, as set by utimens or at creation (mounts are noatime).
+    pub atime: Time,
+    /// Last change of the content.
+    pub mtime: Time,
+    /// Last change of content or attributes: strictly rises.
+    pub ctime: Time,
+    /// Creation.
+    pub btime: Time,
+    /// Data version: strictly rises with each change of the content (for a
+    /// directory: of its entries).
+    pub version: u64,
+    /// Where the content is.
+    pub archive: ArchiveState,
+}

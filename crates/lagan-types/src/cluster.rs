@@ -1,0 +1,160 @@
+//! The cluster map and the configuration that all nodes share.
+
+use crate::codec::{Decode, Encode};
+use crate::id::{ClusterId, Epoch, Incarnation, NodeId, SetId, StoreId};
+use serde::{Deserialize, Serialize};
+
+/// What a node is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Encode, Decode, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum NodeRole {
+    /// Stores chunks and, if chosen, votes.
+    Storage,
+}
+
+/// Whether the leader hears from a node. Written by Raft commands only.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Encode, Decode, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum NodeState {
+    /// It answers.
+    Up,
+    /// It was silent for too long; its sets are sealed.
+    Down,
+    /// It answers and reads, but takes no new chunks for want of space.
+    Full,
+}
+
+/// One row of the node table.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode, Serialize, Deserialize)]
+pub struct NodeInfo {
+    /// Its number.
+    pub id: NodeId,
+    /// The name that people use.
+    pub name: String,
+    /// The store registered under that number.
+    pub store: StoreId,
+    /// How often the store was opened: a lower one than registered is an older copy.
+    pub boot: u64,
+    /// Where clients connect: `ip:port`.
+    pub addr: String,
+    /// Where the other servers connect: `ip:port`.
+    pub peer_addr: String,
+    /// Where /health and /metrics are: `ip:port`.
+    pub http: String,
+    /// What it is for.
+    pub role: NodeRole,
+    /// Whether it is up.
+    pub state: NodeState,
+    /// Whether it votes in Raft.
+    pub voter: bool,
+}
+
+/// One row of the set table.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode, Serialize, Deserialize)]
+pub struct ReplicaSet {
+    /// Its number, part of the ids of its chunks.
+    pub id: SetId,
+    /// The members, in the order of placement.
+    pub nodes: Vec<NodeId>,
+    /// Rises with each change of the row.
+    pub epoch: Epoch,
+    /// Takes no new chunks.
+    pub sealed: bool,
+    /// A node that is being filled with the set's chunks: it will replace
+    /// `leaving`, or be added where that is `None`.
+    pub joining: Option<NodeId>,
+    /// The member that `joining` replaces.
+    pub leaving: Option<NodeId>,
+}
+
+/// Nodes and sets, at one version.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Encode, Decode, Serialize, Deserialize)]
+pub struct ClusterMap {
+    /// Rises with each change of nodes, sets or configuration.
+    pub version: u64,
+    /// In order of id.
+    pub nodes: Vec<NodeInfo>,
+    /// In order of id.
+    pub sets: Vec<ReplicaSet>,
+    /// The shared configuration.
+    pub config: Config,
+}
+
+impl ClusterMap {
+    /// The node's row.
+    pub fn node(&self, id: NodeId) -> Option<&NodeInfo> {
+        self.nodes.iter().find(|n| n.id == id)
+    }
+
+    /// The set's row.
+    pub fn set(&self, id: SetId) -> Option<&ReplicaSet> {
+        self.sets
+            .binary_search_by_key(&id, |s| s.id)
+            .ok()
+            .map(|i| &self.sets[i])
+    }
+
+    /// Whether chunks may be written to the set: not sealed, every member up and not full.
+    pub fn writable(&self, set: &ReplicaSet) -> bool {
+        !set.sealed
+            && set
+                .nodes
+                .iter()
+                .all(|&n| self.node(n).is_some_and(|n| n.state == NodeState::Up))
+    }
+}
+
+/// What all nodes must agree on: set at `lagan init`, changed by `lagan set`.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode, Serialize, Deserialize)]
+pub struct Config {
+    /// The cluster.
+    pub cluster: ClusterId,
+    /// This life of it.
+    pub incarnation: Incarnation,
+    /// The first volume's name, as in `host:/name`.
+    pub volume: String,
+    /// Replicas of a chunk.
+    pub copies: u8,
+    /// Replicas of a chunk, at least, while nodes are down.
+    pub min_copies: u8,
+    /// From the last commit of content to the upload, milliseconds.
+    pub archive_after_ms: u64,
+    /// How long a node may be down before its sets are given to a spare, milliseconds.
+    pub replace_after_ms: u64,
+    /// Where the archive is; `None`: no archiving.
+    pub archive: Option<ArchiveConfig>,
+    /// Release starts when a node's disk is fuller than this, percent.
+    pub high_water_percent: u8,
+    /// And stops when it is emptier than this, percent.
+    pub low_water_percent: u8,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Config {
+            cluster: ClusterId(0),
+            incarnation: Incarnation(0),
+            volume: "vol".into(),
+            copies: 2,
+            min_copies: 1,
+            archive_after_ms: 600_000,
+            replace_after_ms: 600_000,
+            archive: None,
+            high_water_percent: 85,
+            low_water_percent: 75,
+        }
+    }
+}
+
+/// The part of the S3 configuration that is no secret.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode, Serialize, Deserialize)]
+pub struct ArchiveConfig {
+    /// `http://host:port`; `None`: AWS's own for the region.
+    pub endpoint: Option<String>,
+    /// The region.
+    pub region: String,
+    /// The bucket.
+    pub bucket: String,
+    /// The first part of each key; may be empty; no slash at either end.
+    pub prefix: String,
+}

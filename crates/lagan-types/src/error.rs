@@ -1,0 +1,166 @@
+//! The closed set of answers that POSIX can give, and what a caller may do next.
+
+use crate::codec::{Decode, Encode};
+
+/// Why a file system call did not do what it was asked. `fuse-mount` alone
+/// turns it into an errno.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Encode, Decode, thiserror::Error)]
+pub enum FsError {
+    /// ENOENT.
+    #[error("no such file or directory")]
+    NotFound,
+    /// EEXIST.
+    #[error("already exists")]
+    Exists,
+    /// ENOTEMPTY.
+    #[error("directory not empty")]
+    NotEmpty,
+    /// ENOTDIR.
+    #[error("not a directory")]
+    NotDirectory,
+    /// EISDIR.
+    #[error("is a directory")]
+    IsDirectory,
+    /// ENAMETOOLONG.
+    #[error("name too long")]
+    NameTooLong,
+    /// EINVAL.
+    #[error("invalid argument")]
+    Invalid,
+    /// EPERM.
+    #[error("operation not permitted")]
+    NotPermitted,
+    /// EACCES.
+    #[error("permission denied")]
+    Access,
+    /// EFBIG.
+    #[error("file too large")]
+    FileTooLarge,
+    /// EMLINK.
+    #[error("too many links")]
+    TooManyLinks,
+    /// ENOSPC.
+    #[error("no space left")]
+    NoSpace,
+    /// EDQUOT.
+    #[error("quota exceeded")]
+    Quota,
+    /// ENODATA.
+    #[error("no such attribute")]
+    NoAttribute,
+    /// ERANGE.
+    #[error("result too large for the buffer")]
+    Range,
+    /// E2BIG.
+    #[error("value too large")]
+    TooBig,
+    /// EAGAIN.
+    #[error("would block")]
+    WouldBlock,
+    /// EDEADLK.
+    #[error("deadlock")]
+    Deadlock,
+    /// ENOLCK.
+    #[error("no locks available")]
+    NoLocks,
+    /// EINTR.
+    #[error("interrupted")]
+    Interrupted,
+    /// EOPNOTSUPP.
+    #[error("not supported")]
+    Unsupported,
+    /// EBUSY.
+    #[error("busy")]
+    Busy,
+    /// EXDEV.
+    #[error("different volume")]
+    CrossDevice,
+    /// EROFS.
+    #[error("read-only")]
+    ReadOnly,
+    /// ENXIO: no data or hole beyond the offset (lseek).
+    #[error("no such offset")]
+    NoSuchOffset,
+    /// ESTALE: the inode is gone.
+    #[error("stale handle")]
+    Stale,
+    /// EIO: the bytes are known to be lost or wrong everywhere.
+    #[error("corrupt or lost data")]
+    Corrupt,
+    /// EIO.
+    #[error("input/output error")]
+    Io,
+    /// ETIMEDOUT for names, EIO for data: the deadline passed; a mutation's outcome is unknown.
+    #[error("timed out, outcome unknown")]
+    TimedOut,
+    /// EIO: the session was ended; what it had not committed is not there.
+    #[error("session ended")]
+    SessionEnded,
+    /// The replica set's row changed or it takes no new chunks: take the new
+    /// map and write the chunk again under a new id. Never reaches a user.
+    #[error("stale replica set epoch")]
+    StaleEpoch,
+    /// The inode's data version is not the expected one. Never reaches a user.
+    #[error("data version changed")]
+    VersionChanged,
+    /// The sequence is outside the window of remembered answers (a broken client).
+    #[error("sequence outside the session's window")]
+    OutsideWindow,
+    /// EIO: the message asks for something this build does not know.
+    #[error("malformed request")]
+    Malformed,
+}
+
+/// What a caller may do about an error.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Retry {
+    /// Nothing: it is the answer.
+    Never,
+    /// The same again, later.
+    Same,
+    /// The same at another node.
+    OtherNode,
+    /// The same after fetching the map, the leader or the attributes again.
+    AfterRefresh,
+}
+
+impl FsError {
+    /// What a caller may do about it.
+    pub fn retry(self) -> Retry {
+        match self {
+            FsError::StaleEpoch | FsError::VersionChanged => Retry::AfterRefresh,
+            FsError::WouldBlock => Retry::Same,
+            FsError::Corrupt => Retry::OtherNode,
+            FsError::NotFound
+            | FsError::Exists
+            | FsError::NotEmpty
+            | FsError::NotDirectory
+            | FsError::IsDirectory
+            | FsError::NameTooLong
+            | FsError::Invalid
+            | FsError::NotPermitted
+            | FsError::Access
+            | FsError::FileTooLarge
+            | FsError::TooManyLinks
+            | FsError::NoSpace
+            | FsError::Quota
+            | FsError::NoAttribute
+            | FsError::Range
+            | FsError::TooBig
+            | FsError::Deadlock
+            | FsError::NoLocks
+            | FsError::Interrupted
+            | FsError::Unsupported
+            | FsError::Busy
+            | FsError::CrossDevice
+            | FsError::ReadOnly
+            | FsError::NoSuchOffset
+            | FsError::Stale
+            | FsError::Io
+            | FsError::TimedOut
+            | FsError::SessionEnded
+            | FsError::OutsideWindow
+            | FsError::Malformed => Retry::Never,
+        }
+    }
+}

@@ -1,0 +1,32 @@
+//! Identifiers, formats, limits and messages that all of Lagan shares.
+//!
+//! This crate has no I/O, no clock and no randomness. What is encoded here
+//! travels on the wire or lies on disk; see [`codec`] for how, and [`limits`]
+//! for every bound of a format or a protocol.
+
+pub mod answer;
+pub mod attr;
+pub mod chunk;
+pub mod cluster;
+pub mod codec;
+pub mod error;
+pub mod extent;
+pub mod id;
+pub mod limits;
+#[allow(missing_docs, reason = "a variant's text explains its fields")]
+pub mod message;
+#[allow(missing_docs, reason = "a variant's text explains its fields")]
+pub mod op;
+#[allow(missing_docs, reason = "a variant's text explains its fields")]
+pub mod query;
+
+pub use answer::Answer;
+pub use attr::{Attr, Kind, Time};
+pub use error::{FsError, Retry};
+pub use extent::{Content, Extent};
+pub use id::{
+    BlockId, ChunkId, ClusterId, Epoch, Incarnation, Ino, NodeId, SessionId, SetId, StoreId,
+    VolumeId,
+};
+pub use op::{Command, Op};
+pub use query::{Query, QueryAnswer};

@@ -1,0 +1,271 @@
+//! Requests and answers between processes: the heads of frames. Bulk data
+//! travels beside the head, never through the codec.
+
+use crate::answer::Answer;
+use crate::cluster::{ClusterMap, NodeInfo};
+use crate::codec::{Decode, Encode};
+use crate::error::FsError;
+use crate::id::{ChunkId, ClusterId, Epoch, Incarnation, Ino, NodeId, SessionId, SetId, VolumeId};
+use crate::op::Command;
+use crate::query::{Counters, Query, QueryAnswer};
+
+/// Asked of the metadata service, on any server's `listen` or `peer_listen`
+/// address; others than the leader answer `NotLeader`.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+pub enum MetaRequest {
+    /// Replicate a command (the leader fills in its time). Answer: `Answer`.
+    Mutate(Command),
+    /// A linearizable read. Answer: `Query`.
+    Query {
+        volume: VolumeId,
+        session: SessionId,
+        query: Query,
+    },
+    /// The cluster map if its version is above `known`. Answer: `Map`.
+    Map { known: u64 },
+    /// A mount is alive. Answer: `Heartbeat`.
+    SessionHeartbeat {
+        session: SessionId,
+        /// The orphan check that this answers (0: none), and which of its inodes are open here.
+        check: u64,
+        open: Vec<Ino>,
+        /// The map version that it has.
+        map_version: u64,
+    },
+    /// A node is alive. Answer: `NodeHeartbeat`.
+    NodeHeartbeat(NodeHeartbeat),
+    /// A node asks for files to archive. Answer: `ArchiveJobs`.
+    ArchiveJobs { node: NodeId, slots: u32 },
+    /// Whole state of the cluster for `lagan status`. Answer: `Status`.
+    Status,
+    /// A server wants to be part of the cluster. Answer: `Joined`.
+    Join { info: NodeInfo },
+    /// The first server makes the cluster (only asked by `lagan init`, answered
+    /// by a server that has none). Answer: `Joined`.
+    Init { config: crate::cluster::Config },
+    /// Who leads? Answered by every server.
+    Ping,
+    /// Asked of a server that has no cluster yet: join the one that `via`
+    /// (a server's address) belongs to. Answer: `Joined`.
+    JoinVia { via: String },
+    /// Asked of a node that holds bytes: drop its recall cache. Answer: `Pong`.
+    DropRecallCache,
+}
+
+/// Answers of the metadata service.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+pub enum MetaReply {
+    /// To `Mutate`.
+    Answer(Result<Answer, FsError>),
+    /// To `Query`.
+    Query(Result<QueryAnswer, FsError>),
+    /// To `Map`; `None`: `known` is current.
+    Map(Option<ClusterMap>),
+    /// To `SessionHeartbeat`.
+    Heartbeat {
+        /// False: the session was ended; open a new one.
+        alive: bool,
+        /// The map's version: fetch it if it is newer.
+        map_version: u64,
+        /// An orphan check to answer with the next heartbeat (0: none), and the inodes.
+        check: u64,
+        orphans: Vec<Ino>,
+    },
+    /// To `NodeHeartbeat`: the map's version, and whether the leader knows the node.
+    NodeHeartbeat {
+        map_version: u64,
+        known: bool,
+        time_ms: u64,
+    },
+    /// To `ArchiveJobs`.
+    ArchiveJobs(Vec<ArchiveJob>),
+    /// To `Status`.
+    Status(Box<Status>),
+    /// To `Join` and `Init`.
+    Joined {
+        node: NodeId,
+        cluster: ClusterId,
+        incarnation: Incarnation,
+    },
+    /// Ask that one; `None`: no leader is known here, ask again soon.
+    NotLeader {
+        leader: Option<NodeId>,
+        addr: Option<String>,
+    },
+    /// A request that needs a reason in words.
+    Refused(String),
+    /// To `Ping`.
+    Pong { leader: Option<NodeId>, term: u64 },
+}
+
+/// What a node tells the leader, several times a second.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+pub struct NodeHeartbeat {
+    /// Who.
+    pub node: NodeId,
+    /// Its store's boot counter.
+    pub boot: u64,
+    /// Its wall clock, milliseconds.
+    pub time_ms: u64,
+    /// Bytes in use.
+    pub used_bytes: u64,
+    /// Bytes free for chunks.
+    pub free_bytes: u64,
+    /// Takes no new chunks.
+    pub full: bool,
+    /// Chunks it holds, of each set.
+    pub set_chunks: Vec<(SetId, u64)>,
+    /// State of its way to S3: empty, or an error in words.
+    pub s3_error: String,
+    /// The endpoint refused for good (credentials, bucket).
+    pub s3_permanent: bool,
+    /// Chunks found damaged since the start.
+    pub damaged_chunks: u64,
+}
+
+/// One upload.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+pub struct ArchiveJob {
+    /// The file.
+    pub ino: Ino,
+    /// The data version to upload.
+    pub version: u64,
+    /// The attempt.
+    pub attempt: u64,
+    /// The object's key.
+    pub key: String,
+    /// Bytes.
+    pub size: u64,
+    /// Path, owner, mode, times: the object's metadata.
+    pub meta: Vec<(String, String)>,
+    /// Last component of a path, for the download's name and content type.
+    pub name: Vec<u8>,
+}
+
+/// What `lagan status` shows.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode, serde::Serialize, serde::Deserialize)]
+pub struct Status {
+    /// The leader.
+    pub leader: Option<NodeId>,
+    /// Raft's term.
+    pub term: u64,
+    /// The map with configuration.
+    pub map: ClusterMap,
+    /// What each node said last.
+    pub nodes: Vec<NodeStatus>,
+    /// Chunks in sets that have fewer live members than `copies`.
+    pub degraded_chunks: u64,
+    /// Counters of the volume.
+    pub counters: Counters,
+    /// Live sessions.
+    pub sessions: Vec<(SessionId, crate::op::SessionIdentity)>,
+    /// The leader's wall clock, milliseconds.
+    pub time_ms: u64,
+}
+
+/// A node as the leader last heard of it.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode, serde::Serialize, serde::Deserialize)]
+pub struct NodeStatus {
+    /// Which.
+    pub node: NodeId,
+    /// Milliseconds since its last heartbeat.
+    pub silent_ms: u64,
+    /// Bytes in use.
+    pub used_bytes: u64,
+    /// Bytes free for chunks.
+    pub free_bytes: u64,
+    /// Chunks it holds.
+    pub chunks: u64,
+    /// State of its way to S3: empty, or an error in words.
+    pub s3_error: String,
+    /// That error needs a person.
+    pub s3_permanent: bool,
+    /// Chunks found damaged.
+    pub damaged_chunks: u64,
+    /// Its clock differs from the leader's by this, milliseconds.
+    pub clock_skew_ms: i64,
+}
+
+/// Asked of the chunk service.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+pub enum ChunkRequest {
+    /// Store a chunk; data: its bytes. With `forward` the receiver also sends
+    /// it to the set's other members and answers when all have it on disk. Answer: `Written`.
+    Write {
+        id: ChunkId,
+        set_epoch: Epoch,
+        block_crcs: Vec<u32>,
+        forward: bool,
+    },
+    /// The whole blocks that cover `offset..offset + len`. Answer: `Blocks`, data: bytes.
+    Read { id: ChunkId, offset: u32, len: u32 },
+    /// Ids held, in order. Answer: `Ids`.
+    List {
+        set: Option<SetId>,
+        after: Option<ChunkId>,
+        limit: u32,
+    },
+    /// Read and verify. Answer: `Verified`.
+    Verify { ids: Vec<ChunkId> },
+    /// A reader found a bad block here: verify, heal. Answer: `Done`.
+    ReportBad { id: ChunkId },
+    /// Bytes of an archived object, verified; through the node's recall cache. Answer:
+    /// `Recalled`, data: bytes.
+    Recall {
+        ino: Ino,
+        version: u64,
+        offset: u64,
+        len: u32,
+    },
+}
+
+/// Answers of the chunk service.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+pub enum ChunkReply {
+    /// On disk on every member.
+    Written,
+    /// Not on every member: these failed or were silent. Take another set.
+    MembersFailed(Vec<NodeId>),
+    /// The set's row is newer than the writer's: fetch the map.
+    StaleEpoch,
+    /// No space for chunks here.
+    Full,
+    /// Whole blocks; `first_block * BLOCK_LEN` is the first byte.
+    Blocks {
+        chunk_len: u32,
+        first_block: u32,
+        crcs: Vec<u32>,
+    },
+    /// Not here: fetch the file's map again; no sign of a bad replica.
+    NotFound,
+    /// Here, but damaged or unreadable: ask another replica.
+    Damaged,
+    /// Ids and lengths.
+    Ids(Vec<(ChunkId, u32)>),
+    /// Of each asked chunk: healthy here?
+    Verified(Vec<ChunkHealth>),
+    /// Done.
+    Done,
+    /// Recalled bytes with the CRC-32 of exactly these.
+    Recalled { crc: u32 },
+    /// S3 did not give the bytes: in words, and whether trying again may help.
+    RecallFailed { reason: String, transient: bool },
+    /// The node cannot: in words.
+    Failed(String),
+}
+
+/// State of one replica.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Encode, Decode)]
+pub enum ChunkHealth {
+    /// Present, all CRCs right: its length and CRC.
+    Healthy {
+        /// Bytes.
+        len: u32,
+        /// CRC-32 of all of it.
+        crc: u32,
+    },
+    /// Not there.
+    Missing,
+    /// There, but wrong.
+    Damaged,
+}
