@@ -1,0 +1,81 @@
+//! Why a call over the network gave no answer.
+
+use lagan_types::Retry;
+use std::net::SocketAddr;
+
+/// A call that got no answer, or a connection that could not be made.
+///
+/// Whether the other side may have acted is what a caller must know next: see
+/// [`NetError::possibly_sent`].
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum NetError {
+    /// No connection could be made; nothing was sent.
+    #[error("connect to {addr}: {reason}")]
+    Connect {
+        /// Where to.
+        addr: SocketAddr,
+        /// What happened, in words.
+        reason: String,
+        /// True when nothing came back at all (dropped packets), so that
+        /// another try is likely to cost its whole deadline.
+        silent: bool,
+    },
+    /// The other side answered the handshake with a refusal, or is not who we
+    /// looked for; nothing was sent.
+    #[error("refused by {addr}: {reason}")]
+    Refused {
+        /// Who refused.
+        addr: SocketAddr,
+        /// Its reason, in words.
+        reason: String,
+    },
+    /// The connection ended before the answer came.
+    #[error("connection closed{}", if *.sent { ", outcome unknown" } else { "" })]
+    Closed {
+        /// False only if no byte of the call can have left.
+        sent: bool,
+    },
+    /// The deadline passed before the answer came.
+    #[error("timed out{}", if *.sent { ", outcome unknown" } else { "" })]
+    TimedOut {
+        /// False only if no byte of the call can have left.
+        sent: bool,
+    },
+    /// The other side sent what the protocol does not allow.
+    #[error("protocol: {0}")]
+    Protocol(String),
+    /// The call is larger than a frame may be; nothing was sent.
+    #[error("message of {len} bytes, at most {max} allowed")]
+    TooLarge {
+        /// Bytes of the part that is too long.
+        len: usize,
+        /// Bytes that it may have.
+        max: usize,
+    },
+}
+
+impl NetError {
+    /// True if the other side may have received the call, so that its outcome
+    /// is unknown.
+    pub fn possibly_sent(&self) -> bool {
+        match self {
+            NetError::Connect { .. } | NetError::Refused { .. } | NetError::TooLarge { .. } => {
+                false
+            }
+            NetError::Closed { sent } | NetError::TimedOut { sent } => *sent,
+            NetError::Protocol(_) => true,
+        }
+    }
+
+    /// What a caller may do about it, if a repeat of its call is harmless.
+    pub fn retry(&self) -> Retry {
+        match self {
+            NetError::Connect { .. }
+            | NetError::Refused { .. }
+            | NetError::Closed { .. }
+            | NetError::TimedOut { .. }
+            | NetError::Protocol(_) => Retry::OtherNode,
+            NetError::TooLarge { .. } => Retry::Never,
+        }
+    }
+}

@@ -1,0 +1,119 @@
+use super::*;
+use tokio::io::duplex;
+
+fn hello() -> Hello {
+    Hello {
+        role: Role::Server,
+        incarnation: Some(Incarnation(7)),
+        node: Some(NodeId(2)),
+        store: Some(StoreId(9)),
+        boot: 3,
+        service: Service::Raft,
+        build: "x".to_owned(),
+    }
+}
+
+/// What the server's side says to these bytes.
+async fn answer_to(bytes: &[u8]) -> Result<(u16, Hello), HandshakeError> {
+    let (mut near, mut far) = duplex(64 * 1024);
+    near.write_all(bytes).await.unwrap();
+    near.shutdown().await.unwrap();
+    answer(&mut far, |_| Ok(hello())).await
+}
+
+#[test]
+fn hello_bytes_are_golden() {
+    assert_eq!(
+        message(1, 1, &hello().encode()),
+        [
+            b'L', b'A', b'G', b'N', 1, 0, 1, 0, 11, 0, 0, 0, 96, 159, 255, 20, 1, 1, 7, 1, 2, 1, 9,
+            3, 2, 1, b'x'
+        ]
+    );
+}
+
+#[tokio::test]
+async fn both_sides_learn_who_the_other_is() {
+    let (mut near, mut far) = duplex(64 * 1024);
+    let mut server = hello();
+    server.boot = 55;
+    let answered = server.clone();
+    let asked = hello();
+    let (opened, accepted) =
+        tokio::join!(open(&mut near, &asked), answer(&mut far, |_| Ok(answered)));
+    assert_eq!(opened.unwrap(), (1, server));
+    assert_eq!(accepted.unwrap(), (1, hello()));
+}
+
+#[tokio::test]
+async fn a_refusal_carries_its_reason() {
+    let (mut near, mut far) = duplex(64 * 1024);
+    let asked = hello();
+    let (opened, _) = tokio::join!(
+        open(&mut near, &asked),
+        answer(&mut far, |_| Err("not today".to_owned()))
+    );
+    assert!(matches!(opened, Err(HandshakeError::Refused(r)) if r == "not today"));
+}
+
+#[tokio::test]
+async fn a_server_of_another_incarnation_is_refused_by_the_opener() {
+    let (mut near, mut far) = duplex(64 * 1024);
+    let mut other = hello();
+    other.incarnation = Some(Incarnation(8));
+    let asked = hello();
+    let (opened, _) = tokio::join!(open(&mut near, &asked), answer(&mut far, |_| Ok(other)));
+    assert!(matches!(opened, Err(HandshakeError::Refused(_))));
+}
+
+#[tokio::test]
+async fn wrong_bytes_are_told_apart() {
+    let good = message(1, 1, &hello().encode());
+    assert!(answer_to(&good).await.is_ok());
+
+    let mut bytes = good.clone();
+    bytes[0] = b'X';
+    assert!(matches!(
+        answer_to(&bytes).await,
+        Err(HandshakeError::Magic(_))
+    ));
+    let mut bytes = good.clone();
+    bytes[8..12].copy_from_slice(&u32::MAX.to_le_bytes());
+    assert!(matches!(
+        answer_to(&bytes).await,
+        Err(HandshakeError::TooLong(_))
+    ));
+    let mut bytes = good.clone();
+    *bytes.last_mut().unwrap() ^= 1;
+    assert!(matches!(
+        answer_to(&bytes).await,
+        Err(HandshakeError::Checksum)
+    ));
+    let future = message(90, 99, &hello().encode());
+    assert!(matches!(
+        answer_to(&future).await,
+        Err(HandshakeError::Version((90, 99)))
+    ));
+    for len in 0..good.len() {
+        assert!(matches!(
+            answer_to(&good[..len]).await,
+            Err(HandshakeError::Io(_))
+        ));
+    }
+}
+
+#[tokio::test]
+async fn fields_of_a_later_build_are_skipped() {
+    let mut body = hello().encode();
+    body.extend_from_slice(b"more to come");
+    let (version, theirs) = answer_to(&message(1, 7, &body)).await.unwrap();
+    assert_eq!((version, theirs), (PROTOCOL_VERSIONS.1, hello()));
+}
+
+#[tokio::test]
+async fn unknown_roles_are_refused() {
+    let mut body = hello().encode();
+    body[0] = 77;
+    let got = answer_to(&message(1, 1, &body)).await;
+    assert!(matches!(got, Err(HandshakeError::Malformed(_))));
+}

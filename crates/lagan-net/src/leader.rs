@@ -1,0 +1,329 @@
+//! Finds the metadata leader and keeps to it.
+//!
+//! A call goes to the server that led last. `NotLeader` names the next one to
+//! ask; an error makes it the next in the list; silence makes us ask the others
+//! who leads, while the call goes on. Calls are sent again freely: mutations
+//! carry (session, sequence), and the state machine does each once.
+
+use crate::error::NetError;
+use crate::handshake::Service;
+use crate::pool::Pool;
+use bytes::Bytes;
+use lagan_types::codec;
+use lagan_types::message::{MetaReply, MetaRequest};
+use lagan_types::{NodeId, Retry};
+use parking_lot::Mutex;
+use std::collections::HashMap;
+use std::net::SocketAddr;
+use std::time::{Duration, Instant};
+use tokio::task::JoinSet;
+
+#[cfg(test)]
+mod tests;
+
+/// Silence of a call until the others are asked who leads.
+const SILENCE: Duration = Duration::from_millis(600);
+/// While it lasts, they are asked again this often.
+const ASK_AGAIN: Duration = Duration::from_millis(250);
+/// How long one of them may take to say.
+const ASK_DEADLINE: Duration = Duration::from_millis(400);
+/// Between rounds that found no leader, with jitter.
+const PAUSE: Duration = Duration::from_millis(60);
+/// Hints followed in a row without a pause: two servers may each name the other.
+const HINTS_MAX: u32 = 2;
+
+/// See the module. Methods may be used by many tasks at once.
+#[derive(Debug)]
+pub struct LeaderClient {
+    pool: Pool,
+    known: Mutex<Known>,
+}
+
+#[derive(Debug, Default)]
+struct Known {
+    servers: Vec<SocketAddr>,
+    nodes: HashMap<NodeId, SocketAddr>,
+    leader: Option<SocketAddr>,
+    /// Whom to try next while no leader is known.
+    next: usize,
+}
+
+/// What came of one attempt.
+enum Attempt {
+    Answered(Box<MetaReply>),
+    /// Somebody else leads, so another says.
+    Moved(SocketAddr),
+}
+
+/// What one call has seen so far.
+struct Progress {
+    end: Instant,
+    /// An attempt may have reached a server.
+    sent: bool,
+    last: Option<NetError>,
+    refused: Vec<SocketAddr>,
+    hints: u32,
+    failures: usize,
+}
+
+impl LeaderClient {
+    /// A client of the cluster that `servers` belong to, over `pool`.
+    pub fn new(pool: Pool, servers: Vec<SocketAddr>) -> Self {
+        LeaderClient {
+            pool,
+            known: Mutex::new(Known {
+                servers,
+                ..Known::default()
+            }),
+        }
+    }
+
+    /// Replaces the addresses to try (a newer cluster map). Empty: no change.
+    pub fn set_nodes(&self, nodes: impl IntoIterator<Item = (NodeId, SocketAddr)>) {
+        let nodes: HashMap<_, _> = nodes.into_iter().collect();
+        if nodes.is_empty() {
+            return;
+        }
+        let mut known = self.known.lock();
+        known.servers = nodes.values().copied().collect();
+        known.servers.sort_unstable();
+        known.nodes = nodes;
+    }
+
+    /// The addresses that are tried.
+    pub fn servers(&self) -> Vec<SocketAddr> {
+        self.known.lock().servers.clone()
+    }
+
+    /// Who led when last heard of.
+    pub fn leader(&self) -> Option<SocketAddr> {
+        self.known.lock().leader
+    }
+
+    /// The pool that it calls over.
+    pub fn pool(&self) -> &Pool {
+        &self.pool
+    }
+
+    /// Has the leader answer `request`, whoever it is or becomes, within `deadline`.
+    ///
+    /// # Errors
+    /// [`NetError::TimedOut`] (for a mutation: unknown, if `sent`), or why no
+    /// server could be reached; [`NetError::Refused`] at once if all refuse us.
+    ///
+    /// # Cancel safety
+    /// Dropping the future forgets the call; it may still be carried out.
+    pub async fn call(
+        &self,
+        request: &MetaRequest,
+        deadline: Duration,
+    ) -> Result<MetaReply, NetError> {
+        let head = Bytes::from(codec::encode(request));
+        let mut progress = Progress {
+            end: Instant::now() + deadline,
+            sent: false,
+            last: None,
+            refused: Vec::new(),
+            hints: 0,
+            failures: 0,
+        };
+        loop {
+            let Some(target) = self.target() else {
+                return Err(NetError::TimedOut { sent: false });
+            };
+            match self.attempt(target, &head, progress.end).await {
+                Ok(Attempt::Answered(reply)) => match *reply {
+                    MetaReply::NotLeader { leader, addr } => {
+                        self.follow(target, leader, addr.as_deref(), &mut progress)
+                            .await;
+                    }
+                    reply => {
+                        self.known.lock().leader = Some(target);
+                        return Ok(reply);
+                    }
+                },
+                Ok(Attempt::Moved(to)) => {
+                    progress.sent = true;
+                    self.known.lock().leader = Some(to);
+                }
+                Err(error) => self.failed(target, error, &mut progress).await?,
+            }
+            if Instant::now() >= progress.end {
+                return Err(progress.timed_out());
+            }
+        }
+    }
+
+    fn target(&self) -> Option<SocketAddr> {
+        let known = self.known.lock();
+        let count = known.servers.len();
+        match known.leader {
+            Some(leader) => Some(leader),
+            None if count == 0 => None,
+            None => known.servers.get(known.next % count).copied(),
+        }
+    }
+
+    /// Forgets `target` as the leader, unless another took its place meanwhile.
+    fn leave(&self, target: SocketAddr) {
+        let mut known = self.known.lock();
+        if known.leader == Some(target) {
+            known.leader = None;
+        }
+        let count = known.servers.len().max(1);
+        if known.servers.get(known.next % count) == Some(&target) {
+            known.next = (known.next + 1) % count;
+        }
+    }
+
+    async fn follow(
+        &self,
+        target: SocketAddr,
+        leader: Option<NodeId>,
+        addr: Option<&str>,
+        progress: &mut Progress,
+    ) {
+        let hint = addr.and_then(|a| a.parse().ok()).or_else(|| {
+            let known = self.known.lock();
+            leader.and_then(|l| known.nodes.get(&l).copied())
+        });
+        self.leave(target);
+        match hint {
+            Some(hint) if hint != target && progress.hints < HINTS_MAX => {
+                progress.hints += 1;
+                self.known.lock().leader = Some(hint);
+            }
+            _ => {
+                progress.hints = 0;
+                progress.pause().await;
+            }
+        }
+    }
+
+    async fn failed(
+        &self,
+        target: SocketAddr,
+        error: NetError,
+        progress: &mut Progress,
+    ) -> Result<(), NetError> {
+        progress.sent |= error.possibly_sent();
+        if error.retry() == Retry::Never {
+            return Err(error);
+        }
+        self.leave(target);
+        let servers = self.servers();
+        if matches!(error, NetError::Refused { .. }) {
+            progress.refused.push(target);
+            if servers.iter().all(|s| progress.refused.contains(s)) {
+                return Err(error);
+            }
+        }
+        progress.last = Some(error);
+        progress.failures += 1;
+        if progress.failures.is_multiple_of(servers.len().max(1)) {
+            progress.pause().await;
+        }
+        Ok(())
+    }
+
+    /// One call to `target`; ends early if another is found to lead.
+    async fn attempt(
+        &self,
+        target: SocketAddr,
+        head: &Bytes,
+        end: Instant,
+    ) -> Result<Attempt, NetError> {
+        let rest = end.saturating_duration_since(Instant::now());
+        let call = self
+            .pool
+            .call(target, Service::Meta, head.clone(), Bytes::new(), rest);
+        tokio::pin!(call);
+        let mut silence = SILENCE;
+        loop {
+            tokio::select! {
+                biased;
+                response = &mut call => {
+                    let reply = response?.decode()
+                        .map_err(|e| NetError::Protocol(format!("answer: {e}")))?;
+                    return Ok(Attempt::Answered(Box::new(reply)));
+                }
+                other = self.other_leader(target, silence) => {
+                    if let Some(addr) = other {
+                        return Ok(Attempt::Moved(addr));
+                    }
+                    silence = ASK_AGAIN;
+                }
+            }
+        }
+    }
+
+    /// After `silence`, asks all others than `target` who leads; gives the
+    /// leader of the highest term if it is not `target`.
+    async fn other_leader(&self, target: SocketAddr, silence: Duration) -> Option<SocketAddr> {
+        tokio::time::sleep(silence).await;
+        let mut asked = JoinSet::new();
+        for addr in self.servers().into_iter().filter(|&a| a != target) {
+            asked.spawn(ask(self.pool.clone(), addr));
+        }
+        let mut best: Option<(u64, NodeId)> = None;
+        while let Some(answer) = asked.join_next().await {
+            let Ok(Some(answer)) = answer else {
+                continue;
+            };
+            if let Some(node) = answer.node {
+                self.known.lock().nodes.entry(node).or_insert(answer.addr);
+            }
+            if let Some(leader) = answer.leader
+                && best.is_none_or(|(term, _)| answer.term > term)
+            {
+                best = Some((answer.term, leader));
+            }
+        }
+        let (_, leader) = best?;
+        let addr = self.known.lock().nodes.get(&leader).copied()?;
+        (addr != target).then_some(addr)
+    }
+}
+
+/// What a server says about who leads.
+struct Opinion {
+    addr: SocketAddr,
+    node: Option<NodeId>,
+    leader: Option<NodeId>,
+    term: u64,
+}
+
+async fn ask(pool: Pool, addr: SocketAddr) -> Option<Opinion> {
+    let connection = pool
+        .connection(addr, Service::Meta, ASK_DEADLINE)
+        .await
+        .ok()?;
+    let (reply, _) = connection
+        .call_typed(&MetaRequest::Ping, Bytes::new(), ASK_DEADLINE)
+        .await
+        .ok()?;
+    match reply {
+        MetaReply::Pong { leader, term } => Some(Opinion {
+            addr,
+            node: connection.server().node,
+            leader,
+            term,
+        }),
+        _ => None,
+    }
+}
+
+impl Progress {
+    async fn pause(&self) {
+        let pause = PAUSE.mul_f64(rand::random_range(0.5..1.5));
+        let end = self.end.min(Instant::now() + pause);
+        tokio::time::sleep_until(end.into()).await;
+    }
+
+    fn timed_out(self) -> NetError {
+        match self.last {
+            Some(error) if !self.sent => error,
+            _ => NetError::TimedOut { sent: self.sent },
+        }
+    }
+}
