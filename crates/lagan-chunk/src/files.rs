@@ -1,0 +1,123 @@
+//! The names of a store's files.
+//!
+//! | name | is |
+//! | --- | --- |
+//! | `FORMAT` | `lagan-chunk 1`: what this table and [`crate::record`] say |
+//! | `segments/seg-GENERATION` | a segment of the log, 16 hexadecimal digits |
+//! | `segments/free-NUMBER` | a file to be reused; its content means nothing |
+//! | `index/` | sled, rebuilt from the segments at will |
+
+use crate::error::ChunkError;
+use std::fs::{self, File};
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+
+/// The newest format that this build knows.
+const FORMAT: u32 = 1;
+const FORMAT_NAME: &str = "FORMAT";
+const SEGMENTS_DIR: &str = "segments";
+
+/// What a file in the segments' directory is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Name {
+    /// Part of the log.
+    Segment(u64),
+    /// To be reused.
+    Free(u64),
+}
+
+/// Where the segments are.
+pub(crate) fn segments_dir(dir: &Path) -> PathBuf {
+    dir.join(SEGMENTS_DIR)
+}
+
+/// Where the index is.
+pub(crate) fn index_dir(dir: &Path) -> PathBuf {
+    dir.join("index")
+}
+
+/// The path of a file in the segments' directory.
+pub(crate) fn path(dir: &Path, name: Name) -> PathBuf {
+    let file = match name {
+        Name::Segment(n) => format!("seg-{n:016x}"),
+        Name::Free(n) => format!("free-{n:016x}"),
+    };
+    segments_dir(dir).join(file)
+}
+
+fn parse(name: &str) -> Option<Name> {
+    let (kind, number) = name.split_once('-')?;
+    if number.len() != 16 {
+        return None;
+    }
+    let number = u64::from_str_radix(number, 16).ok()?;
+    match kind {
+        "seg" => Some(Name::Segment(number)),
+        "free" => Some(Name::Free(number)),
+        _ => None,
+    }
+}
+
+/// The files in the segments' directory with their lengths, in no order.
+pub(crate) fn list(dir: &Path) -> io::Result<Vec<(Name, u64)>> {
+    let mut found = Vec::new();
+    for entry in fs::read_dir(segments_dir(dir))? {
+        let entry = entry?;
+        if let Some(name) = entry.file_name().to_str().and_then(parse) {
+            found.push((name, entry.metadata()?.len()));
+        }
+    }
+    Ok(found)
+}
+
+/// Makes names in `dir` durable.
+pub(crate) fn sync_dir(dir: &Path) -> io::Result<()> {
+    File::open(dir)?.sync_all()
+}
+
+/// Makes the directories where needed and checks the format.
+///
+/// # Errors
+/// [`ChunkError::Format`] for a format that this build does not know.
+pub(crate) fn open_dir(dir: &Path) -> Result<(), ChunkError> {
+    let io = |e| ChunkError::io("create chunk store", e);
+    fs::create_dir_all(segments_dir(dir)).map_err(io)?;
+    let path = dir.join(FORMAT_NAME);
+    match fs::read(&path) {
+        Ok(bytes) => check_format(dir, &bytes),
+        Err(e) if e.kind() == io::ErrorKind::NotFound => {
+            if !list(dir).map_err(io)?.is_empty() {
+                return Err(format_error(dir, "segments but no format file".into()));
+            }
+            write_format(dir, &path).map_err(io)
+        }
+        Err(e) => Err(ChunkError::io("read chunk store format", e)),
+    }
+}
+
+fn write_format(dir: &Path, path: &Path) -> io::Result<()> {
+    let new = dir.join("FORMAT.new");
+    let mut file = File::create(&new)?;
+    writeln!(file, "lagan-chunk {FORMAT}")?;
+    file.sync_all()?;
+    fs::rename(&new, path)?;
+    sync_dir(dir)
+}
+
+fn check_format(dir: &Path, bytes: &[u8]) -> Result<(), ChunkError> {
+    let text = String::from_utf8_lossy(bytes);
+    let number = text.trim().strip_prefix("lagan-chunk ");
+    match number.and_then(|n| n.parse::<u32>().ok()) {
+        Some(FORMAT) => Ok(()),
+        Some(n) => Err(format_error(dir, format!("format {n}"))),
+        None => Err(format_error(dir, "an unreadable format file".into())),
+    }
+}
+
+fn format_error(dir: &Path, found: String) -> ChunkError {
+    ChunkError::Format {
+        path: dir.to_path_buf(),
+        found,
+        known: FORMAT,
+    }
+}

@@ -1,0 +1,392 @@
+//! The log thread: appends records, syncs, answers.
+//!
+//! ```text
+//!  queue --take--> stage (place each record) --pwritev--> fdatasync --> publish --> answer
+//!                    | does not fit: flush what is staged, seal, next segment
+//! ```
+//! One thread writes and syncs, so what was synced is always everything up to
+//! the start of the batch: that is the frontier in each of its records. While
+//! a sync runs, the next batch gathers.
+//!
+//! A crash in the middle leaves a part of one batch, none of it acknowledged.
+//! A full disk leaves the batch unwritten; the next one goes to the same
+//! place. Any other error ends all writing: after a failed sync nobody knows
+//! what is on disk.
+
+use crate::error::ChunkError;
+use crate::pool::Class;
+use crate::queue::{Effect, Op};
+use crate::record::{self, Entry, Kind, Position};
+use crate::segment::Segment;
+use crate::state::{Place, State};
+use crate::store::Inner;
+use crate::sys;
+use bytes::Bytes;
+use lagan_types::ChunkId;
+use std::fs::File;
+use std::io::IoSlice;
+use std::os::unix::fs::FileExt;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+/// Bytes gathered into one sync: enough that the sync's cost vanishes.
+const BATCH_LEN_MAX: usize = 8 << 20;
+/// Bytes after which the disk is set to work while the rest is copied.
+const WRITE_BACK_LEN: u64 = 1 << 20;
+/// Index changes that may wait for a merge before writers do.
+const DELTA_LEN_MAX: usize = 64 * 1024;
+/// Index changes after which a merge is due.
+pub(crate) const DELTA_LEN_MERGE: usize = 1024;
+
+static ZEROS: [u8; record::PAGE_LEN as usize] = [0; record::PAGE_LEN as usize];
+
+/// The segment that is being appended to.
+pub(crate) struct Active {
+    segment: Arc<Segment>,
+    file: Arc<File>,
+    file_len: u64,
+    /// Where the next batch starts: all before it is synced.
+    pos: u32,
+    entries: Vec<Entry>,
+}
+
+impl Active {
+    /// An empty segment.
+    pub fn new(segment: Arc<Segment>, file_len: u64) -> Result<Self, ChunkError> {
+        let (file, _) = segment
+            .file()
+            .map_err(|e| ChunkError::io("open a segment", e))?;
+        Ok(Active {
+            segment,
+            file,
+            file_len,
+            pos: 0,
+            entries: Vec::new(),
+        })
+    }
+
+    /// Bytes that records may still take, less their entries in the table.
+    pub fn left(&self) -> u64 {
+        self.file_len
+            .saturating_sub(self.pos as u64 + record::table_len(self.entries.len()))
+    }
+}
+
+/// Writes a segment's table at `pos` and its footer at the end of the file,
+/// and syncs both.
+pub(crate) fn write_table(
+    file: &File,
+    at: Position,
+    file_len: u64,
+    entries: &[Entry],
+) -> std::io::Result<()> {
+    let table = record::encode_table(entries);
+    let crc = crc32fast::hash(&table);
+    let mut head = record::new_head(Kind::Table, ChunkId(0), table.len() as u32, crc, &[]);
+    record::place_head(&mut head, at, at);
+    head.extend_from_slice(&table);
+    file.write_all_at(&head, at.offset as u64)?;
+    let footer = record::encode_footer(at.generation, at.offset);
+    file.write_all_at(&footer, file_len - record::FOOTER_LEN as u64)?;
+    file.sync_data()
+}
+
+/// The thread's own state.
+pub(crate) struct Log {
+    inner: Arc<Inner>,
+    active: Active,
+    staged: Vec<(Op, u32)>,
+    staged_end: u32,
+}
+
+/// Stops all writing should the log thread panic, and answers who waits.
+struct FailOnPanic(Arc<Inner>);
+
+impl Drop for FailOnPanic {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            let error = self.0.fail("log thread panicked");
+            self.0.queue.close();
+            while let Some(ops) = self.0.queue.take(usize::MAX) {
+                for op in ops {
+                    (op.done)(Err(error.clone()));
+                }
+            }
+        }
+    }
+}
+
+/// The thread's body: until the queue is closed and empty. Seals the segment
+/// if the store was closed, and leaves it as a crash would if it was dropped.
+pub(crate) fn run(inner: Arc<Inner>, active: Active) {
+    let _guard = FailOnPanic(inner.clone());
+    let mut log = Log {
+        staged_end: active.pos,
+        inner,
+        active,
+        staged: Vec::new(),
+    };
+    while let Some(ops) = log.inner.queue.take(BATCH_LEN_MAX) {
+        log.commit(ops);
+    }
+    if log.inner.closing.load(Ordering::Acquire)
+        && log.inner.check_failed().is_ok()
+        && log.active.pos > 0
+        && let Err(error) = log.seal()
+    {
+        tracing::warn!(%error, "last segment not sealed");
+    }
+}
+
+impl Log {
+    fn commit(&mut self, ops: Vec<Op>) {
+        self.wait_for_merge();
+        for op in ops {
+            if let Err(error) = self.inner.check_failed() {
+                self.answer(vec![op], Err(error));
+                continue;
+            }
+            let len = op.record_len();
+            if len > 0 && !self.fits(len) {
+                self.flush();
+                if let Err(error) = self.roll(op.class(), len) {
+                    self.inner.press();
+                    self.answer(vec![op], Err(error));
+                    continue;
+                }
+            }
+            self.stage(op);
+        }
+        self.flush();
+    }
+
+    /// Holds back while merges are behind.
+    fn wait_for_merge(&self) {
+        let mut state = self.inner.state.lock();
+        while state.delta.len() >= DELTA_LEN_MAX
+            && self.inner.check_failed().is_ok()
+            && !self.inner.stopping.load(Ordering::Acquire)
+        {
+            self.inner.merge_wanted.notify_one();
+            let second = std::time::Duration::from_secs(1);
+            self.inner.merged.wait_for(&mut state, second);
+        }
+    }
+
+    fn fits(&self, len: u64) -> bool {
+        let entries = self.active.entries.len() + self.staged.len() + 1;
+        self.staged_end as u64 + len + record::table_len(entries) <= self.active.file_len
+    }
+
+    fn stage(&mut self, mut op: Op) {
+        let offset = self.staged_end;
+        if !op.head.is_empty() {
+            let generation = self.active.segment.generation;
+            let at = |offset| Position { generation, offset };
+            record::place_head(&mut op.head, at(offset), at(self.active.pos));
+            self.staged_end += op.record_len() as u32;
+        }
+        self.staged.push((op, offset));
+    }
+
+    /// Seals the segment and begins the next one, for a record of `len` bytes.
+    fn roll(&mut self, class: Class, len: u64) -> Result<(), ChunkError> {
+        if len + record::table_len(1) > self.inner.options.segment_len {
+            return Err(ChunkError::Invalid("chunk longer than a segment"));
+        }
+        let segment = self.inner.pool.take(class)?;
+        let next = Active::new(segment.clone(), self.inner.options.segment_len)?;
+        if let Err(error) = self.seal() {
+            return Err(self.inner.fail(&error.to_string()));
+        }
+        self.inner.state.lock().add_segment(segment);
+        self.active = next;
+        self.staged_end = 0;
+        self.inner.set_active_left(self.active.left());
+        self.inner.wake_space();
+        Ok(())
+    }
+
+    fn seal(&mut self) -> Result<(), ChunkError> {
+        if self.active.entries.is_empty() {
+            return Ok(());
+        }
+        let at = Position {
+            generation: self.active.segment.generation,
+            offset: self.active.pos,
+        };
+        write_table(
+            &self.active.file,
+            at,
+            self.active.file_len,
+            &self.active.entries,
+        )
+        .map_err(|e| ChunkError::Io {
+            action: "seal a segment",
+            source: Arc::new(e),
+        })
+    }
+
+    /// Writes and syncs what is staged, and answers it.
+    fn flush(&mut self) {
+        let staged = std::mem::take(&mut self.staged);
+        if staged.is_empty() {
+            return;
+        }
+        let start = self.active.pos;
+        let mut result = Ok(());
+        if self.staged_end > start {
+            result = self.write(&staged);
+        }
+        match &result {
+            Ok(()) => {
+                self.active.pos = self.staged_end;
+                self.active.entries.extend(staged.iter().filter_map(entry));
+                self.publish(&staged);
+            }
+            Err(_) => self.staged_end = start,
+        }
+        self.answer(staged.into_iter().map(|(op, _)| op).collect(), result);
+    }
+
+    fn write(&self, staged: &[(Op, u32)]) -> Result<(), ChunkError> {
+        if let Err(error) = self.write_records(staged) {
+            return Err(match ChunkError::io("write records", error) {
+                ChunkError::NoSpace => ChunkError::NoSpace,
+                other => self.inner.fail(&other.to_string()),
+            });
+        }
+        self.active
+            .file
+            .sync_data()
+            .map_err(|e| self.inner.fail(&format!("sync segment: {e}")))
+    }
+
+    fn write_records(&self, staged: &[(Op, u32)]) -> std::io::Result<()> {
+        let mut slices = Vec::with_capacity(3 * staged.len() + 1);
+        let mut from = self.active.pos as u64;
+        let mut end = from;
+        for (op, _) in staged {
+            if op.head.is_empty() {
+                continue;
+            }
+            let len = op.record_len();
+            let pad = len as usize - op.head.len() - op.data.len();
+            slices.push(IoSlice::new(&op.head));
+            slices.push(IoSlice::new(&op.data));
+            slices.push(IoSlice::new(&ZEROS[..pad]));
+            end += len;
+            if end - from >= WRITE_BACK_LEN {
+                sys::write_all_at(&self.active.file, &mut slices, from)?;
+                sys::start_write_back(&self.active.file, from, end - from);
+                slices.clear();
+                from = end;
+            }
+        }
+        // Whole pages, so that none has to be read first.
+        let rest = end
+            .next_multiple_of(record::PAGE_LEN as u64)
+            .min(self.active.file_len)
+            - end;
+        slices.push(IoSlice::new(&ZEROS[..rest as usize]));
+        slices.retain(|s| !s.is_empty());
+        sys::write_all_at(&self.active.file, &mut slices, from)
+    }
+
+    fn publish(&self, staged: &[(Op, u32)]) {
+        let generation = self.active.segment.generation;
+        let mut state = self.inner.state.lock();
+        for (op, offset) in staged {
+            let at = Position {
+                generation,
+                offset: *offset,
+            };
+            publish_op(&mut state, op, at);
+        }
+        state.publish_end(Position {
+            generation,
+            offset: self.active.pos,
+        });
+        let merge_due = state.delta.len() >= DELTA_LEN_MERGE;
+        drop(state);
+        if merge_due {
+            self.inner.merge_wanted.notify_one();
+        }
+        self.inner.set_active_left(self.active.left());
+    }
+
+    /// Answers ops and gives back their room in the queue.
+    fn answer(&self, ops: Vec<Op>, result: Result<(), ChunkError>) {
+        let len = ops.iter().map(|op| op.data.len()).sum();
+        self.inner.queue.release(ops.len(), len);
+        if result.is_err() {
+            let mut state = self.inner.state.lock();
+            for op in &ops {
+                if let Effect::Write { id, .. } = op.effect {
+                    state.pending.remove(&id);
+                }
+            }
+        }
+        for op in ops {
+            let result = match op.effect {
+                Effect::Await(id) => result.clone().and_then(|()| self.inner.check_here(id)),
+                _ => result.clone(),
+            };
+            let done = op.done;
+            if catch_unwind(AssertUnwindSafe(|| done(result))).is_err() {
+                tracing::error!("a write's callback panicked");
+            }
+        }
+    }
+}
+
+fn entry((op, offset): &(Op, u32)) -> Option<Entry> {
+    let (kind, id, crc) = match &op.effect {
+        Effect::Write { id, crc, .. } | Effect::Move { id, crc, .. } => (Kind::Chunk, *id, *crc),
+        Effect::Delete(_) | Effect::Carry(_) => {
+            (Kind::Deletes, ChunkId(0), crc32fast::hash(&op.data))
+        }
+        Effect::Await(_) => return None,
+    };
+    Some(Entry {
+        kind,
+        offset: *offset,
+        len: op.data.len() as u32,
+        crc,
+        id,
+    })
+}
+
+fn publish_op(state: &mut State, op: &Op, at: Position) {
+    match &op.effect {
+        Effect::Write { id, len, crc } => {
+            let (len, crc) = (*len, *crc);
+            state.insert(*id, Place { at, len, crc });
+        }
+        Effect::Move { id, len, crc, from } => {
+            let (len, crc) = (*len, *crc);
+            state.relocate(*id, *from, Place { at, len, crc });
+        }
+        Effect::Delete(items) => {
+            for (id, place) in items {
+                state.remove(*id, *place);
+            }
+            let items: Vec<_> = items.iter().map(|(id, p)| (*id, p.at.generation)).collect();
+            state.count_deletes(at.generation, &items);
+        }
+        Effect::Carry(items) => state.count_deletes(at.generation, items),
+        Effect::Await(_) => {}
+    }
+}
+
+/// The payload of a chunk as an op that moves it.
+pub(crate) fn move_op(id: ChunkId, from: Place, crcs: &[u32], data: Bytes) -> Op {
+    let (len, crc) = (from.len, from.crc);
+    Op {
+        head: record::new_head(Kind::Chunk, id, len, crc, crcs),
+        data,
+        effect: Effect::Move { id, len, crc, from },
+        done: Box::new(|_| {}),
+    }
+}

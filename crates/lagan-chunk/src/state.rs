@@ -1,0 +1,314 @@
+//! What the store knows in memory, and how each record changes it.
+//!
+//! Pure but for look-ups in the index on disk. One lock guards all of it.
+
+use crate::error::ChunkError;
+use crate::filter::BlockFilter;
+use crate::index::{DiskIndex, Loaded, Merge, Summary};
+use crate::record::{self, Position};
+use crate::segment::{Segment, Stats};
+use lagan_types::limits::BLOCK_IDS;
+use lagan_types::{ChunkId, SetId};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::ops::Bound;
+use std::sync::Arc;
+
+/// Where a chunk is and what it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Place {
+    /// Where its record starts.
+    pub at: Position,
+    /// Its bytes.
+    pub len: u32,
+    /// Its CRC.
+    pub crc: u32,
+}
+
+/// Changes to the index: `None` is a chunk that went.
+pub(crate) type Delta = BTreeMap<ChunkId, Option<Place>>;
+
+/// Whether a chunk may be written.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Admission {
+    /// It is new: now noted as being written.
+    New,
+    /// The same chunk is on its way to disk.
+    Waiting,
+    /// The same chunk is on disk.
+    Here,
+    /// Another chunk has this id.
+    Conflict,
+}
+
+/// What the store knows in memory.
+#[derive(Default)]
+pub(crate) struct State {
+    /// Changes since the last merge.
+    pub delta: Delta,
+    /// Changes that are being merged.
+    pub merging: Option<Arc<Delta>>,
+    /// The files of the log.
+    pub segments: BTreeMap<u64, Arc<Segment>>,
+    /// What is known of them.
+    pub stats: BTreeMap<u64, Stats>,
+    /// Up to where the log is in index and delta.
+    pub published: Position,
+    /// Chunks per set.
+    pub sets: BTreeMap<SetId, u64>,
+    /// Chunks in all.
+    pub chunks: u64,
+    /// Bytes of their records.
+    pub live_bytes: u64,
+    /// Segments of which some chunks were moved but the file is still there.
+    pub victims: BTreeSet<u64>,
+    /// Chunks on their way to disk: length and CRC.
+    pub pending: HashMap<ChunkId, (u32, u32)>,
+    filter: BlockFilter,
+    dirty_stats: BTreeSet<u64>,
+    dirty_sets: BTreeSet<SetId>,
+}
+
+impl State {
+    /// Begins with what the index on disk says.
+    pub fn new(loaded: Loaded) -> Self {
+        State {
+            stats: loaded.stats,
+            sets: loaded.sets,
+            published: loaded.summary.covered,
+            chunks: loaded.summary.chunks,
+            live_bytes: loaded.summary.live_bytes,
+            victims: loaded.summary.victims,
+            ..State::default()
+        }
+    }
+
+    /// Where a chunk is according to memory; `None` if memory does not know.
+    pub fn get(&self, id: ChunkId) -> Option<Option<Place>> {
+        let merging = || self.merging.as_ref().and_then(|m| m.get(&id));
+        self.delta.get(&id).or_else(merging).copied()
+    }
+
+    /// Where a chunk is. Looks on disk only if the id's block has chunks.
+    pub fn load(&mut self, id: ChunkId, index: &DiskIndex) -> Result<Option<Place>, ChunkError> {
+        if let Some(place) = self.get(id) {
+            return Ok(place);
+        }
+        match self.filter.get(id) {
+            Some(false) => return Ok(None),
+            Some(true) => {}
+            None => {
+                self.load_block(id, index)?;
+                if self.filter.get(id) == Some(false) {
+                    return Ok(None);
+                }
+            }
+        }
+        index.get(id)
+    }
+
+    fn load_block(&mut self, id: ChunkId, index: &DiskIndex) -> Result<(), ChunkError> {
+        if id.index() >= BLOCK_IDS {
+            return Ok(());
+        }
+        let (first, last) = (ChunkId(id.0 & !0xffff), ChunkId(id.0 | 0xffff));
+        let mut ids = Vec::new();
+        for row in index.range(Bound::Included(first)) {
+            let (id, _) = row?;
+            if id > last {
+                break;
+            }
+            ids.push(id);
+        }
+        ids.extend(self.delta.range(first..=last).map(|(id, _)| *id));
+        if let Some(merging) = &self.merging {
+            ids.extend(merging.range(first..=last).map(|(id, _)| *id));
+        }
+        self.filter.load_block(id, ids.into_iter());
+        Ok(())
+    }
+
+    /// Whether a chunk may be written; if it may, it is pending from now on.
+    pub fn admit(
+        &mut self,
+        id: ChunkId,
+        content: (u32, u32),
+        index: &DiskIndex,
+    ) -> Result<Admission, ChunkError> {
+        if let Some(pending) = self.pending.get(&id) {
+            return Ok(match *pending == content {
+                true => Admission::Waiting,
+                false => Admission::Conflict,
+            });
+        }
+        Ok(match self.load(id, index)? {
+            Some(place) if (place.len, place.crc) == content => Admission::Here,
+            Some(_) => Admission::Conflict,
+            None => {
+                self.pending.insert(id, content);
+                Admission::New
+            }
+        })
+    }
+
+    /// A segment joins the log.
+    pub fn add_segment(&mut self, segment: Arc<Segment>) {
+        let generation = segment.generation;
+        self.segments.insert(generation, segment);
+        self.stats.entry(generation).or_default();
+        self.dirty_stats.insert(generation);
+    }
+
+    fn stats_mut(&mut self, generation: u64) -> &mut Stats {
+        self.dirty_stats.insert(generation);
+        self.stats.entry(generation).or_default()
+    }
+
+    /// Records up to `end` of its segment are in the index now.
+    pub fn publish_end(&mut self, end: Position) {
+        self.stats_mut(end.generation).used = end.offset;
+        self.published = self.published.max(end);
+    }
+
+    fn add_live(&mut self, place: Place) {
+        let len = record::chunk_record_len(place.len);
+        self.stats_mut(place.at.generation).live += len;
+        self.live_bytes += len;
+    }
+
+    fn sub_live(&mut self, place: Place) {
+        let len = record::chunk_record_len(place.len);
+        let stats = self.stats_mut(place.at.generation);
+        stats.live = stats.live.saturating_sub(len);
+        self.live_bytes = self.live_bytes.saturating_sub(len);
+    }
+
+    /// A new chunk is at `place`.
+    pub fn insert(&mut self, id: ChunkId, place: Place) {
+        self.pending.remove(&id);
+        self.filter.set(id);
+        self.delta.insert(id, Some(place));
+        self.add_live(place);
+        self.chunks += 1;
+        *self.sets.entry(id.set()).or_default() += 1;
+        self.dirty_sets.insert(id.set());
+    }
+
+    /// A chunk moved from one place to another.
+    pub fn relocate(&mut self, id: ChunkId, from: Place, to: Place) {
+        self.delta.insert(id, Some(to));
+        self.sub_live(from);
+        self.add_live(to);
+    }
+
+    /// A chunk that was at `place` is gone.
+    pub fn remove(&mut self, id: ChunkId, place: Place) {
+        self.delta.insert(id, None);
+        self.sub_live(place);
+        self.chunks = self.chunks.saturating_sub(1);
+        let count = self.sets.entry(id.set()).or_default();
+        *count = count.saturating_sub(1);
+        if *count == 0 {
+            self.sets.remove(&id.set());
+        }
+        self.dirty_sets.insert(id.set());
+    }
+
+    /// A deletes record in segment `generation` has these entries.
+    pub fn count_deletes(&mut self, generation: u64, items: &[(ChunkId, u64)]) {
+        for (_, target) in items {
+            if self.stats.contains_key(target) {
+                *self
+                    .stats_mut(generation)
+                    .deletes
+                    .entry(*target)
+                    .or_default() += 1;
+            }
+        }
+    }
+
+    /// Replays a chunk's record found in the log.
+    pub fn replay_chunk(
+        &mut self,
+        id: ChunkId,
+        place: Place,
+        index: &DiskIndex,
+    ) -> Result<(), ChunkError> {
+        match self.load(id, index)? {
+            None => self.insert(id, place),
+            Some(old) if old.at == place.at => {}
+            Some(old) => {
+                self.victims.insert(old.at.generation);
+                self.relocate(id, old, place);
+            }
+        }
+        Ok(())
+    }
+
+    /// Replays a deletes record found in segment `generation`.
+    pub fn replay_deletes(
+        &mut self,
+        generation: u64,
+        items: &[(ChunkId, u64)],
+        index: &DiskIndex,
+    ) -> Result<(), ChunkError> {
+        self.count_deletes(generation, items);
+        for (id, _) in items {
+            if let Some(place) = self.load(*id, index)? {
+                self.remove(*id, place);
+            }
+        }
+        Ok(())
+    }
+
+    /// A segment's content is named no more, and its file may go once that is
+    /// durable.
+    pub fn begin_retire(&mut self, generation: u64) -> Option<Arc<Segment>> {
+        self.stats_mut(generation).retiring = true;
+        self.segments.remove(&generation)
+    }
+
+    /// A segment's file has left the log.
+    pub fn end_retire(&mut self, generation: u64) {
+        self.stats.remove(&generation);
+        self.victims.remove(&generation);
+        self.dirty_stats.insert(generation);
+        for (other, stats) in &mut self.stats {
+            if stats.deletes.remove(&generation).is_some() {
+                self.dirty_stats.insert(*other);
+            }
+        }
+    }
+
+    /// Takes what a merge must write, and moves the delta to `merging`.
+    /// `None` if there is nothing to write.
+    pub fn begin_merge(&mut self, next_generation: u64) -> Option<Merge> {
+        if self.delta.is_empty() && self.dirty_stats.is_empty() {
+            return None;
+        }
+        let delta = std::mem::take(&mut self.delta);
+        let mut merge = Merge::default();
+        for (id, place) in &delta {
+            merge.chunk(*id, *place);
+        }
+        for generation in std::mem::take(&mut self.dirty_stats) {
+            merge.segment(generation, self.stats.get(&generation));
+        }
+        for set in std::mem::take(&mut self.dirty_sets) {
+            merge.set(set, self.sets.get(&set).copied().unwrap_or(0));
+        }
+        merge.summary(&Summary {
+            covered: self.published,
+            next_generation,
+            live_bytes: self.live_bytes,
+            chunks: self.chunks,
+            victims: self.victims.clone(),
+        });
+        self.merging = Some(Arc::new(delta));
+        Some(merge)
+    }
+
+    /// The merge is in the index.
+    pub fn end_merge(&mut self) {
+        self.merging = None;
+    }
+}

@@ -1,0 +1,512 @@
+//! The store: its public face and what its threads share.
+
+use crate::compact;
+use crate::error::ChunkError;
+use crate::index::DiskIndex;
+use crate::log;
+use crate::merge;
+use crate::options::Options;
+use crate::pool::Pool;
+use crate::queue::{Effect, Op, Queue};
+use crate::read::{self, BlockRange};
+use crate::record::{self, Kind};
+use crate::recover;
+use crate::segment::Damage;
+use crate::state::{Admission, Place, State};
+use bytes::Bytes;
+use lagan_types::chunk::{combine_crcs, verify_blocks};
+use lagan_types::limits::CHUNK_LEN_MAX;
+use lagan_types::{ChunkId, SetId};
+use parking_lot::{Condvar, Mutex};
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock, mpsc};
+use std::thread::JoinHandle;
+
+/// Called once when a write is on disk or has failed, on the log thread: it
+/// must be short, must not wait, and must not call the store's blocking calls.
+pub type Done = Box<dyn FnOnce(Result<(), ChunkError>) + Send>;
+
+/// Chunks in one deletes record.
+const DELETES_MAX: usize = 1024;
+/// Damaged ranges remembered; all are counted.
+const DAMAGE_MAX: usize = 1024;
+
+/// How full a store is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Usage {
+    /// Bytes of records of the chunks that are here.
+    pub used_bytes: u64,
+    /// Bytes that chunks may still take, the reserve left out; some of it may
+    /// need a compaction first.
+    pub free_bytes: u64,
+    /// The sum of both.
+    pub total_bytes: u64,
+    /// Chunks that are here.
+    pub chunks: u64,
+    /// Whether a chunk of full length would be refused now.
+    pub full: bool,
+    /// Segments in the log.
+    pub segments: u64,
+    /// Bytes of the segments' files.
+    pub segment_bytes: u64,
+    /// Damaged ranges found since the store was opened.
+    pub damaged: u64,
+}
+
+/// Damage found since the store was opened.
+#[derive(Default)]
+pub(crate) struct DamageLog {
+    count: u64,
+    ranges: Vec<Damage>,
+}
+
+/// What the space thread is told.
+#[derive(Default)]
+pub(crate) struct SpaceSignal {
+    pub stop: bool,
+    pub wake: bool,
+}
+
+/// What the store's threads share. Lock order: compacting, moves, merging,
+/// state; the others are leaves.
+pub(crate) struct Inner {
+    pub options: Options,
+    pub state: Mutex<State>,
+    pub index: DiskIndex,
+    pub queue: Queue,
+    pub pool: Pool,
+    /// With `state`: a merge is due, or the merge thread shall stop.
+    pub merge_wanted: Condvar,
+    /// With `state`: a merge has ended.
+    pub merged: Condvar,
+    /// Held while merging, so that merges follow each other.
+    pub merging: Mutex<()>,
+    /// Held while chunks move or go, so that a delete names the right segment.
+    pub moves: Mutex<()>,
+    /// Held by the one compaction.
+    pub compacting: Mutex<()>,
+    pub space: Mutex<SpaceSignal>,
+    pub space_wanted: Condvar,
+    /// Set before the queue is closed if the last segment shall be sealed.
+    pub closing: AtomicBool,
+    /// Set when the merge thread shall stop.
+    pub stopping: AtomicBool,
+    /// A chunk found no space since the last compaction.
+    pub pressed: AtomicBool,
+    pub open_files: AtomicUsize,
+    active_left: AtomicU64,
+    damage: Mutex<DamageLog>,
+    failure: OnceLock<Arc<str>>,
+}
+
+impl Inner {
+    /// What recovery found, ready for threads.
+    pub fn new(options: Options, state: State, index: DiskIndex, pool: Pool) -> Self {
+        Inner {
+            options,
+            state: Mutex::new(state),
+            index,
+            queue: Queue::default(),
+            pool,
+            merge_wanted: Condvar::new(),
+            merged: Condvar::new(),
+            merging: Mutex::new(()),
+            moves: Mutex::new(()),
+            compacting: Mutex::new(()),
+            space: Mutex::new(SpaceSignal::default()),
+            space_wanted: Condvar::new(),
+            closing: AtomicBool::new(false),
+            stopping: AtomicBool::new(false),
+            pressed: AtomicBool::new(false),
+            open_files: AtomicUsize::new(0),
+            active_left: AtomicU64::new(0),
+            damage: Mutex::new(DamageLog::default()),
+            failure: OnceLock::new(),
+        }
+    }
+
+    /// Ends all writing for good, and says why.
+    pub fn fail(&self, why: &str) -> ChunkError {
+        let why = self.failure.get_or_init(|| {
+            tracing::error!(why, "chunk store has failed and takes no more writes");
+            why.into()
+        });
+        ChunkError::Failed(why.clone())
+    }
+
+    /// An error if the store takes no more writes.
+    pub fn check_failed(&self) -> Result<(), ChunkError> {
+        match self.failure.get() {
+            None => Ok(()),
+            Some(why) => Err(ChunkError::Failed(why.clone())),
+        }
+    }
+
+    /// Remembers a range that rotted.
+    pub fn report_damage(&self, damage: Damage) {
+        tracing::error!(?damage, "damaged range in a segment");
+        let mut log = self.damage.lock();
+        log.count += 1;
+        if log.ranges.len() < DAMAGE_MAX {
+            log.ranges.push(damage);
+        }
+    }
+
+    /// An error unless the chunk is on disk.
+    pub fn check_here(&self, id: ChunkId) -> Result<(), ChunkError> {
+        match self.lookup(id)? {
+            Some(_) => Ok(()),
+            // The write that this one relied on has failed: try again.
+            None => Err(ChunkError::Busy),
+        }
+    }
+
+    /// Where a chunk is. The index on disk is read with no lock held.
+    pub fn lookup(&self, id: ChunkId) -> Result<Option<Place>, ChunkError> {
+        let known = self.state.lock().get(id);
+        match known {
+            Some(place) => Ok(place),
+            None => self.index.get(id),
+        }
+    }
+
+    pub fn set_active_left(&self, bytes: u64) {
+        self.active_left.store(bytes, Ordering::Relaxed);
+    }
+
+    /// A chunk found no space.
+    pub fn press(&self) {
+        self.pressed.store(true, Ordering::Relaxed);
+        self.wake_space();
+    }
+
+    pub fn wake_space(&self) {
+        self.space.lock().wake = true;
+        self.space_wanted.notify_one();
+    }
+
+    /// Queues an op; one that is refused is answered at once.
+    pub fn push(&self, op: Op) {
+        if let Err(refused) = self.queue.push(op) {
+            let (op, error) = *refused;
+            if let Effect::Write { id, .. } = op.effect {
+                self.state.lock().pending.remove(&id);
+            }
+            (op.done)(Err(error));
+        }
+    }
+
+    /// Queues an op with `make` and waits for its answer.
+    pub fn push_and_wait(&self, make: impl FnOnce(Done) -> Op) -> Result<(), ChunkError> {
+        let (sender, receiver) = mpsc::sync_channel(1);
+        self.push(make(Box::new(move |result| {
+            let _ = sender.send(result);
+        })));
+        receiver.recv().unwrap_or(Err(ChunkError::Closed))
+    }
+}
+
+/// One node's store of immutable chunks. All methods may wait for the disk.
+pub struct Store {
+    inner: Arc<Inner>,
+    threads: Mutex<Vec<JoinHandle<()>>>,
+}
+
+impl Store {
+    /// Opens the store in `options.dir`, made if needed, and recovers it.
+    ///
+    /// # Errors
+    /// [`ChunkError::Format`] for a newer format; [`ChunkError::Io`].
+    pub fn open(options: Options) -> Result<Arc<Store>, ChunkError> {
+        Store::open_with(options, true)
+    }
+
+    /// As [`Store::open`]; `background` says whether merges, preparation and
+    /// compaction happen by themselves.
+    pub(crate) fn open_with(options: Options, background: bool) -> Result<Arc<Store>, ChunkError> {
+        options.check()?;
+        let (inner, active) = recover::recover(options)?;
+        let inner = Arc::new(inner);
+        let mut threads = vec![spawn("chunk-log", &inner, move |i| log::run(i, active))?];
+        if background {
+            threads.push(spawn("chunk-merge", &inner, merge::run)?);
+            threads.push(spawn("chunk-space", &inner, compact::run)?);
+        }
+        Ok(Arc::new(Store {
+            inner,
+            threads: Mutex::new(threads),
+        }))
+    }
+
+    /// Queues a chunk to be written; `done` is called once it is on disk or
+    /// has failed. Waits (bounded) only while too many bytes are in flight.
+    ///
+    /// Writing a chunk that is here already, with the same length and CRC, is
+    /// no error. `done` may be called before this returns.
+    ///
+    /// # Errors
+    /// Through `done`: [`ChunkError::WrongCrc`], [`ChunkError::Conflict`],
+    /// [`ChunkError::NoSpace`], [`ChunkError::Busy`], [`ChunkError::Failed`].
+    pub fn write(&self, id: ChunkId, data: Bytes, block_crcs: &[u32], done: Done) {
+        let inner = &self.inner;
+        let (len, crc) = match self.check_write(id, &data, block_crcs) {
+            Ok(content) => content,
+            Err(error) => return done(Err(error)),
+        };
+        let admission = inner.state.lock().admit(id, (len, crc), &inner.index);
+        match admission {
+            Ok(Admission::New) => inner.push(Op {
+                head: record::new_head(Kind::Chunk, id, len, crc, block_crcs),
+                data,
+                effect: Effect::Write { id, len, crc },
+                done,
+            }),
+            Ok(Admission::Waiting) => inner.push(Op {
+                head: Vec::new(),
+                data: Bytes::new(),
+                effect: Effect::Await(id),
+                done,
+            }),
+            Ok(Admission::Here) => done(Ok(())),
+            Ok(Admission::Conflict) => done(Err(ChunkError::Conflict(id))),
+            Err(error) => done(Err(error)),
+        }
+    }
+
+    fn check_write(
+        &self,
+        id: ChunkId,
+        data: &Bytes,
+        block_crcs: &[u32],
+    ) -> Result<(u32, u32), ChunkError> {
+        self.inner.check_failed()?;
+        if data.is_empty() || data.len() > CHUNK_LEN_MAX as usize {
+            return Err(ChunkError::Invalid("chunk length out of range"));
+        }
+        let len = data.len() as u32;
+        if record::chunk_record_len(len) + record::table_len(1) > self.inner.options.segment_len {
+            return Err(ChunkError::Invalid("chunk longer than a segment"));
+        }
+        match combine_crcs(block_crcs, len) {
+            Some(crc) if verify_blocks(data, block_crcs) => Ok((len, crc)),
+            _ => Err(ChunkError::WrongCrc(id)),
+        }
+    }
+
+    /// Writes a chunk and waits until it is on disk.
+    ///
+    /// # Errors
+    /// As [`Store::write`].
+    pub fn write_blocking(
+        &self,
+        id: ChunkId,
+        data: Bytes,
+        block_crcs: &[u32],
+    ) -> Result<(), ChunkError> {
+        let (sender, receiver) = mpsc::sync_channel(1);
+        let done = Box::new(move |result| {
+            let _ = sender.send(result);
+        });
+        self.write(id, data, block_crcs, done);
+        receiver.recv().unwrap_or(Err(ChunkError::Closed))
+    }
+
+    /// The whole blocks that cover `offset..offset + len` of a chunk, and
+    /// their CRCs, which the reader checks. Cut at the chunk's end.
+    ///
+    /// # Errors
+    /// [`ChunkError::NotFound`]; [`ChunkError::Corrupt`] if the record's header
+    /// is not the chunk's.
+    pub fn read(&self, id: ChunkId, offset: u32, len: u32) -> Result<BlockRange, ChunkError> {
+        read::read(&self.inner, id, offset, len)
+    }
+
+    /// Reads a chunk and checks all its CRCs.
+    ///
+    /// # Errors
+    /// [`ChunkError::NotFound`], [`ChunkError::Corrupt`].
+    pub fn verify(&self, id: ChunkId) -> Result<(), ChunkError> {
+        read::verify(&self.inner, id)
+    }
+
+    /// Whether the chunk is on disk here.
+    ///
+    /// # Errors
+    /// [`ChunkError::Index`].
+    pub fn contains(&self, id: ChunkId) -> Result<bool, ChunkError> {
+        Ok(self.inner.lookup(id)?.is_some())
+    }
+
+    /// The chunk's length and CRC, if it is on disk here.
+    ///
+    /// # Errors
+    /// [`ChunkError::Index`].
+    pub fn chunk_len(&self, id: ChunkId) -> Result<Option<(u32, u32)>, ChunkError> {
+        Ok(self.inner.lookup(id)?.map(|p| (p.len, p.crc)))
+    }
+
+    /// Deletes chunks durably and says how many were here.
+    ///
+    /// # Errors
+    /// [`ChunkError::Failed`], [`ChunkError::NoSpace`] if even the reserve is
+    /// used up. Some of the chunks may be gone then.
+    pub fn delete(&self, ids: &[ChunkId]) -> Result<usize, ChunkError> {
+        let mut count = 0;
+        for ids in ids.chunks(DELETES_MAX.min(self.deletes_that_fit())) {
+            count += self.delete_some(ids)?;
+        }
+        Ok(count)
+    }
+
+    fn deletes_that_fit(&self) -> usize {
+        (self.inner.options.segment_len / 2 / record::DELETE_LEN as u64) as usize
+    }
+
+    fn delete_some(&self, ids: &[ChunkId]) -> Result<usize, ChunkError> {
+        let inner = &self.inner;
+        inner.check_failed()?;
+        let _moves = inner.moves.lock();
+        let mut here = BTreeMap::new();
+        for id in ids {
+            if let Some(place) = inner.lookup(*id)? {
+                here.insert(*id, place);
+            }
+        }
+        if here.is_empty() {
+            return Ok(0);
+        }
+        let items: Vec<(ChunkId, u64)> = here.iter().map(|(i, p)| (*i, p.at.generation)).collect();
+        let effect = Effect::Delete(here.into_iter().collect());
+        inner.push_and_wait(|done| Op::deletes(&items, effect, done))?;
+        Ok(items.len())
+    }
+
+    /// Up to `limit` chunks after `after` (of that set only) with their
+    /// lengths, in order of id.
+    ///
+    /// # Errors
+    /// [`ChunkError::Index`].
+    pub fn list(
+        &self,
+        set: Option<SetId>,
+        after: Option<ChunkId>,
+        limit: usize,
+    ) -> Result<Vec<(ChunkId, u32)>, ChunkError> {
+        read::list(&self.inner, set, after, limit)
+    }
+
+    /// Chunks per replica set; sets without chunks are left out.
+    pub fn set_counts(&self) -> BTreeMap<SetId, u64> {
+        self.inner.state.lock().sets.clone()
+    }
+
+    /// How full the store is.
+    pub fn usage(&self) -> Usage {
+        let inner = &self.inner;
+        let room = inner.pool.room().ok();
+        let active_left = inner.active_left.load(Ordering::Relaxed);
+        let state = inner.state.lock();
+        let dead: u64 = state
+            .stats
+            .values()
+            .map(|s| (s.used as u64).saturating_sub(s.kept()))
+            .sum();
+        let left = room.map_or(0, |r| r.left);
+        let longest = record::chunk_record_len(CHUNK_LEN_MAX).min(inner.options.segment_len / 2);
+        let free_bytes = left + active_left + dead;
+        Usage {
+            used_bytes: state.live_bytes,
+            free_bytes,
+            total_bytes: state.live_bytes + free_bytes,
+            chunks: state.chunks,
+            full: left == 0 && active_left < longest,
+            segments: state.segments.len() as u64,
+            segment_bytes: room.map_or(0, |r| r.log),
+            damaged: inner.damage.lock().count,
+        }
+    }
+
+    /// The damaged ranges found since the store was opened (the first 1,024).
+    pub fn damage(&self) -> Vec<Damage> {
+        self.inner.damage.lock().ranges.clone()
+    }
+
+    /// Whether the store still takes writes.
+    ///
+    /// # Errors
+    /// [`ChunkError::Failed`] after a failed write or sync.
+    pub fn check(&self) -> Result<(), ChunkError> {
+        self.inner.check_failed()
+    }
+
+    /// Moves what lives in the emptiest segment elsewhere and frees the
+    /// segment, if one is less than half alive. Says whether it did.
+    ///
+    /// # Errors
+    /// [`ChunkError::NoSpace`], [`ChunkError::Failed`], [`ChunkError::Index`].
+    pub fn compact_once(&self) -> Result<bool, ChunkError> {
+        compact::compact_once(&self.inner)
+    }
+
+    /// Merges memory into the index and makes it durable, so that a restart
+    /// has less to read.
+    ///
+    /// # Errors
+    /// [`ChunkError::Index`].
+    pub fn flush_index(&self) -> Result<(), ChunkError> {
+        merge::merge(&self.inner)?;
+        self.inner.index.flush()
+    }
+
+    /// Finishes what is queued, seals the log, makes the index durable, and
+    /// stops. Later writes are refused with [`ChunkError::Closed`].
+    ///
+    /// # Errors
+    /// What keeps the index from being durable; the chunks are on disk anyway.
+    pub fn close(&self) -> Result<(), ChunkError> {
+        self.inner.closing.store(true, Ordering::Release);
+        self.stop();
+        self.inner.check_failed()?;
+        self.flush_index()
+    }
+
+    fn stop(&self) {
+        let inner = &self.inner;
+        inner.queue.close();
+        inner.stopping.store(true, Ordering::Release);
+        inner.space.lock().stop = true;
+        inner.space_wanted.notify_all();
+        // Taken once, so that the merge thread is either before its check or waiting.
+        drop(inner.state.lock());
+        inner.merge_wanted.notify_all();
+        let me = std::thread::current().id();
+        for thread in self.threads.lock().drain(..) {
+            if thread.thread().id() != me && thread.join().is_err() {
+                tracing::error!("a thread of the chunk store panicked");
+            }
+        }
+    }
+}
+
+impl Drop for Store {
+    /// Leaves the directory as a crash would, but answers all writes.
+    fn drop(&mut self) {
+        self.stop();
+    }
+}
+
+fn spawn(
+    name: &str,
+    inner: &Arc<Inner>,
+    body: impl FnOnce(Arc<Inner>) + Send + 'static,
+) -> Result<JoinHandle<()>, ChunkError> {
+    let inner = inner.clone();
+    std::thread::Builder::new()
+        .name(name.into())
+        .spawn(move || body(inner))
+        .map_err(|e| ChunkError::io("start a thread", e))
+}
+
+#[cfg(test)]
+mod tests;

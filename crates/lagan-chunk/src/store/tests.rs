@@ -1,0 +1,278 @@
+use super::*;
+use lagan_types::chunk::block_crcs;
+use lagan_types::{BlockId, VolumeId};
+use tempfile::TempDir;
+
+pub(crate) fn options(dir: &TempDir) -> Options {
+    Options {
+        segment_len: 256 * 1024,
+        prewrite: false,
+        reserve_bytes: 0,
+        index_cache_bytes: 4 << 20,
+        ..Options::new(dir.path())
+    }
+}
+
+fn id(n: u64) -> ChunkId {
+    ChunkId::new(
+        VolumeId(1),
+        SetId(n as u32 % 3),
+        BlockId(n / 1000),
+        (n % 1000) as u16,
+    )
+}
+
+/// Bytes that differ for each chunk and length.
+fn content(n: u64, len: usize) -> Bytes {
+    let mut x = n.wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ len as u64;
+    let bytes = (0..len).map(|_| {
+        x ^= x << 13;
+        x ^= x >> 7;
+        x ^= x << 17;
+        x as u8
+    });
+    bytes.collect::<Vec<_>>().into()
+}
+
+fn put(store: &Store, n: u64, len: usize) {
+    let data = content(n, len);
+    let crcs = block_crcs(&data);
+    store.write_blocking(id(n), data, &crcs).expect("written");
+}
+
+fn check_whole(store: &Store, n: u64, len: usize) {
+    let got = store.read(id(n), 0, u32::MAX).expect("read");
+    assert_eq!(got.data, content(n, len));
+    assert_eq!(got.crcs, block_crcs(&got.data));
+    assert_eq!((got.chunk_len, got.first_block), (len as u32, 0));
+    store.verify(id(n)).expect("verified");
+}
+
+#[test]
+fn written_chunk_is_read_back_before_and_after_reopening() {
+    let dir = TempDir::new().unwrap();
+    let lens = [1, 100, 65_535, 65_536, 65_537, 150_000];
+    let store = Store::open(options(&dir)).unwrap();
+    for (n, len) in lens.iter().enumerate() {
+        put(&store, n as u64, *len);
+        check_whole(&store, n as u64, *len);
+    }
+    drop(store);
+    for clean in [false, true] {
+        let store = Store::open(options(&dir)).unwrap();
+        for (n, len) in lens.iter().enumerate() {
+            check_whole(&store, n as u64, *len);
+        }
+        assert_eq!(store.usage().chunks, lens.len() as u64);
+        assert_eq!(store.damage(), []);
+        if clean {
+            store.close().unwrap();
+        }
+    }
+    let store = Store::open(options(&dir)).unwrap();
+    check_whole(&store, 3, 65_536);
+    assert_eq!(store.set_counts().values().sum::<u64>(), lens.len() as u64);
+}
+
+#[test]
+fn read_returns_the_whole_blocks_that_cover_a_range() {
+    let dir = TempDir::new().unwrap();
+    let store = Store::open(options(&dir)).unwrap();
+    put(&store, 1, 150_000);
+    let data = content(1, 150_000);
+    let got = store.read(id(1), 70_000, 10).unwrap();
+    assert_eq!((got.first_block, got.crcs.len()), (1, 1));
+    assert_eq!(got.data, data[65_536..131_072]);
+    let got = store.read(id(1), 65_535, 2).unwrap();
+    assert_eq!((got.first_block, got.crcs.len()), (0, 2));
+    let got = store.read(id(1), 140_000, u32::MAX).unwrap();
+    assert_eq!(got.data, data[131_072..]);
+    assert!(store.read(id(1), 150_000, 1).unwrap().data.is_empty());
+    assert!(matches!(
+        store.read(id(2), 0, 1),
+        Err(ChunkError::NotFound(_))
+    ));
+}
+
+#[test]
+fn same_chunk_again_is_accepted_and_another_one_refused() {
+    let dir = TempDir::new().unwrap();
+    let store = Store::open(options(&dir)).unwrap();
+    put(&store, 1, 1000);
+    put(&store, 1, 1000);
+    let other = content(2, 1000);
+    let result = store.write_blocking(id(1), other.clone(), &block_crcs(&other));
+    assert!(matches!(result, Err(ChunkError::Conflict(_))));
+    store.flush_index().unwrap();
+    put(&store, 1, 1000);
+    let result = store.write_blocking(id(1), other.clone(), &block_crcs(&other));
+    assert!(matches!(result, Err(ChunkError::Conflict(_))));
+    let result = store.write_blocking(id(3), other, &[7]);
+    assert!(matches!(result, Err(ChunkError::WrongCrc(_))));
+    assert_eq!(store.usage().chunks, 1);
+}
+
+#[test]
+fn deleted_chunk_stays_deleted_even_when_the_index_is_made_again() {
+    let dir = TempDir::new().unwrap();
+    let store = Store::open(options(&dir)).unwrap();
+    for n in 0..40 {
+        put(&store, n, 20_000);
+    }
+    let gone: Vec<_> = (0..40).filter(|n| n % 2 == 0).map(id).collect();
+    assert_eq!(store.delete(&gone).unwrap(), 20);
+    assert_eq!(store.delete(&gone).unwrap(), 0);
+    drop(store);
+    for wipe in [false, true] {
+        if wipe {
+            std::fs::remove_dir_all(dir.path().join("index")).unwrap();
+        }
+        let store = Store::open(options(&dir)).unwrap();
+        for n in 0..40 {
+            assert_eq!(store.contains(id(n)).unwrap(), n % 2 == 1, "{n}");
+        }
+        assert_eq!(store.usage().chunks, 20);
+        check_whole(&store, 1, 20_000);
+    }
+}
+
+#[test]
+fn list_is_in_order_and_by_set_over_memory_and_disk() {
+    let dir = TempDir::new().unwrap();
+    let store = Store::open(options(&dir)).unwrap();
+    for n in 0..30 {
+        put(&store, n, 10);
+    }
+    store.flush_index().unwrap();
+    for n in 30..60 {
+        put(&store, n, 10);
+    }
+    store.delete(&[id(0), id(31)]).unwrap();
+    let mut all: Vec<_> = (0..60).filter(|n| ![0, 31].contains(n)).map(id).collect();
+    all.sort();
+    let ids = |set, after, limit| -> Vec<ChunkId> {
+        let rows = store.list(set, after, limit).unwrap();
+        rows.into_iter().map(|(id, _)| id).collect()
+    };
+    assert_eq!(ids(None, None, 100), all);
+    assert_eq!(ids(None, Some(all[10]), 5), all[11..16]);
+    let second: Vec<_> = all
+        .iter()
+        .copied()
+        .filter(|i| i.set() == SetId(1))
+        .collect();
+    assert_eq!(ids(Some(SetId(1)), None, 100), second);
+    assert_eq!(ids(Some(SetId(1)), Some(second[2]), 2), second[3..5]);
+    assert_eq!(store.set_counts()[&SetId(1)], second.len() as u64);
+}
+
+#[test]
+fn full_store_refuses_chunks_still_deletes_and_takes_chunks_again() {
+    let dir = TempDir::new().unwrap();
+    let options = Options {
+        capacity_bytes: Some(2 << 20),
+        ..options(&dir)
+    };
+    let store = Store::open(options).unwrap();
+    let mut n = 0;
+    let refused = loop {
+        let data = content(n, 60_000);
+        match store.write_blocking(id(n), data.clone(), &block_crcs(&data)) {
+            Ok(()) => n += 1,
+            Err(e) => break e,
+        }
+        assert!(n < 100);
+    };
+    assert!(matches!(refused, ChunkError::NoSpace), "{refused}");
+    assert!(store.usage().full);
+    assert!(!store.contains(id(n)).unwrap());
+    check_whole(&store, 0, 60_000);
+    let gone: Vec<_> = (0..n / 2).map(id).collect();
+    assert_eq!(store.delete(&gone).unwrap(), gone.len());
+    while store.compact_once().unwrap() {}
+    assert!(!store.usage().full);
+    put(&store, n + 1, 60_000);
+    check_whole(&store, n - 1, 60_000);
+    store.check().unwrap();
+}
+
+#[test]
+fn compaction_frees_segments_and_loses_nothing() {
+    let dir = TempDir::new().unwrap();
+    let store = Store::open_with(options(&dir), false).unwrap();
+    for n in 0..100 {
+        put(&store, n, 20_000);
+    }
+    let before = store.usage();
+    let gone: Vec<_> = (0..100).filter(|n| n % 4 != 0).map(id).collect();
+    store.delete(&gone).unwrap();
+    while store.compact_once().unwrap() {}
+    let after = store.usage();
+    assert!(
+        after.segments <= before.segments / 2,
+        "{before:?} {after:?}"
+    );
+    drop(store);
+    for wipe in [false, true] {
+        if wipe {
+            std::fs::remove_dir_all(dir.path().join("index")).unwrap();
+        }
+        let store = Store::open_with(options(&dir), false).unwrap();
+        for n in 0..100 {
+            assert_eq!(store.contains(id(n)).unwrap(), n % 4 == 0, "{n}");
+        }
+        for n in (0..100).step_by(4) {
+            check_whole(&store, n, 20_000);
+        }
+        assert_eq!(store.usage().chunks, 25);
+        assert_eq!(
+            store.usage().used_bytes,
+            25 * record::chunk_record_len(20_000)
+        );
+    }
+}
+
+#[test]
+fn newer_format_is_refused() {
+    let dir = TempDir::new().unwrap();
+    drop(Store::open(options(&dir)).unwrap());
+    std::fs::write(dir.path().join("FORMAT"), "lagan-chunk 2\n").unwrap();
+    let error = Store::open(options(&dir)).err().expect("refused");
+    assert!(error.to_string().contains("format 2"), "{error}");
+}
+
+#[test]
+fn closed_store_refuses_writes_and_still_reads() {
+    let dir = TempDir::new().unwrap();
+    let store = Store::open(options(&dir)).unwrap();
+    put(&store, 1, 10);
+    store.close().unwrap();
+    let data = content(2, 10);
+    let result = store.write_blocking(id(2), data.clone(), &block_crcs(&data));
+    assert!(matches!(result, Err(ChunkError::Closed)));
+    check_whole(&store, 1, 10);
+}
+
+#[test]
+fn prewritten_segments_are_used_and_reused() {
+    let dir = TempDir::new().unwrap();
+    let options = Options {
+        prewrite: true,
+        ..options(&dir)
+    };
+    let store = Store::open(options.clone()).unwrap();
+    for round in 0..5 {
+        for n in 0..20 {
+            put(&store, round * 20 + n, 30_000);
+        }
+        let gone: Vec<_> = (0..20).map(|n| id(round * 20 + n)).collect();
+        store.delete(&gone[..19]).unwrap();
+        while store.compact_once().unwrap() {}
+    }
+    drop(store);
+    let store = Store::open(options).unwrap();
+    assert_eq!(store.usage().chunks, 5);
+    for round in 0..5 {
+        check_whole(&store, round * 20 + 19, 30_000);
+    }
+}
