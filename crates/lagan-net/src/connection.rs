@@ -323,7 +323,12 @@ impl Inner {
     async fn read(self: Arc<Self>, half: ReadHalf) {
         match self.read_frames(half).await {
             Ok(()) => tracing::debug!(peer = %self.addr, "connection closed by the server"),
-            Err(error) => tracing::warn!(peer = %self.addr, %error, "connection failed"),
+            Err(ReadError::Io(error)) => {
+                tracing::info!(peer = %self.addr, %error, "connection lost");
+            }
+            Err(error) => {
+                tracing::warn!(peer = %self.addr, %error, "bad bytes, connection closed");
+            }
         }
         self.fail();
     }

@@ -261,6 +261,10 @@ impl LeaderClient {
     /// leader of the highest term if it is not `target`.
     async fn other_leader(&self, target: SocketAddr, silence: Duration) -> Option<SocketAddr> {
         tokio::time::sleep(silence).await;
+        if let Some(found) = self.leader().filter(|&l| l != target) {
+            // Another call was quicker to find out.
+            return Some(found);
+        }
         let mut asked = JoinSet::new();
         for addr in self.servers().into_iter().filter(|&a| a != target) {
             asked.spawn(ask(self.pool.clone(), addr));

@@ -12,9 +12,13 @@ use bytes::{Buf, Bytes, BytesMut};
 use parking_lot::Mutex;
 use std::collections::VecDeque;
 use std::io::{self, IoSlice};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 use tokio::sync::Notify;
+
+#[cfg(test)]
+mod tests;
 
 /// Parts longer than this are written from where they are.
 const COPY_LEN_MAX: usize = 8 * 1024;
@@ -31,6 +35,8 @@ pub(crate) struct Outbox {
     state: Mutex<State>,
     /// Bytes queued and not yet handed to the kernel.
     queued: AtomicUsize,
+    /// The same, of all connections that share a limit.
+    total: Arc<AtomicUsize>,
     /// Wakes the writer task.
     work: Notify,
     /// Wakes those in [`Outbox::room`].
@@ -63,6 +69,18 @@ enum Take {
 }
 
 impl Outbox {
+    /// An empty one, whose queued bytes also count in `total`.
+    pub(crate) fn counted(total: Arc<AtomicUsize>) -> Self {
+        Outbox {
+            total,
+            state: Mutex::default(),
+            queued: AtomicUsize::new(0),
+            work: Notify::new(),
+            room: Notify::new(),
+            room_wanted: AtomicBool::new(false),
+        }
+    }
+
     /// Queues `frame`. With `wake` the writer task is told; without, the
     /// caller flushes.
     pub(crate) fn push(&self, frame: Frame, wake: bool) -> Result<(), OutboxClosed> {
@@ -77,6 +95,7 @@ impl Outbox {
         state.append_part(frame.data);
         state.untaken.push(frame.id);
         self.queued.fetch_add(len, Ordering::Relaxed);
+        self.total.fetch_add(len, Ordering::Relaxed);
         let wake = wake && !state.corked && !state.writing;
         drop(state);
         if wake {
@@ -232,7 +251,15 @@ impl Outbox {
 
     fn written(&self, len: usize) {
         self.queued.fetch_sub(len, Ordering::SeqCst);
+        self.total.fetch_sub(len, Ordering::SeqCst);
         self.give_room();
+    }
+}
+
+impl Drop for Outbox {
+    fn drop(&mut self) {
+        let dropped = *self.queued.get_mut();
+        self.total.fetch_sub(dropped, Ordering::SeqCst);
     }
 }
 

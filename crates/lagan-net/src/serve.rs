@@ -12,13 +12,17 @@ use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio::io::AsyncReadExt;
 use tokio::net::TcpStream;
 use tokio::time::MissedTickBehavior;
 
 /// What a request costs beside its bytes.
 const REQUEST_OVERHEAD: usize = 256;
+/// What a connection may have in flight whatever the others have.
+const SHARE: usize = 1024 * 1024;
+/// How often a reader looks whether others have made room.
+const OTHERS_EVERY: Duration = Duration::from_millis(10);
 /// While nothing is read for want of room, the peer is told this often that
 /// somebody is here.
 const ALIVE_EVERY: Duration = Duration::from_millis(300);
@@ -77,9 +81,7 @@ impl Reply {
     /// from now on: for requests that are small and answered with much.
     pub fn reserve(&mut self, len: usize) {
         self.cost += len;
-        self.accepted
-            .in_flight_len
-            .fetch_add(len, Ordering::Relaxed);
+        self.accepted.count(len);
     }
 
     fn push(&self, kind: FrameKind, response: Response) {
@@ -101,6 +103,10 @@ impl Drop for Reply {
         }
         let accepted = &self.accepted;
         accepted
+            .in_flight_len
+            .fetch_sub(self.cost, Ordering::SeqCst);
+        accepted
+            .shared
             .in_flight_len
             .fetch_sub(self.cost, Ordering::SeqCst);
         accepted.in_flight.fetch_sub(1, Ordering::SeqCst);
@@ -156,18 +162,34 @@ pub(crate) async fn serve(
     });
     let (read_half, socket) = stream.into_split();
     let accepted = Arc::new(Accepted {
-        outbox: Outbox::default(),
+        outbox: Outbox::counted(shared.in_flight_len.clone()),
         socket,
         in_flight_len: AtomicUsize::new(0),
         in_flight: AtomicUsize::new(0),
         shared,
     });
+    let ending = Ending {
+        accepted: &accepted,
+        peer: &peer,
+    };
     accepted.run(&peer, read_half).await;
-    accepted.outbox.close(false);
-    // Replies may outlive this; the peer should not wait for them.
-    socket::shutdown(&accepted.socket);
-    peer.close();
-    accepted.shared.handler.disconnected(&peer);
+    drop(ending);
+}
+
+/// Ends a connection, also when its handler panics.
+struct Ending<'a> {
+    accepted: &'a Accepted,
+    peer: &'a Arc<Peer>,
+}
+
+impl Drop for Ending<'_> {
+    fn drop(&mut self) {
+        self.accepted.outbox.close(false);
+        // Replies may outlive this; the peer should not wait for them.
+        socket::shutdown(&self.accepted.socket);
+        self.peer.close();
+        self.accepted.shared.handler.disconnected(self.peer);
+    }
 }
 
 impl Accepted {
@@ -183,8 +205,14 @@ impl Accepted {
         let drain = tokio::select! {
             biased;
             result = self.read_frames(peer, half) => {
-                if let Err(error) = &result {
-                    tracing::warn!(peer = %peer.addr, %error, "connection closed");
+                match &result {
+                    Err(ServeError::Io(error)) => {
+                        tracing::info!(peer = %peer.addr, %error, "connection lost");
+                    }
+                    Err(error) => {
+                        tracing::warn!(peer = %peer.addr, %error, "bad bytes, connection closed");
+                    }
+                    Ok(()) => {}
                 }
                 result.is_ok()
             }
@@ -289,7 +317,7 @@ impl Accepted {
             data: frame.data,
         };
         let cost = REQUEST_OVERHEAD + request.len();
-        self.in_flight_len.fetch_add(cost, Ordering::Relaxed);
+        self.count(cost);
         self.in_flight.fetch_add(1, Ordering::Relaxed);
         let reply = Reply {
             accepted: self.clone(),
@@ -301,20 +329,45 @@ impl Accepted {
         Ok(())
     }
 
+    /// Counts bytes in flight; a reply's end takes them off again.
+    fn count(&self, len: usize) {
+        self.in_flight_len.fetch_add(len, Ordering::Relaxed);
+        self.shared.in_flight_len.fetch_add(len, Ordering::Relaxed);
+    }
+
     fn has_room(&self) -> bool {
+        self.has_own_room() && self.others_leave_room()
+    }
+
+    fn has_own_room(&self) -> bool {
         let limits = &self.shared.limits;
-        let len = self.in_flight_len.load(Ordering::SeqCst) + self.outbox.queued();
-        len < limits.in_flight_len_max
+        self.own_len() < limits.in_flight_len_max
             && self.in_flight.load(Ordering::SeqCst) < limits.in_flight_max
+    }
+
+    fn others_leave_room(&self) -> bool {
+        let total = self.shared.in_flight_len.load(Ordering::SeqCst);
+        total < self.shared.limits.total_in_flight_len_max || self.own_len() < SHARE
+    }
+
+    fn own_len(&self) -> usize {
+        self.in_flight_len.load(Ordering::SeqCst) + self.outbox.queued()
     }
 
     /// Back-pressure: reads nothing until answers have gone. The connection's
     /// end, by either side, ends the wait too.
     async fn wait_for_room(&self) {
-        let room = self.outbox.room(|| self.has_room());
-        tokio::pin!(room);
-        while tokio::time::timeout(ALIVE_EVERY, &mut room).await.is_err() {
-            if self.outbox.queued() == 0 {
+        let mut said = Instant::now();
+        while !self.has_room() && !self.outbox.is_closed() {
+            let wait = if self.has_own_room() {
+                OTHERS_EVERY
+            } else {
+                ALIVE_EVERY
+            };
+            let room = self.outbox.room(|| self.has_room());
+            let waited = tokio::time::timeout(wait, room).await;
+            if waited.is_err() && said.elapsed() >= ALIVE_EVERY && self.outbox.queued() == 0 {
+                said = Instant::now();
                 let _ = self.outbox.push(empty(FrameKind::Pong), true);
             }
         }

@@ -12,6 +12,7 @@ use crate::socket;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
 use std::time::Duration;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
@@ -81,6 +82,9 @@ pub struct ServerLimits {
     /// Per connection: bytes asked, being answered, or not yet taken by the
     /// peer. Nothing is read while there are more.
     pub in_flight_len_max: usize,
+    /// The same of all connections together. Each may still have a small
+    /// share of its own, so that none starves while others are slow.
+    pub total_in_flight_len_max: usize,
     /// Per connection: requests without an answer.
     pub in_flight_max: usize,
     /// A frame that began must be complete within this (twice this at most).
@@ -98,6 +102,7 @@ impl Default for ServerLimits {
             handshakes_max: 256,
             handshake_deadline: Duration::from_secs(3),
             in_flight_len_max: 32 * 1024 * 1024,
+            total_in_flight_len_max: 128 * 1024 * 1024,
             in_flight_max: 2048,
             frame_deadline: Duration::from_secs(20),
             drain_deadline: Duration::from_secs(1),
@@ -117,6 +122,8 @@ pub(crate) struct Shared {
     pub(crate) handler: Arc<dyn Handler>,
     pub(crate) limits: ServerLimits,
     pub(crate) cancel: CancellationToken,
+    /// Bytes that all connections have in flight.
+    pub(crate) in_flight_len: Arc<AtomicUsize>,
     connections: Arc<Semaphore>,
     handshakes: Arc<Semaphore>,
 }
@@ -141,6 +148,7 @@ impl Server {
             handler,
             limits,
             cancel,
+            in_flight_len: Arc::default(),
         });
         let task = tokio::spawn(accept(listener, shared));
         Ok(Server { addr, task })

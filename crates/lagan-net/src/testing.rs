@@ -43,6 +43,7 @@ impl Handler for Echo {
         match &request.head[..] {
             b"hold" => self.held.lock().push((request, reply)),
             b"drop" => drop(reply),
+            b"panic" => panic!("as asked"),
             b"later" => drop(tokio::spawn(async move { reply.send(echo(request)) })),
             _ => reply.send(echo(request)),
         }

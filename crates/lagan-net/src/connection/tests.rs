@@ -175,6 +175,31 @@ async fn a_stopping_server_answers_what_it_was_asked() {
 }
 
 #[tokio::test]
+async fn a_server_that_dies_in_the_middle_ends_all_calls() {
+    let (listener, addr) = bare().await;
+    let opening = hello();
+    let (connection, mut stream) = tokio::join!(
+        Connection::open(addr, None, &opening, LONG),
+        accept_bare(&listener)
+    );
+    let connection = Arc::new(connection.unwrap());
+    let calls: Vec<_> = (0..10)
+        .map(|_| {
+            let connection = connection.clone();
+            tokio::spawn(async move { connection.call(vec![1], payload(9_000), LONG).await })
+        })
+        .collect();
+    let mut some = [0; 5_000];
+    stream.read_exact(&mut some).await.unwrap();
+    drop(stream);
+    for call in calls {
+        let got = call.await.unwrap();
+        assert!(matches!(got, Err(NetError::Closed { .. })), "{got:?}");
+    }
+    assert_eq!(connection.calls(), 0);
+}
+
+#[tokio::test]
 async fn a_silent_server_is_given_up() {
     let (listener, addr) = bare().await;
     let options = ConnectionOptions {

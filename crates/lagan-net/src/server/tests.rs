@@ -124,6 +124,18 @@ async fn slow_handshakes_and_frames_are_cut_off() {
 }
 
 #[tokio::test]
+async fn a_handler_that_panics_ends_its_connection_only() {
+    let server = Running::start(ServerLimits::default());
+    let connection = Connection::open(server.addr, None, &hello(), LONG).await;
+    let connection = connection.unwrap();
+    let got = connection.call(b"panic".to_vec(), Bytes::new(), LONG).await;
+    assert!(got.is_err());
+    eventually("closed", || !connection.is_usable()).await;
+    eventually("gone", || server.echo.gone.load(SeqCst) == 1).await;
+    still_serves(&server).await;
+}
+
+#[tokio::test]
 async fn an_idle_connection_stays() {
     let limits = ServerLimits {
         frame_deadline: Duration::from_millis(20),
@@ -244,4 +256,78 @@ async fn a_second_server_on_the_same_address_is_refused() {
         CancellationToken::new(),
     );
     assert_eq!(second.unwrap_err().kind(), io::ErrorKind::AddrInUse);
+}
+
+#[tokio::test]
+async fn memory_is_bounded_over_all_connections_and_none_starves() {
+    let limits = ServerLimits {
+        total_in_flight_len_max: 4 << 20,
+        ..ServerLimits::default()
+    };
+    let server = Running::start(limits);
+    let mut tasks = Vec::new();
+    for _ in 0..4 {
+        let connection = Connection::open(server.addr, None, &hello(), LONG).await;
+        let connection = Arc::new(connection.unwrap());
+        for _ in 0..8 {
+            let connection = connection.clone();
+            tasks.push(tokio::spawn(async move {
+                connection
+                    .call(b"hold".to_vec(), payload(1 << 20), LONG)
+                    .await
+            }));
+        }
+    }
+    let held = || server.echo.held.lock().len();
+    eventually("some held", || held() >= 4).await;
+    tokio::time::sleep(Duration::from_millis(200)).await;
+    // The total, and for each connection its share and one more.
+    assert!(held() <= 4 + 4, "{} held", held());
+    still_serves(&server).await;
+    let mut answered = 0;
+    while answered < tasks.len() {
+        eventually("one held", || held() > 0).await;
+        let (request, reply) = server.echo.held.lock().remove(0);
+        reply.send(crate::testing::echo(request));
+        answered += 1;
+    }
+    for task in tasks {
+        assert_eq!(task.await.unwrap().unwrap().data.len(), 1 << 20);
+    }
+}
+
+#[tokio::test]
+async fn a_reservation_counts_against_the_limit() {
+    struct Reserving(parking_lot::Mutex<Vec<Reply>>);
+    impl Handler for Reserving {
+        fn check_hello(&self, hello: &Hello, _: SocketAddr) -> Result<Hello, String> {
+            Ok(hello.clone())
+        }
+        fn handle(&self, _: &Arc<Peer>, _: Request, mut reply: Reply) {
+            reply.reserve(20 << 20);
+            self.0.lock().push(reply);
+        }
+    }
+    let handler = Arc::new(Reserving(parking_lot::Mutex::default()));
+    let cancel = CancellationToken::new();
+    let at = "127.0.0.1:0".parse().unwrap();
+    let limits = ServerLimits::default();
+    let server = Server::bind(at, handler.clone(), limits, cancel.clone()).unwrap();
+    let connection = Connection::open(server.local_addr(), None, &hello(), LONG).await;
+    let connection = Arc::new(connection.unwrap());
+    let calls: Vec<_> = (0..5)
+        .map(|_| {
+            let connection = connection.clone();
+            tokio::spawn(async move { connection.call(vec![], Bytes::new(), LONG).await })
+        })
+        .collect();
+    eventually("two held", || handler.0.lock().len() == 2).await;
+    tokio::time::sleep(Duration::from_millis(50)).await;
+    assert_eq!(handler.0.lock().len(), 2);
+    cancel.cancel();
+    handler.0.lock().clear();
+    for call in calls {
+        assert!(call.await.unwrap().is_err());
+    }
+    server.join().await;
 }
