@@ -1,0 +1,150 @@
+//! The program: arguments, logging, signals.
+
+use crate::proxy::{Control, Proxy};
+use crate::{Config, Server};
+use clap::{Parser, Subcommand};
+use std::ffi::OsString;
+use std::fs::File;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use tokio::signal::unix::{SignalKind, signal};
+use tracing_subscriber::EnvFilter;
+
+/// A small S3 server for demonstrations and tests.
+#[derive(Debug, Parser)]
+#[command(name = "lagan-s3", args_conflicts_with_subcommands = true)]
+struct Args {
+    /// Configuration file (TOML).
+    #[arg(long, required = true)]
+    config: Option<PathBuf>,
+    #[command(subcommand)]
+    command: Option<Command>,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Stand between clients and an S3 server and break things on demand.
+    Proxy {
+        /// Address to listen on.
+        #[arg(long)]
+        listen: SocketAddr,
+        /// Address of the server.
+        #[arg(long)]
+        to: SocketAddr,
+        /// File whose content is the fault of each request; absent or empty: none.
+        #[arg(long)]
+        control: PathBuf,
+    },
+}
+
+/// Runs the program; `args` begins with its name.
+///
+/// Exit status: 0 after SIGTERM or SIGINT, 1 if it cannot run, 2 for wrong
+/// arguments or a wrong configuration.
+pub fn main_with_args(args: Vec<OsString>) -> ExitCode {
+    let args = match Args::try_parse_from(args) {
+        Ok(args) => args,
+        Err(error) => {
+            let _ = error.print();
+            return ExitCode::from(if error.use_stderr() { 2 } else { 0 });
+        }
+    };
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build();
+    let runtime = match runtime {
+        Ok(runtime) => runtime,
+        Err(error) => return fail(1, &format!("start threads: {error}")),
+    };
+    match (args.command, args.config) {
+        (
+            Some(Command::Proxy {
+                listen,
+                to,
+                control,
+            }),
+            _,
+        ) => {
+            start_log(None);
+            runtime.block_on(run_proxy(listen, to, control))
+        }
+        (None, Some(path)) => runtime.block_on(run_server(&path)),
+        (None, None) => fail(2, "--config FILE is needed"),
+    }
+}
+
+fn fail(status: u8, message: &str) -> ExitCode {
+    eprintln!("lagan-s3: {message}");
+    ExitCode::from(status)
+}
+
+/// Logs to a file or to stderr; the variable RUST_LOG sets what.
+fn start_log(file: Option<File>) {
+    let filter = EnvFilter::try_from_default_env()
+        .unwrap_or_else(|_| EnvFilter::new("info,s3s=warn,hyper=warn"));
+    let log = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_ansi(false);
+    // a second start in one process (tests) keeps the first log
+    let _ = match file {
+        Some(file) => log.with_writer(std::sync::Mutex::new(file)).try_init(),
+        None => log.with_writer(std::io::stderr).try_init(),
+    };
+}
+
+async fn run_server(path: &Path) -> ExitCode {
+    let config = match Config::load(path) {
+        Ok(config) => config,
+        Err(message) => return fail(2, &message),
+    };
+    let log = match &config.log {
+        None => None,
+        Some(path) => match File::options().create(true).append(true).open(path) {
+            Ok(file) => Some(file),
+            Err(error) => return fail(1, &format!("open log {}: {error}", path.display())),
+        },
+    };
+    start_log(log);
+    let server = match Server::bind(&config).await {
+        Ok(server) => server,
+        Err(error) => return fail(1, &error.to_string()),
+    };
+    match server.local_addr() {
+        Ok(addr) => tracing::info!(%addr, data = %config.data.display(), "listening"),
+        Err(error) => return fail(1, &format!("listen on {}: {error}", config.listen)),
+    }
+    server.run(stop_signal()).await;
+    tracing::info!("stopped");
+    ExitCode::SUCCESS
+}
+
+async fn run_proxy(listen: SocketAddr, to: SocketAddr, control: PathBuf) -> ExitCode {
+    match Proxy::bind(listen, to, Control::File(control)).await {
+        Ok(proxy) => {
+            tracing::info!(addr = %proxy.local_addr(), %to, "listening");
+            proxy.run(stop_signal()).await;
+            ExitCode::SUCCESS
+        }
+        Err(error) => fail(1, &format!("listen on {listen}: {error}")),
+    }
+}
+
+/// Ready when the process is asked to end.
+async fn stop_signal() {
+    let (terminate, interrupt) = (
+        signal(SignalKind::terminate()),
+        signal(SignalKind::interrupt()),
+    );
+    match (terminate, interrupt) {
+        (Ok(mut terminate), Ok(mut interrupt)) => {
+            tokio::select! {
+                _ = terminate.recv() => {}
+                _ = interrupt.recv() => {}
+            }
+        }
+        _ => {
+            let _ = tokio::signal::ctrl_c().await;
+        }
+    }
+}
