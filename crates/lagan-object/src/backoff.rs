@@ -17,7 +17,9 @@ impl Backoff {
 
     /// The longest that the wait after `failures` failures can be.
     pub fn bound(&self, failures: u32) -> Duration {
-        let factor = 1u64.checked_shl(failures.saturating_sub(1)).unwrap_or(u64::MAX);
+        let factor = 1u64
+            .checked_shl(failures.saturating_sub(1))
+            .unwrap_or(u64::MAX);
         Duration::from_millis(self.base_ms.saturating_mul(factor).min(self.cap_ms))
     }
 
@@ -38,7 +40,9 @@ mod tests {
     #[test]
     fn the_bound_doubles_up_to_the_cap() {
         let backoff = Backoff::new(100, 1000);
-        let bounds: Vec<u64> = (1..7).map(|n| backoff.bound(n).as_millis() as u64).collect();
+        let bounds: Vec<u64> = (1..7)
+            .map(|n| backoff.bound(n).as_millis() as u64)
+            .collect();
         assert_eq!(bounds, [100, 200, 400, 800, 1000, 1000]);
         assert_eq!(backoff.bound(u32::MAX), Duration::from_millis(1000));
         assert_eq!(backoff.bound(0), Duration::from_millis(100));

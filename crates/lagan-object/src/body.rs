@@ -128,7 +128,14 @@ mod tests {
         let step = Body::PIECE_LEN_MAX as u64;
         assert_eq!(pieces(5, 0).count(), 0);
         let all: Vec<_> = pieces(7, 2 * step + 3).collect();
-        assert_eq!(all, [(7, step as usize), (7 + step, step as usize), (7 + 2 * step, 3)]);
+        assert_eq!(
+            all,
+            [
+                (7, step as usize),
+                (7 + step, step as usize),
+                (7 + 2 * step, 3)
+            ]
+        );
     }
 
     #[tokio::test]

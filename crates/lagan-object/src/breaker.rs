@@ -84,7 +84,13 @@ pub struct Breaker {
 impl Breaker {
     /// A closed breaker.
     pub fn new(config: BreakerConfig) -> Self {
-        Breaker { config, state: BreakerState::Closed, failures: 0, opened: 0, error: None }
+        Breaker {
+            config,
+            state: BreakerState::Closed,
+            failures: 0,
+            opened: 0,
+            error: None,
+        }
     }
 
     /// What it lets through.
@@ -108,7 +114,9 @@ impl Breaker {
             }
         };
         if now_ms < probe_at_ms {
-            return Permit::Wait { until_ms: probe_at_ms };
+            return Permit::Wait {
+                until_ms: probe_at_ms,
+            };
         }
         self.state = BreakerState::HalfOpen { since_ms: now_ms };
         Permit::Probe
@@ -142,7 +150,9 @@ impl Breaker {
     /// The call ended without a word from the endpoint: a probe is free again.
     pub fn abandoned(&mut self, now_ms: u64) {
         if matches!(self.state, BreakerState::HalfOpen { .. }) {
-            self.state = BreakerState::Open { probe_at_ms: now_ms };
+            self.state = BreakerState::Open {
+                probe_at_ms: now_ms,
+            };
         }
     }
 
@@ -159,7 +169,9 @@ impl Breaker {
         } else {
             self.config.probe.delay(self.opened, random).as_millis() as u64
         };
-        self.state = BreakerState::Open { probe_at_ms: now_ms.saturating_add(wait_ms) };
+        self.state = BreakerState::Open {
+            probe_at_ms: now_ms.saturating_add(wait_ms),
+        };
         self.error = Some(error.clone());
     }
 }

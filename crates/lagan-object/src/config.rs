@@ -77,7 +77,11 @@ pub struct Timeouts {
 impl Default for Timeouts {
     /// 3 s, 30 s, 256 KiB/s: a slow line is no fault, a silent one is.
     fn default() -> Self {
-        Timeouts { connect_ms: 3_000, attempt_ms: 30_000, rate_min_bytes: 256 * 1024 }
+        Timeouts {
+            connect_ms: 3_000,
+            attempt_ms: 30_000,
+            rate_min_bytes: 256 * 1024,
+        }
     }
 }
 
@@ -170,9 +174,13 @@ impl S3Config {
             return Err("s3.bucket: must be a bucket's name".into());
         }
         if let Some(url) = &self.endpoint {
-            let rest = url.strip_prefix("http://").or_else(|| url.strip_prefix("https://"));
+            let rest = url
+                .strip_prefix("http://")
+                .or_else(|| url.strip_prefix("https://"));
             if rest.is_none_or(|r| r.is_empty() || r.starts_with('/')) {
-                return Err(format!("s3.endpoint: {url:?} is no http:// or https:// URL"));
+                return Err(format!(
+                    "s3.endpoint: {url:?} is no http:// or https:// URL"
+                ));
             }
         }
         if !(1..=16).contains(&self.part_concurrency) {

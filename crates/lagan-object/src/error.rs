@@ -47,7 +47,13 @@ impl ObjectError {
         key: impl Into<String>,
         message: impl Into<String>,
     ) -> Self {
-        ObjectError { kind, op, key: key.into(), code: None, message: message.into() }
+        ObjectError {
+            kind,
+            op,
+            key: key.into(),
+            code: None,
+            message: message.into(),
+        }
     }
 
     /// Whether the endpoint itself may be in trouble for now.

@@ -49,7 +49,12 @@ fn a_failed_probe_waits_longer() {
     let mut breaker = open_breaker();
     assert_eq!(breaker.try_call(500), Permit::Probe);
     breaker.failed(&error(ErrorKind::Transient), 600, MAX);
-    assert_eq!(breaker.state(), BreakerState::Open { probe_at_ms: 600 + 1000 });
+    assert_eq!(
+        breaker.state(),
+        BreakerState::Open {
+            probe_at_ms: 600 + 1000
+        }
+    );
 }
 
 #[test]
@@ -63,10 +68,20 @@ fn a_lost_probe_does_not_block_for_ever() {
 fn a_permanent_failure_opens_at_once_and_is_probed_slowly() {
     let mut breaker = Breaker::new(BreakerConfig::default());
     breaker.failed(&error(ErrorKind::Permanent), 7, MAX);
-    assert_eq!(breaker.state(), BreakerState::Open { probe_at_ms: 30_007 });
+    assert_eq!(
+        breaker.state(),
+        BreakerState::Open {
+            probe_at_ms: 30_007
+        }
+    );
     assert_eq!(breaker.try_call(30_007), Permit::Probe);
     breaker.failed(&error(ErrorKind::Permanent), 30_010, MAX);
-    assert_eq!(breaker.state(), BreakerState::Open { probe_at_ms: 60_010 });
+    assert_eq!(
+        breaker.state(),
+        BreakerState::Open {
+            probe_at_ms: 60_010
+        }
+    );
 }
 
 #[test]

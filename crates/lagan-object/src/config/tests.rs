@@ -18,7 +18,9 @@ fn a_full_table_is_read() {
     assert_eq!(config.check(), Ok(()));
     assert_eq!(config.checksum, Checksum::WhenRequired);
     assert_eq!(config.timeouts.connect(), Duration::from_millis(500));
-    assert!(matches!(config.credentials, Credentials::Static { ref access_key, .. } if access_key == "AK"));
+    assert!(
+        matches!(config.credentials, Credentials::Static { ref access_key, .. } if access_key == "AK")
+    );
 }
 
 #[test]
@@ -31,7 +33,10 @@ fn secrets_are_not_shown() {
     };
     let shown = format!("{config:?} {config:#?}");
     assert!(shown.contains("AK"));
-    assert!(!shown.contains("hush") && !shown.contains("token\""), "{shown}");
+    assert!(
+        !shown.contains("hush") && !shown.contains("token\""),
+        "{shown}"
+    );
 }
 
 #[test]
@@ -44,7 +49,12 @@ fn wrong_values_are_named() {
     let mut config = S3Config::new("b");
     config.endpoint = Some("ftp://x".into());
     assert!(config.check().unwrap_err().starts_with("s3.endpoint"));
-    assert!(S3Config::new("").check().unwrap_err().starts_with("s3.bucket"));
+    assert!(
+        S3Config::new("")
+            .check()
+            .unwrap_err()
+            .starts_with("s3.bucket")
+    );
 }
 
 #[test]
