@@ -390,3 +390,6 @@ pub(crate) fn move_op(id: ChunkId, from: Place, crcs: &[u32], data: Bytes) -> Op
         done: Box::new(|_| {}),
     }
 }
+
+#[cfg(test)]
+mod tests;
