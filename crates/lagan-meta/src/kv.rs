@@ -32,6 +32,33 @@ pub enum Table {
     Releasable = 27,
 }
 
+impl Table {
+    /// Every table, in order of number.
+    pub const ALL: [Table; 21] = [
+        Table::Config,
+        Table::Node,
+        Table::Set,
+        Table::Inode,
+        Table::Dentry,
+        Table::Cookie,
+        Table::Extent,
+        Table::Xattr,
+        Table::Symlink,
+        Table::Due,
+        Table::Object,
+        Table::Attempt,
+        Table::Orphan,
+        Table::ReapChunk,
+        Table::ReapObject,
+        Table::Session,
+        Table::Answer,
+        Table::Block,
+        Table::Lock,
+        Table::Counter,
+        Table::Releasable,
+    ];
+}
+
 /// The store failed underneath: the node must stop, the command has no answer.
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {

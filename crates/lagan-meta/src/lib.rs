@@ -3,5 +3,32 @@
 //! [`apply()`] carries out one command, [`query()`] answers one read. Both see the
 //! state through [`kv`]; what they do depends on that state and the command
 //! alone, so that all nodes reach the same bytes.
+//!
+//! ```text
+//! Command -> apply -> Txn (overlay: buffers, caches inodes and counters)
+//!                      |  ops::*  validate, then change
+//!                      v
+//!            success: rows merged into the store, with the answer's row
+//!            failure: only the answer's row
+//! ```
+//!
+//! What must hold between the tables is in [`invariants`]; what they look like
+//! in [`layout`]. A crash leaves either all rows of a command or none: the
+//! store under it commits whole log entries.
 
+mod apply;
+mod attrs;
+mod extents;
+pub mod invariants;
 pub mod kv;
+pub mod layout;
+pub mod memory;
+mod ops;
+mod query;
+pub mod sets;
+#[cfg(test)]
+mod tests;
+mod txn;
+
+pub use apply::apply;
+pub use query::{cluster_map, map_version, query};

@@ -7,6 +7,10 @@
 use bincode::config::{Configuration, LittleEndian, Varint, standard};
 pub use bincode::{Decode, Encode};
 
+/// For `#[bincode(crate = "lagan_types::codec::bincode")]` on the private rows of other crates.
+#[doc(hidden)]
+pub use bincode;
+
 /// The bytes were not an encoding of the wanted type.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum CodecError {

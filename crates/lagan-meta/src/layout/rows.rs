@@ -1,0 +1,365 @@
+//! The rows behind the keys. Fields are encoded in order; see [`super`].
+
+use lagan_types::attr::{ArchiveState, Attr, Kind, Time};
+use lagan_types::codec::{Decode, Encode};
+use lagan_types::extent::{Content, Extent};
+use lagan_types::id::{BlockId, ChunkId, Ino, NodeId, SessionId};
+use lagan_types::limits::FILE_LEN_MAX;
+use lagan_types::op::{LockKind, SessionIdentity};
+use lagan_types::query::{Counters, ReapChunks};
+
+/// An inode: attributes, a name of it, sums over its extents, archive state.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+#[bincode(crate = "lagan_types::codec::bincode")]
+pub struct InodeRow {
+    /// What it is.
+    pub kind: Kind,
+    /// Permission bits, 12 bits.
+    pub mode: u16,
+    /// Owner.
+    pub uid: u32,
+    /// Group.
+    pub gid: u32,
+    /// Hard links; 0: an orphan.
+    pub nlink: u32,
+    /// Device number.
+    pub rdev: u32,
+    /// Bytes.
+    pub size: u64,
+    /// Last access.
+    pub atime: Time,
+    /// Last change of content.
+    pub mtime: Time,
+    /// Last change; strictly rises.
+    pub ctime: Time,
+    /// Creation.
+    pub btime: Time,
+    /// Data version; strictly rises.
+    pub version: u64,
+    /// A directory's parent; a file's name hint. 0: none is known.
+    pub parent: Ino,
+    /// Its name there: valid whenever `parent` is not 0 (but the root's is empty).
+    pub name: Vec<u8>,
+    /// Directories: the last cookie that was given out.
+    pub cookie: u64,
+    /// Bytes of all xattr names, each with one more: what listxattr returns.
+    pub xattr_len: u32,
+    /// Bytes in chunk extents.
+    pub chunk_bytes: u64,
+    /// Bytes in object extents.
+    pub object_bytes: u64,
+    /// Bytes in lost extents.
+    pub lost_bytes: u64,
+    /// Lost extents.
+    pub lost_extents: u64,
+    /// The archive's view of it.
+    pub archive: ArchiveRow,
+}
+
+/// Where an inode is in the archive's cycle. A live regular file is in exactly
+/// one of: due, being uploaded, archived (object of the current version).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Encode, Decode)]
+#[bincode(crate = "lagan_types::codec::bincode")]
+pub struct ArchiveRow {
+    /// Its row in Due.
+    pub due_ms: Option<u64>,
+    /// The last upload failed; it waits for its retry.
+    pub failed: bool,
+    /// The attempt that uploads the current version.
+    pub attempt: Option<u64>,
+    /// Data version of its row in Object.
+    pub object: Option<u64>,
+    /// When that object was recorded, milliseconds.
+    pub archived_ms: u64,
+}
+
+impl InodeRow {
+    /// A new inode without name or content.
+    pub fn new(kind: Kind, mode: u16, owner: (u32, u32), time: Time) -> Self {
+        let directory = kind == Kind::Directory;
+        InodeRow {
+            kind,
+            mode: mode & 0o7777,
+            uid: owner.0,
+            gid: owner.1,
+            nlink: if directory { 2 } else { 1 },
+            rdev: 0,
+            size: if directory { 4096 } else { 0 },
+            atime: time,
+            mtime: time,
+            ctime: time,
+            btime: time,
+            version: 1,
+            parent: Ino(0),
+            name: Vec::new(),
+            cookie: 0,
+            xattr_len: 0,
+            chunk_bytes: 0,
+            object_bytes: 0,
+            lost_bytes: 0,
+            lost_extents: 0,
+            archive: ArchiveRow::default(),
+        }
+    }
+
+    /// Whether the object in S3 has the current content.
+    pub fn archived(&self) -> bool {
+        self.archive.object == Some(self.version)
+    }
+
+    /// A regular file that has a name.
+    pub fn live_file(&self) -> bool {
+        self.kind == Kind::File && self.nlink > 0
+    }
+
+    /// Its key time in Releasable.
+    pub fn releasable_ms(&self) -> Option<u64> {
+        (self.live_file() && self.archived() && self.chunk_bytes > 0)
+            .then_some(self.archive.archived_ms)
+    }
+
+    /// Where the content is.
+    pub fn archive_state(&self) -> ArchiveState {
+        if self.archive.attempt.is_some() {
+            ArchiveState::Archiving
+        } else if self.archived() {
+            if self.object_bytes > 0 {
+                ArchiveState::Released
+            } else {
+                ArchiveState::Archived
+            }
+        } else if self.archive.object.is_some() {
+            ArchiveState::Dirty
+        } else {
+            ArchiveState::Local
+        }
+    }
+
+    /// What stat shows.
+    pub fn attr(&self, ino: Ino) -> Attr {
+        Attr {
+            ino,
+            kind: self.kind,
+            mode: self.mode,
+            uid: self.uid,
+            gid: self.gid,
+            nlink: self.nlink,
+            size: self.size,
+            allocated: self
+                .chunk_bytes
+                .saturating_add(self.object_bytes)
+                .saturating_add(self.lost_bytes),
+            rdev: self.rdev,
+            atime: self.atime,
+            mtime: self.mtime,
+            ctime: self.ctime,
+            btime: self.btime,
+            version: self.version,
+            archive: self.archive_state(),
+        }
+    }
+}
+
+/// What a name points to.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+#[bincode(crate = "lagan_types::codec::bincode")]
+pub struct DentryRow {
+    /// The inode.
+    pub ino: Ino,
+    /// What that is.
+    pub kind: Kind,
+    /// Its row in Cookie.
+    pub cookie: u64,
+}
+
+/// A directory entry in order of cookie: all that a plain readdir needs.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+#[bincode(crate = "lagan_types::codec::bincode")]
+pub struct CookieRow {
+    /// The inode.
+    pub ino: Ino,
+    /// What that is.
+    pub kind: Kind,
+    /// The name.
+    pub name: Vec<u8>,
+}
+
+/// One range of a file; its offset is in the key.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+#[bincode(crate = "lagan_types::codec::bincode")]
+pub struct ExtentRow {
+    /// Bytes; never 0.
+    pub len: u64,
+    /// Where they are.
+    pub content: Content,
+}
+
+impl ExtentRow {
+    /// The extent at that offset, if its numbers make sense.
+    pub fn at(self, offset: u64) -> Option<Extent> {
+        let end = offset
+            .checked_add(self.len)
+            .filter(|&e| e <= FILE_LEN_MAX)?;
+        let sane = match self.content {
+            Content::Chunk {
+                skip, chunk_len, ..
+            } => skip as u64 + self.len <= chunk_len as u64,
+            Content::Object { offset, .. } => offset.checked_add(self.len).is_some(),
+            Content::Lost => true,
+        };
+        (end > offset && sane).then_some(Extent {
+            offset,
+            len: self.len,
+            content: self.content,
+        })
+    }
+}
+
+/// An object in S3.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+#[bincode(crate = "lagan_types::codec::bincode")]
+pub struct ObjectRow {
+    /// Its key.
+    pub key: String,
+    /// Bytes.
+    pub size: u64,
+    /// CRC-32 of all of it.
+    pub crc: u32,
+}
+
+/// An upload that may be under way.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+#[bincode(crate = "lagan_types::codec::bincode")]
+pub struct AttemptRow {
+    /// The file.
+    pub ino: Ino,
+    /// Its data version.
+    pub version: u64,
+    /// Who uploads.
+    pub node: NodeId,
+    /// The object's key.
+    pub key: String,
+    /// When it was recorded, milliseconds.
+    pub started_ms: u64,
+}
+
+/// Chunks for a node to delete.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+#[bincode(crate = "lagan_types::codec::bincode")]
+pub struct ReapChunkRow {
+    /// Not before, milliseconds; never falls with the sequence.
+    pub ready_ms: u64,
+    /// Which.
+    pub what: ReapChunks,
+}
+
+/// An object to delete.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+#[bincode(crate = "lagan_types::codec::bincode")]
+pub struct ReapObjectRow {
+    /// Not before, milliseconds; never falls with the sequence.
+    pub ready_ms: u64,
+    /// Its key.
+    pub key: String,
+}
+
+/// A live session.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+#[bincode(crate = "lagan_types::codec::bincode")]
+pub struct SessionRow {
+    /// What its opening was called with: a retry finds it.
+    pub nonce: u128,
+    /// Who it is.
+    pub identity: SessionIdentity,
+    /// When it was opened, milliseconds.
+    pub opened_ms: u64,
+    /// Its open blocks.
+    pub blocks: Vec<BlockId>,
+}
+
+/// An open block of chunk ids. A closed one has no row.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+#[bincode(crate = "lagan_types::codec::bincode")]
+pub struct BlockRow {
+    /// Whose.
+    pub session: SessionId,
+    /// Its ids: `0..count`.
+    pub count: u16,
+    /// Which were named: bit `i` of byte `i / 8`, least significant first;
+    /// no longer than needed.
+    pub named: Vec<u8>,
+}
+
+impl BlockRow {
+    /// Whether that id was named.
+    pub fn is_named(&self, id: ChunkId) -> bool {
+        let index = id.index();
+        self.named
+            .get(index as usize / 8)
+            .is_some_and(|byte| byte & (1 << (index % 8)) != 0)
+    }
+
+    /// Notes that the id is named.
+    pub fn set_named(&mut self, id: ChunkId) {
+        let at = id.index() as usize / 8;
+        if self.named.len() <= at {
+            self.named.resize(at + 1, 0);
+        }
+        self.named[at] |= 1 << (id.index() % 8);
+    }
+
+    /// Whether every id was named, so that closing leaves no garbage.
+    pub fn full(&self) -> bool {
+        self.named.iter().map(|b| b.count_ones()).sum::<u32>() >= self.count as u32
+    }
+}
+
+/// The locks of one owner on one inode: disjoint, in order.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+#[bincode(crate = "lagan_types::codec::bincode")]
+pub struct LockRow {
+    /// The locked ranges.
+    pub ranges: Vec<LockedRange>,
+}
+
+/// One locked range.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Encode, Decode)]
+#[bincode(crate = "lagan_types::codec::bincode")]
+pub struct LockedRange {
+    /// First byte.
+    pub start: u64,
+    /// Last byte, inclusive.
+    pub end: u64,
+    /// Read or Write.
+    pub kind: LockKind,
+    /// Process of the owner.
+    pub pid: u32,
+}
+
+/// Numbers that are given out once, and sums over the tables.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Encode, Decode)]
+#[bincode(crate = "lagan_types::codec::bincode")]
+pub struct CounterRow {
+    /// The last inode number.
+    pub ino: u64,
+    /// The last session.
+    pub session: u64,
+    /// The last block.
+    pub block: u64,
+    /// The last upload attempt.
+    pub attempt: u64,
+    /// The last sequence in ReapChunk and ReapObject.
+    pub reap: u64,
+    /// The last node.
+    pub node: u64,
+    /// The last set.
+    pub set: u32,
+    /// The latest ready time in ReapChunk, milliseconds.
+    pub chunks_ready_ms: u64,
+    /// The latest ready time in ReapObject, milliseconds.
+    pub objects_ready_ms: u64,
+    /// The configuration's, so that a commit need not read that.
+    pub archive_after_ms: u64,
+    /// Sums; `oldest_due_ms` is always 0 here.
+    pub stats: Counters,
+}

@@ -1,0 +1,11 @@
+//! The operations, by area. Each validates all, then changes.
+
+pub(crate) mod archive;
+pub(crate) mod attr;
+pub(crate) mod cluster;
+pub(crate) mod commit;
+pub(crate) mod lock;
+pub(crate) mod names;
+pub(crate) mod orphan;
+pub(crate) mod rename;
+pub(crate) mod session;

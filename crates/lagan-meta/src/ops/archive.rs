@@ -1,0 +1,328 @@
+//! The archive's steps (DESIGN §5).
+//!
+//! ```text
+//! due --start--> attempt --finish, same version--> archived --release--> released
+//!  ^                |  \--finish, other version--> key to the reap queue
+//!  +----fail--------+
+//! ```
+//! The commands come from the cluster itself and are not remembered: an attempt
+//! counts once because its row goes with it.
+
+use crate::apply::VOLUME;
+use crate::extents::{self, home};
+use crate::kv::{StoreError, Table};
+use crate::layout::rows::{AttemptRow, InodeRow, ObjectRow};
+use crate::layout::{CONFIG_KEY, key1, key2};
+use crate::txn::{Outcome, Txn};
+use lagan_types::answer::{Answer, Attempt};
+use lagan_types::cluster::{ArchiveConfig, Config};
+use lagan_types::limits::FILE_LEN_MAX;
+use lagan_types::op::{ArchiveFail, ArchiveFinish, ArchiveStart};
+use lagan_types::{ChunkId, Content, Extent, FsError, Incarnation, Ino};
+use std::fmt::Write;
+
+/// Bytes of a key that S3 takes.
+const KEY_LEN_MAX: usize = 1024;
+/// Extents that one step of a rewrite takes.
+const PAGE: usize = 256;
+
+/// Records attempts before their uploads start.
+pub(crate) fn start(txn: &mut Txn<'_>, files: &[ArchiveStart]) -> Outcome<Answer> {
+    let config: Option<Config> = txn.row(Table::Config, CONFIG_KEY)?;
+    let config = config.ok_or(FsError::NotFound)?;
+    let mut attempts = Vec::with_capacity(files.len());
+    for file in files {
+        attempts.push(match &config.archive {
+            Some(archive) => start_one(txn, archive, config.incarnation, file)?,
+            None => None,
+        });
+    }
+    Ok(Answer::Attempts(attempts))
+}
+
+fn start_one(
+    txn: &mut Txn<'_>,
+    archive: &ArchiveConfig,
+    incarnation: Incarnation,
+    file: &ArchiveStart,
+) -> Outcome<Option<Attempt>> {
+    let Some(mut row) = txn.find_inode(file.ino)? else {
+        return Ok(None);
+    };
+    let wanted = row.live_file() && row.version == file.version && !row.archived();
+    if !wanted || row.archive.attempt.is_some() {
+        return Ok(None);
+    }
+    txn.counters.attempt += 1;
+    txn.counters.stats.attempts += 1;
+    let number = txn.counters.attempt;
+    let key = object_key(archive, incarnation, file, number, &row);
+    let attempt = AttemptRow {
+        ino: file.ino,
+        version: file.version,
+        node: file.node,
+        key: key.clone(),
+        started_ms: txn.now_ms(),
+    };
+    txn.put(Table::Attempt, &key1(number), &attempt);
+    let size = row.size;
+    row.archive.due_ms = None;
+    row.archive.failed = false;
+    row.archive.attempt = Some(number);
+    txn.set_inode(file.ino, row)?;
+    Ok(Some(Attempt { number, key, size }))
+}
+
+/// `PREFIX/incarnation/volume/ino-version-attempt/name`; without the name if
+/// none is known or the key would be too long.
+fn object_key(
+    archive: &ArchiveConfig,
+    incarnation: Incarnation,
+    file: &ArchiveStart,
+    attempt: u64,
+    row: &InodeRow,
+) -> String {
+    let mut key = String::new();
+    if !archive.prefix.is_empty() {
+        key.push_str(&archive.prefix);
+        key.push('/');
+    }
+    let (ino, version) = (file.ino.0, file.version);
+    let _ = write!(key, "{incarnation}/{}/{ino}-{version}-{attempt}", VOLUME.0);
+    let name = percent_encoded(&row.name);
+    if !name.is_empty() && key.len() + 1 + name.len() <= KEY_LEN_MAX {
+        key.push('/');
+        key.push_str(&name);
+    }
+    key
+}
+
+/// All but the unreserved characters of URLs (RFC 3986 §2.3) as `%XX`.
+pub(crate) fn percent_encoded(name: &[u8]) -> String {
+    let mut out = String::with_capacity(name.len());
+    for &byte in name {
+        if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) {
+            out.push(byte as char);
+        } else {
+            let _ = write!(out, "%{byte:02X}");
+        }
+    }
+    out
+}
+
+/// Takes an attempt's row out: whoever finds it decides what becomes of it.
+fn take_attempt(txn: &mut Txn<'_>, number: u64) -> Result<Option<AttemptRow>, StoreError> {
+    let attempt = txn.row(Table::Attempt, &key1(number))?;
+    if attempt.is_some() {
+        txn.delete(Table::Attempt, &key1(number));
+        let stats = &mut txn.counters.stats;
+        stats.attempts = stats.attempts.saturating_sub(1);
+    }
+    Ok(attempt)
+}
+
+/// Uploads ended well.
+pub(crate) fn finish(txn: &mut Txn<'_>, files: &[ArchiveFinish]) -> Outcome<Answer> {
+    for file in files {
+        if let Some(attempt) = take_attempt(txn, file.attempt)? {
+            finish_one(txn, file, attempt)?;
+        }
+    }
+    Ok(Answer::Done)
+}
+
+fn finish_one(txn: &mut Txn<'_>, file: &ArchiveFinish, attempt: AttemptRow) -> Outcome<()> {
+    let ino = attempt.ino;
+    let Some(mut row) = txn.find_inode(ino)? else {
+        txn.free_object(attempt.key);
+        return Ok(());
+    };
+    let current = row.archive.attempt == Some(file.attempt);
+    let wins = current
+        && row.live_file()
+        && row.version == attempt.version
+        && row.size == file.size
+        && !row.archived();
+    if !wins {
+        txn.free_object(attempt.key);
+        if current {
+            retry(&mut row, txn.now_ms());
+            txn.set_inode(ino, row)?;
+        }
+        return Ok(());
+    }
+    if let Some(old) = row.archive.object {
+        let old_key = key2(ino.0, old);
+        let object: Option<ObjectRow> = txn.row(Table::Object, &old_key)?;
+        txn.delete(Table::Object, &old_key);
+        if let Some(object) = object {
+            txn.free_object(object.key);
+        }
+    }
+    let object = ObjectRow {
+        key: attempt.key,
+        size: file.size,
+        crc: file.crc,
+    };
+    txn.put(Table::Object, &key2(ino.0, row.version), &object);
+    row.archive.object = Some(row.version);
+    row.archive.archived_ms = txn.now_ms();
+    row.archive.attempt = None;
+    row.archive.failed = false;
+    row.archive.due_ms = None;
+    if row.object_bytes > 0 || row.lost_bytes > 0 {
+        to_objects(txn, ino, &mut row, |content| {
+            !matches!(content, Content::Chunk { .. })
+        })?;
+    }
+    txn.set_inode(ino, row)?;
+    Ok(())
+}
+
+/// The current version has no attempt any more: it is due (again).
+fn retry(row: &mut InodeRow, at_ms: u64) {
+    row.archive.attempt = None;
+    if row.live_file() && !row.archived() {
+        row.archive.due_ms = Some(at_ms);
+        row.archive.failed = true;
+    }
+}
+
+/// Uploads ended badly.
+pub(crate) fn fail(txn: &mut Txn<'_>, files: &[ArchiveFail]) -> Outcome<Answer> {
+    for file in files {
+        let Some(attempt) = take_attempt(txn, file.attempt)? else {
+            continue;
+        };
+        txn.free_object(attempt.key);
+        let Some(mut row) = txn.find_inode(attempt.ino)? else {
+            continue;
+        };
+        if row.archive.attempt == Some(file.attempt) {
+            retry(&mut row, file.retry_at.as_millis());
+            txn.set_inode(attempt.ino, row)?;
+        }
+    }
+    Ok(Answer::Done)
+}
+
+/// Makes files due at once.
+pub(crate) fn now(txn: &mut Txn<'_>, inos: &[Ino]) -> Outcome<Answer> {
+    let now_ms = txn.now_ms();
+    for &ino in inos {
+        let Some(mut row) = txn.find_inode(ino)? else {
+            continue;
+        };
+        if row.archive.due_ms.is_some_and(|due| due > now_ms) {
+            row.archive.due_ms = Some(now_ms);
+            txn.set_inode(ino, row)?;
+        }
+    }
+    Ok(Answer::Done)
+}
+
+/// Swaps chunk extents of archived files for object extents.
+pub(crate) fn release(txn: &mut Txn<'_>, files: &[(Ino, u64)]) -> Outcome<Answer> {
+    let (mut released, mut bytes) = (0, 0);
+    for &(ino, version) in files {
+        let Some(mut row) = txn.find_inode(ino)? else {
+            continue;
+        };
+        if row.version != version || row.releasable_ms().is_none() {
+            continue;
+        }
+        released += 1;
+        bytes += row.chunk_bytes;
+        to_objects(txn, ino, &mut row, |_| true)?;
+        txn.set_inode(ino, row)?;
+    }
+    Ok(Answer::Released {
+        files: released,
+        bytes,
+    })
+}
+
+/// Points extents at the object of the current version, which has the whole
+/// file's bytes; neighbours become one.
+fn to_objects(
+    txn: &mut Txn<'_>,
+    ino: Ino,
+    row: &mut InodeRow,
+    which: impl Fn(&Content) -> bool,
+) -> Outcome<()> {
+    let version = row.version;
+    let mut open: Option<Extent> = None;
+    let mut from = 0;
+    loop {
+        let page = extents::starting_in(txn, ino, from..FILE_LEN_MAX, PAGE)?;
+        for extent in page.iter().filter(|e| which(&e.content)) {
+            extents::remove(txn, ino, row, extent);
+            if let Content::Chunk { id, .. } = extent.content {
+                txn.free_chunk(id); // all its extents go at once
+            }
+            match &mut open {
+                Some(last) if last.end() == extent.offset => last.len += extent.len,
+                _ => {
+                    if let Some(done) = open.take() {
+                        extents::insert(txn, ino, row, &done);
+                    }
+                    let (offset, len) = (extent.offset, extent.len);
+                    let content = Content::Object { version, offset };
+                    open = Some(Extent {
+                        offset,
+                        len,
+                        content,
+                    });
+                }
+            }
+        }
+        match page.last() {
+            Some(last) if page.len() == PAGE => from = last.end(),
+            _ => break,
+        }
+    }
+    if let Some(done) = open {
+        extents::insert(txn, ino, row, &done);
+    }
+    Ok(())
+}
+
+/// An extent's chunk has no healthy replica: its bytes are in the object of the
+/// current version, or lost.
+pub(crate) fn mark_lost(
+    txn: &mut Txn<'_>,
+    ino: Ino,
+    offset: u64,
+    chunk: ChunkId,
+) -> Outcome<Answer> {
+    let Some(mut row) = txn.find_inode(ino)? else {
+        return Ok(Answer::Done);
+    };
+    let end = offset.checked_add(1).ok_or(FsError::Invalid)?;
+    let found = extents::overlapping(txn, ino, offset..end, 1)?;
+    let Some(extent) = found.first() else {
+        return Ok(Answer::Done);
+    };
+    let Some((id, home)) = home(extent) else {
+        return Ok(Answer::Done);
+    };
+    if id != chunk {
+        return Ok(Answer::Done);
+    }
+    let content = match row.archive.object {
+        Some(version) if row.archived() => Content::Object {
+            version,
+            offset: extent.offset,
+        },
+        _ => Content::Lost,
+    };
+    extents::remove(txn, ino, &mut row, extent);
+    let replaced = Extent {
+        content,
+        ..extent.clone()
+    };
+    extents::insert(txn, ino, &mut row, &replaced);
+    extents::free_if_unnamed(txn, ino, id, home)?;
+    txn.set_inode(ino, row)?;
+    Ok(Answer::Done)
+}

@@ -1,0 +1,128 @@
+//! Attributes and extended attributes.
+
+use crate::extents;
+use crate::kv::{Read, Table};
+use crate::layout::rows::InodeRow;
+use crate::layout::{encode_raw, key_name};
+use crate::txn::{Outcome, Txn};
+use lagan_types::answer::Answer;
+use lagan_types::attr::{Kind, Time};
+use lagan_types::limits::{
+    FILE_LEN_MAX, XATTR_LIST_LEN_MAX, XATTR_NAME_LEN_MAX, XATTR_VALUE_LEN_MAX,
+};
+use lagan_types::op::{SetAttr, SetTime, XattrMode};
+use lagan_types::{FsError, Ino};
+
+/// chmod, chown, truncate, utimens.
+pub(crate) fn set_attr(txn: &mut Txn<'_>, ino: Ino, set: &SetAttr) -> Outcome<Answer> {
+    let mut row = txn.inode(ino)?;
+    if *set == SetAttr::default() {
+        return Ok(Answer::Attr(row.attr(ino)));
+    }
+    check(&row, set)?;
+    let time = txn.time;
+    row.touch(time);
+    if set.kill_suid || set.uid.is_some() || set.gid.is_some() || set.size.is_some() {
+        row.clear_suid();
+    }
+    row.uid = set.uid.unwrap_or(row.uid);
+    row.gid = set.gid.unwrap_or(row.gid);
+    row.mode = set.mode.map_or(row.mode, |mode| mode & 0o7777);
+    if let Some(size) = set.size {
+        resize(txn, ino, &mut row, size)?;
+    }
+    let at = |t: SetTime| match t {
+        SetTime::Now => time,
+        SetTime::At(t) => t,
+    };
+    row.atime = set.atime.map_or(row.atime, at);
+    row.mtime = set.mtime.map_or(row.mtime, at);
+    let attr = row.attr(ino);
+    txn.set_inode(ino, row)?;
+    Ok(Answer::Attr(attr))
+}
+
+fn check(row: &InodeRow, set: &SetAttr) -> Result<(), FsError> {
+    let bad = |t: &Option<SetTime>| matches!(t, Some(SetTime::At(Time { nanos, .. })) if *nanos >= 1_000_000_000);
+    if bad(&set.atime) || bad(&set.mtime) {
+        return Err(FsError::Invalid);
+    }
+    match (set.size, row.kind) {
+        (None, _) => Ok(()),
+        (Some(size), Kind::File) if size > FILE_LEN_MAX => Err(FsError::FileTooLarge),
+        (Some(_), Kind::File) => Ok(()),
+        (Some(_), Kind::Directory) => Err(FsError::IsDirectory),
+        (Some(_), _) => Err(FsError::Invalid),
+    }
+}
+
+/// truncate(2): the version rises only if bytes change.
+fn resize(txn: &mut Txn<'_>, ino: Ino, row: &mut InodeRow, size: u64) -> Outcome<()> {
+    if size == row.size {
+        row.mtime = row.ctime;
+        return Ok(());
+    }
+    if size < row.size {
+        extents::cut(txn, ino, row, size..FILE_LEN_MAX)?;
+    }
+    row.size = size;
+    row.touch_file(txn.time, txn.counters.archive_after_ms);
+    Ok(())
+}
+
+/// setxattr(2).
+pub(crate) fn set_xattr(
+    txn: &mut Txn<'_>,
+    ino: Ino,
+    name: &[u8],
+    value: &[u8],
+    mode: XattrMode,
+) -> Outcome<Answer> {
+    check_xattr_name(name)?;
+    if value.len() > XATTR_VALUE_LEN_MAX {
+        return Err(FsError::TooBig.into());
+    }
+    let mut row = txn.inode(ino)?;
+    let key = key_name(ino.0, name);
+    let there = txn.get(Table::Xattr, &key)?.is_some();
+    match mode {
+        XattrMode::Create if there => return Err(FsError::Exists.into()),
+        XattrMode::Replace if !there => return Err(FsError::NoAttribute.into()),
+        _ => {}
+    }
+    if !there {
+        row.xattr_len = row.xattr_len.saturating_add(name.len() as u32 + 1);
+        if row.xattr_len as usize > XATTR_LIST_LEN_MAX {
+            return Err(FsError::NoSpace.into());
+        }
+    }
+    row.touch(txn.time);
+    txn.put_bytes(Table::Xattr, &key, encode_raw(value));
+    txn.set_inode(ino, row)?;
+    Ok(Answer::Done)
+}
+
+/// removexattr(2).
+pub(crate) fn remove_xattr(txn: &mut Txn<'_>, ino: Ino, name: &[u8]) -> Outcome<Answer> {
+    check_xattr_name(name)?;
+    let mut row = txn.inode(ino)?;
+    let key = key_name(ino.0, name);
+    if txn.get(Table::Xattr, &key)?.is_none() {
+        return Err(FsError::NoAttribute.into());
+    }
+    txn.delete(Table::Xattr, &key);
+    row.xattr_len = row.xattr_len.saturating_sub(name.len() as u32 + 1);
+    row.touch(txn.time);
+    txn.set_inode(ino, row)?;
+    Ok(Answer::Done)
+}
+
+fn check_xattr_name(name: &[u8]) -> Result<(), FsError> {
+    if name.is_empty() || name.len() > XATTR_NAME_LEN_MAX {
+        return Err(FsError::Range);
+    }
+    if name.contains(&0) {
+        return Err(FsError::Invalid);
+    }
+    Ok(())
+}

@@ -1,0 +1,202 @@
+//! The cluster map: birth, configuration, nodes, replica sets.
+
+use crate::kv::{Read, StoreError, Table};
+use crate::layout::rows::InodeRow;
+use crate::layout::{self, CONFIG_KEY, key_set, key1};
+use crate::sets;
+use crate::txn::{Outcome, Txn};
+use lagan_types::answer::Answer;
+use lagan_types::attr::Kind;
+use lagan_types::cluster::{Config, NodeInfo, NodeState, ReplicaSet};
+use lagan_types::limits::{NODES_MAX, SET_MEMBERS_MAX};
+use lagan_types::op::SetChange;
+use lagan_types::{FsError, Ino, NodeId, SetId};
+
+/// Sets in the table, at most: what a map message can carry with room.
+const SETS_MAX: usize = 65_536;
+
+fn config(txn: &Txn<'_>) -> Outcome<Config> {
+    let config: Option<Config> = txn.row(Table::Config, CONFIG_KEY)?;
+    Ok(config.ok_or(FsError::NotFound)?)
+}
+
+fn check_config(config: &Config) -> Result<(), FsError> {
+    let copies = config.copies as usize;
+    let water =
+        config.low_water_percent <= config.high_water_percent && config.high_water_percent <= 100;
+    if copies == 0
+        || copies > SET_MEMBERS_MAX
+        || config.min_copies == 0
+        || config.min_copies > config.copies
+        || config.volume.is_empty()
+        || !water
+    {
+        return Err(FsError::Invalid);
+    }
+    Ok(())
+}
+
+/// The first command of a cluster.
+pub(crate) fn init(txn: &mut Txn<'_>, config: &Config) -> Outcome<Answer> {
+    if txn.get(Table::Config, CONFIG_KEY)?.is_some() {
+        return Err(FsError::Exists.into());
+    }
+    check_config(config)?;
+    let mut root = InodeRow::new(Kind::Directory, 0o755, (0, 0), txn.time);
+    root.parent = Ino::ROOT;
+    txn.add_inode(Ino::ROOT, root);
+    txn.counters.ino = Ino::ROOT.0;
+    store_config(txn, config);
+    Ok(Answer::Done)
+}
+
+fn store_config(txn: &mut Txn<'_>, config: &Config) {
+    txn.put(Table::Config, CONFIG_KEY, config);
+    txn.counters.archive_after_ms = config.archive_after_ms;
+    txn.map_changed = true;
+}
+
+/// `lagan set`.
+pub(crate) fn set_config(txn: &mut Txn<'_>, new: &Config) -> Outcome<Answer> {
+    let old = config(txn)?;
+    check_config(new)?;
+    if new.cluster != old.cluster || new.incarnation != old.incarnation || new.volume != old.volume
+    {
+        return Err(FsError::NotPermitted.into());
+    }
+    if *new != old {
+        store_config(txn, new);
+        settle(txn, new, None)?;
+    }
+    Ok(Answer::Done)
+}
+
+/// Adds a node, or registers a new boot of one.
+pub(crate) fn register(txn: &mut Txn<'_>, info: &NodeInfo) -> Outcome<Answer> {
+    let config = config(txn)?;
+    let known = nodes(txn)?;
+    let old = known.iter().find(|n| match info.id.0 {
+        0 => n.store == info.store,
+        _ => n.id == info.id,
+    });
+    let row = match old {
+        Some(old) => {
+            if old.store != info.store || info.boot < old.boot {
+                return Err(FsError::Stale.into());
+            }
+            NodeInfo {
+                id: old.id,
+                state: old.state,
+                voter: old.voter,
+                ..info.clone()
+            }
+        }
+        None => {
+            if info.id.0 != 0 || known.iter().any(|n| n.store == info.store) {
+                return Err(FsError::Stale.into());
+            }
+            if known.len() >= NODES_MAX {
+                return Err(FsError::NoSpace.into());
+            }
+            txn.counters.node += 1;
+            NodeInfo {
+                id: NodeId(txn.counters.node),
+                ..info.clone()
+            }
+        }
+    };
+    let node = row.id;
+    let added = old.is_none();
+    if old != Some(&row) {
+        txn.put(Table::Node, &key1(node.0), &row);
+        txn.map_changed = true;
+    }
+    if added {
+        settle(txn, &config, None)?;
+    }
+    Ok(Answer::Node { node })
+}
+
+/// A node went silent, came back or filled up.
+pub(crate) fn set_state(txn: &mut Txn<'_>, node: NodeId, state: NodeState) -> Outcome<Answer> {
+    let config = config(txn)?;
+    let row: Option<NodeInfo> = txn.row(Table::Node, &key1(node.0))?;
+    let mut row = row.ok_or(FsError::NotFound)?;
+    if row.state != state {
+        row.state = state;
+        txn.put(Table::Node, &key1(node.0), &row);
+        txn.map_changed = true;
+        settle(txn, &config, Some(node))?;
+    }
+    Ok(Answer::Done)
+}
+
+/// The node becomes, or is no longer, a voter.
+pub(crate) fn set_voter(txn: &mut Txn<'_>, node: NodeId, voter: bool) -> Outcome<Answer> {
+    let row: Option<NodeInfo> = txn.row(Table::Node, &key1(node.0))?;
+    let mut row = row.ok_or(FsError::NotFound)?;
+    if row.voter != voter {
+        row.voter = voter;
+        txn.put(Table::Node, &key1(node.0), &row);
+        txn.map_changed = true;
+    }
+    Ok(Answer::Done)
+}
+
+/// Changes rows of the set table; none if one of them is refused.
+pub(crate) fn change_sets(txn: &mut Txn<'_>, changes: &[SetChange]) -> Outcome<Answer> {
+    let config = config(txn)?;
+    let nodes = nodes(txn)?;
+    for change in changes {
+        let row = match change {
+            SetChange::Add { nodes: members } => {
+                sets::check_members(&nodes, members)?;
+                txn.counters.set += 1;
+                sets::new_set(SetId(txn.counters.set), members.clone(), &nodes)
+            }
+            SetChange::StartJoin { set, .. }
+            | SetChange::FinishJoin { set, .. }
+            | SetChange::AbortJoin { set, .. }
+            | SetChange::Seal { set, .. }
+            | SetChange::Unseal { set, .. } => {
+                let old: Option<ReplicaSet> = txn.row(Table::Set, &key_set(set.0))?;
+                sets::change(&old.ok_or(FsError::NotFound)?, change, &nodes)?
+            }
+        };
+        txn.put(Table::Set, &key_set(row.id.0), &row);
+        txn.map_changed = true;
+    }
+    settle(txn, &config, None)?;
+    Ok(Answer::Done)
+}
+
+/// Brings the set table in line with the nodes; `changed` is the node whose
+/// state changed.
+fn settle(txn: &mut Txn<'_>, config: &Config, changed: Option<NodeId>) -> Outcome<()> {
+    let nodes = nodes(txn)?;
+    let table = all_sets(txn)?;
+    for row in sets::settle(config, &nodes, &table, changed) {
+        txn.counters.set = txn.counters.set.max(row.id.0);
+        txn.put(Table::Set, &key_set(row.id.0), &row);
+        txn.map_changed = true;
+    }
+    Ok(())
+}
+
+/// The node table.
+pub(crate) fn nodes(store: &dyn Read) -> Result<Vec<NodeInfo>, StoreError> {
+    store
+        .scan(Table::Node, &[], None, NODES_MAX)?
+        .iter()
+        .map(|(_, value)| layout::decode(Table::Node, value))
+        .collect()
+}
+
+/// The set table.
+pub(crate) fn all_sets(store: &dyn Read) -> Result<Vec<ReplicaSet>, StoreError> {
+    store
+        .scan(Table::Set, &[], None, SETS_MAX)?
+        .iter()
+        .map(|(_, value)| layout::decode(Table::Set, value))
+        .collect()
+}

@@ -1,0 +1,168 @@
+//! Reads of the queues, sessions and counters.
+
+use super::{find_inode, row};
+use crate::extents;
+use crate::kv::{Read, StoreError, Table};
+use crate::layout::rows::{
+    AttemptRow, BlockRow, CounterRow, ReapChunkRow, ReapObjectRow, SessionRow,
+};
+use crate::layout::{self, COUNTER_KEY, key1, key2, part, prefix};
+use crate::txn::Outcome;
+use lagan_types::limits::FILE_LEN_MAX;
+use lagan_types::query::{AttemptRow as Attempt, Counters, DueFile};
+use lagan_types::{BlockId, ChunkId, Content, Ino, NodeId, QueryAnswer, SessionId};
+
+/// Rows in one answer of a queue, at most: some 64 bytes each.
+const QUEUE_PAGE_MAX: u32 = 4096;
+/// Reap rows in one answer: each may name a thousand chunks.
+const REAP_PAGE_MAX: u32 = 128;
+/// Sessions in one answer.
+const SESSIONS_MAX: usize = 16_384;
+/// Blocks in one question.
+const BLOCKS_MAX: usize = 1024;
+
+pub(super) fn counter_row(store: &dyn Read) -> Result<CounterRow, StoreError> {
+    Ok(row(store, Table::Counter, COUNTER_KEY)?.unwrap_or_default())
+}
+
+pub(super) fn counters(store: &dyn Read) -> Outcome<QueryAnswer> {
+    let oldest_due_ms = match store.scan(Table::Due, &[], None, 1)?.first() {
+        Some((key, _)) => part(Table::Due, key, 0)?,
+        None => 0,
+    };
+    Ok(QueryAnswer::Counters(Counters {
+        oldest_due_ms,
+        ..counter_row(store)?.stats
+    }))
+}
+
+/// The keys of times up to and with `now_ms`.
+fn until(now_ms: u64) -> Option<[u8; 8]> {
+    prefix(now_ms).1
+}
+
+pub(super) fn due(store: &dyn Read, now_ms: u64, limit: u32) -> Outcome<QueryAnswer> {
+    let end = until(now_ms);
+    let end = end.as_ref().map(|e| &e[..]);
+    let limit = limit.min(QUEUE_PAGE_MAX) as usize;
+    let mut files = Vec::new();
+    for (key, _) in store.scan(Table::Due, &[], end, limit)? {
+        let ino = Ino(part(Table::Due, &key, 8)?);
+        let Some(inode) = find_inode(store, ino)? else {
+            continue;
+        };
+        files.push(DueFile {
+            ino,
+            version: inode.version,
+            size: inode.size,
+            due_ms: part(Table::Due, &key, 0)?,
+            chunk: first_chunk(store, ino)?,
+        });
+    }
+    Ok(QueryAnswer::Due(files))
+}
+
+/// The chunk of the file's first extent.
+fn first_chunk(store: &dyn Read, ino: Ino) -> Result<Option<ChunkId>, StoreError> {
+    let first = extents::starting_in(store, ino, 0..FILE_LEN_MAX, 1)?;
+    Ok(first.first().and_then(|e| match e.content {
+        Content::Chunk { id, .. } => Some(id),
+        _ => None,
+    }))
+}
+
+pub(super) fn attempts(store: &dyn Read, from: u64, limit: u32) -> Outcome<QueryAnswer> {
+    let limit = limit.min(QUEUE_PAGE_MAX) as usize;
+    let mut attempts = Vec::new();
+    for (key, value) in store.scan(Table::Attempt, &key1(from), None, limit)? {
+        let row: AttemptRow = layout::decode(Table::Attempt, &value)?;
+        attempts.push(Attempt {
+            number: part(Table::Attempt, &key, 0)?,
+            ino: row.ino,
+            version: row.version,
+            node: row.node,
+            key: row.key,
+            started_ms: row.started_ms,
+        });
+    }
+    Ok(QueryAnswer::Attempts(attempts))
+}
+
+pub(super) fn chunk_reap(
+    store: &dyn Read,
+    node: NodeId,
+    now_ms: u64,
+    limit: u32,
+) -> Outcome<QueryAnswer> {
+    let (start, end) = prefix(node.0);
+    let end = end.as_ref().map(|e| &e[..]);
+    let limit = limit.min(REAP_PAGE_MAX) as usize;
+    let mut rows = Vec::new();
+    for (key, value) in store.scan(Table::ReapChunk, &start, end, limit)? {
+        let row: ReapChunkRow = layout::decode(Table::ReapChunk, &value)?;
+        if row.ready_ms > now_ms {
+            break;
+        }
+        rows.push((part(Table::ReapChunk, &key, 8)?, row.what));
+    }
+    Ok(QueryAnswer::Reap(rows))
+}
+
+pub(super) fn object_reap(store: &dyn Read, now_ms: u64, limit: u32) -> Outcome<QueryAnswer> {
+    let limit = limit.min(QUEUE_PAGE_MAX) as usize;
+    let mut rows = Vec::new();
+    for (key, value) in store.scan(Table::ReapObject, &[], None, limit)? {
+        let row: ReapObjectRow = layout::decode(Table::ReapObject, &value)?;
+        if row.ready_ms > now_ms {
+            break;
+        }
+        rows.push((part(Table::ReapObject, &key, 0)?, row.key));
+    }
+    Ok(QueryAnswer::ObjectReap(rows))
+}
+
+pub(super) fn orphans(store: &dyn Read, from: Ino, limit: u32) -> Outcome<QueryAnswer> {
+    let limit = limit.min(QUEUE_PAGE_MAX) as usize;
+    let rows = store.scan(Table::Orphan, &key1(from.0), None, limit)?;
+    let inos: Result<Vec<_>, StoreError> = rows
+        .iter()
+        .map(|(key, _)| part(Table::Orphan, key, 0).map(Ino))
+        .collect();
+    Ok(QueryAnswer::Inos(inos?))
+}
+
+pub(super) fn sessions(store: &dyn Read) -> Outcome<QueryAnswer> {
+    let mut sessions = Vec::new();
+    for (key, value) in store.scan(Table::Session, &[], None, SESSIONS_MAX)? {
+        let row: SessionRow = layout::decode(Table::Session, &value)?;
+        let session = SessionId(part(Table::Session, &key, 0)?);
+        sessions.push((session, row.identity));
+    }
+    Ok(QueryAnswer::Sessions(sessions))
+}
+
+pub(super) fn releasable(store: &dyn Read, from: (u64, Ino), limit: u32) -> Outcome<QueryAnswer> {
+    let limit = limit.min(QUEUE_PAGE_MAX) as usize;
+    let start = key2(from.0, from.1.0);
+    let mut files = Vec::new();
+    for (key, _) in store.scan(Table::Releasable, &start, None, limit)? {
+        let ms = part(Table::Releasable, &key, 0)?;
+        let ino = Ino(part(Table::Releasable, &key, 8)?);
+        if let Some(inode) = find_inode(store, ino)? {
+            files.push((ms, ino, inode.version, inode.chunk_bytes));
+        }
+    }
+    Ok(QueryAnswer::Releasable(files))
+}
+
+pub(super) fn blocks(store: &dyn Read, blocks: &[BlockId]) -> Outcome<QueryAnswer> {
+    if blocks.len() > BLOCKS_MAX {
+        return Err(lagan_types::FsError::Invalid.into());
+    }
+    let mut answer = Vec::with_capacity(blocks.len());
+    for block in blocks {
+        let found: Option<BlockRow> = row(store, Table::Block, &key1(block.0))?;
+        answer.push(found.map(|b| (true, b.named)));
+    }
+    Ok(QueryAnswer::Blocks(answer))
+}

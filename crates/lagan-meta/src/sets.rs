@@ -1,0 +1,331 @@
+//! Which replica sets there are: pure decisions about the set table (DESIGN §2).
+//!
+//! - As many *full* sets (of `copies` nodes) as give every node at least
+//!   [`SETS_PER_NODE`], all combinations where there are not many more.
+//! - A full set with a node that goes down is sealed; it is opened when a node
+//!   of it comes back and all are up.
+//! - A *short* set (fewer than `copies` nodes) is open exactly while fewer than
+//!   `copies` nodes are up and it holds all of those.
+//!
+//! Rows are never removed: chunk ids name them.
+
+use lagan_types::cluster::{Config, NodeInfo, NodeRole, NodeState, ReplicaSet};
+use lagan_types::limits::SET_MEMBERS_MAX;
+use lagan_types::op::SetChange;
+use lagan_types::{Epoch, FsError, NodeId, SetId};
+use std::collections::{BTreeMap, BTreeSet};
+
+/// Sets that each node shall be in, so that the load and the repair of a dead
+/// one spread over many others.
+pub const SETS_PER_NODE: usize = 10;
+
+/// A set as it enters the table: open if all members are up.
+pub fn new_set(id: SetId, members: Vec<NodeId>, nodes: &[NodeInfo]) -> ReplicaSet {
+    let sealed = !all_alive(&members, nodes);
+    ReplicaSet {
+        id,
+        nodes: members,
+        epoch: Epoch(1),
+        sealed,
+        joining: None,
+        leaving: None,
+    }
+}
+
+/// Refuses members that are unknown, doubled, too many or none.
+///
+/// # Errors
+/// `Invalid`.
+pub fn check_members(nodes: &[NodeInfo], members: &[NodeId]) -> Result<(), FsError> {
+    let distinct: BTreeSet<_> = members.iter().collect();
+    let known = members.iter().all(|m| nodes.iter().any(|n| n.id == *m));
+    if members.is_empty()
+        || members.len() > SET_MEMBERS_MAX
+        || distinct.len() != members.len()
+        || !known
+    {
+        return Err(FsError::Invalid);
+    }
+    Ok(())
+}
+
+/// The row after a change that names its epoch.
+///
+/// # Errors
+/// `StaleEpoch` if the row has another epoch; `Invalid` if the change does not
+/// fit it; `Malformed` for `Add`, which has no row.
+pub fn change(
+    old: &ReplicaSet,
+    change: &SetChange,
+    nodes: &[NodeInfo],
+) -> Result<ReplicaSet, FsError> {
+    let mut row = old.clone();
+    let expected = match change {
+        SetChange::Add { .. } => return Err(FsError::Malformed),
+        SetChange::StartJoin { epoch, .. }
+        | SetChange::FinishJoin { epoch, .. }
+        | SetChange::AbortJoin { epoch, .. }
+        | SetChange::Seal { epoch, .. }
+        | SetChange::Unseal { epoch, .. } => *epoch,
+    };
+    if expected != old.epoch {
+        return Err(FsError::StaleEpoch);
+    }
+    row.epoch = Epoch(old.epoch.0.saturating_add(1));
+    match change {
+        SetChange::Add { .. } => {}
+        SetChange::StartJoin {
+            joining, leaving, ..
+        } => start_join(&mut row, *joining, *leaving, nodes)?,
+        SetChange::FinishJoin { .. } => finish_join(&mut row, nodes)?,
+        SetChange::AbortJoin { .. } => {
+            row.joining.take().ok_or(FsError::Invalid)?;
+            row.leaving = None;
+            row.sealed = !all_alive(&row.nodes, nodes);
+        }
+        SetChange::Seal { .. } => row.sealed = true,
+        SetChange::Unseal { .. } => {
+            if row.joining.is_some() {
+                return Err(FsError::Invalid);
+            }
+            row.sealed = false;
+        }
+    }
+    Ok(row)
+}
+
+fn start_join(
+    row: &mut ReplicaSet,
+    joining: NodeId,
+    leaving: Option<NodeId>,
+    nodes: &[NodeInfo],
+) -> Result<(), FsError> {
+    let known = nodes.iter().any(|n| n.id == joining);
+    let leaves = leaving.is_none_or(|l| row.nodes.contains(&l));
+    let room = leaving.is_some() || row.nodes.len() < SET_MEMBERS_MAX;
+    if row.joining.is_some() || row.nodes.contains(&joining) || !known || !leaves || !room {
+        return Err(FsError::Invalid);
+    }
+    row.joining = Some(joining);
+    row.leaving = leaving;
+    row.sealed = true;
+    Ok(())
+}
+
+fn finish_join(row: &mut ReplicaSet, nodes: &[NodeInfo]) -> Result<(), FsError> {
+    let joined = row.joining.take().ok_or(FsError::Invalid)?;
+    match row.leaving.take() {
+        Some(left) => {
+            for node in row.nodes.iter_mut().filter(|n| **n == left) {
+                *node = joined;
+            }
+        }
+        None => row.nodes.push(joined),
+    }
+    row.sealed = !all_alive(&row.nodes, nodes);
+    Ok(())
+}
+
+/// The rows that have to change or be added so that the table fits the nodes.
+/// `changed`: the node whose state changed, if that is the occasion.
+pub fn settle(
+    config: &Config,
+    nodes: &[NodeInfo],
+    table: &[ReplicaSet],
+    changed: Option<NodeId>,
+) -> Vec<ReplicaSet> {
+    let copies = config.copies as usize;
+    let up = in_states(nodes, &[NodeState::Up]);
+    let alive = in_states(nodes, &[NodeState::Up, NodeState::Full]);
+    let short =
+        (alive.len() < copies && up.len() >= (config.min_copies as usize).max(1)).then_some(&up);
+    let mut out = Vec::new();
+    for set in table {
+        let sealed = if set.nodes.len() < copies {
+            set.joining.is_some() || short != Some(&sorted(&set.nodes))
+        } else if changed.is_some_and(|c| set.nodes.contains(&c)) {
+            set.joining.is_some() || !all_alive(&set.nodes, nodes)
+        } else {
+            set.sealed
+        };
+        if sealed != set.sealed {
+            out.push(ReplicaSet {
+                sealed,
+                epoch: Epoch(set.epoch.0.saturating_add(1)),
+                ..set.clone()
+            });
+        }
+    }
+    let mut wanted = missing_full(copies, nodes, table);
+    let held = |members: &Vec<NodeId>| {
+        table
+            .iter()
+            .any(|s| s.joining.is_none() && sorted(&s.nodes) == *members)
+    };
+    wanted.extend(short.filter(|members| !held(members)).cloned());
+    let mut id = table.iter().map(|s| s.id.0).max().unwrap_or(0);
+    for members in wanted {
+        id += 1;
+        out.push(new_set(SetId(id), members, nodes));
+    }
+    out
+}
+
+fn in_states(nodes: &[NodeInfo], states: &[NodeState]) -> Vec<NodeId> {
+    let mut ids: Vec<_> = nodes
+        .iter()
+        .filter(|n| n.role == NodeRole::Storage && states.contains(&n.state))
+        .map(|n| n.id)
+        .collect();
+    ids.sort_unstable();
+    ids
+}
+
+fn sorted(nodes: &[NodeId]) -> Vec<NodeId> {
+    let mut nodes = nodes.to_vec();
+    nodes.sort_unstable();
+    nodes
+}
+
+fn all_alive(members: &[NodeId], nodes: &[NodeInfo]) -> bool {
+    members.iter().all(|m| {
+        nodes
+            .iter()
+            .any(|n| n.id == *m && n.state != NodeState::Down)
+    })
+}
+
+/// Member lists of the full sets that are still to be made.
+fn missing_full(copies: usize, nodes: &[NodeInfo], table: &[ReplicaSet]) -> Vec<Vec<NodeId>> {
+    let all = in_states(nodes, &[NodeState::Up, NodeState::Full, NodeState::Down]);
+    if copies == 0 || all.len() < copies {
+        return Vec::new();
+    }
+    let full = table.iter().filter(|s| s.nodes.len() == copies);
+    let mut spread = Spread::new(full.map(|s| sorted(&s.nodes)));
+    let mut made = Vec::new();
+    if combinations(all.len(), copies) <= 2 * SETS_PER_NODE * all.len() / copies {
+        let mut members = Vec::new();
+        every_combination(&all, copies, &mut members, &mut |set| {
+            if spread.add(set.to_vec()) {
+                made.push(set.to_vec());
+            }
+        });
+        return made;
+    }
+    let mut stuck: BTreeSet<NodeId> = BTreeSet::new();
+    while let Some(node) = spread.poorest(&all, &stuck) {
+        match spread.choose(node, &all, copies) {
+            Some(set) => {
+                spread.add(set.clone());
+                made.push(set);
+            }
+            None => {
+                stuck.insert(node);
+            }
+        }
+    }
+    made
+}
+
+/// `n` over `k`, saturating.
+fn combinations(n: usize, k: usize) -> usize {
+    (0..k).fold(1usize, |c, i| c.saturating_mul(n - i) / (i + 1))
+}
+
+fn every_combination(
+    rest: &[NodeId],
+    left: usize,
+    members: &mut Vec<NodeId>,
+    found: &mut dyn FnMut(&[NodeId]),
+) {
+    if left == 0 {
+        found(members);
+        return;
+    }
+    for (at, node) in rest.iter().enumerate() {
+        members.push(*node);
+        every_combination(&rest[at + 1..], left - 1, members, found);
+        members.pop();
+    }
+}
+
+/// How sets are spread over nodes and pairs of nodes.
+struct Spread {
+    sets: BTreeSet<Vec<NodeId>>,
+    of_node: BTreeMap<NodeId, usize>,
+    of_pair: BTreeMap<(NodeId, NodeId), usize>,
+}
+
+impl Spread {
+    fn new(sets: impl Iterator<Item = Vec<NodeId>>) -> Self {
+        let mut spread = Spread {
+            sets: BTreeSet::new(),
+            of_node: BTreeMap::new(),
+            of_pair: BTreeMap::new(),
+        };
+        for set in sets {
+            spread.add(set);
+        }
+        spread
+    }
+
+    /// False: there is such a set already.
+    fn add(&mut self, set: Vec<NodeId>) -> bool {
+        if self.sets.contains(&set) {
+            return false;
+        }
+        for &a in &set {
+            *self.of_node.entry(a).or_default() += 1;
+            for &b in set.iter().filter(|&&b| b != a) {
+                *self.of_pair.entry((a, b)).or_default() += 1;
+            }
+        }
+        self.sets.insert(set);
+        true
+    }
+
+    fn count(&self, node: NodeId) -> usize {
+        self.of_node.get(&node).copied().unwrap_or(0)
+    }
+
+    fn together(&self, a: NodeId, b: NodeId) -> usize {
+        self.of_pair.get(&(a, b)).copied().unwrap_or(0)
+    }
+
+    /// The node in the fewest sets, if those are too few.
+    fn poorest(&self, all: &[NodeId], stuck: &BTreeSet<NodeId>) -> Option<NodeId> {
+        all.iter()
+            .copied()
+            .filter(|n| !stuck.contains(n) && self.count(*n) < SETS_PER_NODE)
+            .min_by_key(|n| (self.count(*n), *n))
+    }
+
+    /// A new set with that node: partners it has met least, then the poorest.
+    fn choose(&self, node: NodeId, all: &[NodeId], copies: usize) -> Option<Vec<NodeId>> {
+        let mut first: Vec<NodeId> = all.iter().copied().filter(|n| *n != node).collect();
+        first.sort_by_key(|n| (self.together(node, *n), self.count(*n), *n));
+        first.into_iter().find_map(|partner| {
+            let mut set = vec![node];
+            if copies > 1 {
+                set.push(partner);
+            }
+            while set.len() < copies {
+                let next = all
+                    .iter()
+                    .copied()
+                    .filter(|n| !set.contains(n))
+                    .min_by_key(|n| {
+                        let met: usize = set.iter().map(|m| self.together(*m, *n)).sum();
+                        (met, self.count(*n), *n)
+                    })?;
+                set.push(next);
+            }
+            set.sort_unstable();
+            (!self.sets.contains(&set)).then_some(set)
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests;

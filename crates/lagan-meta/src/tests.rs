@@ -1,0 +1,10 @@
+//! Behaviour of whole commands on a store in memory.
+
+mod archive;
+mod cluster;
+mod commit;
+mod locks;
+mod model;
+mod names;
+mod sessions;
+mod world;

@@ -1,0 +1,360 @@
+//! A cluster in memory that the tests talk to.
+
+use crate::memory::MemoryStore;
+use crate::{apply, cluster_map, invariants, query};
+use lagan_types::answer::Answer;
+use lagan_types::attr::{Attr, Kind, Time};
+use lagan_types::cluster::{ArchiveConfig, ClusterMap, Config, NodeInfo, NodeRole, NodeState};
+use lagan_types::extent::{ChunkRef, Edit};
+use lagan_types::id::{ClusterId, Incarnation, StoreId};
+use lagan_types::op::{Commit, SessionIdentity};
+use lagan_types::query::Counters;
+use lagan_types::{
+    BlockId, ChunkId, Command, Epoch, Extent, FsError, Ino, NodeId, Op, Query, QueryAnswer,
+    SessionId, SetId, VolumeId,
+};
+
+pub const VOLUME: VolumeId = VolumeId(1);
+pub const START_MS: u64 = 1_000_000;
+
+/// A cluster, and one session with an open block.
+#[derive(Clone)]
+pub struct World {
+    pub store: MemoryStore,
+    pub session: SessionId,
+    pub block: BlockId,
+    pub seq: u64,
+    pub index: u16,
+    pub now_ms: u64,
+}
+
+pub fn config(copies: u8) -> Config {
+    Config {
+        cluster: ClusterId(7),
+        incarnation: Incarnation(0xabc << 100),
+        copies,
+        archive: Some(ArchiveConfig {
+            endpoint: None,
+            region: "r".into(),
+            bucket: "b".into(),
+            prefix: "pre".into(),
+        }),
+        ..Config::default()
+    }
+}
+
+pub fn node_info(store: u128) -> NodeInfo {
+    NodeInfo {
+        id: NodeId(0),
+        name: format!("server-{store}"),
+        store: StoreId(store),
+        boot: 1,
+        addr: format!("127.0.0.{store}:1"),
+        peer_addr: format!("127.0.0.{store}:2"),
+        http: format!("127.0.0.{store}:3"),
+        role: NodeRole::Storage,
+        state: NodeState::Up,
+        voter: false,
+    }
+}
+
+pub fn identity(instance: u128) -> SessionIdentity {
+    SessionIdentity {
+        machine: "machine".into(),
+        boot: "boot".into(),
+        mount_point: "/mnt".into(),
+        instance,
+    }
+}
+
+impl World {
+    /// Three nodes, two copies, a session with a block.
+    pub fn new() -> Self {
+        Self::with(3, 2)
+    }
+
+    pub fn with(nodes: u128, copies: u8) -> Self {
+        let mut world = World {
+            store: MemoryStore::new(),
+            session: SessionId::SYSTEM,
+            block: BlockId(0),
+            seq: 0,
+            index: 0,
+            now_ms: START_MS,
+        };
+        let config = config(copies);
+        world.system(Op::Init { config }).unwrap();
+        for store in 1..=nodes {
+            let info = node_info(store);
+            world.system(Op::RegisterNode { info }).unwrap();
+        }
+        world.session = world.open_session(1, None);
+        world.block = world.grant();
+        world
+    }
+
+    pub fn command(&mut self, session: SessionId, op: Op) -> Command {
+        self.now_ms += 1;
+        if session != SessionId::SYSTEM {
+            self.seq += 1;
+        }
+        Command {
+            volume: VOLUME,
+            session,
+            seq: self.seq,
+            unanswered: self.seq,
+            time: Time::from_millis(self.now_ms),
+            op,
+        }
+    }
+
+    pub fn apply(&mut self, command: &Command) -> Result<Answer, FsError> {
+        apply(&mut self.store, command).unwrap()
+    }
+
+    pub fn system(&mut self, op: Op) -> Result<Answer, FsError> {
+        let command = self.command(SessionId::SYSTEM, op);
+        self.apply(&command)
+    }
+
+    pub fn op_as(&mut self, session: SessionId, op: Op) -> Result<Answer, FsError> {
+        let command = self.command(session, op);
+        self.apply(&command)
+    }
+
+    pub fn op(&mut self, op: Op) -> Result<Answer, FsError> {
+        self.op_as(self.session, op)
+    }
+
+    pub fn query(&self, q: Query) -> Result<QueryAnswer, FsError> {
+        query(&self.store, VOLUME, self.session, &q).unwrap()
+    }
+
+    pub fn check(&self) {
+        let wrong = invariants::check(&self.store);
+        assert!(wrong.is_empty(), "{wrong:#?}");
+    }
+
+    // -- shorthands -------------------------------------------------------
+
+    pub fn open_session(&mut self, instance: u128, predecessor: Option<SessionId>) -> SessionId {
+        let answer = self.system(Op::OpenSession {
+            nonce: instance,
+            identity: identity(instance),
+            predecessor,
+        });
+        match answer {
+            Ok(Answer::Session { session, .. }) => session,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    pub fn grant(&mut self) -> BlockId {
+        self.index = 0;
+        match self.op(Op::GrantBlock) {
+            Ok(Answer::Block { block, .. }) => block,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    pub fn create_op(parent: Ino, name: &str, kind: Kind) -> Op {
+        Op::Create {
+            parent,
+            name: name.into(),
+            kind,
+            mode: 0o644,
+            uid: 10,
+            gid: 20,
+            rdev: 0,
+            target: match kind {
+                Kind::Symlink => b"to".to_vec(),
+                _ => Vec::new(),
+            },
+            exclusive: true,
+        }
+    }
+
+    pub fn create(&mut self, parent: Ino, name: &str, kind: Kind) -> Ino {
+        match self.op(Self::create_op(parent, name, kind)) {
+            Ok(Answer::Created { attr, .. }) => attr.ino,
+            other => panic!("{name}: {other:?}"),
+        }
+    }
+
+    pub fn file(&mut self, name: &str) -> Ino {
+        self.create(Ino::ROOT, name, Kind::File)
+    }
+
+    pub fn dir(&mut self, parent: Ino, name: &str) -> Ino {
+        self.create(parent, name, Kind::Directory)
+    }
+
+    pub fn lookup(&self, parent: Ino, name: &str) -> Result<Attr, FsError> {
+        let name = name.into();
+        match self.query(Query::Lookup { parent, name })? {
+            QueryAnswer::Attr(attr) => Ok(attr),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    pub fn attr(&self, ino: Ino) -> Attr {
+        match self.query(Query::GetAttr { ino }) {
+            Ok(QueryAnswer::Attr(attr)) => attr,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    pub fn names(&self, ino: Ino) -> Vec<String> {
+        let q = Query::ReadDir {
+            ino,
+            cookie: 0,
+            limit: 1000,
+            attrs: true,
+        };
+        match self.query(q) {
+            Ok(QueryAnswer::Entries { entries, .. }) => entries
+                .into_iter()
+                .map(|e| String::from_utf8(e.name).unwrap())
+                .collect(),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    pub fn rename(&mut self, from: (Ino, &str), to: (Ino, &str)) -> Result<Answer, FsError> {
+        self.rename_with(from, to, false, false)
+    }
+
+    pub fn rename_with(
+        &mut self,
+        from: (Ino, &str),
+        to: (Ino, &str),
+        no_replace: bool,
+        exchange: bool,
+    ) -> Result<Answer, FsError> {
+        self.op(Op::Rename {
+            parent: from.0,
+            name: from.1.into(),
+            new_parent: to.0,
+            new_name: to.1.into(),
+            no_replace,
+            exchange,
+        })
+    }
+
+    pub fn unlink(&mut self, parent: Ino, name: &str) -> Result<Answer, FsError> {
+        let name = name.into();
+        self.op(Op::Unlink { parent, name })
+    }
+
+    pub fn rmdir(&mut self, parent: Ino, name: &str) -> Result<Answer, FsError> {
+        let name = name.into();
+        self.op(Op::Rmdir { parent, name })
+    }
+
+    pub fn map(&self) -> ClusterMap {
+        cluster_map(&self.store).unwrap().unwrap()
+    }
+
+    pub fn open_set(&self) -> (SetId, Epoch) {
+        let map = self.map();
+        let set = map.sets.iter().find(|s| map.writable(s)).unwrap();
+        (set.id, set.epoch)
+    }
+
+    /// A reference to a new chunk of that length.
+    pub fn chunk(&mut self, len: u32) -> ChunkRef {
+        if self.index == 1024 {
+            let block = self.block;
+            self.op(Op::CloseBlock { block }).unwrap();
+            self.block = self.grant();
+        }
+        let (set, set_epoch) = self.open_set();
+        let id = ChunkId::new(VOLUME, set, self.block, self.index);
+        self.index += 1;
+        ChunkRef {
+            id,
+            set_epoch,
+            skip: 0,
+            chunk_len: len,
+            chunk_crc: id.index() as u32,
+        }
+    }
+
+    pub fn edit(&mut self, offset: u64, len: u32) -> Edit {
+        Edit {
+            offset,
+            len: len as u64,
+            content: Some(self.chunk(len)),
+        }
+    }
+
+    pub fn commit_of(ino: Ino, edits: Vec<Edit>) -> Commit {
+        Commit {
+            ino,
+            edits,
+            append: false,
+            size_min: 0,
+            expect_version: None,
+            kill_suid: false,
+        }
+    }
+
+    /// Writes a new chunk; the chunk's id.
+    pub fn write(&mut self, ino: Ino, offset: u64, len: u32) -> ChunkId {
+        let edit = self.edit(offset, len);
+        let id = edit.content.as_ref().unwrap().id;
+        self.op(Op::Commit(Self::commit_of(ino, vec![edit])))
+            .unwrap();
+        id
+    }
+
+    pub fn extents(&self, ino: Ino) -> Vec<Extent> {
+        let q = Query::Extents {
+            ino,
+            offset: 0,
+            limit: 512,
+        };
+        match self.query(q) {
+            Ok(QueryAnswer::Extents { extents, .. }) => extents,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    pub fn counters(&self) -> Counters {
+        match self.query(Query::Counters) {
+            Ok(QueryAnswer::Counters(counters)) => counters,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    /// Chunks that the queue of a node holds, whether ready or not.
+    pub fn reaped(&self, node: u64) -> Vec<ChunkId> {
+        let q = Query::ChunkReap {
+            node: NodeId(node),
+            now_ms: u64::MAX,
+            limit: 1000,
+        };
+        match self.query(q) {
+            Ok(QueryAnswer::Reap(rows)) => rows
+                .into_iter()
+                .flat_map(|(_, what)| match what {
+                    lagan_types::query::ReapChunks::Chunks(ids) => ids,
+                    lagan_types::query::ReapChunks::UnnamedOf { .. } => Vec::new(),
+                })
+                .collect(),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    /// Keys of the objects that wait for deletion.
+    pub fn reaped_objects(&self) -> Vec<String> {
+        let q = Query::ObjectReap {
+            now_ms: u64::MAX,
+            limit: 1000,
+        };
+        match self.query(q) {
+            Ok(QueryAnswer::ObjectReap(rows)) => rows.into_iter().map(|(_, key)| key).collect(),
+            other => panic!("{other:?}"),
+        }
+    }
+}

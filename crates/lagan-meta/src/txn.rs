@@ -1,0 +1,423 @@
+//! One command's changes, buffered over the store until it has succeeded.
+//!
+//! Raw rows go through [`Txn::put`]; inodes and counters are cached, so that
+//! each is read and written once per command. What follows from an inode's row
+//! (Due, Releasable, Orphan, the sums in the counters) is kept here, at flush,
+//! and nowhere else.
+
+use crate::kv::{Read, Row, StoreError, Table};
+use crate::layout::rows::{CounterRow, InodeRow, ReapChunkRow, ReapObjectRow};
+use crate::layout::{self, COUNTER_KEY, MAP_VERSION_KEY, key1, key2};
+use crate::memory::range;
+use lagan_types::attr::Time;
+use lagan_types::cluster::ReplicaSet;
+use lagan_types::query::{Counters, ReapChunks};
+use lagan_types::{ChunkId, FsError, Ino, NodeId, SetId};
+use std::collections::{BTreeMap, BTreeSet};
+
+/// After its last reference went, a chunk's bytes stay this long for readers
+/// that hold the old map (their reads have a shorter deadline).
+pub(crate) const CHUNK_GRACE_MS: u64 = 5_000;
+/// The same for objects, whose reads through a recall take longer.
+pub(crate) const OBJECT_GRACE_MS: u64 = 60_000;
+/// Chunks in one reap row, so that none outgrows a message.
+const REAP_ROW_CHUNKS: usize = 1024;
+
+/// Why an operation stops: its answer, or the store.
+#[derive(Debug)]
+pub(crate) enum Fail {
+    /// The command's answer.
+    Fs(FsError),
+    /// The node must stop.
+    Store(StoreError),
+}
+
+impl From<FsError> for Fail {
+    fn from(e: FsError) -> Self {
+        Fail::Fs(e)
+    }
+}
+
+impl From<StoreError> for Fail {
+    fn from(e: StoreError) -> Self {
+        Fail::Store(e)
+    }
+}
+
+/// What an operation returns.
+pub(crate) type Outcome<T> = Result<T, Fail>;
+
+/// Rows to set (or, `None`, to delete), by table.
+pub(crate) type Changes = BTreeMap<Table, BTreeMap<Vec<u8>, Option<Vec<u8>>>>;
+
+struct CachedInode {
+    before: Derived,
+    row: Option<InodeRow>,
+    dirty: bool,
+}
+
+/// What follows from an inode's row.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) struct Derived {
+    pub due_ms: Option<u64>,
+    pub releasable_ms: Option<u64>,
+    pub orphan: bool,
+    pub stats: Counters,
+}
+
+impl Derived {
+    /// Of a row; nothing follows from none.
+    pub fn of(row: Option<&InodeRow>) -> Self {
+        let Some(row) = row else {
+            return Derived::default();
+        };
+        let due = row.archive.due_ms.is_some();
+        Derived {
+            due_ms: row.archive.due_ms,
+            releasable_ms: row.releasable_ms(),
+            orphan: row.nlink == 0,
+            stats: Counters {
+                inodes: 1,
+                due_files: due as u64,
+                due_bytes: if due { row.size } else { 0 },
+                archived_files: (row.live_file() && row.archived()) as u64,
+                failed_files: row.archive.failed as u64,
+                orphans: (row.nlink == 0) as u64,
+                lost_extents: row.lost_extents,
+                ..Counters::default()
+            },
+        }
+    }
+}
+
+/// The state as one command sees and changes it.
+pub(crate) struct Txn<'a> {
+    base: &'a dyn Read,
+    changes: Changes,
+    inodes: BTreeMap<Ino, CachedInode>,
+    counters_before: CounterRow,
+    freed: BTreeSet<ChunkId>,
+    /// Numbers to give out, and sums.
+    pub counters: CounterRow,
+    /// A node, a set or the configuration changed.
+    pub map_changed: bool,
+    /// The command's.
+    pub time: Time,
+}
+
+impl<'a> Txn<'a> {
+    /// Nothing changed yet.
+    pub fn new(base: &'a dyn Read, time: Time) -> Result<Self, StoreError> {
+        let counters: CounterRow = match base.get(Table::Counter, COUNTER_KEY)? {
+            Some(value) => layout::decode(Table::Counter, &value)?,
+            None => CounterRow::default(),
+        };
+        Ok(Txn {
+            base,
+            changes: Changes::new(),
+            inodes: BTreeMap::new(),
+            counters_before: counters.clone(),
+            freed: BTreeSet::new(),
+            counters,
+            map_changed: false,
+            time,
+        })
+    }
+
+    /// The command's time in milliseconds.
+    pub fn now_ms(&self) -> u64 {
+        self.time.as_millis()
+    }
+
+    // -- rows -------------------------------------------------------------
+
+    /// Sets a row's bytes.
+    pub fn put_bytes(&mut self, table: Table, key: &[u8], value: Vec<u8>) {
+        self.changes
+            .entry(table)
+            .or_default()
+            .insert(key.to_vec(), Some(value));
+    }
+
+    /// Sets a row.
+    pub fn put<T: lagan_types::codec::Encode>(&mut self, table: Table, key: &[u8], row: &T) {
+        self.put_bytes(table, key, layout::encode(row));
+    }
+
+    /// Sets a row that is only a key.
+    pub fn put_mark(&mut self, table: Table, key: &[u8]) {
+        self.put_bytes(table, key, layout::encode_raw(&[]));
+    }
+
+    /// Removes a row.
+    pub fn delete(&mut self, table: Table, key: &[u8]) {
+        self.changes
+            .entry(table)
+            .or_default()
+            .insert(key.to_vec(), None);
+    }
+
+    /// A row.
+    pub fn row<T: lagan_types::codec::Decode<()>>(
+        &self,
+        table: Table,
+        key: &[u8],
+    ) -> Result<Option<T>, StoreError> {
+        self.get(table, key)?
+            .map(|value| layout::decode(table, &value))
+            .transpose()
+    }
+
+    // -- inodes -----------------------------------------------------------
+
+    /// An inode's row; `None`: there is no such inode.
+    pub fn find_inode(&mut self, ino: Ino) -> Result<Option<InodeRow>, StoreError> {
+        if let Some(cached) = self.inodes.get(&ino) {
+            return Ok(cached.row.clone());
+        }
+        let row: Option<InodeRow> = match self.base.get(Table::Inode, &key1(ino.0))? {
+            Some(value) => Some(layout::decode(Table::Inode, &value)?),
+            None => None,
+        };
+        let cached = CachedInode {
+            before: Derived::of(row.as_ref()),
+            row: row.clone(),
+            dirty: false,
+        };
+        self.inodes.insert(ino, cached);
+        Ok(row)
+    }
+
+    /// An inode's row; `Stale` if it is gone.
+    pub fn inode(&mut self, ino: Ino) -> Outcome<InodeRow> {
+        Ok(self.find_inode(ino)?.ok_or(FsError::Stale)?)
+    }
+
+    /// Sets an inode's row.
+    pub fn set_inode(&mut self, ino: Ino, row: InodeRow) -> Result<(), StoreError> {
+        self.replace_inode(ino, Some(row))
+    }
+
+    /// Removes an inode's row.
+    pub fn remove_inode(&mut self, ino: Ino) -> Result<(), StoreError> {
+        self.replace_inode(ino, None)
+    }
+
+    /// Sets the row of an inode number that was just drawn.
+    pub fn add_inode(&mut self, ino: Ino, row: InodeRow) {
+        let cached = CachedInode {
+            before: Derived::default(),
+            row: Some(row),
+            dirty: true,
+        };
+        self.inodes.insert(ino, cached);
+    }
+
+    /// Changes an inode that must be there.
+    pub fn edit<T>(&mut self, ino: Ino, change: impl FnOnce(&mut InodeRow) -> T) -> Outcome<T> {
+        let mut row = self.inode(ino)?;
+        let result = change(&mut row);
+        self.set_inode(ino, row)?;
+        Ok(result)
+    }
+
+    fn replace_inode(&mut self, ino: Ino, row: Option<InodeRow>) -> Result<(), StoreError> {
+        if !self.inodes.contains_key(&ino) {
+            self.find_inode(ino)?;
+        }
+        if let Some(cached) = self.inodes.get_mut(&ino) {
+            cached.row = row;
+            cached.dirty = true;
+        }
+        Ok(())
+    }
+
+    // -- queues -----------------------------------------------------------
+
+    /// Nothing names the chunk any more: its members shall delete it.
+    pub fn free_chunk(&mut self, id: ChunkId) {
+        self.freed.insert(id);
+    }
+
+    /// Nothing names the object any more.
+    pub fn free_object(&mut self, key: String) {
+        let ready = self.now_ms().saturating_add(OBJECT_GRACE_MS);
+        let ready_ms = ready.max(self.counters.objects_ready_ms);
+        self.counters.objects_ready_ms = ready_ms;
+        self.counters.reap += 1;
+        self.counters.stats.reap_objects += 1;
+        let seq = self.counters.reap;
+        self.put(
+            Table::ReapObject,
+            &key1(seq),
+            &ReapObjectRow { ready_ms, key },
+        );
+    }
+
+    /// Queues chunks for a node to delete.
+    pub fn reap_at(&mut self, node: NodeId, what: ReapChunks) {
+        let ready = self.now_ms().saturating_add(CHUNK_GRACE_MS);
+        let ready_ms = ready.max(self.counters.chunks_ready_ms);
+        self.counters.chunks_ready_ms = ready_ms;
+        self.counters.reap += 1;
+        self.counters.stats.reap_chunks += 1;
+        let key = key2(node.0, self.counters.reap);
+        self.put(Table::ReapChunk, &key, &ReapChunkRow { ready_ms, what });
+    }
+
+    fn flush_freed(&mut self) -> Result<(), StoreError> {
+        let mut by_set: BTreeMap<SetId, Vec<ChunkId>> = BTreeMap::new();
+        for id in std::mem::take(&mut self.freed) {
+            by_set.entry(id.set()).or_default().push(id);
+        }
+        for (set, chunks) in by_set {
+            let row: Option<ReplicaSet> = self.row(Table::Set, &layout::key_set(set.0))?;
+            let Some(row) = row else { continue };
+            for node in row.nodes.iter().chain(&row.joining) {
+                for part in chunks.chunks(REAP_ROW_CHUNKS) {
+                    self.reap_at(*node, ReapChunks::Chunks(part.to_vec()));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    // -- the end ----------------------------------------------------------
+
+    /// All changed rows.
+    pub fn finish(mut self) -> Result<Changes, StoreError> {
+        self.flush_freed()?;
+        for (ino, cached) in std::mem::take(&mut self.inodes) {
+            if cached.dirty {
+                self.flush_inode(ino, cached);
+            }
+        }
+        if self.map_changed {
+            let version: u64 = self.row(Table::Config, MAP_VERSION_KEY)?.unwrap_or(0);
+            self.put(Table::Config, MAP_VERSION_KEY, &version.saturating_add(1));
+        }
+        if self.counters != self.counters_before {
+            let counters = self.counters.clone();
+            self.put(Table::Counter, COUNTER_KEY, &counters);
+        }
+        Ok(self.changes)
+    }
+
+    fn flush_inode(&mut self, ino: Ino, cached: CachedInode) {
+        let (before, after) = (cached.before, Derived::of(cached.row.as_ref()));
+        match &cached.row {
+            Some(row) => self.put(Table::Inode, &key1(ino.0), row),
+            None => self.delete(Table::Inode, &key1(ino.0)),
+        }
+        self.flush_index(Table::Due, ino, before.due_ms, after.due_ms);
+        self.flush_index(
+            Table::Releasable,
+            ino,
+            before.releasable_ms,
+            after.releasable_ms,
+        );
+        match (before.orphan, after.orphan) {
+            (false, true) => self.put_mark(Table::Orphan, &key1(ino.0)),
+            (true, false) => self.delete(Table::Orphan, &key1(ino.0)),
+            _ => {}
+        }
+        let stats = &mut self.counters.stats;
+        let (b, a) = (before.stats, after.stats);
+        for (sum, before, after) in [
+            (&mut stats.inodes, b.inodes, a.inodes),
+            (&mut stats.due_files, b.due_files, a.due_files),
+            (&mut stats.due_bytes, b.due_bytes, a.due_bytes),
+            (
+                &mut stats.archived_files,
+                b.archived_files,
+                a.archived_files,
+            ),
+            (&mut stats.failed_files, b.failed_files, a.failed_files),
+            (&mut stats.orphans, b.orphans, a.orphans),
+            (&mut stats.lost_extents, b.lost_extents, a.lost_extents),
+        ] {
+            *sum = sum.saturating_add(after).saturating_sub(before);
+        }
+    }
+
+    fn flush_index(&mut self, table: Table, ino: Ino, before: Option<u64>, after: Option<u64>) {
+        if before == after {
+            return;
+        }
+        if let Some(ms) = before {
+            self.delete(table, &key2(ms, ino.0));
+        }
+        if let Some(ms) = after {
+            self.put_mark(table, &key2(ms, ino.0));
+        }
+    }
+}
+
+/// Raw rows with the changes so far; cached inodes are not in it.
+impl Read for Txn<'_> {
+    fn get(&self, table: Table, key: &[u8]) -> Result<Option<Vec<u8>>, StoreError> {
+        match self.changes.get(&table).and_then(|t| t.get(key)) {
+            Some(change) => Ok(change.clone()),
+            None => self.base.get(table, key),
+        }
+    }
+
+    fn scan(
+        &self,
+        table: Table,
+        start: &[u8],
+        end: Option<&[u8]>,
+        limit: usize,
+    ) -> Result<Vec<Row>, StoreError> {
+        let (Some(changes), Some(range)) = (self.changes.get(&table), range(start, end)) else {
+            return self.base.scan(table, start, end, limit);
+        };
+        // As many more as could be hidden by changes: then the first `limit`
+        // of the merge are right even if the base has more rows.
+        let hidden = changes.range::<[u8], _>(range).count();
+        let base = self
+            .base
+            .scan(table, start, end, limit.saturating_add(hidden))?;
+        if hidden == 0 {
+            return Ok(base);
+        }
+        let mut merged: BTreeMap<Vec<u8>, Vec<u8>> = base.into_iter().collect();
+        for (key, change) in changes.range::<[u8], _>(range) {
+            match change {
+                Some(value) => merged.insert(key.clone(), value.clone()),
+                None => merged.remove(key),
+            };
+        }
+        Ok(merged.into_iter().take(limit).collect())
+    }
+
+    fn last(
+        &self,
+        table: Table,
+        start: &[u8],
+        end: Option<&[u8]>,
+    ) -> Result<Option<Row>, StoreError> {
+        let (Some(changes), Some(range)) = (self.changes.get(&table), range(start, end)) else {
+            return self.base.last(table, start, end);
+        };
+        let put = changes
+            .range::<[u8], _>(range)
+            .rev()
+            .find_map(|(k, v)| v.as_ref().map(|v| (k.clone(), v.clone())));
+        let mut base = self.base.last(table, start, end)?;
+        while let Some((key, _)) = &base {
+            if !changes.contains_key(key) {
+                break;
+            }
+            let key = key.clone();
+            base = self.base.last(table, start, Some(&key))?;
+        }
+        Ok(match (put, base) {
+            (Some(put), Some(base)) => Some(if put.0 > base.0 { put } else { base }),
+            (put, base) => put.or(base),
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests;
