@@ -1,0 +1,144 @@
+//! Filling a set's joining node with the set's chunks.
+//!
+//! The set is sealed while it is filled, so its chunks are fixed but for
+//! deletes: a page of ids from a live member, a copy of each that is missing
+//! here. After the last page the row is changed. A crash begins again at the
+//! first page and copies only what is missing.
+
+use crate::heal::{blocking, fetch};
+use crate::metrics::METRICS;
+use crate::peers::Peers;
+use crate::reap::Meta;
+use bytes::Bytes;
+use lagan_chunk::Store;
+use lagan_types::cluster::{NodeState, ReplicaSet};
+use lagan_types::message::{ChunkReply, ChunkRequest};
+use lagan_types::op::{Op, SetChange};
+use lagan_types::{ChunkId, NodeId};
+use std::sync::Arc;
+use std::time::Duration;
+use tokio_util::sync::CancellationToken;
+
+/// Ids in a page.
+const PAGE: u32 = 4096;
+/// Wait between looks at the map.
+const IDLE: Duration = Duration::from_millis(500);
+
+/// Fills the sets that this node joins, until `cancel`.
+pub async fn run(
+    meta: Arc<dyn Meta>,
+    store: Arc<Store>,
+    peers: Arc<Peers>,
+    node: NodeId,
+    cancel: CancellationToken,
+) {
+    loop {
+        let map = peers.map();
+        for set in map.sets.iter().filter(|s| s.joining == Some(node)) {
+            if cancel.is_cancelled() {
+                return;
+            }
+            match fill(&store, &peers, node, set).await {
+                Ok(copied) => finish(&*meta, set, copied).await,
+                Err(e) => {
+                    tracing::warn!(set = %set.id, error = %e, "set is not filled yet");
+                }
+            }
+        }
+        tokio::select! {
+            () = cancel.cancelled() => return,
+            () = tokio::time::sleep(IDLE) => {}
+        }
+    }
+}
+
+async fn finish(meta: &dyn Meta, set: &ReplicaSet, copied: u64) {
+    let change = SetChange::FinishJoin {
+        set: set.id,
+        epoch: set.epoch,
+    };
+    let op = Op::ChangeSets {
+        changes: vec![change],
+    };
+    match meta.mutate(op).await {
+        Ok(_) => tracing::info!(set = %set.id, copied, "set is whole again"),
+        Err(e) => tracing::debug!(set = %set.id, error = %e, "set changed while it was filled"),
+    }
+}
+
+/// Copies what is missing here; how many chunks that was.
+async fn fill(
+    store: &Arc<Store>,
+    peers: &Peers,
+    node: NodeId,
+    set: &ReplicaSet,
+) -> Result<u64, String> {
+    let map = peers.map();
+    let live = |n: &NodeId| map.node(*n).is_some_and(|n| n.state != NodeState::Down);
+    let sources: Vec<NodeId> = set
+        .nodes
+        .iter()
+        .copied()
+        .filter(|n| *n != node && live(n))
+        .collect();
+    let first = *sources.first().ok_or("no member is up")?;
+    let mut after = None;
+    let mut copied = 0;
+    loop {
+        let ids = page(peers, first, set, after).await?;
+        let Some(&(last, _)) = ids.last() else {
+            return Ok(copied);
+        };
+        for (id, _) in ids {
+            copied += u64::from(copy(store, peers, &sources, id).await?);
+        }
+        after = Some(last);
+    }
+}
+
+async fn page(
+    peers: &Peers,
+    source: NodeId,
+    set: &ReplicaSet,
+    after: Option<ChunkId>,
+) -> Result<Vec<(ChunkId, u32)>, String> {
+    let request = ChunkRequest::List {
+        set: Some(set.id),
+        after,
+        limit: PAGE,
+    };
+    let answer = peers.call(source, &request, Bytes::new(), 1 << 20).await;
+    match answer.map_err(|e| e.to_string())?.0 {
+        ChunkReply::Ids(ids) => Ok(ids),
+        other => Err(format!("node {source} answered {other:?}")),
+    }
+}
+
+/// Copies one chunk from the first source that has it. False: it was here, or
+/// it is gone everywhere.
+async fn copy(
+    store: &Arc<Store>,
+    peers: &Peers,
+    sources: &[NodeId],
+    id: ChunkId,
+) -> Result<bool, String> {
+    if store.contains(id).map_err(|e| e.to_string())? {
+        return Ok(false);
+    }
+    let mut problem = None;
+    for &source in sources {
+        match fetch(peers, source, id).await {
+            Ok(Some(whole)) => {
+                let local = store.clone();
+                blocking(move || local.write_blocking(id, whole.data, &whole.crcs))
+                    .await
+                    .map_err(|e| e.to_string())?;
+                METRICS.filled.inc();
+                return Ok(true);
+            }
+            Ok(None) => {}
+            Err(e) => problem = Some(format!("chunk {id} from node {source}: {e}")),
+        }
+    }
+    problem.map_or(Ok(false), Err)
+}

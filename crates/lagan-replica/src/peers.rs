@@ -1,0 +1,122 @@
+//! The cluster map as this node has it, and calls to the other nodes.
+
+use crate::metrics::METRICS;
+use bytes::Bytes;
+use lagan_net::{NetError, Pool, Service};
+use lagan_types::NodeId;
+use lagan_types::cluster::ClusterMap;
+use lagan_types::message::{ChunkReply, ChunkRequest};
+use parking_lot::RwLock;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::Notify;
+
+/// Answers within this, or the peer counts as silent: a write must find
+/// another set well within two seconds.
+const CALL_BASE: Duration = Duration::from_millis(900);
+/// Slowest transfer that a call is given time for, bytes a millisecond.
+const RATE_MIN_BYTES_MS: u64 = 8 * 1024;
+
+/// The newest cluster map that this node has seen. Versions never go back.
+#[derive(Debug, Default)]
+pub struct MapCell {
+    map: RwLock<Arc<ClusterMap>>,
+    stale: Notify,
+}
+
+impl MapCell {
+    /// The map. Version 0 before the first one arrived.
+    pub fn get(&self) -> Arc<ClusterMap> {
+        self.map.read().clone()
+    }
+
+    /// Puts a newer map in place; an older one is ignored.
+    pub fn put(&self, map: ClusterMap) {
+        let mut cell = self.map.write();
+        if map.version > cell.version {
+            *cell = Arc::new(map);
+        }
+    }
+
+    /// Asks for a fetch: something was seen that this map does not know.
+    pub fn want_newer(&self) {
+        self.stale.notify_one();
+    }
+
+    /// Waits until somebody asks for a fetch.
+    pub async fn wanted(&self) {
+        self.stale.notified().await;
+    }
+}
+
+/// Calls to the chunk services of other nodes.
+#[derive(Debug)]
+pub struct Peers {
+    pool: Arc<Pool>,
+    map: Arc<MapCell>,
+}
+
+/// Why a peer gave no answer.
+#[derive(Debug, thiserror::Error)]
+pub enum PeerError {
+    /// The map does not know it.
+    #[error("node {0} is not in the cluster map")]
+    Unknown(NodeId),
+    /// Its address is none.
+    #[error("node {0} has the malformed address {1:?}")]
+    Address(NodeId, String),
+    /// The network.
+    #[error("node {node}: {source}")]
+    Net {
+        /// Which.
+        node: NodeId,
+        /// What happened.
+        source: NetError,
+    },
+}
+
+impl Peers {
+    /// Calls go through `pool`, to the addresses that `map` names.
+    pub fn new(pool: Arc<Pool>, map: Arc<MapCell>) -> Self {
+        Peers { pool, map }
+    }
+
+    /// The map.
+    pub fn map(&self) -> Arc<ClusterMap> {
+        self.map.get()
+    }
+
+    /// The map's cell.
+    pub fn map_cell(&self) -> &Arc<MapCell> {
+        &self.map
+    }
+
+    /// Asks `node`'s chunk service.
+    ///
+    /// # Errors
+    /// The node is unknown, gone or silent.
+    pub async fn call(
+        &self,
+        node: NodeId,
+        request: &ChunkRequest,
+        data: Bytes,
+        answer_len: u64,
+    ) -> Result<(ChunkReply, Bytes), PeerError> {
+        let map = self.map.get();
+        let info = map.node(node).ok_or(PeerError::Unknown(node))?;
+        let addr: SocketAddr = info
+            .peer_addr
+            .parse()
+            .map_err(|_| PeerError::Address(node, info.peer_addr.clone()))?;
+        let bytes = data.len() as u64 + answer_len;
+        let deadline = CALL_BASE + Duration::from_millis(bytes / RATE_MIN_BYTES_MS);
+        self.pool
+            .call_typed(addr, Service::Chunk, request, data, deadline)
+            .await
+            .map_err(|source| {
+                METRICS.peer_errors.inc();
+                PeerError::Net { node, source }
+            })
+    }
+}

@@ -1,0 +1,136 @@
+//! Deleting what the metadata freed: each node works off its own rows of the
+//! reap queue, which stay until it says so.
+//!
+//! A crash between delete and answer repeats the delete, which does nothing.
+//! While this node is being filled for a set, its rows wait, so that a copy made
+//! meanwhile from a member that is behind is deleted afterwards.
+
+use crate::heal::blocking;
+use crate::metrics::METRICS;
+use crate::peers::MapCell;
+use async_trait::async_trait;
+use lagan_chunk::{ChunkError, Store};
+use lagan_types::limits::BLOCK_IDS;
+use lagan_types::op::Op;
+use lagan_types::query::{Query, QueryAnswer, ReapChunks};
+use lagan_types::{Answer, BlockId, ChunkId, FsError, NodeId, SetId, VolumeId};
+use std::sync::Arc;
+use std::time::Duration;
+use tokio_util::sync::CancellationToken;
+
+/// Rows in one round.
+const ROWS: u32 = 256;
+/// Wait after an empty round.
+const IDLE: Duration = Duration::from_millis(1000);
+
+/// The metadata as the work of this crate needs it; `server/` carries it out.
+#[async_trait]
+pub trait Meta: Send + Sync + 'static {
+    /// Replicates a command of the cluster's own.
+    async fn mutate(&self, op: Op) -> Result<Answer, FsError>;
+    /// A linearizable read.
+    async fn query(&self, query: Query) -> Result<QueryAnswer, FsError>;
+    /// The cluster's time, milliseconds.
+    fn now_ms(&self) -> u64;
+}
+
+/// Works off this node's reap rows until `cancel`.
+pub async fn run(
+    meta: Arc<dyn Meta>,
+    store: Arc<Store>,
+    map: Arc<MapCell>,
+    node: NodeId,
+    cancel: CancellationToken,
+) {
+    loop {
+        let filling = map.get().sets.iter().any(|s| s.joining == Some(node));
+        let worked = if filling {
+            false
+        } else {
+            round(&*meta, &store, &map, node).await.unwrap_or_else(|e| {
+                tracing::debug!(error = %e, "reap round");
+                false
+            })
+        };
+        if !worked {
+            tokio::select! {
+                () = cancel.cancelled() => return,
+                () = tokio::time::sleep(IDLE) => {}
+            }
+        } else if cancel.is_cancelled() {
+            return;
+        }
+    }
+}
+
+/// One page of rows. True if there was any.
+async fn round(
+    meta: &dyn Meta,
+    store: &Arc<Store>,
+    map: &MapCell,
+    node: NodeId,
+) -> Result<bool, String> {
+    let query = Query::ChunkReap {
+        node,
+        now_ms: meta.now_ms(),
+        limit: ROWS,
+    };
+    let rows = match meta.query(query).await.map_err(|e| e.to_string())? {
+        QueryAnswer::Reap(rows) => rows,
+        other => return Err(format!("unexpected answer {other:?}")),
+    };
+    let Some(through) = rows.last().map(|(seq, _)| *seq) else {
+        return Ok(false);
+    };
+    let sets: Vec<SetId> = map.get().sets.iter().map(|s| s.id).collect();
+    let local = store.clone();
+    let reaped = blocking(move || delete(&local, &sets, &rows))
+        .await
+        .map_err(|e| e.to_string())?;
+    METRICS.reaped.add(reaped as u64);
+    meta.mutate(Op::ChunksReaped { node, through })
+        .await
+        .map_err(|e| e.to_string())?;
+    Ok(true)
+}
+
+fn delete(store: &Store, sets: &[SetId], rows: &[(u64, ReapChunks)]) -> Result<usize, ChunkError> {
+    let mut ids = Vec::new();
+    for (_, row) in rows {
+        match row {
+            ReapChunks::Chunks(chunks) => ids.extend_from_slice(chunks),
+            ReapChunks::UnnamedOf { block, named } => {
+                unnamed(store, sets, *block, named, &mut ids)?;
+            }
+        }
+    }
+    store.delete(&ids)
+}
+
+/// The chunks of a closed block that are here and that nothing names.
+fn unnamed(
+    store: &Store,
+    sets: &[SetId],
+    block: BlockId,
+    named: &[u8],
+    ids: &mut Vec<ChunkId>,
+) -> Result<(), ChunkError> {
+    let is_named = |i: u16| {
+        named
+            .get(i as usize / 8)
+            .is_some_and(|byte| byte & (1 << (i % 8)) != 0)
+    };
+    for &set in sets {
+        // Ids of a block in a set are neighbours in the store's order.
+        let first = ChunkId::new(VolumeId(1), set, block, 0);
+        let before = ChunkId(first.0.wrapping_sub(1));
+        let here = store.list(Some(set), Some(before), BLOCK_IDS as usize)?;
+        ids.extend(
+            here.into_iter()
+                .map(|(id, _)| id)
+                .take_while(|id| id.block() == block)
+                .filter(|id| !is_named(id.index())),
+        );
+    }
+    Ok(())
+}
