@@ -19,6 +19,7 @@
 mod apply;
 mod attrs;
 mod extents;
+mod facts;
 pub mod invariants;
 pub mod kv;
 pub mod layout;
@@ -31,4 +32,5 @@ mod tests;
 mod txn;
 
 pub use apply::apply;
+pub use facts::{node_boot, session_exists};
 pub use query::{cluster_map, map_version, query};

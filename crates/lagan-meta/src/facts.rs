@@ -1,0 +1,27 @@
+//! Small reads that the leader makes for every heartbeat.
+
+use crate::kv::{Read, StoreError, Table};
+use crate::layout;
+use lagan_types::cluster::NodeInfo;
+use lagan_types::{NodeId, SessionId};
+
+/// Whether the session is alive.
+///
+/// # Errors
+/// [`StoreError`] stops the node.
+pub fn session_exists<R: Read>(store: &R, session: SessionId) -> Result<bool, StoreError> {
+    Ok(store
+        .get(Table::Session, &layout::key1(session.0))?
+        .is_some())
+}
+
+/// The boot that a node registered last; `None`: no such node.
+///
+/// # Errors
+/// [`StoreError`] stops the node.
+pub fn node_boot<R: Read>(store: &R, node: NodeId) -> Result<Option<u64>, StoreError> {
+    match store.get(Table::Node, &layout::key1(node.0))? {
+        Some(value) => Ok(Some(layout::decode::<NodeInfo>(Table::Node, &value)?.boot)),
+        None => Ok(None),
+    }
+}
