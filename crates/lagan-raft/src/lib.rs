@@ -1,1 +1,43 @@
 //! Replication of the metadata: log, state store, snapshots, consensus.
+//!
+//! [`Raft`] is all that others see: commands go in by [`Raft::propose`], come
+//! out applied by `lagan-meta` on every voter in the same order, and are read
+//! through a [`View`]. openraft decides, this crate gives it a disk and a way
+//! to its peers:
+//!
+//! ```text
+//!  propose -> batcher -> openraft core -> log (one sync a group) -> peers
+//!                             |
+//!                             +-> state machine -> redb (a durable commit a second)
+//!  read -> read gate (ReadIndex, lease) -> View = one redb read transaction
+//! ```
+//!
+//! What must hold:
+//! * an entry is answered only when a quorum has it on disk ([`log`]);
+//! * the log is never purged beyond what a durable commit of the state covers;
+//! * the state and the index it was applied to change in one transaction ([`state`]).
+//!
+//! A crash loses at most the state of the last second, which the log replays.
+
+mod batcher;
+mod error;
+pub mod log;
+mod network;
+mod options;
+mod raft;
+mod read;
+mod rpc;
+mod snapshot;
+pub mod state;
+mod stats;
+#[cfg(test)]
+mod tests;
+mod types;
+
+pub use error::{ProposeError, RaftError, TransportError};
+pub use network::{BoxFuture, Transport};
+pub use options::Options;
+pub use raft::{LeaderInfo, Raft};
+pub use state::View;
+pub use stats::Stats;
+pub use types::{Batch, BatchAnswer, TypeConfig};

@@ -1,0 +1,74 @@
+//! What can go wrong, from a caller's point of view.
+
+use lagan_types::NodeId;
+
+/// The node's consensus cannot start, or has stopped.
+#[derive(Debug, thiserror::Error)]
+pub enum RaftError {
+    /// The disk below it.
+    #[error("{0}: {1}")]
+    Io(String, std::io::Error),
+    /// The log on disk is not one that this node can trust.
+    #[error("log damaged: {0}")]
+    LogDamaged(String),
+    /// The state store does not open or is not what the log goes with.
+    #[error("state store: {0}")]
+    State(String),
+    /// The cluster was made already.
+    #[error("already initialized")]
+    Initialized,
+    /// Only the leader can do that.
+    #[error("not the leader")]
+    NotLeader {
+        /// Who is, if known.
+        leader: Option<(NodeId, String)>,
+    },
+    /// The deadline passed.
+    #[error("timed out: {0}")]
+    TimedOut(&'static str),
+    /// Refused by the consensus, in its words.
+    #[error("refused: {0}")]
+    Refused(String),
+    /// The node has stopped.
+    #[error("stopped: {0}")]
+    Stopped(String),
+}
+
+impl RaftError {
+    /// Names the operation that an I/O error ended.
+    pub(crate) fn io(what: impl Into<String>) -> impl FnOnce(std::io::Error) -> RaftError {
+        let what = what.into();
+        move |e| RaftError::Io(what, e)
+    }
+}
+
+/// Why a proposal or a read has no answer.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum ProposeError {
+    /// It did not happen: ask the leader.
+    #[error("not the leader")]
+    NotLeader {
+        /// Who is, if known.
+        leader: Option<(NodeId, String)>,
+    },
+    /// It may have happened or may yet happen (never the answer to a read).
+    #[error("outcome unknown")]
+    Unknown,
+    /// It did not happen: too many wait already, or no quorum answers a read. Try again later.
+    #[error("overloaded or no quorum")]
+    Busy,
+    /// It did not happen: this node has stopped.
+    #[error("stopped")]
+    Stopped,
+}
+
+/// Why a peer has not answered.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum TransportError {
+    /// No connection: do not try again at once.
+    #[error("unreachable: {0}")]
+    Unreachable(String),
+    /// The deadline passed or the connection broke in between.
+    #[error("no answer: {0}")]
+    NoAnswer(String),
+}

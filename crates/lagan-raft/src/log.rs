@@ -1,0 +1,36 @@
+//! The replicated log on disk.
+//!
+//! Segment files `log/NNNNNNNNNNNNNNNN.seg` of one fixed size, written with
+//! zeros before use and recycled after it, so that a sync changes no file
+//! metadata. One stream of records goes through them; see [`record`] for the
+//! layout. Votes, truncation and purging are records as well, so that there is
+//! one order and one sync for all of it.
+//!
+//! What must hold:
+//! * A record is acknowledged after the sync that followed it. A failed write
+//!   or sync poisons the log: nothing is acknowledged any more, nothing retried.
+//! * A segment is begun only after all before it is synced. So a break in the
+//!   chain of CRCs is the torn tail of a crash only in the last segment; with
+//!   another one after it, it is rot, and the log refuses to open.
+//! * Every segment begins with a checkpoint (vote, purged): older segments can
+//!   go as soon as their entries may.
+//! * Entries go only when a durable commit of the state covers them ([`Floor`]),
+//!   whatever openraft asks for: the wish is kept.
+//!
+//! A crash in the middle leaves a torn tail, which is cut by the next append
+//! writing over it; or a recycled file that has its new name and its old
+//! content, whose header does not fit the name: it is spare.
+
+mod files;
+mod index;
+pub mod record;
+mod recover;
+mod store;
+#[cfg(test)]
+mod tests;
+mod writer;
+
+pub use index::Floor;
+pub use store::{LogOptions, LogReader, LogStore};
+pub(crate) use store::{encode_payload, payload_of};
+pub use writer::LogStats;

@@ -1,0 +1,160 @@
+//! What the log holds, in memory: an id and a place for each entry, the
+//! youngest entries themselves, the vote, what is committed and purged.
+
+use super::record::Kind;
+use crate::types::alias::{Entry, LogId, Vote};
+use std::collections::VecDeque;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// How far a durable commit of the state covers the log: the state store
+/// raises it, the log purges no further.
+#[derive(Debug, Default)]
+pub struct Floor(AtomicU64);
+
+impl Floor {
+    /// All entries with an index below `next` are durable in the state.
+    pub fn raise(&self, next: u64) {
+        self.0.fetch_max(next, Ordering::AcqRel);
+    }
+
+    /// The first index that the state does not durably hold.
+    pub fn next(&self) -> u64 {
+        self.0.load(Ordering::Acquire)
+    }
+}
+
+/// Where a record is on disk.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Place {
+    pub segment: u64,
+    pub offset: u64,
+    pub len: u32,
+    pub seed: u32,
+}
+
+/// One entry.
+#[derive(Debug, Clone)]
+pub(super) struct Slot {
+    pub id: LogId,
+    pub kind: Kind,
+    /// `None` until it is written.
+    pub place: Option<Place>,
+    /// The entry, if it is in memory; always while it has no place.
+    pub entry: Option<Entry>,
+    pub payload_len: u32,
+}
+
+/// All of it; under one lock, never held over I/O.
+#[derive(Debug, Default)]
+pub(super) struct Index {
+    pub slots: VecDeque<Slot>,
+    /// What openraft was told is gone: no slot is at or below it.
+    pub purged: Option<LogId>,
+    /// What the disk knows to be gone: at most `purged`.
+    pub purged_on_disk: Option<LogId>,
+    pub committed: Option<LogId>,
+    pub vote: Option<Vote>,
+    /// What is purged lies beyond what is written: the disk must learn that
+    /// before it sees another entry.
+    pub hole: bool,
+    cached_bytes: usize,
+    /// Index of the first slot that may be cached.
+    cached_from: u64,
+}
+
+impl Index {
+    pub fn first_index(&self) -> u64 {
+        self.slots.front().map_or(0, |s| s.id.index)
+    }
+
+    pub fn last(&self) -> Option<LogId> {
+        self.slots.back().map(|s| s.id).or(self.purged)
+    }
+
+    /// The index that the next entry must have; `None`: any.
+    pub fn next_index(&self) -> Option<u64> {
+        self.last().map(|id| id.index + 1)
+    }
+
+    fn position(&self, index: u64) -> Option<usize> {
+        let at = index.checked_sub(self.first_index())?;
+        usize::try_from(at).ok().filter(|&at| at < self.slots.len())
+    }
+
+    pub fn get(&self, index: u64) -> Option<&Slot> {
+        self.slots.get(self.position(index)?)
+    }
+
+    pub fn push(&mut self, slot: Slot) {
+        if slot.entry.is_some() {
+            self.cached_bytes += slot.payload_len as usize;
+        }
+        self.slots.push_back(slot);
+    }
+
+    /// The entry was written; a truncated one is not there any more.
+    pub fn placed(&mut self, id: &LogId, place: Place) {
+        let Some(at) = self.position(id.index) else {
+            return;
+        };
+        if let Some(slot) = self.slots.get_mut(at).filter(|s| s.id == *id) {
+            slot.place = Some(place);
+        }
+    }
+
+    /// Forgets entries, oldest first, until at most `limit` bytes are cached.
+    pub fn evict(&mut self, limit: usize) {
+        self.cached_from = self.cached_from.max(self.first_index());
+        while self.cached_bytes > limit {
+            let Some(at) = self.position(self.cached_from) else {
+                return;
+            };
+            let slot = &mut self.slots[at];
+            if slot.place.is_none() {
+                return;
+            }
+            if slot.entry.take().is_some() {
+                self.cached_bytes -= slot.payload_len as usize;
+            }
+            self.cached_from += 1;
+        }
+    }
+
+    fn uncount(&mut self, slot: Option<Slot>) {
+        if let Some(slot) = slot.filter(|s| s.entry.is_some()) {
+            self.cached_bytes -= slot.payload_len as usize;
+        }
+    }
+
+    /// Drops the entries from `since` on.
+    pub fn truncate(&mut self, since: u64) {
+        while self.slots.back().is_some_and(|s| s.id.index >= since) {
+            let slot = self.slots.pop_back();
+            self.uncount(slot);
+        }
+        self.cached_from = self.cached_from.min(since);
+    }
+
+    /// Drops the entries up to `id`; all of them if `id` is beyond the last.
+    pub fn purge(&mut self, id: LogId) {
+        let all = self.last().is_none_or(|last| id > last);
+        self.hole |= all;
+        while self
+            .slots
+            .front()
+            .is_some_and(|s| all || s.id.index <= id.index)
+        {
+            let slot = self.slots.pop_front();
+            self.uncount(slot);
+        }
+        self.purged = self.purged.max(Some(id));
+    }
+
+    /// The id of a committed index, from what is still known.
+    pub fn id_of(&self, index: u64) -> Option<LogId> {
+        match self.get(index) {
+            Some(slot) => Some(slot.id),
+            None => self.purged.filter(|p| p.index >= index),
+        }
+    }
+}

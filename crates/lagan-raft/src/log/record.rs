@@ -1,0 +1,278 @@
+//! Bytes of the log: segment header, record, and the replay of both.
+//!
+//! | segment header, 64 bytes | | record header, 64 bytes | |
+//! | --- | --- | --- | --- |
+//! | 0  | magic `LAGANLOG` | 0  | magic `LgRc`, u32 |
+//! | 8  | format version, u32 | 4  | payload length, u32 |
+//! | 12 | 0, u32 | 8  | kind, u8; 7 bytes 0 |
+//! | 16 | sequence number of the segment, u64 | 16 | index, u64 |
+//! | 24 | CRC that the first record is seeded with, u32 | 24 | term, u64 |
+//! | 28 | 0 ... | 32 | node that led that term, u64 |
+//! | 60 | CRC-32 of the first 60 bytes | 40 | committed index + 1, 0: none known, u64 |
+//! |    | | 48 | 0, 12 bytes |
+//! |    | | 60 | CRC-32 of header[0..60] and payload, seeded with the CRC before it |
+//!
+//! All little endian. Payloads: `Normal` the batch, `Membership` and
+//! `Checkpoint` by the codec's serde form, the others none. `Vote` has the
+//! term and node of the vote and index 1 if it is committed.
+
+use crate::types::alias::{LogId, Vote};
+use crc32fast::Hasher;
+use openraft::CommittedLeaderId;
+
+/// Bytes of a segment's header.
+pub const SEGMENT_HEADER_LEN: usize = 64;
+/// Bytes of a record's header.
+pub const RECORD_HEADER_LEN: usize = 64;
+/// Bytes of a payload, at most: a full batch and room for its envelope.
+pub const PAYLOAD_LEN_MAX: usize = lagan_types::limits::BATCH_LEN_MAX + 1024 * 1024;
+/// The version that this build writes and reads.
+pub const FORMAT_VERSION: u32 = 1;
+
+const SEGMENT_MAGIC: &[u8; 8] = b"LAGANLOG";
+const RECORD_MAGIC: u32 = u32::from_le_bytes(*b"LgRc");
+
+/// What a record is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Kind {
+    /// An entry without content (a new leader's first).
+    Blank = 1,
+    /// An entry with commands.
+    Normal = 2,
+    /// An entry that changes the voters.
+    Membership = 3,
+    /// This node's vote.
+    Vote = 4,
+    /// All entries from that index on are void.
+    Truncate = 5,
+    /// All entries up to that one may be forgotten; if it is beyond the last,
+    /// the log is empty and goes on behind it.
+    Purge = 6,
+    /// Vote and purged id, at the start of each segment.
+    Checkpoint = 7,
+}
+
+impl Kind {
+    /// The kind with that number.
+    pub fn from_u8(byte: u8) -> Option<Kind> {
+        Some(match byte {
+            1 => Kind::Blank,
+            2 => Kind::Normal,
+            3 => Kind::Membership,
+            4 => Kind::Vote,
+            5 => Kind::Truncate,
+            6 => Kind::Purge,
+            7 => Kind::Checkpoint,
+            _ => return None,
+        })
+    }
+
+    /// Whether it is an entry of the replicated log.
+    pub fn is_entry(self) -> bool {
+        matches!(self, Kind::Blank | Kind::Normal | Kind::Membership)
+    }
+}
+
+/// A record's header, decoded.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Header {
+    /// What it is.
+    pub kind: Kind,
+    /// Of the entry, or as the kind says.
+    pub index: u64,
+    /// Of the entry's leader.
+    pub term: u64,
+    /// The entry's leader.
+    pub node: u64,
+    /// Committed index + 1 as known when it was written; 0: none.
+    pub committed_next: u64,
+    /// Bytes of payload.
+    pub len: u32,
+}
+
+impl Header {
+    /// Header of an entry or of a record that names one.
+    pub fn of(kind: Kind, id: &LogId, committed_next: u64, len: usize) -> Self {
+        Header {
+            kind,
+            index: id.index,
+            term: id.leader_id.term,
+            node: id.leader_id.node_id,
+            committed_next,
+            len: len as u32,
+        }
+    }
+
+    /// Header of a vote.
+    pub fn of_vote(vote: &Vote, committed_next: u64) -> Self {
+        Header {
+            kind: Kind::Vote,
+            index: vote.committed as u64,
+            term: vote.leader_id.term,
+            node: vote.leader_id.node_id,
+            committed_next,
+            len: 0,
+        }
+    }
+
+    /// The entry's id.
+    pub fn log_id(&self) -> LogId {
+        LogId::new(CommittedLeaderId::new(self.term, self.node), self.index)
+    }
+
+    /// The vote in a `Vote` record.
+    pub fn vote(&self) -> Vote {
+        match self.index {
+            0 => Vote::new(self.term, self.node),
+            _ => Vote::new_committed(self.term, self.node),
+        }
+    }
+}
+
+fn u32_at(bytes: &[u8], at: usize) -> u32 {
+    let mut raw = [0; 4];
+    raw.copy_from_slice(&bytes[at..at + 4]);
+    u32::from_le_bytes(raw)
+}
+
+fn u64_at(bytes: &[u8], at: usize) -> u64 {
+    let mut raw = [0; 8];
+    raw.copy_from_slice(&bytes[at..at + 8]);
+    u64::from_le_bytes(raw)
+}
+
+/// Appends a record to `out`; returns its CRC, the seed of the next.
+pub fn encode(out: &mut Vec<u8>, header: &Header, payload: &[u8], seed: u32) -> u32 {
+    let mut raw = [0u8; RECORD_HEADER_LEN];
+    raw[0..4].copy_from_slice(&RECORD_MAGIC.to_le_bytes());
+    raw[4..8].copy_from_slice(&(payload.len() as u32).to_le_bytes());
+    raw[8] = header.kind as u8;
+    raw[16..24].copy_from_slice(&header.index.to_le_bytes());
+    raw[24..32].copy_from_slice(&header.term.to_le_bytes());
+    raw[32..40].copy_from_slice(&header.node.to_le_bytes());
+    raw[40..48].copy_from_slice(&header.committed_next.to_le_bytes());
+    let crc = crc_of(&raw, payload, seed);
+    raw[60..64].copy_from_slice(&crc.to_le_bytes());
+    out.extend_from_slice(&raw);
+    out.extend_from_slice(payload);
+    crc
+}
+
+fn crc_of(header: &[u8], payload: &[u8], seed: u32) -> u32 {
+    let mut hasher = Hasher::new();
+    hasher.update(&seed.to_le_bytes());
+    hasher.update(&header[..60]);
+    hasher.update(payload);
+    hasher.finalize()
+}
+
+/// The header at the start of `bytes`, if there is one; its CRC is not yet checked.
+pub fn peek(bytes: &[u8]) -> Option<Header> {
+    let raw = bytes.get(..RECORD_HEADER_LEN)?;
+    if u32_at(raw, 0) != RECORD_MAGIC || raw[9..16] != [0; 7] || raw[48..60] != [0; 12] {
+        return None;
+    }
+    let len = u32_at(raw, 4);
+    if len as usize > PAYLOAD_LEN_MAX {
+        return None;
+    }
+    Some(Header {
+        kind: Kind::from_u8(raw[8])?,
+        index: u64_at(raw, 16),
+        term: u64_at(raw, 24),
+        node: u64_at(raw, 32),
+        committed_next: u64_at(raw, 40),
+        len,
+    })
+}
+
+/// The record at the start of `bytes`: header, payload and CRC; `None` if its
+/// CRC, seeded with `seed`, is not right.
+pub fn parse(bytes: &[u8], seed: u32) -> Option<(Header, &[u8], u32)> {
+    let header = peek(bytes)?;
+    let end = RECORD_HEADER_LEN + header.len as usize;
+    let payload = bytes.get(RECORD_HEADER_LEN..end)?;
+    let crc = u32_at(bytes, 60);
+    (crc_of(&bytes[..RECORD_HEADER_LEN], payload, seed) == crc).then_some((header, payload, crc))
+}
+
+/// A segment's header, decoded.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SegmentHeader {
+    /// Counts the segments; also in the file's name.
+    pub sequence: u64,
+    /// CRC of the last record of the segment before.
+    pub seed: u32,
+}
+
+impl SegmentHeader {
+    /// Its bytes.
+    pub fn encode(&self) -> [u8; SEGMENT_HEADER_LEN] {
+        let mut raw = [0u8; SEGMENT_HEADER_LEN];
+        raw[0..8].copy_from_slice(SEGMENT_MAGIC);
+        raw[8..12].copy_from_slice(&FORMAT_VERSION.to_le_bytes());
+        raw[16..24].copy_from_slice(&self.sequence.to_le_bytes());
+        raw[24..28].copy_from_slice(&self.seed.to_le_bytes());
+        let crc = crc32fast::hash(&raw[..60]);
+        raw[60..64].copy_from_slice(&crc.to_le_bytes());
+        raw
+    }
+
+    /// Decodes it; `Ok(None)`: there is none.
+    ///
+    /// # Errors
+    /// The version, if it is one that this build does not know.
+    pub fn decode(bytes: &[u8]) -> Result<Option<SegmentHeader>, u32> {
+        let Some(raw) = bytes.get(..SEGMENT_HEADER_LEN) else {
+            return Ok(None);
+        };
+        if &raw[0..8] != SEGMENT_MAGIC || crc32fast::hash(&raw[..60]) != u32_at(raw, 60) {
+            return Ok(None);
+        }
+        match u32_at(raw, 8) {
+            FORMAT_VERSION => Ok(Some(SegmentHeader {
+                sequence: u64_at(raw, 16),
+                seed: u32_at(raw, 24),
+            })),
+            other => Err(other),
+        }
+    }
+}
+
+/// A record found by [`replay`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Found<'a> {
+    /// Its header.
+    pub header: Header,
+    /// Its payload.
+    pub payload: &'a [u8],
+    /// Where it starts in the bytes given.
+    pub offset: usize,
+    /// The CRC that it is seeded with.
+    pub seed: u32,
+}
+
+/// Calls `take` for each record from `offset` on until the chain breaks or
+/// `take` refuses; returns where it ended and the CRC of the last record.
+///
+/// # Errors
+/// What `take` returned.
+pub fn replay<'a, E>(
+    bytes: &'a [u8],
+    mut offset: usize,
+    mut seed: u32,
+    mut take: impl FnMut(Found<'a>) -> Result<(), E>,
+) -> Result<(usize, u32), E> {
+    while let Some((header, payload, crc)) = bytes.get(offset..).and_then(|b| parse(b, seed)) {
+        take(Found {
+            header,
+            payload,
+            offset,
+            seed,
+        })?;
+        offset += RECORD_HEADER_LEN + payload.len();
+        seed = crc;
+    }
+    Ok((offset, seed))
+}

@@ -1,0 +1,352 @@
+//! The log as openraft wants it.
+
+use super::files::Dir;
+use super::index::{Floor, Place, Slot};
+use super::record::Kind;
+use super::recover::{read_record, recover};
+use super::writer::{LogStats, Shared, Work, Writer};
+use crate::error::RaftError;
+use crate::types::alias::{Entry, LogId, Membership, StorageError, Vote};
+use crate::types::{Batch, TypeConfig};
+use bytes::Bytes;
+use lagan_types::codec;
+use openraft::storage::{LogFlushed, LogState, RaftLogStorage};
+use openraft::{AnyError, EntryPayload, OptionalSend, RaftLogReader, StorageIOError};
+use parking_lot::Mutex;
+use std::fmt::Debug;
+use std::ops::{Bound, RangeBounds};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::mpsc::{SyncSender, sync_channel};
+use std::thread::JoinHandle;
+use std::time::Duration;
+use tokio::sync::oneshot;
+
+/// Settings of the log.
+#[derive(Debug, Clone)]
+pub struct LogOptions {
+    /// Its directory.
+    pub dir: PathBuf,
+    /// Bytes of a segment.
+    pub segment_bytes: u64,
+    /// Bytes of entries kept in memory.
+    pub cache_bytes: usize,
+    /// A sync longer than this is a sign of a failing disk.
+    pub slow_sync: Duration,
+}
+
+/// Entries in one answer to a replication stream, at most this many bytes
+/// (but at least one entry).
+const READ_LEN_MAX: usize = 1024 * 1024;
+/// Work that waits for the writer: openraft's core waits for each piece itself,
+/// so this is never reached.
+const QUEUE_LEN_MAX: usize = 64;
+
+struct Inner {
+    shared: Arc<Shared>,
+    queue: SyncSender<Work>,
+    floor: Arc<Floor>,
+    thread: Mutex<Option<JoinHandle<()>>>,
+}
+
+/// The log; clones share it.
+#[derive(Clone)]
+pub struct LogStore(Arc<Inner>);
+
+/// Reads entries; clones share the log.
+pub type LogReader = LogStore;
+
+impl LogStore {
+    /// Opens or makes the log. `floor`: see [`Floor`].
+    ///
+    /// # Errors
+    /// [`RaftError::Io`], [`RaftError::LogDamaged`].
+    pub fn open(options: LogOptions, floor: Arc<Floor>) -> Result<LogStore, RaftError> {
+        let dir = Dir::open(options.dir, options.segment_bytes)
+            .map_err(RaftError::io("open log directory"))?;
+        let found = recover(&dir)?;
+        let committed_next = found.index.committed.map_or(0, |id| id.index + 1);
+        let shared = Arc::new(Shared {
+            index: Mutex::default(),
+            segments: Mutex::default(),
+            committed_next: AtomicU64::new(committed_next),
+            cache_bytes: options.cache_bytes,
+            stats: LogStats::new(options.slow_sync),
+        });
+        let writer =
+            Writer::new(dir, found, shared.clone()).map_err(RaftError::io("begin log segment"))?;
+        let (queue, work) = sync_channel(QUEUE_LEN_MAX);
+        let thread = std::thread::Builder::new()
+            .name("raft-log".into())
+            .spawn(move || writer.run(work))
+            .map_err(RaftError::io("start log writer"))?;
+        Ok(LogStore(Arc::new(Inner {
+            shared,
+            queue,
+            floor,
+            thread: Mutex::new(Some(thread)),
+        })))
+    }
+
+    /// Its figures.
+    pub fn stats(&self) -> &LogStats {
+        &self.0.shared.stats
+    }
+
+    /// Index of the last purged entry.
+    pub fn purged(&self) -> u64 {
+        self.0.shared.index.lock().purged.map_or(0, |id| id.index)
+    }
+
+    /// Index of the first entry that the disk may still need; the state must
+    /// hold all before it.
+    pub fn needs_from(&self) -> u64 {
+        let index = self.0.shared.index.lock();
+        index.purged_on_disk.map_or(0, |id| id.index + 1)
+    }
+
+    /// Does what was asked of [`RaftLogStorage::purge`] as far as the floor
+    /// allows by now.
+    pub fn purge_to_floor(&self) {
+        let mut index = self.0.shared.index.lock();
+        let Some(wanted) = index.purged.filter(|id| id.index < self.0.floor.next()) else {
+            return;
+        };
+        // Sent under the lock, so that no entry gets before it; the queue is
+        // only full if something is wrong, and the next call tries again.
+        if index.purged_on_disk < Some(wanted) && self.0.queue.try_send(Work::Purge(wanted)).is_ok()
+        {
+            index.purged_on_disk = Some(wanted);
+            index.hole = false;
+        }
+    }
+
+    /// Syncs what was written and ends the writer.
+    pub fn stop(&self) {
+        // Already gone is as good.
+        let _ = self.0.queue.send(Work::Stop);
+        if let Some(thread) = self.0.thread.lock().take()
+            && thread.join().is_err()
+        {
+            tracing::error!("log writer panicked");
+        }
+    }
+
+    fn read(&self, start: u64, end: u64, len_max: usize) -> Result<Vec<Entry>, StorageError> {
+        let slots = self.collect(start, end, len_max);
+        let mut entries = Vec::with_capacity(slots.len());
+        for (id, kind, found) in slots {
+            entries.push(match found {
+                Ok(entry) => entry,
+                Err(place) => self.read_place(id, kind, &place)?,
+            });
+        }
+        Ok(entries)
+    }
+
+    /// Entries in memory, and places of those that are not.
+    fn collect(
+        &self,
+        start: u64,
+        end: u64,
+        len_max: usize,
+    ) -> Vec<(LogId, Kind, Result<Entry, Place>)> {
+        let index = self.0.shared.index.lock();
+        let mut slots = Vec::new();
+        let mut len = 0;
+        for at in start.max(index.first_index())..end {
+            let Some(slot) = index.get(at) else { break };
+            len += slot.payload_len as usize;
+            if len > len_max && !slots.is_empty() {
+                break;
+            }
+            let found = match (&slot.entry, slot.place) {
+                (Some(entry), _) => Ok(entry.clone()),
+                (None, Some(place)) => Err(place),
+                (None, None) => break,
+            };
+            slots.push((slot.id, slot.kind, found));
+        }
+        slots
+    }
+
+    fn read_place(&self, id: LogId, kind: Kind, place: &Place) -> Result<Entry, StorageError> {
+        let segment = self.0.shared.segments.lock().get(&place.segment).cloned();
+        let failed = |e: String| StorageIOError::read_log_at_index(id.index, AnyError::error(e));
+        let segment = segment.ok_or_else(|| failed("segment is gone".into()))?;
+        let (_, payload) = read_record(&segment, place).map_err(|e| failed(e.to_string()))?;
+        let payload = payload_of(kind, payload.into()).map_err(failed)?;
+        Ok(Entry {
+            log_id: id,
+            payload,
+        })
+    }
+
+    async fn wait(&self, work: impl FnOnce(super::writer::Done) -> Work) -> Result<(), String> {
+        let (done, wait) = oneshot::channel();
+        self.0
+            .queue
+            .send(work(done))
+            .map_err(|_| "log writer has stopped".to_string())?;
+        wait.await
+            .map_err(|_| "log writer has stopped".to_string())?
+    }
+}
+
+impl Drop for Inner {
+    fn drop(&mut self) {
+        // The thread ends when the queue is closed, at the latest.
+        let _ = self.queue.try_send(Work::Stop);
+    }
+}
+
+/// Kind and payload of an entry, as they are written and sent.
+pub(crate) fn encode_payload(entry: &Entry) -> (Kind, Bytes) {
+    match &entry.payload {
+        EntryPayload::Blank => (Kind::Blank, Bytes::new()),
+        EntryPayload::Normal(batch) => (Kind::Normal, batch.bytes().clone()),
+        EntryPayload::Membership(m) => (Kind::Membership, codec::encode_serde(m).into()),
+    }
+}
+
+/// The payload back from its kind and bytes.
+///
+/// # Errors
+/// In words, if it is no entry or its bytes are not of its kind.
+pub(crate) fn payload_of(kind: Kind, bytes: Bytes) -> Result<EntryPayload<TypeConfig>, String> {
+    match kind {
+        Kind::Blank => Ok(EntryPayload::Blank),
+        Kind::Normal => Ok(EntryPayload::Normal(Batch::from_bytes(bytes))),
+        Kind::Membership => codec::decode_serde::<Membership>(&bytes)
+            .map(EntryPayload::Membership)
+            .map_err(|e| e.to_string()),
+        Kind::Vote | Kind::Truncate | Kind::Purge | Kind::Checkpoint => {
+            Err(format!("{kind:?} is no entry"))
+        }
+    }
+}
+
+fn bounds(range: &impl RangeBounds<u64>) -> (u64, u64) {
+    let start = match range.start_bound() {
+        Bound::Included(&at) => at,
+        Bound::Excluded(&at) => at.saturating_add(1),
+        Bound::Unbounded => 0,
+    };
+    let end = match range.end_bound() {
+        Bound::Included(&at) => at.saturating_add(1),
+        Bound::Excluded(&at) => at,
+        Bound::Unbounded => u64::MAX,
+    };
+    (start, end)
+}
+
+impl RaftLogReader<TypeConfig> for LogStore {
+    async fn try_get_log_entries<RB: RangeBounds<u64> + Clone + Debug + OptionalSend>(
+        &mut self,
+        range: RB,
+    ) -> Result<Vec<Entry>, StorageError> {
+        let (start, end) = bounds(&range);
+        self.read(start, end, usize::MAX)
+    }
+
+    async fn limited_get_log_entries(
+        &mut self,
+        start: u64,
+        end: u64,
+    ) -> Result<Vec<Entry>, StorageError> {
+        self.read(start, end, READ_LEN_MAX)
+    }
+}
+
+impl RaftLogStorage<TypeConfig> for LogStore {
+    type LogReader = LogReader;
+
+    async fn get_log_state(&mut self) -> Result<LogState<TypeConfig>, StorageError> {
+        let index = self.0.shared.index.lock();
+        Ok(LogState {
+            last_purged_log_id: index.purged,
+            last_log_id: index.last(),
+        })
+    }
+
+    async fn get_log_reader(&mut self) -> LogReader {
+        self.clone()
+    }
+
+    async fn save_vote(&mut self, vote: &Vote) -> Result<(), StorageError> {
+        let vote = *vote;
+        self.wait(|done| Work::Vote(vote, done))
+            .await
+            .map_err(|e| StorageIOError::write_vote(AnyError::error(e)))?;
+        self.0.shared.index.lock().vote = Some(vote);
+        Ok(())
+    }
+
+    async fn read_vote(&mut self) -> Result<Option<Vote>, StorageError> {
+        Ok(self.0.shared.index.lock().vote)
+    }
+
+    /// Goes to disk with the next record: openraft finds out by itself what
+    /// is committed beyond it, so that it is not worth a sync.
+    async fn save_committed(&mut self, committed: Option<LogId>) -> Result<(), StorageError> {
+        let next = committed.map_or(0, |id| id.index + 1);
+        self.0.shared.committed_next.store(next, Ordering::Relaxed);
+        self.0.shared.index.lock().committed = committed;
+        Ok(())
+    }
+
+    async fn read_committed(&mut self) -> Result<Option<LogId>, StorageError> {
+        Ok(self.0.shared.index.lock().committed)
+    }
+
+    async fn append<I>(
+        &mut self,
+        entries: I,
+        callback: LogFlushed<TypeConfig>,
+    ) -> Result<(), StorageError>
+    where
+        I: IntoIterator<Item = Entry> + OptionalSend,
+        I::IntoIter: OptionalSend,
+    {
+        let failed = |e: String| StorageIOError::write_logs(AnyError::error(e));
+        let mut records = Vec::new();
+        {
+            let mut index = self.0.shared.index.lock();
+            if index.hole {
+                return Err(failed("the state does not yet cover what was purged".into()).into());
+            }
+            for entry in entries {
+                let (id, (kind, payload)) = (entry.log_id, encode_payload(&entry));
+                if index.next_index().is_some_and(|next| next != id.index) {
+                    return Err(failed(format!("entry {id} does not follow the last")).into());
+                }
+                index.push(Slot {
+                    id,
+                    kind,
+                    place: None,
+                    entry: Some(entry),
+                    payload_len: payload.len() as u32,
+                });
+                records.push((id, kind, payload));
+            }
+        }
+        self.0
+            .queue
+            .send(Work::Append(records, callback))
+            .map_err(|_| failed("log writer has stopped".into()).into())
+    }
+
+    async fn truncate(&mut self, log_id: LogId) -> Result<(), StorageError> {
+        self.0.shared.index.lock().truncate(log_id.index);
+        self.wait(|done| Work::Truncate(log_id, done))
+            .await
+            .map_err(|e| StorageIOError::write_logs(AnyError::error(e)).into())
+    }
+
+    async fn purge(&mut self, log_id: LogId) -> Result<(), StorageError> {
+        self.0.shared.index.lock().purge(log_id);
+        self.purge_to_floor();
+        Ok(())
+    }
+}

@@ -1,0 +1,155 @@
+//! The way to the peers, as openraft wants it, over a [`Transport`] that the
+//! server gives.
+
+use crate::error::TransportError;
+use crate::rpc::{Reply, Request};
+use crate::snapshot;
+use crate::types::TypeConfig;
+use crate::types::alias::{Snapshot, Vote};
+use bytes::Bytes;
+use lagan_types::NodeId;
+use openraft::error::{
+    Fatal, NetworkError, RPCError, RaftError, ReplicationClosed, StreamingError, Unreachable,
+};
+use openraft::network::{Backoff, RPCOption, RaftNetwork, RaftNetworkFactory};
+use openraft::raft::{
+    AppendEntriesRequest, AppendEntriesResponse, SnapshotResponse, VoteRequest, VoteResponse,
+};
+use openraft::{AnyError, BasicNode, OptionalSend};
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// A boxed future, as an object-safe trait needs.
+pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
+
+/// Carries consensus messages: opaque head and data there, head and data back.
+/// Implemented by the server over its connections; the peer gives the message to
+/// [`crate::Raft::handle`].
+pub trait Transport: Send + Sync + 'static {
+    /// Asks the node at that address; answers or fails within the deadline.
+    fn call(
+        &self,
+        to: NodeId,
+        addr: &str,
+        head: Vec<u8>,
+        data: Bytes,
+        deadline: Duration,
+    ) -> BoxFuture<'_, Result<(Bytes, Bytes), TransportError>>;
+}
+
+/// Pause after "unreachable" before openraft tries again.
+const UNREACHABLE_PAUSE: Duration = Duration::from_millis(200);
+
+/// Makes a [`Peer`] for each target.
+pub(crate) struct Network {
+    pub transport: Arc<dyn Transport>,
+}
+
+/// One target.
+pub(crate) struct Peer {
+    transport: Arc<dyn Transport>,
+    to: NodeId,
+    addr: String,
+}
+
+impl Peer {
+    /// Asks once.
+    pub async fn call(
+        &self,
+        head: Vec<u8>,
+        data: Bytes,
+        deadline: Duration,
+    ) -> Result<Reply, TransportError> {
+        let (head, _) = self
+            .transport
+            .call(self.to, &self.addr, head, data, deadline)
+            .await?;
+        match Reply::decode(&head) {
+            Ok(Reply::Failed(why)) | Err(why) => Err(TransportError::NoAnswer(why)),
+            Ok(reply) => Ok(reply),
+        }
+    }
+}
+
+type CallError = RPCError<u64, BasicNode, RaftError<u64>>;
+
+fn failed(e: TransportError) -> CallError {
+    match e {
+        TransportError::Unreachable(_) => RPCError::Unreachable(Unreachable::new(&e)),
+        TransportError::NoAnswer(_) => RPCError::Network(NetworkError::new(&e)),
+    }
+}
+
+fn unexpected() -> CallError {
+    RPCError::Network(NetworkError::new(&AnyError::error("unexpected answer")))
+}
+
+impl RaftNetworkFactory<TypeConfig> for Network {
+    type Network = Peer;
+
+    async fn new_client(&mut self, target: u64, node: &BasicNode) -> Peer {
+        Peer {
+            transport: self.transport.clone(),
+            to: NodeId(target),
+            addr: node.addr.clone(),
+        }
+    }
+}
+
+impl RaftNetwork<TypeConfig> for Peer {
+    async fn append_entries(
+        &mut self,
+        request: AppendEntriesRequest<TypeConfig>,
+        option: RPCOption,
+    ) -> Result<AppendEntriesResponse<u64>, CallError> {
+        let (head, data) = Request::append(&request);
+        match self.call(head, data, option.hard_ttl()).await {
+            Ok(Reply::Append(answer)) => Ok(answer),
+            Ok(_) => Err(unexpected()),
+            Err(e) => Err(failed(e)),
+        }
+    }
+
+    async fn vote(
+        &mut self,
+        request: VoteRequest<u64>,
+        option: RPCOption,
+    ) -> Result<VoteResponse<u64>, CallError> {
+        let head = Request::Vote(request).encode();
+        match self.call(head, Bytes::new(), option.hard_ttl()).await {
+            Ok(Reply::Vote(answer)) => Ok(answer),
+            Ok(_) => Err(unexpected()),
+            Err(e) => Err(failed(e)),
+        }
+    }
+
+    async fn full_snapshot(
+        &mut self,
+        vote: Vote,
+        snapshot: Snapshot,
+        cancel: impl Future<Output = ReplicationClosed> + OptionalSend + 'static,
+        _option: RPCOption,
+    ) -> Result<SnapshotResponse<u64>, StreamingError<TypeConfig, Fatal<u64>>> {
+        tokio::select! {
+            closed = cancel => Err(StreamingError::Closed(closed)),
+            sent = snapshot::send(self, vote, snapshot) => match sent {
+                Ok(vote) => Ok(SnapshotResponse::new(vote)),
+                Err(snapshot::SendError::Transport(e @ TransportError::Unreachable(_))) => {
+                    Err(StreamingError::Unreachable(Unreachable::new(&e)))
+                }
+                Err(snapshot::SendError::Transport(e)) => {
+                    Err(StreamingError::Network(NetworkError::new(&e)))
+                }
+                Err(snapshot::SendError::Store(e)) => Err(StreamingError::StorageError(
+                    openraft::StorageIOError::read_snapshot(None, AnyError::error(e)).into(),
+                )),
+            },
+        }
+    }
+
+    fn backoff(&self) -> Backoff {
+        Backoff::new(std::iter::repeat(UNREACHABLE_PAUSE))
+    }
+}

@@ -1,0 +1,71 @@
+//! Settings of one voter.
+
+use lagan_types::NodeId;
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// Settings of one voter; [`Options::new`] has the defaults.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// Holds `log/` and `state/`; made if missing.
+    pub dir: PathBuf,
+    /// This node.
+    pub node: NodeId,
+    /// redb's page cache.
+    pub cache_bytes: usize,
+    /// Leader to followers.
+    pub heartbeat_ms: u64,
+    /// A follower that hears nothing for the maximum waits a random time in
+    /// this range more before it asks for votes.
+    pub election_ms: (u64, u64),
+    /// How long one confirmation of leadership serves reads, measured from its
+    /// start. Less than `election_ms.1`, for which every follower that
+    /// confirmed it refuses its vote to others.
+    pub read_lease_ms: u64,
+    /// Bytes of one log segment, all of them written ahead.
+    pub segment_bytes: u64,
+    /// Bytes of log entries kept in memory.
+    pub log_cache_bytes: usize,
+    /// Entries between two snapshots.
+    pub snapshot_every: u64,
+    /// Entries that stay in the log behind a snapshot, for followers that were away.
+    pub keep_entries: u64,
+    /// At most this long from a change to the commit that makes it durable
+    /// without the log's help.
+    pub durable_every_ms: u64,
+    /// Log entries in flight; more commands wait and share the next entry.
+    pub entries_in_flight: usize,
+    /// Commands that wait for an entry before `propose` itself waits.
+    pub queue_len_max: usize,
+    /// A log sync longer than this sets [`crate::Stats::disk_slow`].
+    pub slow_sync_ms: u64,
+}
+
+impl Options {
+    /// The defaults. 100 ms and 400-700 ms give a fail-over of 1.1-1.6 s.
+    pub fn new(dir: PathBuf, node: NodeId) -> Self {
+        Options {
+            dir,
+            node,
+            cache_bytes: 64 << 20,
+            heartbeat_ms: 100,
+            election_ms: (400, 700),
+            read_lease_ms: 250,
+            segment_bytes: 64 << 20,
+            log_cache_bytes: 16 << 20,
+            snapshot_every: 50_000,
+            keep_entries: 20_000,
+            durable_every_ms: 1_000,
+            entries_in_flight: 4,
+            queue_len_max: 4096,
+            slow_sync_ms: 1_000,
+        }
+    }
+
+    pub(crate) fn read_lease(&self) -> Duration {
+        // Followers refuse others for `election_ms.1` from their answer, which
+        // is later than our start: half of it leaves room for clocks that run
+        // at different rates.
+        Duration::from_millis(self.read_lease_ms.min(self.election_ms.1 / 2))
+    }
+}

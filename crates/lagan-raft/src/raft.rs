@@ -1,0 +1,369 @@
+//! One voter: the consensus with its disk, its peers and its doors.
+
+use crate::batcher::{Batcher, Outcome, Proposal};
+use crate::error::{ProposeError, RaftError};
+use crate::log::{Floor, LogOptions, LogStore};
+use crate::network::{Network, Transport};
+use crate::options::Options;
+use crate::read::ReadGate;
+use crate::rpc::{Reply, Request, entries_of};
+use crate::snapshot::Receiver;
+use crate::state::{StateStore, View};
+use crate::stats::Stats;
+use crate::types::alias::OpenRaft;
+use bytes::Bytes;
+use lagan_meta::kv::StoreError;
+use lagan_types::Command;
+use openraft::raft::AppendEntriesRequest;
+use parking_lot::Mutex;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+use tokio::sync::{Semaphore, mpsc, oneshot, watch};
+use tokio::task::JoinHandle;
+use tokio::time::{Instant, timeout_at};
+use tokio_util::sync::CancellationToken;
+
+mod leader;
+mod members;
+
+pub use leader::LeaderInfo;
+
+/// A snapshot is sent within this.
+const SNAPSHOT_SEND_MAX: Duration = Duration::from_secs(3600);
+/// Entries in one message.
+const MESSAGE_ENTRIES_MAX: u64 = 256;
+/// For the consensus to end.
+const SHUTDOWN_MAX: Duration = Duration::from_secs(10);
+
+/// One voter. Shared by an `Arc`; [`Raft::shutdown`] ends it.
+pub struct Raft {
+    options: Options,
+    core: OpenRaft,
+    log: LogStore,
+    state: StateStore,
+    receiver: Receiver,
+    reads: Arc<ReadGate>,
+    queue: mpsc::Sender<Proposal>,
+    leader: watch::Receiver<LeaderInfo>,
+    stepping_down: AtomicBool,
+    cancel: CancellationToken,
+    tasks: Mutex<Vec<JoinHandle<()>>>,
+}
+
+fn config(options: &Options) -> Result<openraft::Config, RaftError> {
+    openraft::Config {
+        cluster_name: "lagan".into(),
+        heartbeat_interval: options.heartbeat_ms,
+        election_timeout_min: options.election_ms.0,
+        election_timeout_max: options.election_ms.1,
+        install_snapshot_timeout: SNAPSHOT_SEND_MAX.as_millis() as u64,
+        max_payload_entries: MESSAGE_ENTRIES_MAX,
+        replication_lag_threshold: options.keep_entries.max(1_000),
+        snapshot_policy: openraft::SnapshotPolicy::LogsSinceLast(options.snapshot_every),
+        max_in_snapshot_log_to_keep: options.keep_entries,
+        purge_batch_size: (options.snapshot_every / 4).max(1),
+        ..openraft::Config::default()
+    }
+    .validate()
+    .map_err(|e| RaftError::Refused(e.to_string()))
+}
+
+/// Opens state and log, and checks that the one goes on where the other begins.
+fn open_stores(options: &Options) -> Result<(StateStore, LogStore), RaftError> {
+    let floor = Arc::new(Floor::default());
+    let state = StateStore::open(
+        options.dir.join("state"),
+        options.cache_bytes,
+        floor.clone(),
+    )?;
+    let log = LogStore::open(
+        LogOptions {
+            dir: options.dir.join("log"),
+            segment_bytes: options.segment_bytes,
+            cache_bytes: options.log_cache_bytes,
+            slow_sync: Duration::from_millis(options.slow_sync_ms),
+        },
+        floor.clone(),
+    )?;
+    if log.needs_from() > floor.next() {
+        return Err(RaftError::State(format!(
+            "it ends at entry {}, but the log begins at {}",
+            floor.next(),
+            log.needs_from()
+        )));
+    }
+    Ok((state, log))
+}
+
+impl Raft {
+    /// Opens or makes the stores in `options.dir` and starts the consensus. A
+    /// new node serves an empty state until it is initialized or a leader finds it.
+    ///
+    /// # Errors
+    /// [`RaftError`]: the stores do not open, or not together.
+    pub async fn start(
+        options: Options,
+        transport: Arc<dyn Transport>,
+    ) -> Result<Arc<Raft>, RaftError> {
+        let config = Arc::new(config(&options)?);
+        let opening = options.clone();
+        let (state, log) = tokio::task::spawn_blocking(move || open_stores(&opening))
+            .await
+            .map_err(|e| RaftError::Stopped(e.to_string()))??;
+        let network = Network { transport };
+        let core = OpenRaft::new(options.node.0, config, network, log.clone(), state.clone())
+            .await
+            .map_err(|e| RaftError::Stopped(e.to_string()))?;
+        // The core publishes its state before it answers its first message.
+        core.with_raft_state(|_| ())
+            .await
+            .map_err(|e| RaftError::Stopped(e.to_string()))?;
+        let cancel = CancellationToken::new();
+        let (following, leader) = leader::follow(&core, options.node, cancel.clone());
+        let (queue, waiting) = mpsc::channel(options.queue_len_max);
+        let batcher = Batcher {
+            core: core.clone(),
+            state: state.clone(),
+            queue: waiting,
+            leader: leader.clone(),
+            in_flight: Arc::new(Semaphore::new(options.entries_in_flight)),
+            cancel: cancel.clone(),
+            last_time: state.last_time(),
+        };
+        let every = Duration::from_millis(options.durable_every_ms);
+        let tasks = vec![
+            following,
+            tokio::spawn(batcher.run()),
+            tokio::spawn(keep_durable(
+                state.clone(),
+                log.clone(),
+                every,
+                cancel.clone(),
+            )),
+        ];
+        let reads = ReadGate::new(core.clone(), leader.clone(), options.read_lease());
+        Ok(Arc::new(Raft {
+            options,
+            core,
+            log,
+            state,
+            receiver: Receiver::default(),
+            reads: Arc::new(reads),
+            queue,
+            leader,
+            stepping_down: AtomicBool::new(false),
+            cancel,
+            tasks: Mutex::new(tasks),
+        }))
+    }
+
+    /// Replicates a command and returns its answer. The leader fills in the
+    /// command's time.
+    ///
+    /// # Errors
+    /// [`ProposeError::Unknown`] if the deadline passes or the leadership is lost
+    /// while it is under way; the others say that it did not happen.
+    ///
+    /// # Cancel safety
+    /// A dropped call's command may still happen.
+    pub async fn propose(&self, command: Command, deadline: Duration) -> Outcome {
+        self.check_leads()?;
+        let until = Instant::now() + deadline;
+        let (reply, answer) = oneshot::channel();
+        let proposal = Proposal { command, reply };
+        match self.queue.try_send(proposal) {
+            Ok(()) => {}
+            Err(mpsc::error::TrySendError::Closed(_)) => return Err(ProposeError::Stopped),
+            Err(mpsc::error::TrySendError::Full(proposal)) => {
+                match timeout_at(until, self.queue.reserve()).await {
+                    Ok(Ok(permit)) => permit.send(proposal),
+                    Ok(Err(_)) => return Err(ProposeError::Stopped),
+                    Err(_) => return Err(ProposeError::Busy),
+                }
+            }
+        }
+        match timeout_at(until, answer).await {
+            Ok(Ok(outcome)) => outcome,
+            Ok(Err(_)) | Err(_) => Err(ProposeError::Unknown),
+        }
+    }
+
+    /// Refuses at once what could only wait in vain.
+    fn check_leads(&self) -> Result<(), ProposeError> {
+        let leader = self.leader.borrow();
+        if leader.stopped {
+            return Err(ProposeError::Stopped);
+        }
+        if !leader.is_leader {
+            return Err(ProposeError::NotLeader {
+                leader: leader.leader.clone(),
+            });
+        }
+        let lonely = leader.voters.len() > 1 && self.quorum_is_silent();
+        if lonely || self.stepping_down.load(Ordering::Relaxed) {
+            return Err(ProposeError::NotLeader { leader: None });
+        }
+        Ok(())
+    }
+
+    /// A leader that has not heard of a quorum for so long that another may
+    /// have been elected.
+    fn quorum_is_silent(&self) -> bool {
+        let silent_ms = 2 * self.options.election_ms.1;
+        let metrics = self.core.metrics();
+        let metrics = metrics.borrow();
+        metrics
+            .millis_since_quorum_ack
+            .is_some_and(|ms| ms > silent_ms)
+    }
+
+    /// A view that shows everything answered before this call began, anywhere.
+    ///
+    /// # Errors
+    /// As [`Raft::propose`], without `Unknown`.
+    pub async fn read(&self) -> Result<View, ProposeError> {
+        let (open, renew) = self.reads.open();
+        if renew {
+            let reads = self.reads.clone();
+            tokio::spawn(async move { reads.renew().await });
+        }
+        if !open {
+            self.reads.pass().await?;
+        }
+        self.local_view().map_err(|_| ProposeError::Stopped)
+    }
+
+    /// The state of this node, as far as it has heard.
+    ///
+    /// # Errors
+    /// [`StoreError`]: the disk.
+    pub fn local_view(&self) -> Result<View, StoreError> {
+        self.state.view()
+    }
+
+    /// Takes a peer's message and returns the answer, head and data.
+    pub async fn handle(&self, head: Bytes, data: Bytes) -> (Vec<u8>, Bytes) {
+        let reply = match Request::decode(&head) {
+            Ok(request) => self.answer(request, data).await,
+            Err(why) => Reply::Failed(why),
+        };
+        (reply.encode(), Bytes::new())
+    }
+
+    async fn answer(&self, request: Request, data: Bytes) -> Reply {
+        match request {
+            Request::Append {
+                vote,
+                previous,
+                committed,
+                entries,
+            } => {
+                let entries = match entries_of(entries, data) {
+                    Ok(entries) => entries,
+                    Err(why) => return Reply::Failed(why),
+                };
+                let request = AppendEntriesRequest {
+                    vote,
+                    prev_log_id: previous,
+                    leader_commit: committed,
+                    entries,
+                };
+                match self.core.append_entries(request).await {
+                    Ok(answer) => Reply::Append(answer),
+                    Err(e) => Reply::Failed(e.to_string()),
+                }
+            }
+            Request::Vote(request) => match self.core.vote(request).await {
+                Ok(answer) => Reply::Vote(answer),
+                Err(e) => Reply::Failed(e.to_string()),
+            },
+            Request::Piece(head) => {
+                self.receiver
+                    .take(&self.core, &self.state, head, data)
+                    .await
+            }
+        }
+    }
+
+    /// Figures of now.
+    pub fn stats(&self) -> Stats {
+        let mut stats = Stats::default();
+        self.log.stats().fill(&mut stats);
+        let metrics = self.core.metrics();
+        let metrics = metrics.borrow();
+        stats.term = metrics.current_term;
+        stats.last_log = metrics.last_log_index.unwrap_or(0);
+        stats.quorum_ack_ms = metrics.millis_since_quorum_ack;
+        stats.applied = self.state.applied_index();
+        stats.durable = self.state.durable_index();
+        stats.purged = self.log.purged();
+        stats.snapshot = self.state.snapshot_index();
+        stats.queued = self.queue.max_capacity() - self.queue.capacity();
+        stats
+    }
+
+    /// Ends the consensus in order: nothing is proposed any more, the state is
+    /// made durable, the log is closed.
+    pub async fn shutdown(&self) {
+        self.stop_tasks().await;
+        if let Err(e) = self.state.make_durable().await {
+            tracing::error!(error = %e, "make state durable");
+        }
+        self.close_log().await;
+    }
+
+    /// Ends it as a crash would, as far as a living process can: nothing is
+    /// made durable that is not so already. For tests of recovery.
+    #[doc(hidden)]
+    pub async fn halt(&self) {
+        self.stop_tasks().await;
+        self.close_log().await;
+    }
+
+    async fn stop_tasks(&self) {
+        self.cancel.cancel();
+        match tokio::time::timeout(SHUTDOWN_MAX, self.core.shutdown()).await {
+            Ok(Ok(())) => {}
+            Ok(Err(e)) => tracing::error!(error = %e, "stop consensus"),
+            Err(_) => tracing::error!("consensus does not stop"),
+        }
+        let tasks = std::mem::take(&mut *self.tasks.lock());
+        for mut task in tasks {
+            if tokio::time::timeout(SHUTDOWN_MAX, &mut task).await.is_err() {
+                task.abort();
+            }
+        }
+    }
+
+    async fn close_log(&self) {
+        let log = self.log.clone();
+        if let Err(e) = tokio::task::spawn_blocking(move || log.stop()).await {
+            tracing::error!(error = %e, "close log");
+        }
+    }
+}
+
+/// Makes the state durable about every `every`, and lets the log purge after it.
+async fn keep_durable(
+    state: StateStore,
+    log: LogStore,
+    every: Duration,
+    cancel: CancellationToken,
+) {
+    loop {
+        tokio::select! {
+            biased;
+            () = cancel.cancelled() => return,
+            () = tokio::time::sleep(every) => {}
+            () = state.wants_durable() => {}
+        }
+        if state.is_dirty()
+            && let Err(e) = state.make_durable().await
+        {
+            tracing::error!(error = %e, "make state durable");
+            return;
+        }
+        log.purge_to_floor();
+    }
+}

@@ -1,0 +1,119 @@
+//! Linearizable reads at the leader.
+//!
+//! A ReadIndex (a round to a quorum) that began at t0 proves that this node led
+//! at t0 or later. Every follower that answered refuses its vote to others for
+//! `election_ms.1` from its answer, also after a restart, so nobody else leads
+//! before t0 + that; [`Options::read_lease`](crate::Options) is less than half
+//! of it. Until t0 + lease, each read of the local state sees all that was
+//! answered before the read began: only this node answers, and it answers after
+//! it has applied. Readers that come while a round is under way share it.
+
+use crate::error::ProposeError;
+use crate::raft::LeaderInfo;
+use crate::types::alias::OpenRaft;
+use lagan_types::NodeId;
+use openraft::error::{CheckIsLeaderError, RaftError};
+use parking_lot::Mutex;
+use std::time::{Duration, Instant};
+use tokio::sync::watch;
+
+/// A round that takes longer has failed.
+const ROUND_MAX: Duration = Duration::from_secs(1);
+
+#[derive(Debug, Clone, Copy)]
+struct Lease {
+    until: Instant,
+    term: u64,
+}
+
+/// Lets readers through while this node is known to lead.
+pub(crate) struct ReadGate {
+    core: OpenRaft,
+    leader: watch::Receiver<LeaderInfo>,
+    length: Duration,
+    lease: Mutex<Option<Lease>>,
+    /// Held by the reader whose round the others wait for.
+    round: tokio::sync::Mutex<()>,
+}
+
+impl ReadGate {
+    pub fn new(core: OpenRaft, leader: watch::Receiver<LeaderInfo>, length: Duration) -> Self {
+        ReadGate {
+            core,
+            leader,
+            length,
+            lease: Mutex::new(None),
+            round: tokio::sync::Mutex::new(()),
+        }
+    }
+
+    /// What is left of the lease.
+    fn left(&self) -> Option<Duration> {
+        let lease = (*self.lease.lock())?;
+        let leader = self.leader.borrow();
+        if !leader.is_leader || leader.term != lease.term {
+            return None;
+        }
+        let left = lease.until.checked_duration_since(Instant::now())?;
+        (!left.is_zero()).then_some(left)
+    }
+
+    /// Whether a reader may go on without waiting; `true` in the second place
+    /// asks for a [`ReadGate::renew`] in the background.
+    pub fn open(&self) -> (bool, bool) {
+        match self.left() {
+            Some(left) => (true, left < self.length / 2),
+            None => (false, false),
+        }
+    }
+
+    /// Begins a round unless one is under way.
+    pub async fn renew(&self) {
+        if let Ok(_round) = self.round.try_lock() {
+            // Readers find out by themselves if this fails.
+            let _ = self.ask().await;
+        }
+    }
+
+    /// Returns when a read of the local state is linearizable.
+    pub async fn pass(&self) -> Result<(), ProposeError> {
+        if self.left().is_some() {
+            return Ok(());
+        }
+        let _round = self.round.lock().await;
+        if self.left().is_some() {
+            return Ok(());
+        }
+        self.ask().await
+    }
+
+    async fn ask(&self) -> Result<(), ProposeError> {
+        let (term, is_leader, leader) = {
+            let now = self.leader.borrow();
+            (now.term, now.is_leader, now.leader.clone())
+        };
+        if !is_leader {
+            return Err(ProposeError::NotLeader { leader });
+        }
+        let began = Instant::now();
+        match tokio::time::timeout(ROUND_MAX, self.core.ensure_linearizable()).await {
+            Ok(Ok(_)) => {
+                *self.lease.lock() = Some(Lease {
+                    until: began + self.length,
+                    term,
+                });
+                Ok(())
+            }
+            Ok(Err(RaftError::APIError(CheckIsLeaderError::ForwardToLeader(to)))) => {
+                let leader = to.leader_id.zip(to.leader_node);
+                let leader = leader.map(|(id, node)| (NodeId(id), node.addr));
+                Err(ProposeError::NotLeader { leader })
+            }
+            Ok(Err(RaftError::APIError(CheckIsLeaderError::QuorumNotEnough(_)))) | Err(_) => {
+                // Whoever leads now, it is hardly this node.
+                Err(ProposeError::NotLeader { leader: None })
+            }
+            Ok(Err(RaftError::Fatal(_))) => Err(ProposeError::Stopped),
+        }
+    }
+}

@@ -1,0 +1,92 @@
+//! One consistent state to read from.
+
+use super::db::{self, Db, ROWS, full_end, full_key, io};
+use super::rows::push_row;
+use lagan_meta::kv::{Read, Row, StoreError, Table};
+use redb::ReadOnlyTable;
+use std::sync::Arc;
+
+/// The state after exactly one log entry: a read transaction. Clones are cheap
+/// and share it. As long as one lives, the pages that it sees are not reused:
+/// keep it for a request, not for a session.
+#[derive(Clone)]
+pub struct View(Arc<Inner>);
+
+struct Inner {
+    rows: ReadOnlyTable<&'static [u8], &'static [u8]>,
+    /// Outlives the table.
+    _db: Arc<Db>,
+}
+
+impl View {
+    pub(super) fn open(db: Arc<Db>) -> Result<View, StoreError> {
+        let rows = db.begin_read()?.open_table(ROWS).map_err(io)?;
+        Ok(View(Arc::new(Inner { rows, _db: db })))
+    }
+
+    /// The row of a full key.
+    pub(super) fn get_full(&self, key: &[u8]) -> Result<Option<Vec<u8>>, StoreError> {
+        db::get(&self.0.rows, key)
+    }
+
+    /// Rows behind `after` (all, if `None`), about `len` bytes of them, in the
+    /// snapshot's form; with the last key and their number. Empty: no more.
+    pub(crate) fn piece(&self, after: Option<&[u8]>, len: usize) -> Result<Piece, StoreError> {
+        use std::ops::Bound;
+        let start = after.map_or(Bound::Unbounded, Bound::Excluded);
+        let mut piece = Piece::default();
+        let range = (start, Bound::<&[u8]>::Unbounded);
+        for row in self.0.rows.range::<&[u8]>(range).map_err(io)? {
+            let (key, value) = row.map_err(io)?;
+            push_row(&mut piece.bytes, key.value(), value.value());
+            piece.rows += 1;
+            if piece.bytes.len() >= len {
+                piece.last_key = key.value().to_vec();
+                return Ok(piece);
+            }
+        }
+        piece.end = true;
+        Ok(piece)
+    }
+}
+
+/// A part of a snapshot.
+#[derive(Debug, Default)]
+pub(crate) struct Piece {
+    pub bytes: Vec<u8>,
+    /// Not set at the end.
+    pub last_key: Vec<u8>,
+    pub rows: u64,
+    /// No rows behind these.
+    pub end: bool,
+}
+
+impl Read for View {
+    fn get(&self, table: Table, key: &[u8]) -> Result<Option<Vec<u8>>, StoreError> {
+        self.get_full(&full_key(table, key))
+    }
+
+    fn scan(
+        &self,
+        table: Table,
+        start: &[u8],
+        end: Option<&[u8]>,
+        limit: usize,
+    ) -> Result<Vec<Row>, StoreError> {
+        db::scan(
+            &self.0.rows,
+            &full_key(table, start),
+            &full_end(table, end),
+            limit,
+        )
+    }
+
+    fn last(
+        &self,
+        table: Table,
+        start: &[u8],
+        end: Option<&[u8]>,
+    ) -> Result<Option<Row>, StoreError> {
+        db::last(&self.0.rows, &full_key(table, start), &full_end(table, end))
+    }
+}

@@ -1,0 +1,36 @@
+//! Figures for status and metrics.
+
+/// One look at the node.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Stats {
+    /// Raft's term.
+    pub term: u64,
+    /// Index of the last entry in the log.
+    pub last_log: u64,
+    /// Index of the last entry in the state.
+    pub applied: u64,
+    /// Index up to which a crash needs no log.
+    pub durable: u64,
+    /// Index of the last entry that is no longer in the log.
+    pub purged: u64,
+    /// Index that the last snapshot stands for.
+    pub snapshot: u64,
+    /// Bytes of log files, spare ones included.
+    pub log_bytes: u64,
+    /// Syncs of the log since the start.
+    pub syncs: u64,
+    /// All of them together, microseconds.
+    pub sync_us_total: u64,
+    /// The longest, microseconds.
+    pub sync_us_max: u64,
+    /// Microseconds since a sync began that has not ended; 0: none.
+    pub sync_running_us: u64,
+    /// A sync takes or took (in the last 10 s) longer than the limit: the node should not lead.
+    pub disk_slow: bool,
+    /// A write or sync failed: the node has stopped for good.
+    pub poisoned: bool,
+    /// Commands that wait for an entry.
+    pub queued: usize,
+    /// Of the leader: milliseconds since a quorum was last known to follow.
+    pub quorum_ack_ms: Option<u64>,
+}

@@ -1,0 +1,6 @@
+//! Whole voters in one process, with a transport of function calls.
+
+mod cluster;
+mod consensus;
+mod single;
+mod suite;

@@ -1,0 +1,276 @@
+//! Nodes that reach each other by function calls, and can be cut off.
+
+use crate::{BoxFuture, Options, ProposeError, Raft, Transport, TransportError};
+use bytes::Bytes;
+use lagan_meta::kv::Table;
+use lagan_types::cluster::Config;
+use lagan_types::op::SessionIdentity;
+use lagan_types::{Answer, Command, FsError, Ino, Kind, NodeId, Op, SessionId, Time, VolumeId};
+use parking_lot::Mutex;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Weak};
+use std::time::{Duration, Instant};
+
+/// Tests wait this long for what must happen.
+pub const PATIENCE: Duration = Duration::from_secs(30);
+
+#[derive(Default)]
+struct Wires {
+    nodes: BTreeMap<NodeId, Weak<Raft>>,
+    cut: BTreeSet<NodeId>,
+}
+
+/// Connects all nodes of a test.
+#[derive(Default, Clone)]
+pub struct Net(Arc<Mutex<Wires>>);
+
+struct Port {
+    net: Net,
+    from: NodeId,
+}
+
+impl Transport for Port {
+    fn call(
+        &self,
+        to: NodeId,
+        _addr: &str,
+        head: Vec<u8>,
+        data: Bytes,
+        deadline: Duration,
+    ) -> BoxFuture<'_, Result<(Bytes, Bytes), TransportError>> {
+        Box::pin(async move {
+            let target = {
+                let wires = self.net.0.lock();
+                if wires.cut.contains(&to) || wires.cut.contains(&self.from) {
+                    None
+                } else {
+                    wires.nodes.get(&to).and_then(Weak::upgrade)
+                }
+            };
+            let Some(target) = target else {
+                return Err(TransportError::Unreachable(format!("{to}")));
+            };
+            let answer = tokio::time::timeout(deadline, target.handle(head.into(), data)).await;
+            let (head, data) = answer.map_err(|_| TransportError::NoAnswer("late".into()))?;
+            if self.net.0.lock().cut.contains(&to) {
+                return Err(TransportError::NoAnswer("cut".into()));
+            }
+            Ok((head.into(), data))
+        })
+    }
+}
+
+impl Net {
+    pub fn cut(&self, node: NodeId) {
+        self.0.lock().cut.insert(node);
+    }
+
+    pub fn mend(&self, node: NodeId) {
+        self.0.lock().cut.remove(&node);
+    }
+}
+
+pub fn options(dir: &std::path::Path, node: u64) -> Options {
+    Options {
+        segment_bytes: 256 * 1024,
+        cache_bytes: 4 << 20,
+        ..Options::new(dir.join(format!("n{node}")), NodeId(node))
+    }
+}
+
+/// Some nodes in a directory of their own.
+pub struct Cluster {
+    pub dir: tempfile::TempDir,
+    pub net: Net,
+    pub nodes: BTreeMap<NodeId, Arc<Raft>>,
+    tune: fn(&mut Options),
+}
+
+impl Cluster {
+    pub async fn start(count: u64, tune: fn(&mut Options)) -> Cluster {
+        let mut cluster = Cluster {
+            dir: tempfile::tempdir().unwrap(),
+            net: Net::default(),
+            nodes: BTreeMap::new(),
+            tune,
+        };
+        for node in 1..=count {
+            cluster.boot(node).await;
+        }
+        let first = cluster.node(1);
+        first.initialize("addr-1".into()).await.unwrap();
+        for node in 2..=count {
+            let addr = format!("addr-{node}");
+            first.add_learner(NodeId(node), addr).await.unwrap();
+        }
+        if count > 1 {
+            let voters = (1..=count).map(NodeId).collect();
+            first.set_voters(voters).await.unwrap();
+        }
+        cluster
+    }
+
+    pub fn node(&self, node: u64) -> Arc<Raft> {
+        self.nodes[&NodeId(node)].clone()
+    }
+
+    /// Starts a node from its directory.
+    pub async fn boot(&mut self, node: u64) {
+        let mut options = options(self.dir.path(), node);
+        (self.tune)(&mut options);
+        let port = Port {
+            net: self.net.clone(),
+            from: NodeId(node),
+        };
+        let raft = Raft::start(options, Arc::new(port)).await.unwrap();
+        let weak = Arc::downgrade(&raft);
+        self.net.0.lock().nodes.insert(NodeId(node), weak);
+        self.nodes.insert(NodeId(node), raft);
+    }
+
+    /// Ends a node as a crash would.
+    pub async fn kill(&mut self, node: u64) {
+        self.net.0.lock().nodes.remove(&NodeId(node));
+        if let Some(raft) = self.nodes.remove(&NodeId(node)) {
+            raft.halt().await;
+        }
+    }
+
+    /// Waits for a node that leads and answers, other than those cut off.
+    pub async fn leader(&self) -> Arc<Raft> {
+        let until = Instant::now() + PATIENCE;
+        loop {
+            for (id, raft) in &self.nodes {
+                let cut = self.net.0.lock().cut.contains(id);
+                if !cut && raft.is_leader() && raft.read().await.is_ok() {
+                    return raft.clone();
+                }
+            }
+            assert!(Instant::now() < until, "no leader");
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+
+    /// Waits until a node has applied as much as another.
+    pub async fn caught_up(&self, node: u64, with: &Raft) {
+        let until = Instant::now() + PATIENCE;
+        while self.node(node).stats().applied < with.stats().applied {
+            assert!(Instant::now() < until, "node {node} does not catch up");
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+
+    /// Proposes wherever the leader is, as a client does: what may have
+    /// happened is asked again under the same sequence.
+    pub async fn insist(&self, command: Command) -> Result<Answer, FsError> {
+        let until = Instant::now() + PATIENCE;
+        loop {
+            let leader = self.leader().await;
+            match leader
+                .propose(command.clone(), Duration::from_secs(2))
+                .await
+            {
+                Ok(answer) => return answer,
+                Err(ProposeError::Stopped | ProposeError::Busy) | Err(_) => {}
+            }
+            assert!(Instant::now() < until, "no answer");
+        }
+    }
+
+    pub async fn stop(self) {
+        for raft in self.nodes.values() {
+            raft.shutdown().await;
+        }
+    }
+}
+
+pub fn command(session: SessionId, seq: u64, op: Op) -> Command {
+    Command {
+        volume: VolumeId(1),
+        session,
+        seq,
+        unanswered: seq,
+        time: Time::default(),
+        op,
+    }
+}
+
+pub fn init() -> Command {
+    let config = Config::default();
+    command(SessionId::SYSTEM, 0, Op::Init { config })
+}
+
+pub fn open_session(nonce: u128) -> Command {
+    let op = Op::OpenSession {
+        nonce,
+        identity: SessionIdentity {
+            machine: "m".into(),
+            boot: "b".into(),
+            mount_point: format!("/mnt/{nonce}"),
+            instance: nonce,
+        },
+        predecessor: None,
+    };
+    command(SessionId::SYSTEM, 0, op)
+}
+
+pub fn create(session: SessionId, seq: u64, name: &str) -> Command {
+    let op = Op::Create {
+        parent: Ino::ROOT,
+        name: name.into(),
+        kind: Kind::File,
+        mode: 0o644,
+        uid: 0,
+        gid: 0,
+        rdev: 0,
+        target: Vec::new(),
+        exclusive: true,
+    };
+    command(session, seq, op)
+}
+
+/// The cluster's first commands: configuration, root, a session.
+pub async fn prepare(cluster: &Cluster) -> SessionId {
+    cluster.insist(init()).await.unwrap();
+    match cluster.insist(open_session(1)).await.unwrap() {
+        Answer::Session { session, .. } => session,
+        other => panic!("unexpected answer {other:?}"),
+    }
+}
+
+/// All rows of a state.
+pub fn rows(raft: &Raft) -> Vec<(u8, Vec<u8>, Vec<u8>)> {
+    use lagan_meta::kv::Read;
+    let view = raft.local_view().unwrap();
+    let mut all = Vec::new();
+    for table in TABLES {
+        for (key, value) in view.scan(table, &[], None, usize::MAX).unwrap() {
+            all.push((table as u8, key, value));
+        }
+    }
+    all
+}
+
+const TABLES: [Table; 21] = [
+    Table::Config,
+    Table::Node,
+    Table::Set,
+    Table::Inode,
+    Table::Dentry,
+    Table::Cookie,
+    Table::Extent,
+    Table::Xattr,
+    Table::Symlink,
+    Table::Due,
+    Table::Object,
+    Table::Attempt,
+    Table::Orphan,
+    Table::ReapChunk,
+    Table::ReapObject,
+    Table::Session,
+    Table::Answer,
+    Table::Block,
+    Table::Lock,
+    Table::Counter,
+    Table::Releasable,
+];

@@ -1,0 +1,241 @@
+//! Three voters.
+
+use super::cluster::{Cluster, PATIENCE, command, create, init, open_session, prepare, rows};
+use crate::ProposeError;
+use lagan_types::{Answer, FsError, Ino, NodeId, Op, Query, QueryAnswer, SessionId, VolumeId};
+use std::time::{Duration, Instant};
+
+const DEADLINE: Duration = Duration::from_secs(20);
+
+fn id_of(cluster: &Cluster, raft: &std::sync::Arc<crate::Raft>) -> u64 {
+    let found = cluster
+        .nodes
+        .iter()
+        .find(|(_, r)| std::sync::Arc::ptr_eq(r, raft));
+    found.unwrap().0.0
+}
+
+/// Waits until all nodes have the same rows as the leader.
+async fn all_equal(cluster: &Cluster) {
+    let leader = cluster.leader().await;
+    let expected = rows(&leader);
+    for (id, node) in &cluster.nodes {
+        cluster.caught_up(id.0, &leader).await;
+        assert!(rows(node) == expected, "{id} differs");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn followers_name_the_leader_and_reach_its_state() {
+    let cluster = Cluster::start(3, |_| {}).await;
+    let session = prepare(&cluster).await;
+    let leader = cluster.leader().await;
+    let leader_id = NodeId(id_of(&cluster, &leader));
+    for seq in 1..=30 {
+        let name = format!("f{seq}");
+        cluster.insist(create(session, seq, &name)).await.unwrap();
+    }
+    for (id, node) in &cluster.nodes {
+        assert_eq!(node.voters().len(), 3);
+        if *id == leader_id {
+            continue;
+        }
+        match node.propose(create(session, 99, "x"), DEADLINE).await {
+            Err(ProposeError::NotLeader { leader: Some(to) }) => {
+                assert_eq!(to, (leader_id, format!("addr-{}", leader_id.0)));
+            }
+            other => panic!("{other:?}"),
+        }
+        assert!(node.read().await.is_err());
+    }
+    all_equal(&cluster).await;
+    cluster.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_killed_leader_is_replaced_and_nothing_answered_is_lost() {
+    let mut cluster = Cluster::start(3, |_| {}).await;
+    let session = prepare(&cluster).await;
+    for seq in 1..=20 {
+        let name = format!("f{seq}");
+        cluster.insist(create(session, seq, &name)).await.unwrap();
+    }
+    let old = id_of(&cluster, &cluster.leader().await);
+    cluster.kill(old).await;
+    for seq in 21..=40 {
+        let name = format!("f{seq}");
+        cluster.insist(create(session, seq, &name)).await.unwrap();
+    }
+    let leader = cluster.leader().await;
+    let view = leader.read().await.unwrap();
+    for seq in 1..=40 {
+        assert!(exists(&view, session, &format!("f{seq}")), "f{seq}");
+    }
+    cluster.boot(old).await;
+    all_equal(&cluster).await;
+    cluster.stop().await;
+}
+
+fn exists(view: &crate::View, session: SessionId, name: &str) -> bool {
+    let query = Query::Lookup {
+        parent: Ino::ROOT,
+        name: name.into(),
+    };
+    match lagan_meta::query(view, VolumeId(1), session, &query).unwrap() {
+        Ok(QueryAnswer::Attr { .. }) => true,
+        Ok(other) => panic!("{other:?}"),
+        Err(FsError::NotFound) => false,
+        Err(e) => panic!("{e}"),
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_retry_at_another_leader_returns_the_first_answer() {
+    let mut cluster = Cluster::start(3, |_| {}).await;
+    let session = prepare(&cluster).await;
+    let first = cluster.insist(create(session, 1, "once")).await;
+    assert!(matches!(first, Ok(Answer::Created { created: true, .. })));
+    let old = id_of(&cluster, &cluster.leader().await);
+    cluster.kill(old).await;
+    let again = cluster.insist(create(session, 1, "once")).await;
+    assert_eq!(again, first);
+    cluster.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_leader_that_is_cut_off_answers_no_reads_after_another_leads() {
+    let cluster = Cluster::start(3, |_| {}).await;
+    let session = prepare(&cluster).await;
+    let old = cluster.leader().await;
+    let old_id = NodeId(id_of(&cluster, &old));
+    assert!(old.read().await.is_ok());
+    cluster.net.cut(old_id);
+    let pending = old.propose(create(session, 1, "lost?"), Duration::from_millis(300));
+    assert!(matches!(
+        pending.await,
+        Err(ProposeError::Unknown | ProposeError::NotLeader { .. })
+    ));
+    let until = Instant::now() + PATIENCE;
+    let new = loop {
+        // Whatever the old one still answers must have been read before the
+        // new one answered: stop asking it first.
+        let stale = old.read().await;
+        let leads = cluster
+            .nodes
+            .values()
+            .find(|n| n.is_leader() && n.term() > old.term());
+        if let Some(new) = leads {
+            assert!(stale.is_err() || new.read().await.is_err() || old.read().await.is_err());
+            break new.clone();
+        }
+        assert!(Instant::now() < until);
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    };
+    let answer = cluster.insist(create(session, 2, "after")).await;
+    assert!(answer.is_ok());
+    assert!(old.read().await.is_err());
+    assert!(
+        old.propose(create(session, 3, "no"), DEADLINE)
+            .await
+            .is_err()
+    );
+    cluster.net.mend(old_id);
+    cluster.caught_up(old_id.0, &new).await;
+    all_equal(&cluster).await;
+    cluster.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_follower_that_was_away_long_gets_a_snapshot() {
+    let mut cluster = Cluster::start(3, |o| {
+        o.snapshot_every = 50;
+        o.keep_entries = 10;
+        o.durable_every_ms = 50;
+    })
+    .await;
+    let session = prepare(&cluster).await;
+    let leader = cluster.leader().await;
+    let away = (1..=3).find(|&n| n != id_of(&cluster, &leader)).unwrap();
+    cluster.caught_up(away, &leader).await;
+    cluster.kill(away).await;
+    for seq in 1..=300 {
+        let name = format!("f{seq}");
+        cluster.insist(create(session, seq, &name)).await.unwrap();
+    }
+    let until = Instant::now() + PATIENCE;
+    while cluster.leader().await.stats().purged < 150 {
+        assert!(Instant::now() < until, "the log is not purged");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    cluster.boot(away).await;
+    all_equal(&cluster).await;
+    assert!(cluster.node(away).stats().snapshot > 0);
+    // And it goes on from there, also after a crash.
+    cluster.kill(away).await;
+    cluster.insist(create(session, 301, "more")).await.unwrap();
+    cluster.boot(away).await;
+    all_equal(&cluster).await;
+    cluster.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn all_nodes_crash_at_once_and_come_back_with_everything() {
+    let mut cluster = Cluster::start(3, |o| o.durable_every_ms = 100).await;
+    let session = prepare(&cluster).await;
+    for seq in 1..=60 {
+        let name = format!("f{seq}");
+        cluster.insist(create(session, seq, &name)).await.unwrap();
+    }
+    let before = rows(&cluster.leader().await);
+    for node in 1..=3 {
+        cluster.kill(node).await;
+    }
+    for node in 1..=3 {
+        cluster.boot(node).await;
+    }
+    assert!(rows(&cluster.leader().await) == before);
+    all_equal(&cluster).await;
+    cluster.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_leader_that_steps_down_is_replaced() {
+    let cluster = Cluster::start(3, |_| {}).await;
+    prepare(&cluster).await;
+    let old = cluster.leader().await;
+    let term = old.term();
+    old.step_down().await;
+    let new = cluster.leader().await;
+    assert!(new.term() > term);
+    cluster.insist(open_session(2)).await.unwrap();
+    cluster.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_voter_can_be_replaced() {
+    let mut cluster = Cluster::start(3, |_| {}).await;
+    let session = prepare(&cluster).await;
+    let leader = cluster.leader().await;
+    let leader_id = id_of(&cluster, &leader);
+    let gone = (1..=3).find(|&n| n != leader_id).unwrap();
+    cluster.kill(gone).await;
+    cluster.boot(4).await;
+    leader
+        .add_learner(NodeId(4), "addr-4".into())
+        .await
+        .unwrap();
+    let voters = [1, 2, 3, 4].into_iter().filter(|&n| n != gone);
+    leader
+        .set_voters(voters.map(NodeId).collect())
+        .await
+        .unwrap();
+    assert!(!leader.members().contains_key(&NodeId(gone)));
+    cluster.insist(create(session, 1, "x")).await.unwrap();
+    all_equal(&cluster).await;
+    // Only commands that the state machine refuses are left to try.
+    let again = cluster.insist(init()).await;
+    assert_eq!(again, Err(FsError::Exists));
+    let unknown = command(SessionId(77), 1, Op::GrantBlock);
+    assert!(cluster.insist(unknown).await.is_err());
+    cluster.stop().await;
+}
