@@ -1,5 +1,6 @@
 //! Cut, flipped and garbled bytes anywhere: no panic, no wrong bytes, and
 //! nothing acknowledged is lost by a torn tail.
+#![allow(clippy::unwrap_used)]
 
 mod common;
 

@@ -1,5 +1,6 @@
 //! kill -9 in the middle of writes, deletes and compaction: what was
 //! acknowledged is there afterwards, what was deleted stays away.
+#![allow(clippy::unwrap_used)]
 
 mod common;
 
