@@ -1,1 +1,61 @@
-//! The FUSE mount.
+//! The FUSE mount: `lagan-mount`, and the helper `mount.lagan` that mount(8) calls.
+//!
+//! ```text
+//! cli, options, config   what is asked for
+//! check, run_dir         whether it can be done, and by us alone
+//! daemon                 who waits for the mount to answer
+//! life                   connect, mount, serve, unmount, flush
+//! fs                     requests of the kernel -> calls of lagan-client
+//! ```
+//! A crash leaves a dead mount and a session: the next start at the same place
+//! removes both. This crate alone names fuser, and alone turns errors into errnos.
+
+mod check;
+mod cli;
+mod config;
+mod daemon;
+mod errno;
+mod failure;
+mod fs;
+mod identity;
+mod kernel;
+mod life;
+mod log;
+mod mounts;
+mod notify;
+mod options;
+mod run_dir;
+mod sys;
+mod units;
+mod waiter;
+
+use cli::Action;
+use std::ffi::OsString;
+use std::process::ExitCode;
+
+/// Runs the program; `args` begin with its name, `lagan-mount` or
+/// `mount.lagan`. Returns when the mount is gone, or, in the process that
+/// was called to make a daemon, when the mount answers.
+///
+/// Must be called while the process has a single thread: it may fork.
+///
+/// Exit status: 0 unmounted in order (or the daemon's mount answers), 1 the
+/// mount failed or what was written could not be flushed, 2 wrong arguments or configuration.
+pub fn main_with_args(args: Vec<OsString>) -> ExitCode {
+    match cli::parse(args) {
+        Ok(Action::Mount(invocation)) => life::run(&invocation),
+        Ok(Action::Fake) => ExitCode::SUCCESS,
+        Ok(Action::Help) => {
+            print!("{}", cli::HELP);
+            ExitCode::SUCCESS
+        }
+        Ok(Action::Version) => {
+            println!("lagan-mount {}", env!("CARGO_PKG_VERSION"));
+            ExitCode::SUCCESS
+        }
+        Err(failure) => {
+            eprintln!("lagan-mount: {failure}");
+            failure.exit_code()
+        }
+    }
+}

@@ -1,0 +1,194 @@
+//! The command line: `lagan-mount` and the helper that mount(8) calls.
+//!
+//! ```text
+//! lagan-mount --config mount.toml [--foreground | --background]
+//! lagan-mount addr,addr:/vol /mnt [-o options] [-f]
+//! mount.lagan addr,addr:/vol /mnt [-sfnvrw] [-t type] [-o options]
+//! ```
+
+use crate::config::{MountConfig, check_server};
+use crate::failure::Failure;
+use crate::options;
+use std::ffi::{OsStr, OsString};
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+
+#[cfg(test)]
+mod tests;
+
+/// What `--help` prints.
+pub(crate) const HELP: &str = "\
+usage: lagan-mount --config FILE [--foreground | --background]
+       lagan-mount ADDR[,ADDR...]:/VOLUME DIR [-o OPTION[,OPTION...]] [-f]
+       mount -t lagan ADDR[,ADDR...]:/VOLUME DIR [-o OPTION[,OPTION...]]
+
+  -c, --config FILE  read everything from a TOML file; stays in the foreground
+  -f, --foreground   do not become a daemon
+  -b, --background   become a daemon once the mount answers
+  -o OPTION,...      ro rw suid nosuid dev nodev exec noexec allow_other
+                     noallow_other locallocks timeout=120s bind=IP run_dir=DIR
+                     write_buffer=64MiB read_ahead=1MiB max_background=64
+                     log_level=info log_format=text
+  -h, --help         print this
+  -V, --version      print the version
+
+exit status: 0 unmounted in order (or mounted, as a daemon), 1 the mount failed,
+2 the command line or the configuration is wrong
+";
+
+/// What to do.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Action {
+    /// Mount.
+    Mount(Box<Invocation>),
+    /// Say whether the arguments are right (mount -f), nothing else.
+    Fake,
+    /// Print [`HELP`].
+    Help,
+    /// Print the version.
+    Version,
+}
+
+/// A mount as asked for.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Invocation {
+    /// Its settings.
+    pub(crate) config: MountConfig,
+    /// Stay in the foreground.
+    pub(crate) foreground: bool,
+}
+
+/// What the arguments said, before it is put together.
+#[derive(Default)]
+struct Said {
+    config: Option<PathBuf>,
+    foreground: Option<bool>,
+    fake: bool,
+    read_only: Option<bool>,
+    verbose: bool,
+    options: Vec<String>,
+    plain: Vec<OsString>,
+}
+
+/// Understands the arguments; the first is the program's name.
+///
+/// # Errors
+/// One line that names the argument.
+pub(crate) fn parse(args: Vec<OsString>) -> Result<Action, Failure> {
+    let mut args = args.into_iter();
+    let program = args.next().unwrap_or_default();
+    let helper = Path::new(&program).file_name() == Some(OsStr::new("mount.lagan"));
+    let mut said = Said::default();
+    while let Some(arg) = args.next() {
+        match arg.to_str() {
+            Some("-h" | "--help") => return Ok(Action::Help),
+            Some("-V" | "--version") => return Ok(Action::Version),
+            Some("-c" | "--config") => said.config = Some(value(&arg, &mut args)?.into()),
+            Some("--foreground") => said.foreground = Some(true),
+            Some("-b" | "--background") => said.foreground = Some(false),
+            Some("-o") => said.options.push(text(value(&arg, &mut args)?)?),
+            Some("-t" | "-N") if helper => drop(value(&arg, &mut args)?),
+            Some(long) if long.starts_with("--") => return Err(unknown(long)),
+            Some(short) if short.len() > 1 && short.starts_with('-') => {
+                flags(&short[1..], helper, &mut said)?;
+            }
+            _ => said.plain.push(arg),
+        }
+    }
+    said.put_together()
+}
+
+/// Single letters, several in one argument (`-nv`); `-o` may hold its value (`-oro`).
+fn flags(letters: &str, helper: bool, said: &mut Said) -> Result<(), Failure> {
+    if let Some(options) = letters.strip_prefix('o') {
+        said.options.push(options.to_owned());
+        return Ok(());
+    }
+    for letter in letters.chars() {
+        match letter {
+            'f' if helper => said.fake = true,
+            'f' => said.foreground = Some(true),
+            'r' => said.read_only = Some(true),
+            'w' => said.read_only = Some(false),
+            'v' => said.verbose = true,
+            // No mtab to write; unknown options are never ignored.
+            'n' | 's' => {}
+            _ => return Err(unknown(&format!("-{letter}"))),
+        }
+    }
+    Ok(())
+}
+
+impl Said {
+    fn put_together(self) -> Result<Action, Failure> {
+        let mut config = match (&self.config, self.plain.as_slice()) {
+            (Some(file), []) => MountConfig::load(file)?,
+            (Some(_), [extra, ..]) => {
+                return Err(unknown(&extra.to_string_lossy()));
+            }
+            (None, [source, dir]) => from_source(source, dir)?,
+            (None, [_, _, extra, ..]) => return Err(unknown(&extra.to_string_lossy())),
+            (None, _) => {
+                return Err(Failure::usage(
+                    "say what to mount and where: ADDR[,ADDR...]:/VOLUME DIR, or --config FILE \
+                     (see --help)",
+                ));
+            }
+        };
+        for list in &self.options {
+            options::apply(&mut config, list)?;
+        }
+        if let Some(read_only) = self.read_only {
+            config.read_only = read_only;
+        }
+        if self.verbose && config.log.level == crate::config::LogLevel::Info {
+            config.log.level = crate::config::LogLevel::Debug;
+        }
+        config
+            .check()
+            .map_err(|(key, e)| Failure::usage(format!("{key}: {e}")))?;
+        if self.fake {
+            return Ok(Action::Fake);
+        }
+        let foreground = self.foreground.unwrap_or(self.config.is_some());
+        Ok(Action::Mount(Box::new(Invocation { config, foreground })))
+    }
+}
+
+/// `addr,addr:/volume` and the mount point.
+fn from_source(source: &OsStr, dir: &OsStr) -> Result<MountConfig, Failure> {
+    let wrong = || {
+        Failure::usage(format!(
+            "`{}` is not ADDR[,ADDR...]:/VOLUME, as in 10.0.0.1:7000,10.0.0.2:7000:/vol",
+            source.to_string_lossy()
+        ))
+    };
+    let (servers, volume) = source
+        .to_str()
+        .and_then(|s| s.rsplit_once(":/"))
+        .ok_or_else(wrong)?;
+    let servers: Vec<String> = servers.split(',').map(str::to_owned).collect();
+    for server in &servers {
+        check_server(server).map_err(Failure::usage)?;
+    }
+    if volume.is_empty() {
+        return Err(wrong());
+    }
+    let dir = PathBuf::from(OsStr::from_bytes(dir.as_bytes()));
+    Ok(MountConfig::new(servers, volume.to_owned(), dir))
+}
+
+fn value(name: &OsStr, rest: &mut impl Iterator<Item = OsString>) -> Result<OsString, Failure> {
+    rest.next()
+        .ok_or_else(|| Failure::usage(format!("{} needs a value", name.to_string_lossy())))
+}
+
+fn text(value: OsString) -> Result<String, Failure> {
+    value
+        .into_string()
+        .map_err(|v| Failure::usage(format!("`{}` is not text", v.to_string_lossy())))
+}
+
+fn unknown(what: &str) -> Failure {
+    Failure::usage(format!("unknown argument `{what}` (see --help)"))
+}

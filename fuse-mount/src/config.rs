@@ -1,0 +1,263 @@
+//! What a mount is told: from `mount.toml`, or from the command line and `-o`.
+//!
+//! Every default is here. Unknown keys are refused with the key and its line.
+
+use crate::failure::Failure;
+use crate::units::{Size, Span};
+use serde::Deserialize;
+use std::net::IpAddr;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+#[cfg(test)]
+mod tests;
+
+/// All settings of one mount, checked.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct MountConfig {
+    /// Addresses of servers, `ip:port`; never empty.
+    pub(crate) servers: Vec<String>,
+    /// The volume's name.
+    pub(crate) volume: String,
+    /// Where to mount, as given.
+    pub(crate) mount_point: PathBuf,
+    /// For the lock, the session and mount.json; `None`: under /run/lagan.
+    pub(crate) run_dir: Option<PathBuf>,
+    /// Outgoing connections come from this address.
+    pub(crate) bind: Option<IpAddr>,
+    /// Within this time every call is answered.
+    pub(crate) timeout: Duration,
+    /// Bytes written that may wait for their commit, of the whole mount.
+    pub(crate) write_buffer_bytes: u64,
+    /// Locks known to this mount only.
+    pub(crate) local_locks: bool,
+    /// Other users than the mounting one may enter.
+    pub(crate) allow_other: bool,
+    /// Nothing can be changed through this mount.
+    pub(crate) read_only: bool,
+    /// Set-user-id bits work.
+    pub(crate) suid: bool,
+    /// Device nodes work.
+    pub(crate) dev: bool,
+    /// Files can be executed.
+    pub(crate) exec: bool,
+    /// Read-ahead and other requests that nobody waits for, at most.
+    pub(crate) max_background: u16,
+    /// The kernel's read-ahead.
+    pub(crate) read_ahead_bytes: u64,
+    /// Directory listings bring attributes along.
+    pub(crate) readdirplus: bool,
+    /// What is logged.
+    pub(crate) log: LogConfig,
+}
+
+/// What is logged, and how.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct LogConfig {
+    /// For people or for machines.
+    pub(crate) format: LogFormat,
+    /// The least important lines shown.
+    pub(crate) level: LogLevel,
+}
+
+/// How a log line looks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum LogFormat {
+    /// One readable line.
+    #[default]
+    Text,
+    /// One JSON object a line.
+    Json,
+}
+
+/// How much is logged.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum LogLevel {
+    /// A person must act.
+    Error,
+    /// Wrong but survived.
+    Warn,
+    /// State changes.
+    #[default]
+    Info,
+    /// Each request.
+    Debug,
+    /// Everything.
+    Trace,
+}
+
+impl MountConfig {
+    /// The defaults for that cluster, volume and mount point.
+    pub(crate) fn new(servers: Vec<String>, volume: String, mount_point: PathBuf) -> Self {
+        MountConfig {
+            servers,
+            volume,
+            mount_point,
+            run_dir: None,
+            bind: None,
+            timeout: Duration::from_secs(120),
+            write_buffer_bytes: 64 << 20,
+            local_locks: false,
+            allow_other: true,
+            read_only: false,
+            suid: true,
+            dev: true,
+            exec: true,
+            // The kernel's 16 is too few for read-ahead over a network.
+            max_background: 64,
+            // Eight times fewer requests than with the kernel's 128 KiB.
+            read_ahead_bytes: 1 << 20,
+            // With time-outs of zero the kernel asks again for each entry, so
+            // attributes in a listing only cost.
+            readdirplus: false,
+            log: LogConfig::default(),
+        }
+    }
+
+    /// Reads and checks a file.
+    ///
+    /// # Errors
+    /// A line that names the file, the line and the key.
+    pub(crate) fn load(path: &Path) -> Result<Self, Failure> {
+        let text = std::fs::read_to_string(path)
+            .map_err(|e| Failure::usage(format!("read {}: {e}", path.display())))?;
+        Self::parse(&text).map_err(|e| Failure::usage(format!("{}:{e}", path.display())))
+    }
+
+    /// Checks the text of a file. The error begins with the line's number.
+    pub(crate) fn parse(text: &str) -> Result<Self, String> {
+        let file: MountFile = toml::from_str(text).map_err(|e| one_line(text, &e))?;
+        let mut config = MountConfig::new(file.servers, file.volume, file.mount_point);
+        config.run_dir = file.run_dir;
+        config.bind = file.bind;
+        config.log = file.log;
+        set(&mut config.timeout, file.timeout.map(|t| t.0));
+        set(
+            &mut config.write_buffer_bytes,
+            file.write_buffer.map(|s| s.0),
+        );
+        set(&mut config.read_ahead_bytes, file.read_ahead.map(|s| s.0));
+        set(&mut config.local_locks, file.locallocks);
+        set(&mut config.allow_other, file.allow_other);
+        set(&mut config.read_only, file.read_only);
+        set(&mut config.suid, file.suid);
+        set(&mut config.dev, file.dev);
+        set(&mut config.exec, file.exec);
+        set(&mut config.max_background, file.max_background);
+        set(&mut config.readdirplus, file.readdirplus);
+        config
+            .check()
+            .map_err(|(key, e)| format!("{}: {key}: {e}", line_of_key(text, key)))?;
+        Ok(config)
+    }
+
+    /// Checks values that have bounds. The error names the key.
+    pub(crate) fn check(&self) -> Result<(), (&'static str, String)> {
+        if self.servers.is_empty() {
+            return Err(("servers", "name at least one server".into()));
+        }
+        for server in &self.servers {
+            check_server(server).map_err(|e| ("servers", e))?;
+        }
+        if self.volume.is_empty() || self.volume.contains(['/', ',', '\0']) {
+            return Err((
+                "volume",
+                format!("`{}` is not a volume's name", self.volume),
+            ));
+        }
+        if self.mount_point.as_os_str().is_empty() {
+            return Err(("mount_point", "is empty".into()));
+        }
+        if self.timeout < Duration::from_secs(1) || self.timeout > Duration::from_secs(86_400) {
+            return Err(("timeout", "must be from 1s to 24h".into()));
+        }
+        if !(4 << 20..=16 << 30).contains(&self.write_buffer_bytes) {
+            return Err(("write_buffer", "must be from 4MiB to 16GiB".into()));
+        }
+        if !(4 << 10..=64 << 20).contains(&self.read_ahead_bytes) {
+            return Err(("read_ahead", "must be from 4KiB to 64MiB".into()));
+        }
+        if self.max_background == 0 {
+            return Err(("max_background", "must be 1 or more".into()));
+        }
+        Ok(())
+    }
+
+    /// The mount's source as /proc/self/mountinfo shows it: `addr,addr:/volume`.
+    pub(crate) fn source(&self) -> String {
+        format!("{}:/{}", self.servers.join(","), self.volume)
+    }
+}
+
+/// `mount.toml` as written.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct MountFile {
+    servers: Vec<String>,
+    #[serde(default = "default_volume")]
+    volume: String,
+    mount_point: PathBuf,
+    run_dir: Option<PathBuf>,
+    bind: Option<IpAddr>,
+    timeout: Option<Span>,
+    write_buffer: Option<Size>,
+    read_ahead: Option<Size>,
+    locallocks: Option<bool>,
+    allow_other: Option<bool>,
+    read_only: Option<bool>,
+    suid: Option<bool>,
+    dev: Option<bool>,
+    exec: Option<bool>,
+    max_background: Option<u16>,
+    readdirplus: Option<bool>,
+    #[serde(default)]
+    log: LogConfig,
+    // Read by whoever starts this process, not here.
+    #[serde(rename = "cluster_json")]
+    _cluster_json: Option<toml::Value>,
+    #[serde(rename = "process")]
+    _process: Option<toml::Value>,
+}
+
+fn default_volume() -> String {
+    "vol".into()
+}
+
+fn set<T>(place: &mut T, value: Option<T>) {
+    if let Some(value) = value {
+        *place = value;
+    }
+}
+
+/// Whether the text is `host:port` with a port.
+pub(crate) fn check_server(server: &str) -> Result<(), String> {
+    let wrong = || format!("`{server}` is not an address: write it like 10.0.0.1:7000");
+    let (host, port) = server.rsplit_once(':').ok_or_else(wrong)?;
+    let bad_host = host.is_empty() || host.contains([',', ' ', '/']);
+    if bad_host || port.parse::<u16>().ok().is_none_or(|p| p == 0) {
+        return Err(wrong());
+    }
+    Ok(())
+}
+
+/// The error in one line that starts with the line's number.
+fn one_line(text: &str, error: &toml::de::Error) -> String {
+    let line = error.span().map_or(1, |span| {
+        let before = text.get(..span.start).unwrap_or(text);
+        before.matches('\n').count() + 1
+    });
+    format!("{line}: {}", error.message().replace('\n', "; "))
+}
+
+/// The line of a top-level key, 1 if it is not there.
+fn line_of_key(text: &str, key: &str) -> usize {
+    let is_key = |line: &str| {
+        line.trim_start()
+            .strip_prefix(key)
+            .is_some_and(|rest| rest.trim_start().starts_with('='))
+    };
+    text.lines().position(is_key).map_or(1, |at| at + 1)
+}

@@ -1,0 +1,105 @@
+//! The file system as the kernel sees it: FUSE requests become calls of
+//! [`lagan_client::Client`], results become replies.
+//!
+//! What must hold: no time-out is ever given to the kernel for names or
+//! attributes; every request is answered, and within the mount's `timeout`,
+//! except a lock that waits; no thread of the FUSE library waits for anything.
+
+mod adapter;
+mod call;
+mod convert;
+mod dir;
+mod opens;
+mod reply;
+
+use crate::config::MountConfig;
+use call::Runner;
+use fuser::{InitFlags, KernelConfig};
+use lagan_client::Client;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::runtime::Handle;
+use tokio::sync::Notify;
+
+/// Bytes of one WRITE or READ: 256 pages, what the kernel allows by default.
+const WRITE_LEN_MAX: u32 = 1 << 20;
+/// How much later than the client's own deadline a request is answered for it.
+const NET: Duration = Duration::from_secs(5);
+
+/// The adapter's state.
+pub(crate) struct LaganFs {
+    client: Arc<Client>,
+    runner: Runner,
+    dirs: Arc<dir::Dirs>,
+    opens: Arc<opens::OpenFiles>,
+    options: FsOptions,
+}
+
+/// What the kernel is told at the start.
+struct FsOptions {
+    max_background: u16,
+    read_ahead_bytes: u64,
+    local_locks: bool,
+    readdirplus: bool,
+}
+
+impl LaganFs {
+    /// A file system over an open session. `loop_ended` is notified when a
+    /// thread that takes requests from the kernel ends, for whatever reason.
+    pub(crate) fn new(
+        client: Arc<Client>,
+        runtime: Handle,
+        config: &MountConfig,
+        loop_ended: Arc<Notify>,
+    ) -> Self {
+        LaganFs {
+            dirs: Arc::new(dir::Dirs::new(client.clone())),
+            opens: Arc::default(),
+            runner: Runner::new(runtime, config.timeout + NET, loop_ended),
+            options: FsOptions {
+                max_background: config.max_background,
+                read_ahead_bytes: config.read_ahead_bytes,
+                local_locks: config.local_locks,
+                readdirplus: config.readdirplus,
+            },
+            client,
+        }
+    }
+
+    /// Agrees with the kernel on what it does and what we do.
+    fn negotiate(&self, kernel: &mut KernelConfig) {
+        let mut wanted = vec![
+            // Pages go when size or mtime changed; the client tells the rest.
+            InitFlags::FUSE_AUTO_INVAL_DATA,
+            InitFlags::FUSE_PARALLEL_DIROPS,
+            InitFlags::FUSE_ATOMIC_O_TRUNC,
+            InitFlags::FUSE_ASYNC_DIO,
+            // The state machine clears setuid and setgid, in the same commit.
+            InitFlags::FUSE_HANDLE_KILLPRIV_V2,
+            // A target never changes, and inode numbers are not used again.
+            InitFlags::FUSE_CACHE_SYMLINKS,
+        ];
+        if !self.options.local_locks {
+            wanted.push(InitFlags::FUSE_POSIX_LOCKS);
+            wanted.push(InitFlags::FUSE_FLOCK_LOCKS);
+        }
+        if self.options.readdirplus {
+            wanted.push(InitFlags::FUSE_DO_READDIRPLUS);
+            wanted.push(InitFlags::FUSE_READDIRPLUS_AUTO);
+        }
+        for flag in wanted {
+            if kernel.add_capabilities(flag).is_err() {
+                tracing::warn!(?flag, "this kernel lacks a FUSE capability");
+            }
+        }
+        // Each setter answers with the nearest value that is allowed.
+        if let Err(most) = kernel.set_max_write(WRITE_LEN_MAX) {
+            let _ = kernel.set_max_write(most);
+        }
+        let read_ahead = u32::try_from(self.options.read_ahead_bytes).unwrap_or(u32::MAX);
+        if let Err(most) = kernel.set_max_readahead(read_ahead) {
+            let _ = kernel.set_max_readahead(most);
+        }
+        let _ = kernel.set_max_background(self.options.max_background);
+    }
+}

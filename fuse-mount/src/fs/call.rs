@@ -1,0 +1,215 @@
+//! From a request to its answer.
+//!
+//! ```text
+//! FUSE thread: first poll of the call ---- ready ----> answer
+//!                    '-- pending --> task on the runtime ----> answer
+//!                                        '-- past the deadline --> EIO
+//! ```
+//! The first poll on the FUSE thread answers what needs no server without
+//! waking another thread, and puts a request on the wire at once. A panic
+//! answers EIO: a reply that is dropped does.
+
+use crate::errno::{About, errno, unexpected};
+use fuser::{Errno, INodeNo, Request};
+use lagan_types::FsError;
+use std::cell::RefCell;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, Waker};
+use std::time::Duration;
+use tokio::runtime::Handle;
+use tokio::sync::Notify;
+
+/// What a log line says of a request.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Call {
+    op: &'static str,
+    about: About,
+    req: u64,
+    ino: u64,
+    fh: u64,
+    off: u64,
+    len: u64,
+    bounded: bool,
+}
+
+impl Call {
+    /// A request about names or attributes.
+    pub(crate) fn names(op: &'static str, req: &Request, ino: INodeNo) -> Self {
+        Call {
+            op,
+            about: About::Names,
+            req: req.unique().0,
+            ino: ino.0,
+            fh: 0,
+            off: 0,
+            len: 0,
+            bounded: true,
+        }
+    }
+
+    /// A request about a file's bytes.
+    pub(crate) fn data(op: &'static str, req: &Request, ino: INodeNo, fh: u64) -> Self {
+        Call {
+            about: About::Data,
+            fh,
+            ..Call::names(op, req, ino)
+        }
+    }
+
+    /// It is about these bytes.
+    pub(crate) fn range(self, off: u64, len: u64) -> Self {
+        Call { off, len, ..self }
+    }
+
+    /// It may take as long as it likes: somebody else ends it.
+    pub(crate) fn unbounded(self) -> Self {
+        Call {
+            bounded: false,
+            ..self
+        }
+    }
+
+    /// The errno of the error, logged if it is no ordinary answer.
+    fn errno(&self, error: FsError) -> Errno {
+        if unexpected(error) {
+            tracing::warn!(
+                op = self.op,
+                req = self.req,
+                ino = self.ino,
+                fh = self.fh,
+                off = self.off,
+                len = self.len,
+                %error,
+                "request answered with an error"
+            );
+        }
+        errno(error, self.about)
+    }
+}
+
+/// A reply that can say no.
+pub(crate) trait Refuse: Send + 'static {
+    /// Answers with that errno.
+    fn refuse(self, errno: Errno);
+}
+
+macro_rules! refuse {
+    ($($reply:ident),*) => {
+        $(impl Refuse for fuser::$reply {
+            fn refuse(self, errno: Errno) {
+                self.error(errno);
+            }
+        })*
+    };
+}
+
+refuse!(
+    ReplyAttr,
+    ReplyCreate,
+    ReplyData,
+    ReplyDirectory,
+    ReplyDirectoryPlus,
+    ReplyEmpty,
+    ReplyEntry,
+    ReplyLock,
+    ReplyLseek,
+    ReplyOpen,
+    ReplyStatfs,
+    ReplyWrite,
+    ReplyXattr
+);
+
+/// Runs calls to their answers.
+pub(crate) struct Runner {
+    runtime: Handle,
+    deadline: Duration,
+    loop_ended: Arc<Notify>,
+}
+
+thread_local! {
+    /// Lives as long as the thread that took a request from the kernel.
+    static LOOP: RefCell<Option<LoopGuard>> = const { RefCell::new(None) };
+}
+
+/// Tells the end of its thread.
+struct LoopGuard(Arc<Notify>);
+
+impl Drop for LoopGuard {
+    fn drop(&mut self) {
+        self.0.notify_one();
+    }
+}
+
+impl Runner {
+    /// Calls run on that runtime and are answered EIO after `deadline`.
+    pub(crate) fn new(runtime: Handle, deadline: Duration, loop_ended: Arc<Notify>) -> Self {
+        Runner {
+            runtime,
+            deadline,
+            loop_ended,
+        }
+    }
+
+    /// Runs `work`; `answer` gets the reply and what came out, errors are answered here.
+    pub(crate) fn run<R, T, W, A>(&self, call: Call, reply: R, work: W, answer: A)
+    where
+        R: Refuse,
+        T: Send + 'static,
+        W: Future<Output = Result<T, FsError>> + Send + 'static,
+        A: FnOnce(R, T) + Send + 'static,
+    {
+        self.watch_thread();
+        let mut work = Box::pin(work);
+        let entered = self.runtime.enter();
+        let first = catch_unwind(AssertUnwindSafe(|| {
+            work.as_mut().poll(&mut Context::from_waker(Waker::noop()))
+        }));
+        drop(entered);
+        match first {
+            Ok(Poll::Ready(result)) => finish(call, reply, result, answer),
+            Ok(Poll::Pending) => self.spawn(call, reply, work, answer),
+            Err(_) => {
+                tracing::error!(?call, "a request's handler panicked");
+                reply.refuse(Errno::EIO);
+            }
+        }
+    }
+
+    fn spawn<R, T, W, A>(&self, call: Call, reply: R, work: Pin<Box<W>>, answer: A)
+    where
+        R: Refuse,
+        T: Send + 'static,
+        W: Future<Output = Result<T, FsError>> + Send + 'static,
+        A: FnOnce(R, T) + Send + 'static,
+    {
+        let deadline = self.deadline;
+        self.runtime.spawn(async move {
+            let result = if call.bounded {
+                let bounded = tokio::time::timeout(deadline, work).await;
+                bounded.unwrap_or(Err(FsError::TimedOut))
+            } else {
+                work.await
+            };
+            finish(call, reply, result, answer);
+        });
+    }
+
+    fn watch_thread(&self) {
+        LOOP.with_borrow_mut(|guard| {
+            guard.get_or_insert_with(|| LoopGuard(self.loop_ended.clone()));
+        });
+    }
+}
+
+fn finish<R, T, A>(call: Call, reply: R, result: Result<T, FsError>, answer: A)
+where
+    R: Refuse,
+    A: FnOnce(R, T),
+{
+    match result {
+        Ok(out) => answer(reply, out),
+        Err(error) => reply.refuse(call.errno(error)),
+    }
+}

@@ -1,0 +1,136 @@
+//! Replies that take more than one line.
+
+use super::convert::{dot_attr, file_attr, file_type, fopen_flags};
+use super::dir::{Item, Listing};
+use fuser::{
+    FileHandle, FileType, Generation, INodeNo, ReplyAttr, ReplyCreate, ReplyDirectory,
+    ReplyDirectoryPlus, ReplyEmpty, ReplyEntry, ReplyStatfs, ReplyXattr,
+};
+use lagan_client::{Opened, StatFs};
+use lagan_types::{Attr, FsError, Ino};
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt;
+use std::time::Duration;
+
+/// Nothing is ever believed without asking (DESIGN §4).
+const TTL: Duration = Duration::ZERO;
+/// Inode numbers are never used again.
+const GENERATION: Generation = Generation(0);
+/// f_bsize and f_frsize of statfs(2), bytes.
+const STATFS_BLOCK: u32 = 4096;
+/// Entries of a listing whose attributes are completed at a time: more than
+/// any request of the kernel takes.
+pub(super) const PLUS_ITEMS_MAX: usize = 1024;
+
+/// An inode with its attributes.
+pub(super) fn entry(reply: ReplyEntry, attr: Attr) {
+    reply.entry(&TTL, &file_attr(&attr), GENERATION);
+}
+
+/// Attributes.
+pub(super) fn attributes(reply: ReplyAttr, attr: Attr) {
+    reply.attr(&TTL, &file_attr(&attr));
+}
+
+/// A new file and its handle.
+pub(super) fn created(reply: ReplyCreate, (attr, opened): (Attr, Opened)) {
+    let (fh, flags) = (FileHandle(opened.fh), fopen_flags(&opened));
+    reply.created(&TTL, &file_attr(&attr), GENERATION, fh, flags);
+}
+
+/// It is done.
+pub(super) fn ok(reply: ReplyEmpty, (): ()) {
+    reply.ok();
+}
+
+/// Puts as many entries into the reply as fit.
+pub(super) fn fill(mut reply: ReplyDirectory, listing: &Listing, own: Ino) {
+    for item in listing.items(own) {
+        let full = match item {
+            Item::Dot(at, node, offset) => {
+                reply.add(INodeNo(node.0), offset, FileType::Directory, at)
+            }
+            Item::Entry(e, offset) => {
+                let at = OsStr::from_bytes(&e.name);
+                reply.add(INodeNo(e.ino.0), offset, file_type(e.kind), at)
+            }
+        };
+        if full {
+            break;
+        }
+    }
+    reply.ok();
+}
+
+/// The same with attributes; `own` are newer ones of files that are open here.
+pub(super) fn fill_plus(
+    mut reply: ReplyDirectoryPlus,
+    listing: &Listing,
+    own_attrs: &[(Ino, Attr)],
+    own: Ino,
+) {
+    for item in listing.items(own).take(PLUS_ITEMS_MAX) {
+        let full = match item {
+            Item::Dot(at, node, offset) => {
+                let attr = dot_attr(node);
+                reply.add(attr.ino, offset, at, &TTL, &attr, GENERATION)
+            }
+            Item::Entry(e, offset) => {
+                let newer = own_attrs.iter().find(|(node, _)| *node == e.ino);
+                let Some(attr) = newer.map(|(_, attr)| attr).or(e.attr.as_ref()) else {
+                    continue;
+                };
+                let at = OsStr::from_bytes(&e.name);
+                let attr = file_attr(attr);
+                reply.add(attr.ino, offset, at, &TTL, &attr, GENERATION)
+            }
+        };
+        if full {
+            break;
+        }
+    }
+    reply.ok();
+}
+
+/// Capacity, in blocks.
+pub(super) fn statfs(reply: ReplyStatfs, fs: StatFs) {
+    let block = u64::from(STATFS_BLOCK);
+    let free = fs.free_bytes / block;
+    reply.statfs(
+        fs.total_bytes / block,
+        free,
+        free,
+        fs.files.saturating_add(fs.free_files),
+        fs.free_files,
+        STATFS_BLOCK,
+        255,
+        STATFS_BLOCK,
+    );
+}
+
+/// Names of attributes that exist here. POSIX ACLs do not, nor do file
+/// capabilities: the client answers the kernel's question for them at once.
+pub(super) fn xattr_name(at: &OsStr, set: bool) -> Result<Vec<u8>, FsError> {
+    let bytes = at.as_bytes();
+    if bytes.starts_with(b"system.") || (set && bytes == b"security.capability") {
+        return Err(FsError::Unsupported);
+    }
+    Ok(bytes.to_vec())
+}
+
+/// Refuses a value that the caller has no room for; 0 asks for the length.
+pub(super) fn fits(value: Vec<u8>, size: u32) -> Result<Vec<u8>, FsError> {
+    if size != 0 && value.len() > size as usize {
+        return Err(FsError::Range);
+    }
+    Ok(value)
+}
+
+/// The value, or its length if that was asked for.
+pub(super) fn xattr(reply: ReplyXattr, value: &[u8], size: u32) {
+    if size == 0 {
+        reply.size(u32::try_from(value.len()).unwrap_or(u32::MAX));
+    } else {
+        reply.data(value);
+    }
+}

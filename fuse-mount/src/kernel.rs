@@ -1,0 +1,146 @@
+//! The mount itself: made, told apart from others at the same path, removed.
+
+use crate::config::MountConfig;
+use crate::failure::Failure;
+use crate::mounts;
+use crate::sys::{self, ChildEnd};
+use std::fs::File;
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+/// How long a busy mount is waited for before it is unmounted lazily.
+const BUSY: Duration = Duration::from_secs(10);
+/// How long one try to unmount may take: the kernel may write mapped pages first.
+const ONE_TRY: Duration = Duration::from_secs(30);
+
+/// A mount of this process. Dropping it unmounts lazily, unless it is gone.
+#[derive(Debug)]
+pub(crate) struct Mounted {
+    point: PathBuf,
+    /// `major:minor`: tells this mount from a later one at the same path.
+    device: String,
+}
+
+/// How [`Mounted::leave`] went.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Left {
+    /// Nobody used it, or it was unmounted already.
+    Clean,
+    /// Files are still open; their users get errors.
+    Lazily,
+}
+
+impl Mounted {
+    /// Mounts. The descriptor is what requests come from.
+    ///
+    /// # Errors
+    /// One line that says what to do.
+    pub(crate) fn mount(config: &MountConfig, point: &Path) -> Result<(Self, OwnedFd), Failure> {
+        let device = File::options()
+            .read(true)
+            .write(true)
+            .open("/dev/fuse")
+            .map_err(|e| {
+                Failure::start(format!(
+                    "open /dev/fuse: {e}: load the kernel's fuse module (modprobe fuse)"
+                ))
+            })?;
+        let mut options = format!(
+            "fd={},rootmode=40000,user_id=0,group_id=0,default_permissions",
+            device.as_raw_fd()
+        );
+        if config.allow_other {
+            options.push_str(",allow_other");
+        }
+        sys::mount_fuse(&config.source(), point, flags(config), &options)
+            .map_err(|e| Failure::start(format!("mount on {}: {e}", point.display())))?;
+        let row = mounts::at(point)
+            .ok()
+            .flatten()
+            .filter(|row| row.kind == "fuse.lagan");
+        let Some(row) = row else {
+            drop(sys::unmount_in_child(point, true, ONE_TRY));
+            return Err(Failure::start(format!(
+                "mount on {}: it is not in /proc/self/mountinfo",
+                point.display()
+            )));
+        };
+        let mounted = Mounted {
+            point: point.to_path_buf(),
+            device: row.device,
+        };
+        Ok((mounted, OwnedFd::from(device)))
+    }
+
+    /// `major:minor` of the mount.
+    pub(crate) fn device(&self) -> &str {
+        &self.device
+    }
+
+    /// Unmounts; after ten seconds of being busy lazily. Blocks.
+    pub(crate) fn leave(&self) -> Left {
+        let end = Instant::now() + BUSY;
+        while self.is_there() {
+            match sys::unmount_in_child(&self.point, false, ONE_TRY) {
+                Ok(ChildEnd::Done | ChildEnd::Errno(libc::EINVAL)) => return Left::Clean,
+                Ok(ChildEnd::Errno(libc::EBUSY)) if Instant::now() < end => {
+                    std::thread::sleep(Duration::from_millis(100));
+                }
+                other => {
+                    tracing::warn!(mount_point = %self.point.display(), ?other, "busy: unmount lazily");
+                    self.detach();
+                    return Left::Lazily;
+                }
+            }
+        }
+        Left::Clean
+    }
+
+    fn detach(&self) {
+        if self.is_there() {
+            let end = sys::unmount_in_child(&self.point, true, ONE_TRY);
+            if !matches!(end, Ok(ChildEnd::Done)) {
+                tracing::error!(mount_point = %self.point.display(), ?end, "cannot unmount");
+            }
+        }
+    }
+
+    /// Whether it is still what is mounted there.
+    fn is_there(&self) -> bool {
+        mounts::at(&self.point)
+            .ok()
+            .flatten()
+            .is_some_and(|row| row.device == self.device)
+    }
+}
+
+impl Drop for Mounted {
+    fn drop(&mut self) {
+        self.detach();
+    }
+}
+
+fn flags(config: &MountConfig) -> libc::c_ulong {
+    let mut flags = libc::MS_NOATIME;
+    for (set, flag) in [
+        (config.read_only, libc::MS_RDONLY),
+        (!config.suid, libc::MS_NOSUID),
+        (!config.dev, libc::MS_NODEV),
+        (!config.exec, libc::MS_NOEXEC),
+    ] {
+        if set {
+            flags |= flag;
+        }
+    }
+    flags
+}
+
+/// Sets how far the kernel reads ahead on that mount; without the right to do so
+/// reading is slower, nothing else.
+pub(crate) fn set_read_ahead(device: &str, bytes: u64) {
+    let file = format!("/sys/class/bdi/{device}/read_ahead_kb");
+    if let Err(e) = std::fs::write(&file, (bytes / 1024).to_string()) {
+        tracing::warn!(file, error = %e, "set the kernel's read-ahead");
+    }
+}

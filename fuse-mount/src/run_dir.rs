@@ -1,0 +1,179 @@
+//! What a mount keeps on its machine: a lock that proves who it is, the session
+//! that its successor may take over, and what runs.
+//!
+//! ```text
+//! RUN_DIR/lock        flock'ed while the process lives
+//! RUN_DIR/session     number of the session, written before the mount answers;
+//!                     removed only when the session was closed in order
+//! RUN_DIR/mount.json  pid, mount point, servers, session: while the mount answers
+//! RUN_DIR/mount.log   standard error of a daemon
+//! ```
+//!
+//! A crash leaves `session`: whoever gets the lock next ends that session at
+//! once instead of waiting for its time to pass. All files are replaced by rename.
+
+use crate::config::MountConfig;
+use crate::failure::Failure;
+use crate::mounts;
+use lagan_types::SessionId;
+use std::fs::{File, OpenOptions, TryLockError};
+use std::io;
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+
+/// A locked run directory; the lock goes with the value.
+#[derive(Debug)]
+pub(crate) struct RunDir {
+    path: PathBuf,
+    _lock: File,
+}
+
+impl RunDir {
+    /// Makes the directory if need be, and locks it.
+    ///
+    /// # Errors
+    /// It cannot be made, or another process has it.
+    pub(crate) fn lock(config: &MountConfig, mount_point: &Path) -> Result<Self, Failure> {
+        let path = match &config.run_dir {
+            Some(path) => std::path::absolute(path).unwrap_or_else(|_| path.clone()),
+            None => Path::new("/run/lagan").join(mounts::escape(mount_point)),
+        };
+        let failed =
+            |e: &io::Error| Failure::start(format!("run directory {}: {e}", path.display()));
+        std::fs::DirBuilder::new()
+            .recursive(true)
+            .mode(0o700)
+            .create(&path)
+            .map_err(|e| failed(&e))?;
+        let lock = OpenOptions::new()
+            .create(true)
+            .write(true)
+            .truncate(false)
+            .mode(0o600)
+            .open(path.join("lock"))
+            .map_err(|e| failed(&e))?;
+        match lock.try_lock() {
+            Ok(()) => Ok(RunDir { path, _lock: lock }),
+            Err(TryLockError::WouldBlock) => Err(Failure::start(format!(
+                "run directory {} is in use by a mount that runs: unmount it or choose another run_dir",
+                path.display()
+            ))),
+            Err(TryLockError::Error(e)) => Err(failed(&e)),
+        }
+    }
+
+    /// The session that a dead predecessor left.
+    pub(crate) fn predecessor(&self) -> Option<SessionId> {
+        let text = std::fs::read_to_string(self.path.join("session")).ok()?;
+        text.trim().parse().ok().map(SessionId)
+    }
+
+    /// Remembers the session for the successor.
+    pub(crate) fn keep_session(&self, session: SessionId) -> io::Result<()> {
+        self.replace("session", format!("{}\n", session.0).as_bytes())
+    }
+
+    /// Says what runs.
+    pub(crate) fn announce(
+        &self,
+        config: &MountConfig,
+        mount_point: &Path,
+        session: SessionId,
+    ) -> io::Result<()> {
+        let text = serde_json::to_vec_pretty(&serde_json::json!({
+            "schema": 1,
+            "pid": std::process::id(),
+            "mount_point": mount_point.to_string_lossy(),
+            "servers": config.servers,
+            "volume": config.volume,
+            "session": session.0,
+        }))?;
+        self.replace("mount.json", &text)
+    }
+
+    /// Nothing runs any more.
+    pub(crate) fn withdraw(&self) {
+        self.remove("mount.json");
+    }
+
+    /// The session was closed in order.
+    pub(crate) fn forget_session(&self) {
+        self.remove("session");
+    }
+
+    /// Where a daemon's standard error goes: appended to.
+    pub(crate) fn log_file(&self) -> io::Result<File> {
+        OpenOptions::new()
+            .create(true)
+            .append(true)
+            .mode(0o600)
+            .open(self.path.join("mount.log"))
+    }
+
+    fn replace(&self, name: &str, bytes: &[u8]) -> io::Result<()> {
+        let new = self.path.join(format!("{name}.new"));
+        std::fs::write(&new, bytes)?;
+        std::fs::rename(new, self.path.join(name))
+    }
+
+    fn remove(&self, name: &str) {
+        match std::fs::remove_file(self.path.join(name)) {
+            Err(e) if e.kind() != io::ErrorKind::NotFound => {
+                tracing::warn!(file = name, error = %e, "remove a file of the run directory");
+            }
+            _ => {}
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn config(dir: &Path) -> MountConfig {
+        let mut config = MountConfig::new(vec!["a:1".into()], "v".into(), "/m".into());
+        config.run_dir = Some(dir.join("run"));
+        config
+    }
+
+    #[test]
+    fn only_one_process_has_a_run_directory() {
+        let dir = tempfile::tempdir().unwrap();
+        let config = config(dir.path());
+        let first = RunDir::lock(&config, Path::new("/m")).unwrap();
+        let second = RunDir::lock(&config, Path::new("/m")).unwrap_err();
+        assert!(second.to_string().contains("in use"), "{second}");
+        drop(first);
+        RunDir::lock(&config, Path::new("/m")).unwrap();
+    }
+
+    #[test]
+    fn a_session_is_found_by_the_successor_until_it_was_closed() {
+        let dir = tempfile::tempdir().unwrap();
+        let config = config(dir.path());
+        let run = RunDir::lock(&config, Path::new("/m")).unwrap();
+        assert_eq!(run.predecessor(), None);
+        run.keep_session(SessionId(7)).unwrap();
+        drop(run);
+        let run = RunDir::lock(&config, Path::new("/m")).unwrap();
+        assert_eq!(run.predecessor(), Some(SessionId(7)));
+        run.announce(&config, Path::new("/m"), SessionId(8))
+            .unwrap();
+        let text = std::fs::read(dir.path().join("run/mount.json")).unwrap();
+        let json: serde_json::Value = serde_json::from_slice(&text).unwrap();
+        assert_eq!(json["session"], 8);
+        assert_eq!(json["pid"], std::process::id());
+        run.withdraw();
+        run.forget_session();
+        assert!(!dir.path().join("run/mount.json").exists());
+        assert_eq!(run.predecessor(), None);
+    }
+
+    #[test]
+    fn a_damaged_session_file_names_no_predecessor() {
+        let dir = tempfile::tempdir().unwrap();
+        let run = RunDir::lock(&config(dir.path()), Path::new("/m")).unwrap();
+        std::fs::write(dir.path().join("run/session"), b"\xff\xfe").unwrap();
+        assert_eq!(run.predecessor(), None);
+    }
+}

@@ -1,0 +1,65 @@
+//! Whether a process that waits in one of our calls has a signal to handle.
+//!
+//! The kernel's own interrupt requests do not reach this program, so a lock
+//! that waits looks at `/proc/PID/status` (proc(5)): a signal that is pending,
+//! not blocked and not ignored ends the wait with EINTR.
+
+/// Whether the thread has a signal to handle. A thread that cannot be seen
+/// (another pid namespace) has none.
+pub(crate) fn interrupted(tid: u32) -> bool {
+    if tid == 0 {
+        return false;
+    }
+    std::fs::read_to_string(format!("/proc/{tid}/status")).is_ok_and(|status| has_signal(&status))
+}
+
+/// The same, of the text.
+fn has_signal(status: &str) -> bool {
+    let mask = |name: &str| {
+        status
+            .lines()
+            .find_map(|line| line.strip_prefix(name)?.strip_prefix(':'))
+            .and_then(|hex| u64::from_str_radix(hex.trim(), 16).ok())
+            .unwrap_or(0)
+    };
+    let pending = mask("SigPnd") | mask("ShdPnd");
+    pending & !mask("SigBlk") & !mask("SigIgn") != 0
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn status(own: &str, shared: &str, blocked: &str, ignored: &str) -> String {
+        format!(
+            "Name:\tsleep\nThreads:\t1\nSigQ:\t0/7823\nSigPnd:\t{own}\nShdPnd:\t{shared}\n\
+             SigBlk:\t{blocked}\nSigIgn:\t{ignored}\nSigCgt:\t0000000000000000\n"
+        )
+    }
+
+    const NONE: &str = "0000000000000000";
+    const TERM: &str = "0000000000004000";
+    const KILL: &str = "0000000000000100";
+
+    #[test]
+    fn pending_signals_interrupt() {
+        assert!(!has_signal(&status(NONE, NONE, NONE, NONE)));
+        assert!(has_signal(&status(KILL, NONE, NONE, NONE)));
+        assert!(has_signal(&status(NONE, TERM, NONE, NONE)));
+    }
+
+    #[test]
+    fn blocked_and_ignored_signals_do_not() {
+        assert!(!has_signal(&status(NONE, TERM, TERM, NONE)));
+        assert!(!has_signal(&status(NONE, TERM, NONE, TERM)));
+        assert!(has_signal(&status(KILL, TERM, TERM, NONE)));
+    }
+
+    #[test]
+    fn nonsense_is_no_signal() {
+        assert!(!has_signal(""));
+        assert!(!has_signal("SigPnd:\tzz\nShdPnd\n"));
+        assert!(!interrupted(0));
+        assert!(!interrupted(std::process::id()));
+    }
+}
