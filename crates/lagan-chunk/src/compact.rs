@@ -11,6 +11,7 @@
 //! chunk lies in a half-emptied segment when that is judged.
 
 use crate::error::ChunkError;
+use crate::inner::{Answer, Inner};
 use crate::log;
 use crate::merge;
 use crate::queue::{Effect, Op};
@@ -18,7 +19,7 @@ use crate::record::{self, DELETE_LEN, Entry, Kind, Position};
 use crate::scan::{self, Scan};
 use crate::segment::{Damage, Segment};
 use crate::state::Place;
-use crate::store::{Done, Inner};
+use crate::store::Done;
 use crate::sys;
 use bytes::Bytes;
 use lagan_types::ChunkId;
@@ -140,7 +141,7 @@ fn empty(inner: &Inner, file: &File, generation: u64, scan: &Scan) -> Result<(),
 struct Moves<'a> {
     inner: &'a Inner,
     sender: mpsc::SyncSender<Result<(), ChunkError>>,
-    receiver: mpsc::Receiver<Result<(), ChunkError>>,
+    receiver: Answer,
     len: u64,
     count: usize,
 }
@@ -224,9 +225,8 @@ impl<'a> Moves<'a> {
 
     /// Waits until all are on disk.
     fn wait(self) -> Result<(), ChunkError> {
-        drop(self.sender);
         for _ in 0..self.count {
-            self.receiver.recv().unwrap_or(Err(ChunkError::Closed))?;
+            self.inner.wait_for(&self.receiver)?;
         }
         Ok(())
     }

@@ -34,6 +34,7 @@ mod error;
 mod files;
 mod filter;
 mod index;
+mod inner;
 mod log;
 mod merge;
 mod options;

@@ -14,12 +14,12 @@
 //! what is on disk.
 
 use crate::error::ChunkError;
+use crate::inner::Inner;
 use crate::pool::Class;
 use crate::queue::{Effect, Op};
 use crate::record::{self, Entry, Kind, Position};
 use crate::segment::Segment;
 use crate::state::{Place, State};
-use crate::store::Inner;
 use crate::sys;
 use bytes::Bytes;
 use lagan_types::ChunkId;
@@ -237,7 +237,9 @@ impl Log {
         let start = self.active.pos;
         let mut result = Ok(());
         if self.staged_end > start {
+            self.inner.set_busy(true);
             result = self.write(&staged);
+            self.inner.set_busy(false);
         }
         match &result {
             Ok(()) => {

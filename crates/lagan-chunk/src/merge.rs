@@ -5,8 +5,8 @@
 //! position; the log behind it is replayed.
 
 use crate::error::ChunkError;
+use crate::inner::Inner;
 use crate::log::DELTA_LEN_MERGE;
-use crate::store::Inner;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};

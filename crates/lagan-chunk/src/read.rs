@@ -1,10 +1,10 @@
 //! Reading: blocks of a chunk, verification, listing.
 
 use crate::error::ChunkError;
+use crate::inner::Inner;
 use crate::record::{self, Header, Kind};
 use crate::segment::Segment;
 use crate::state::{Delta, Place};
-use crate::store::Inner;
 use crate::sys;
 use bytes::Bytes;
 use lagan_types::chunk::{combine_crcs, verify_blocks};
@@ -79,13 +79,8 @@ fn limit_open_files(inner: &Inner) {
         return;
     }
     let state = inner.state.lock();
-    let closed = state
-        .segments
-        .values()
-        .filter(|s| s.close_if_idle())
-        .count();
-    let closed = closed.min(inner.open_files.load(Ordering::Relaxed));
-    inner.open_files.fetch_sub(closed, Ordering::Relaxed);
+    let open = state.segments.values().filter(|s| s.close_if_idle());
+    inner.open_files.store(open.count(), Ordering::Relaxed);
 }
 
 /// The header at the start of `bytes` if it is that chunk's at that place.

@@ -9,6 +9,7 @@
 use crate::error::ChunkError;
 use crate::files::{self, Name};
 use crate::index::{DiskIndex, Loaded};
+use crate::inner::Inner;
 use crate::log::{self, Active};
 use crate::options::Options;
 use crate::pool::{Class, Pool};
@@ -16,7 +17,6 @@ use crate::record::{self, Entry, Kind, Position};
 use crate::scan::{self, Scan};
 use crate::segment::{Damage, Segment, open_existing};
 use crate::state::{Place, State};
-use crate::store::Inner;
 use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::sync::Arc;

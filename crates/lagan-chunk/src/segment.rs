@@ -50,9 +50,13 @@ impl Segment {
     }
 
     /// Closes the file unless it was used since the last call; says whether
-    /// it did.
+    /// it is still open.
     pub fn close_if_idle(&self) -> bool {
-        !self.touched.swap(false, Ordering::Relaxed) && self.file.lock().take().is_some()
+        let mut slot = self.file.lock();
+        if !self.touched.swap(false, Ordering::Relaxed) {
+            *slot = None;
+        }
+        slot.is_some()
     }
 }
 

@@ -1,27 +1,27 @@
-//! The store: its public face and what its threads share.
+//! The store's public face.
 
 use crate::compact;
 use crate::error::ChunkError;
-use crate::index::DiskIndex;
+use crate::inner::Inner;
 use crate::log;
 use crate::merge;
 use crate::options::Options;
-use crate::pool::Pool;
-use crate::queue::{Effect, Op, Queue};
+use crate::queue::{Effect, Op};
 use crate::read::{self, BlockRange};
 use crate::record::{self, Kind};
 use crate::recover;
 use crate::segment::Damage;
-use crate::state::{Admission, Place, State};
+use crate::state::Admission;
 use bytes::Bytes;
 use lagan_types::chunk::{combine_crcs, verify_blocks};
 use lagan_types::limits::CHUNK_LEN_MAX;
 use lagan_types::{ChunkId, SetId};
-use parking_lot::{Condvar, Mutex};
+use parking_lot::Mutex;
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, OnceLock, mpsc};
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, mpsc};
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 /// Called once when a write is on disk or has failed, on the log thread: it
 /// must be short, must not wait, and must not call the store's blocking calls.
@@ -29,8 +29,6 @@ pub type Done = Box<dyn FnOnce(Result<(), ChunkError>) + Send>;
 
 /// Chunks in one deletes record.
 const DELETES_MAX: usize = 1024;
-/// Damaged ranges remembered; all are counted.
-const DAMAGE_MAX: usize = 1024;
 
 /// How full a store is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -52,159 +50,6 @@ pub struct Usage {
     pub segment_bytes: u64,
     /// Damaged ranges found since the store was opened.
     pub damaged: u64,
-}
-
-/// Damage found since the store was opened.
-#[derive(Default)]
-pub(crate) struct DamageLog {
-    count: u64,
-    ranges: Vec<Damage>,
-}
-
-/// What the space thread is told.
-#[derive(Default)]
-pub(crate) struct SpaceSignal {
-    pub stop: bool,
-    pub wake: bool,
-}
-
-/// What the store's threads share. Lock order: compacting, moves, merging,
-/// state; the others are leaves.
-pub(crate) struct Inner {
-    pub options: Options,
-    pub state: Mutex<State>,
-    pub index: DiskIndex,
-    pub queue: Queue,
-    pub pool: Pool,
-    /// With `state`: a merge is due, or the merge thread shall stop.
-    pub merge_wanted: Condvar,
-    /// With `state`: a merge has ended.
-    pub merged: Condvar,
-    /// Held while merging, so that merges follow each other.
-    pub merging: Mutex<()>,
-    /// Held while chunks move or go, so that a delete names the right segment.
-    pub moves: Mutex<()>,
-    /// Held by the one compaction.
-    pub compacting: Mutex<()>,
-    pub space: Mutex<SpaceSignal>,
-    pub space_wanted: Condvar,
-    /// Set before the queue is closed if the last segment shall be sealed.
-    pub closing: AtomicBool,
-    /// Set when the merge thread shall stop.
-    pub stopping: AtomicBool,
-    /// A chunk found no space since the last compaction.
-    pub pressed: AtomicBool,
-    pub open_files: AtomicUsize,
-    active_left: AtomicU64,
-    damage: Mutex<DamageLog>,
-    failure: OnceLock<Arc<str>>,
-}
-
-impl Inner {
-    /// What recovery found, ready for threads.
-    pub fn new(options: Options, state: State, index: DiskIndex, pool: Pool) -> Self {
-        Inner {
-            options,
-            state: Mutex::new(state),
-            index,
-            queue: Queue::default(),
-            pool,
-            merge_wanted: Condvar::new(),
-            merged: Condvar::new(),
-            merging: Mutex::new(()),
-            moves: Mutex::new(()),
-            compacting: Mutex::new(()),
-            space: Mutex::new(SpaceSignal::default()),
-            space_wanted: Condvar::new(),
-            closing: AtomicBool::new(false),
-            stopping: AtomicBool::new(false),
-            pressed: AtomicBool::new(false),
-            open_files: AtomicUsize::new(0),
-            active_left: AtomicU64::new(0),
-            damage: Mutex::new(DamageLog::default()),
-            failure: OnceLock::new(),
-        }
-    }
-
-    /// Ends all writing for good, and says why.
-    pub fn fail(&self, why: &str) -> ChunkError {
-        let why = self.failure.get_or_init(|| {
-            tracing::error!(why, "chunk store has failed and takes no more writes");
-            why.into()
-        });
-        ChunkError::Failed(why.clone())
-    }
-
-    /// An error if the store takes no more writes.
-    pub fn check_failed(&self) -> Result<(), ChunkError> {
-        match self.failure.get() {
-            None => Ok(()),
-            Some(why) => Err(ChunkError::Failed(why.clone())),
-        }
-    }
-
-    /// Remembers a range that rotted.
-    pub fn report_damage(&self, damage: Damage) {
-        tracing::error!(?damage, "damaged range in a segment");
-        let mut log = self.damage.lock();
-        log.count += 1;
-        if log.ranges.len() < DAMAGE_MAX {
-            log.ranges.push(damage);
-        }
-    }
-
-    /// An error unless the chunk is on disk.
-    pub fn check_here(&self, id: ChunkId) -> Result<(), ChunkError> {
-        match self.lookup(id)? {
-            Some(_) => Ok(()),
-            // The write that this one relied on has failed: try again.
-            None => Err(ChunkError::Busy),
-        }
-    }
-
-    /// Where a chunk is. The index on disk is read with no lock held.
-    pub fn lookup(&self, id: ChunkId) -> Result<Option<Place>, ChunkError> {
-        let known = self.state.lock().get(id);
-        match known {
-            Some(place) => Ok(place),
-            None => self.index.get(id),
-        }
-    }
-
-    pub fn set_active_left(&self, bytes: u64) {
-        self.active_left.store(bytes, Ordering::Relaxed);
-    }
-
-    /// A chunk found no space.
-    pub fn press(&self) {
-        self.pressed.store(true, Ordering::Relaxed);
-        self.wake_space();
-    }
-
-    pub fn wake_space(&self) {
-        self.space.lock().wake = true;
-        self.space_wanted.notify_one();
-    }
-
-    /// Queues an op; one that is refused is answered at once.
-    pub fn push(&self, op: Op) {
-        if let Err(refused) = self.queue.push(op) {
-            let (op, error) = *refused;
-            if let Effect::Write { id, .. } = op.effect {
-                self.state.lock().pending.remove(&id);
-            }
-            (op.done)(Err(error));
-        }
-    }
-
-    /// Queues an op with `make` and waits for its answer.
-    pub fn push_and_wait(&self, make: impl FnOnce(Done) -> Op) -> Result<(), ChunkError> {
-        let (sender, receiver) = mpsc::sync_channel(1);
-        self.push(make(Box::new(move |result| {
-            let _ = sender.send(result);
-        })));
-        receiver.recv().unwrap_or(Err(ChunkError::Closed))
-    }
 }
 
 /// One node's store of immutable chunks. All methods may wait for the disk.
@@ -309,7 +154,7 @@ impl Store {
             let _ = sender.send(result);
         });
         self.write(id, data, block_crcs, done);
-        receiver.recv().unwrap_or(Err(ChunkError::Closed))
+        self.inner.wait_for(&receiver)
     }
 
     /// The whole blocks that cover `offset..offset + len` of a chunk, and
@@ -405,7 +250,7 @@ impl Store {
     pub fn usage(&self) -> Usage {
         let inner = &self.inner;
         let room = inner.pool.room().ok();
-        let active_left = inner.active_left.load(Ordering::Relaxed);
+        let active_left = inner.active_left();
         let state = inner.state.lock();
         let dead: u64 = state
             .stats
@@ -423,13 +268,13 @@ impl Store {
             full: left == 0 && active_left < longest,
             segments: state.segments.len() as u64,
             segment_bytes: room.map_or(0, |r| r.log),
-            damaged: inner.damage.lock().count,
+            damaged: inner.damage().1,
         }
     }
 
     /// The damaged ranges found since the store was opened (the first 1,024).
     pub fn damage(&self) -> Vec<Damage> {
-        self.inner.damage.lock().ranges.clone()
+        self.inner.damage().0
     }
 
     /// Whether the store still takes writes.
@@ -438,6 +283,12 @@ impl Store {
     /// [`ChunkError::Failed`] after a failed write or sync.
     pub fn check(&self) -> Result<(), ChunkError> {
         self.inner.check_failed()
+    }
+
+    /// How long the disk has been working on the current batch: a node whose
+    /// disk stalls steps aside.
+    pub fn stalled_for(&self) -> Duration {
+        self.inner.busy_for()
     }
 
     /// Moves what lives in the emptiest segment elsewhere and frees the
