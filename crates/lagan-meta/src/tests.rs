@@ -7,4 +7,4 @@ mod locks;
 mod model;
 mod names;
 mod sessions;
-mod world;
+pub(crate) mod world;

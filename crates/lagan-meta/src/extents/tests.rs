@@ -1,1 +1,47 @@
+use super::*;
+use lagan_types::{BlockId, SetId, VolumeId};
 
+fn chunk(offset: u64, len: u64, skip: u32) -> Extent {
+    Extent {
+        offset,
+        len,
+        content: Content::Chunk {
+            id: ChunkId::new(VolumeId(1), SetId(1), BlockId(1), 1),
+            skip,
+            chunk_len: 1000,
+            chunk_crc: 0,
+        },
+    }
+}
+
+#[test]
+fn slices_keep_their_place_in_the_chunk() {
+    let piece = slice(&chunk(100, 50, 7), 110..120);
+    assert_eq!(piece, chunk(110, 10, 17));
+    let (_, home) = home(&piece).unwrap();
+    assert_eq!(home, 93..1093);
+}
+
+#[test]
+fn home_of_a_chunk_whose_start_lies_before_the_file_is_clamped() {
+    let (_, home) = home(&chunk(5, 10, 20)).unwrap();
+    assert_eq!(home, 0..985);
+}
+
+#[test]
+fn rows_with_impossible_numbers_are_malformed() {
+    let key = key2(9, 100);
+    let mut row = ExtentRow {
+        len: 1,
+        content: Content::Lost,
+    };
+    assert!(decode(&key, &layout::encode(&row)).is_ok());
+    for len in [0, u64::MAX, u64::MAX - 100, 1 << 62] {
+        row.len = len;
+        assert!(decode(&key, &layout::encode(&row)).is_err(), "{len}");
+    }
+    row.len = 11;
+    row.content = chunk(0, 11, 990).content;
+    assert!(decode(&key, &layout::encode(&row)).is_err());
+    assert!(decode(&key[..15], &layout::encode(&row)).is_err());
+}

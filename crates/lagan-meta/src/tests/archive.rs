@@ -1,1 +1,353 @@
+use super::world::{START_MS, World};
+use lagan_types::answer::{Answer, Attempt};
+use lagan_types::attr::ArchiveState;
+use lagan_types::extent::Content;
+use lagan_types::op::{ArchiveFail, ArchiveFinish, ArchiveStart, SetAttr};
+use lagan_types::query::DueFile;
+use lagan_types::{Ino, NodeId, Op, Query, QueryAnswer, Time};
 
+fn due(w: &World, now_ms: u64) -> Vec<DueFile> {
+    match w.query(Query::Due { now_ms, limit: 100 }) {
+        Ok(QueryAnswer::Due(files)) => files,
+        other => panic!("{other:?}"),
+    }
+}
+
+fn start(w: &mut World, ino: Ino, version: u64) -> Option<Attempt> {
+    let files = vec![ArchiveStart {
+        ino,
+        version,
+        node: NodeId(1),
+    }];
+    match w.system(Op::StartArchive { files }) {
+        Ok(Answer::Attempts(mut attempts)) => attempts.pop().flatten(),
+        other => panic!("{other:?}"),
+    }
+}
+
+fn finish(w: &mut World, ino: Ino, version: u64, attempt: &Attempt) {
+    let files = vec![ArchiveFinish {
+        ino,
+        version,
+        attempt: attempt.number,
+        key: attempt.key.clone(),
+        size: attempt.size,
+        crc: 1,
+    }];
+    w.system(Op::FinishArchive { files }).unwrap();
+    w.check();
+}
+
+/// Archives the current version; its key.
+fn archive(w: &mut World, ino: Ino) -> String {
+    let version = w.attr(ino).version;
+    let attempt = start(w, ino, version).unwrap();
+    w.check();
+    finish(w, ino, version, &attempt);
+    attempt.key
+}
+
+fn release(w: &mut World, ino: Ino) -> (u64, u64) {
+    let version = w.attr(ino).version;
+    let files = vec![(ino, version)];
+    let answer = w.system(Op::Release { files });
+    w.check();
+    match answer {
+        Ok(Answer::Released { files, bytes }) => (files, bytes),
+        other => panic!("{other:?}"),
+    }
+}
+
+fn state(w: &World, ino: Ino) -> ArchiveState {
+    w.attr(ino).archive
+}
+
+#[test]
+fn a_file_is_due_ten_minutes_after_its_last_content_change() {
+    let mut w = World::new();
+    let a = w.file("a");
+    let id = w.write(a, 0, 10);
+    let at = w.now_ms + 600_000;
+    let set = SetAttr {
+        mode: Some(0o600),
+        ..SetAttr::default()
+    };
+    w.op(Op::SetAttr { ino: a, set }).unwrap();
+    w.rename((Ino::ROOT, "a"), (Ino::ROOT, "b")).unwrap();
+    assert_eq!(due(&w, at - 1), []);
+    let files = due(&w, at);
+    assert_eq!(
+        (files[0].ino, files[0].size, files[0].chunk),
+        (a, 10, Some(id))
+    );
+    assert_eq!((w.counters().due_files, w.counters().due_bytes), (1, 10));
+    w.check();
+}
+
+#[test]
+fn the_cycle_from_local_to_released_and_dirty() {
+    let mut w = World::new();
+    let a = w.file("a b");
+    w.write(a, 0, 100);
+    w.write(a, 100, 50);
+    assert_eq!(state(&w, a), ArchiveState::Local);
+    let version = w.attr(a).version;
+    let attempt = start(&mut w, a, version).unwrap();
+    assert_eq!(attempt.size, 150);
+    let end = format!("/1/{}-{version}-{}/a%20b", a.0, attempt.number);
+    assert!(attempt.key.starts_with("pre/"), "{}", attempt.key);
+    assert!(attempt.key.ends_with(&end), "{}", attempt.key);
+    assert_eq!(state(&w, a), ArchiveState::Archiving);
+    assert_eq!(due(&w, u64::MAX), []);
+    assert_eq!(start(&mut w, a, version), None);
+    finish(&mut w, a, version, &attempt);
+    assert_eq!(state(&w, a), ArchiveState::Archived);
+    assert_eq!(w.counters().archived_files, 1);
+    assert_eq!(release(&mut w, a), (1, 150));
+    assert_eq!(state(&w, a), ArchiveState::Released);
+    let extents = w.extents(a);
+    assert_eq!(extents.len(), 1);
+    let content = Content::Object { version, offset: 0 };
+    assert_eq!((extents[0].len, &extents[0].content), (150, &content));
+    assert_eq!((1..=3).map(|n| w.reaped(n).len()).sum::<usize>(), 4);
+    w.write(a, 50, 10);
+    assert_eq!(state(&w, a), ArchiveState::Dirty);
+    assert_eq!(w.extents(a).len(), 3);
+    assert_eq!(due(&w, u64::MAX).len(), 1);
+    w.check();
+}
+
+#[test]
+fn the_next_version_replaces_the_object_and_its_extents() {
+    let mut w = World::new();
+    let a = w.file("a");
+    w.write(a, 0, 100);
+    let first = archive(&mut w, a);
+    release(&mut w, a);
+    w.write(a, 20, 10);
+    let second = archive(&mut w, a);
+    assert_ne!(first, second);
+    assert_eq!(w.reaped_objects(), [first]);
+    let version = w.attr(a).version;
+    let named: Vec<_> = w
+        .extents(a)
+        .into_iter()
+        .filter(|e| matches!(e.content, Content::Object { version: v, offset } if v == version && offset == e.offset))
+        .collect();
+    assert_eq!(named.len(), 2);
+    assert_eq!(release(&mut w, a), (1, 10));
+    assert_eq!(w.extents(a).len(), 1);
+}
+
+#[test]
+fn an_upload_that_was_overtaken_loses() {
+    let mut w = World::new();
+    let a = w.file("a");
+    w.write(a, 0, 100);
+    let version = w.attr(a).version;
+    let attempt = start(&mut w, a, version).unwrap();
+    w.write(a, 0, 10);
+    assert_eq!(state(&w, a), ArchiveState::Local);
+    w.check();
+    let next = start(&mut w, a, version + 1).unwrap();
+    finish(&mut w, a, version, &attempt);
+    assert_eq!(w.reaped_objects(), [attempt.key.clone()]);
+    assert_eq!(state(&w, a), ArchiveState::Archiving);
+    finish(&mut w, a, version, &attempt);
+    finish(&mut w, a, version + 1, &next);
+    assert_eq!(state(&w, a), ArchiveState::Archived);
+    assert_eq!(w.reaped_objects().len(), 1);
+    let rows = w.query(Query::ObjectReap {
+        now_ms: START_MS,
+        limit: 9,
+    });
+    assert_eq!(rows, Ok(QueryAnswer::ObjectReap(vec![])));
+}
+
+#[test]
+fn a_failed_upload_is_due_again_and_its_key_is_deleted() {
+    let mut w = World::new();
+    let a = w.file("a");
+    let version = w.attr(a).version;
+    let attempt = start(&mut w, a, version).unwrap();
+    let files = vec![ArchiveFail {
+        ino: a,
+        version,
+        attempt: attempt.number,
+        key: attempt.key.clone(),
+        retry_at: Time::from_millis(77_000_000),
+    }];
+    let op = Op::FailArchive { files };
+    w.system(op.clone()).unwrap();
+    w.system(op).unwrap();
+    w.check();
+    assert_eq!(w.counters().failed_files, 1);
+    assert_eq!(w.counters().attempts, 0);
+    assert_eq!(due(&w, 77_000_000 - 1), []);
+    assert_eq!(due(&w, 77_000_000).len(), 1);
+    assert_eq!(w.reaped_objects(), [attempt.key]);
+    w.system(Op::ArchiveNow { inos: vec![a] }).unwrap();
+    assert_eq!(due(&w, w.now_ms).len(), 1);
+    let ObjectRows(rows) = object_rows(&w);
+    w.system(Op::ObjectsDeleted { rows }).unwrap();
+    assert_eq!(w.counters().reap_objects, 0);
+    archive(&mut w, a);
+    assert_eq!(w.counters().failed_files, 0);
+}
+
+struct ObjectRows(Vec<u64>);
+
+fn object_rows(w: &World) -> ObjectRows {
+    let q = Query::ObjectReap {
+        now_ms: u64::MAX,
+        limit: 100,
+    };
+    match w.query(q) {
+        Ok(QueryAnswer::ObjectReap(rows)) => ObjectRows(rows.iter().map(|r| r.0).collect()),
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn an_empty_file_is_archived_and_has_nothing_to_release() {
+    let mut w = World::new();
+    let a = w.file("a");
+    archive(&mut w, a);
+    assert_eq!(state(&w, a), ArchiveState::Archived);
+    assert_eq!(release(&mut w, a), (0, 0));
+}
+
+#[test]
+fn releasable_files_are_listed_until_released_or_changed() {
+    let mut w = World::new();
+    let files: Vec<Ino> = (0..3)
+        .map(|i| {
+            let ino = w.file(&format!("f{i}"));
+            w.write(ino, 0, 10 + i);
+            archive(&mut w, ino);
+            ino
+        })
+        .collect();
+    let listed = |w: &World| -> Vec<(Ino, u64)> {
+        let q = Query::Releasable {
+            from: (0, Ino(0)),
+            limit: 10,
+        };
+        match w.query(q) {
+            Ok(QueryAnswer::Releasable(rows)) => rows.iter().map(|r| (r.1, r.3)).collect(),
+            other => panic!("{other:?}"),
+        }
+    };
+    assert_eq!(listed(&w), [(files[0], 10), (files[1], 11), (files[2], 12)]);
+    release(&mut w, files[0]);
+    w.write(files[1], 0, 1);
+    assert_eq!(listed(&w), [(files[2], 12)]);
+    w.unlink(Ino::ROOT, "f2").unwrap();
+    assert_eq!(listed(&w), []);
+    w.check();
+}
+
+#[test]
+fn release_of_another_version_is_skipped() {
+    let mut w = World::new();
+    let a = w.file("a");
+    w.write(a, 0, 10);
+    let version = w.attr(a).version;
+    archive(&mut w, a);
+    w.write(a, 0, 10);
+    let files = vec![(a, version), (a, version + 1), (Ino(99), 1)];
+    let answer = w.system(Op::Release { files });
+    assert_eq!(answer, Ok(Answer::Released { files: 0, bytes: 0 }));
+    w.check();
+}
+
+#[test]
+fn truncate_and_punch_cut_object_extents() {
+    let mut w = World::new();
+    let a = w.file("a");
+    w.write(a, 0, 100);
+    archive(&mut w, a);
+    release(&mut w, a);
+    let hole = lagan_types::extent::Edit {
+        offset: 10,
+        len: 20,
+        content: None,
+    };
+    w.op(Op::Commit(World::commit_of(a, vec![hole]))).unwrap();
+    let set = SetAttr {
+        size: Some(50),
+        ..SetAttr::default()
+    };
+    w.op(Op::SetAttr { ino: a, set }).unwrap();
+    let shape: Vec<_> = w.extents(a).iter().map(|e| (e.offset, e.len)).collect();
+    assert_eq!(shape, [(0, 10), (30, 20)]);
+    w.check();
+}
+
+#[test]
+fn reaped_orphans_give_up_their_objects_and_late_uploads_lose() {
+    let mut w = World::new();
+    let a = w.file("a");
+    w.write(a, 0, 10);
+    let first = archive(&mut w, a);
+    w.write(a, 0, 20);
+    let version = w.attr(a).version;
+    let attempt = start(&mut w, a, version).unwrap();
+    w.unlink(Ino::ROOT, "a").unwrap();
+    w.check();
+    w.system(Op::ReapOrphans { inos: vec![a] }).unwrap();
+    w.check();
+    finish(&mut w, a, version, &attempt);
+    assert_eq!(w.reaped_objects(), [first, attempt.key]);
+    assert_eq!(w.counters().attempts, 0);
+}
+
+#[test]
+fn lost_chunks_read_as_lost_unless_the_object_has_them() {
+    let mut w = World::new();
+    let (a, b) = (w.file("a"), w.file("b"));
+    let (lost, kept) = (w.write(a, 0, 10), w.write(b, 0, 10));
+    archive(&mut w, b);
+    for (ino, chunk) in [(a, lost), (b, kept), (a, kept)] {
+        w.system(Op::MarkLost {
+            ino,
+            offset: 0,
+            chunk,
+        })
+        .unwrap();
+    }
+    w.check();
+    assert_eq!(w.extents(a)[0].content, Content::Lost);
+    assert!(matches!(w.extents(b)[0].content, Content::Object { .. }));
+    assert_eq!(w.counters().lost_extents, 1);
+    w.write(a, 0, 10);
+    assert_eq!(w.counters().lost_extents, 0);
+    w.check();
+}
+
+#[test]
+fn nothing_is_uploaded_without_an_archive() {
+    let mut w = World::new();
+    let a = w.file("a");
+    let mut config = super::world::config(2);
+    config.archive = None;
+    w.system(Op::SetConfig { config }).unwrap();
+    let version = w.attr(a).version;
+    assert_eq!(start(&mut w, a, version), None);
+}
+
+#[test]
+fn attempts_are_listed_from_a_number_on() {
+    let mut w = World::new();
+    let (a, b) = (w.file("a"), w.file("b"));
+    let first = start(&mut w, a, 1).unwrap();
+    let second = start(&mut w, b, 1).unwrap();
+    let from = first.number + 1;
+    match w.query(Query::Attempts { from, limit: 10 }) {
+        Ok(QueryAnswer::Attempts(rows)) => {
+            assert_eq!(rows.len(), 1);
+            assert_eq!((rows[0].number, rows[0].ino), (second.number, b));
+        }
+        other => panic!("{other:?}"),
+    }
+}

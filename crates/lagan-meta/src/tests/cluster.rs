@@ -1,1 +1,245 @@
+use super::world::{World, config, node_info};
+use crate::kv::Table;
+use crate::{cluster_map, map_version};
+use lagan_types::answer::Answer;
+use lagan_types::cluster::{NodeState, ReplicaSet};
+use lagan_types::id::ClusterId;
+use lagan_types::op::SetChange;
+use lagan_types::{Epoch, FsError, Ino, NodeId, Op, SetId};
 
+fn set_state(w: &mut World, node: u64, state: NodeState) {
+    let node = NodeId(node);
+    w.system(Op::SetNodeState { node, state }).unwrap();
+    w.check();
+}
+
+/// Members of the sets that take chunks.
+fn open(w: &World) -> Vec<Vec<u64>> {
+    let map = w.map();
+    let mut open: Vec<Vec<u64>> = map
+        .sets
+        .iter()
+        .filter(|s| map.writable(s))
+        .map(|s| s.nodes.iter().map(|n| n.0).collect())
+        .collect();
+    open.sort();
+    open
+}
+
+#[test]
+fn there_is_no_map_before_the_first_command() {
+    let store = crate::memory::MemoryStore::new();
+    assert_eq!(cluster_map(&store).unwrap(), None);
+    assert_eq!(map_version(&store).unwrap(), 0);
+}
+
+#[test]
+fn a_cluster_is_made_once_and_keeps_its_identity() {
+    let mut w = World::new();
+    let again = w.system(Op::Init { config: config(2) });
+    assert_eq!(again, Err(FsError::Exists));
+    let mut other = config(2);
+    other.cluster = ClusterId(8);
+    let changed = w.system(Op::SetConfig { config: other });
+    assert_eq!(changed, Err(FsError::NotPermitted));
+    let mut fast = config(2);
+    fast.archive_after_ms = 5;
+    let version = map_version(&w.store).unwrap();
+    w.system(Op::SetConfig { config: fast }).unwrap();
+    assert_eq!(map_version(&w.store).unwrap(), version + 1);
+    w.file("a");
+    assert_eq!(w.counters().oldest_due_ms, w.now_ms + 5);
+    let mut none = config(2);
+    none.copies = 0;
+    let refused = w.system(Op::SetConfig { config: none });
+    assert_eq!(refused, Err(FsError::Invalid));
+}
+
+#[test]
+fn stores_register_once_and_older_ones_are_refused() {
+    let mut w = World::new();
+    let mut info = node_info(2);
+    info.boot = 5;
+    let register = |w: &mut World, info: &lagan_types::cluster::NodeInfo| {
+        w.system(Op::RegisterNode { info: info.clone() })
+    };
+    assert_eq!(
+        register(&mut w, &info),
+        Ok(Answer::Node { node: NodeId(2) })
+    );
+    assert_eq!(w.map().node(NodeId(2)).unwrap().boot, 5);
+    let version = map_version(&w.store).unwrap();
+    info.id = NodeId(2);
+    assert_eq!(
+        register(&mut w, &info),
+        Ok(Answer::Node { node: NodeId(2) })
+    );
+    assert_eq!(map_version(&w.store).unwrap(), version);
+    info.boot = 4;
+    assert_eq!(register(&mut w, &info), Err(FsError::Stale));
+    info.boot = 6;
+    info.store = lagan_types::StoreId(99);
+    assert_eq!(register(&mut w, &info), Err(FsError::Stale));
+    info.id = NodeId(9);
+    assert_eq!(register(&mut w, &info), Err(FsError::Stale));
+    w.check();
+}
+
+#[test]
+fn a_short_set_serves_until_there_are_enough_nodes() {
+    let w = World::with(1, 2);
+    assert_eq!(open(&w), [[1]]);
+    let w = World::with(2, 2);
+    assert_eq!(open(&w), [[1, 2]]);
+    let mut w = World::with(3, 2);
+    assert_eq!(open(&w), [[1, 2], [1, 3], [2, 3]]);
+    set_state(&mut w, 1, NodeState::Down);
+    assert_eq!(open(&w), [[2, 3]]);
+    set_state(&mut w, 3, NodeState::Down);
+    assert_eq!(open(&w), [[2]]);
+    let count = w.map().sets.len();
+    set_state(&mut w, 3, NodeState::Up);
+    assert_eq!(open(&w), [[2, 3]]);
+    set_state(&mut w, 3, NodeState::Down);
+    assert_eq!(open(&w), [[2]]);
+    set_state(&mut w, 3, NodeState::Up);
+    set_state(&mut w, 1, NodeState::Up);
+    assert_eq!(open(&w), [[1, 2], [1, 3], [2, 3]]);
+    assert_eq!(w.map().sets.len(), count);
+}
+
+#[test]
+fn fewer_than_min_copies_up_means_no_set() {
+    let mut w = World::with(3, 3);
+    let mut two = config(3);
+    two.min_copies = 2;
+    w.system(Op::SetConfig { config: two }).unwrap();
+    set_state(&mut w, 1, NodeState::Down);
+    assert_eq!(open(&w), [[2, 3]]);
+    set_state(&mut w, 2, NodeState::Down);
+    assert_eq!(open(&w), Vec::<Vec<u64>>::new());
+}
+
+#[test]
+fn a_full_node_takes_no_chunks_but_its_sets_stay() {
+    let mut w = World::new();
+    let epochs: Vec<Epoch> = w.map().sets.iter().map(|s| s.epoch).collect();
+    set_state(&mut w, 1, NodeState::Full);
+    assert_eq!(open(&w), [[2, 3]]);
+    let now: Vec<Epoch> = w.map().sets.iter().map(|s| s.epoch).collect();
+    assert_eq!(now, epochs);
+}
+
+#[test]
+fn a_join_seals_then_swaps_the_member() {
+    let mut w = World::with(4, 2);
+    let find = |w: &World, set: SetId| -> ReplicaSet { w.map().set(set).unwrap().clone() };
+    let set = w.open_set().0;
+    let before = find(&w, set);
+    let leaving = before.nodes[0];
+    let joining = (1..=4)
+        .map(NodeId)
+        .find(|n| !before.nodes.contains(n))
+        .unwrap();
+    let start = SetChange::StartJoin {
+        set,
+        epoch: before.epoch,
+        joining,
+        leaving: Some(leaving),
+    };
+    let changes = vec![start];
+    w.system(Op::ChangeSets {
+        changes: changes.clone(),
+    })
+    .unwrap();
+    let during = find(&w, set);
+    assert!(during.sealed && during.epoch > before.epoch);
+    let again = w.system(Op::ChangeSets { changes });
+    assert_eq!(again, Err(FsError::StaleEpoch));
+    // A member that goes and comes back does not open it.
+    set_state(&mut w, leaving.0, NodeState::Down);
+    set_state(&mut w, leaving.0, NodeState::Up);
+    assert!(find(&w, set).sealed);
+    let epoch = find(&w, set).epoch;
+    let changes = vec![SetChange::FinishJoin { set, epoch }];
+    w.system(Op::ChangeSets { changes }).unwrap();
+    let after = find(&w, set);
+    assert!(after.nodes.contains(&joining) && !after.nodes.contains(&leaving));
+    assert!(!after.sealed && after.joining.is_none());
+    w.check();
+}
+
+#[test]
+fn one_refused_change_refuses_all() {
+    let mut w = World::new();
+    let set = w.open_set();
+    let changes = vec![
+        SetChange::Seal {
+            set: set.0,
+            epoch: set.1,
+        },
+        SetChange::Add {
+            nodes: vec![NodeId(1), NodeId(1)],
+        },
+    ];
+    let refused = w.system(Op::ChangeSets { changes });
+    assert_eq!(refused, Err(FsError::Invalid));
+    assert_eq!(w.open_set(), set);
+}
+
+#[test]
+fn joining_node_deletes_freed_chunks_too() {
+    let mut w = World::with(4, 2);
+    let a = w.file("a");
+    let id = w.write(a, 0, 10);
+    let set = w.map().set(id.set()).unwrap().clone();
+    let joining = (1..=4)
+        .map(NodeId)
+        .find(|n| !set.nodes.contains(n))
+        .unwrap();
+    let changes = vec![SetChange::StartJoin {
+        set: set.id,
+        epoch: set.epoch,
+        joining,
+        leaving: None,
+    }];
+    w.system(Op::ChangeSets { changes }).unwrap();
+    w.unlink(Ino::ROOT, "a").unwrap();
+    w.system(Op::ReapOrphans { inos: vec![a] }).unwrap();
+    assert_eq!(w.reaped(joining.0), [id]);
+    w.check();
+}
+
+#[test]
+fn hostile_rows_stop_the_node_and_do_not_panic() {
+    use crate::kv::{StoreError, Write};
+    let mut w = World::new();
+    let a = w.file("a");
+    let edit = w.edit(0, 10);
+    let rows: Vec<_> = w
+        .store
+        .rows()
+        .map(|(t, k, v)| (t, k.to_vec(), v.to_vec()))
+        .collect();
+    let op = Op::Commit(World::commit_of(a, vec![edit]));
+    let command = w.command(w.session, op);
+    let mut stopped = 0;
+    for (table, key, value) in rows {
+        for len in 0..value.len() {
+            let mut store = w.store.clone();
+            store.put(table, &key, &value[..len]).unwrap();
+            match crate::apply(&mut store, &command) {
+                Err(StoreError::Malformed(found, _)) => {
+                    assert_eq!(found, table);
+                    stopped += 1;
+                }
+                Ok(Ok(_)) => {}
+                other => panic!("{table:?} {key:?} {len}: {other:?}"),
+            }
+            let _ = crate::invariants::check(&store);
+            let _ = cluster_map(&store);
+        }
+    }
+    assert!(stopped > 100, "{stopped}");
+    assert_eq!(w.store.rows().filter(|r| r.0 == Table::Inode).count(), 2);
+}
