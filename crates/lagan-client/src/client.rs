@@ -1,186 +1,217 @@
-//! A session with a cluster.
+//! A session with a cluster: how it starts, and how it ends.
 
+use crate::cache::{BlockCache, KernelPages};
+use crate::cluster::Cluster;
+use crate::dirs::Dirs;
 use crate::error::ConnectError;
-use crate::options::{
-    Caller, DirPage, Invalidate, NewInode, OpenOptions, Opened, Options, Seek, StatFs,
-};
-use bytes::Bytes;
-use lagan_types::op::{LockRange, SetAttr, XattrMode};
-use lagan_types::{Attr, FsError, Ino, SessionId};
-use std::sync::Arc;
+use crate::fetch::Fetching;
+use crate::files::{Creates, Files};
+use crate::heartbeat;
+use crate::ids::Ids;
+use crate::link::{Link, resolve};
+use crate::locks::LockOwners;
+use crate::options::{Invalidate, Options};
+use crate::session::{Session, open_session};
+use lagan_types::cluster::ClusterMap;
+use lagan_types::message::{MetaReply, MetaRequest};
+use lagan_types::{FsError, Op, SessionId};
+use parking_lot::RwLock;
+use std::future::Future;
+use std::sync::{Arc, Weak};
 use std::time::Duration;
+use tokio::runtime::Handle;
+use tokio::sync::Semaphore;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+/// How long a mount waits for its cluster at start.
+const CONNECT_WAIT: Duration = Duration::from_secs(20);
+/// Room for written data, at least: a few of the largest writes.
+const WRITE_BUFFER_MIN: usize = 16 * 1024 * 1024;
+/// Chunks on their way to servers at the same time.
+const SENDS_MAX: usize = 32;
+/// Units fetched ahead at the same time.
+const AHEAD_MAX: usize = 16;
+
+type Invalidator = Arc<dyn Fn(Invalidate) + Send + Sync>;
 
 /// The file system of one mount.
-pub struct Client;
+///
+/// Shared by all tasks. No call blocks a thread; each ends within
+/// [`Options::timeout`]. Dropping a call's future gives it up: a mutation
+/// that was under way may still happen.
+pub struct Client {
+    pub(crate) me: Weak<Client>,
+    pub(crate) options: Options,
+    pub(crate) link: Link,
+    pub(crate) session: Session,
+    pub(crate) ids: Ids,
+    pub(crate) cluster: Cluster,
+    pub(crate) files: Files,
+    pub(crate) creates: Creates,
+    pub(crate) dirs: Dirs,
+    pub(crate) locks: LockOwners,
+    pub(crate) blocks: BlockCache,
+    pub(crate) pages: KernelPages,
+    pub(crate) fetching: Fetching,
+    /// Bytes of written data that still have room.
+    pub(crate) memory: Semaphore,
+    pub(crate) sends: Semaphore,
+    pub(crate) ahead: Arc<Semaphore>,
+    pub(crate) cancel: CancellationToken,
+    tasks: TaskTracker,
+    runtime: Handle,
+    invalidator: RwLock<Option<Invalidator>>,
+}
 
-#[allow(unused_variables)]
 impl Client {
-    /// Opens a session.
+    /// Finds the cluster, opens a session and starts its heartbeats. Must be
+    /// called in a runtime, which must live as long as the client.
     ///
     /// # Errors
     /// The text says what to do.
-    pub async fn connect(options: Options) -> Result<Arc<Client>, ConnectError> {
-        Err(ConnectError::NoServers)
+    pub async fn connect(mut options: Options) -> Result<Arc<Client>, ConnectError> {
+        let servers = resolve(&options.servers).await?;
+        let until = Instant::now() + CONNECT_WAIT.min(options.timeout);
+        let link = Link::new(servers, options.bind_from);
+        let map = first_map(&link, &options, until).await?;
+        if map.config.volume != options.volume {
+            return Err(ConnectError::NoSuchVolume {
+                wanted: options.volume,
+                found: map.config.volume,
+            });
+        }
+        link.set_incarnation(map.config.incarnation);
+        link.set_nodes(&map);
+        let (session, _) = open_session(&link, &options, options.predecessor, until)
+            .await
+            .map_err(|e| ConnectError::Refused(format!("open a session: {e}")))?;
+        options.write_buffer_bytes = options.write_buffer_bytes.max(WRITE_BUFFER_MIN);
+        let client = Arc::new_cyclic(|me| Client::new(me.clone(), options, link, session));
+        client.cluster.install(map, client.options.bind_from);
+        client.prefetch_block();
+        client.tasks.spawn(heartbeat::run(client.me.clone()));
+        Ok(client)
     }
-    /// Sets what is called, off the callers' threads, when kernel pages are stale; it may block.
-    pub fn on_invalidate(&self, f: Box<dyn Fn(Invalidate) + Send + Sync>) {}
-    /// This mount's session.
+
+    fn new(me: Weak<Client>, options: Options, link: Link, session: SessionId) -> Self {
+        Client {
+            me,
+            link,
+            session: Session::new(session),
+            ids: Ids::new(session),
+            cluster: Cluster::default(),
+            files: Files::default(),
+            creates: Creates::default(),
+            dirs: Dirs::default(),
+            locks: LockOwners::default(),
+            blocks: BlockCache::new(options.read_cache_bytes),
+            pages: KernelPages::default(),
+            fetching: Fetching::default(),
+            memory: Semaphore::new(options.write_buffer_bytes),
+            sends: Semaphore::new(SENDS_MAX),
+            ahead: Arc::new(Semaphore::new(AHEAD_MAX)),
+            cancel: CancellationToken::new(),
+            tasks: TaskTracker::new(),
+            runtime: Handle::current(),
+            invalidator: RwLock::default(),
+            options,
+        }
+    }
+
+    /// Sets what is called when the kernel must forget something: on a thread
+    /// of its own, with no lock held; it may block. The call that found out
+    /// waits for it.
+    pub fn on_invalidate(&self, tell: Box<dyn Fn(Invalidate) + Send + Sync>) {
+        *self.invalidator.write() = Some(Arc::from(tell));
+    }
+
+    pub(crate) fn invalidator(&self) -> Option<Invalidator> {
+        self.invalidator.read().clone()
+    }
+
+    /// This mount's session. It changes when the old one was ended.
     pub fn session(&self) -> SessionId {
-        SessionId::SYSTEM
+        self.session.id()
     }
-    /// Flushes everything and closes the session.
+
+    /// Commits everything that was written and closes the session, within
+    /// `deadline`. No call may follow.
+    ///
+    /// # Errors
+    /// Why written data could not be committed; the session is closed, if it
+    /// can be, all the same.
     pub async fn shutdown(&self, deadline: Duration) -> Result<(), FsError> {
-        Err(FsError::Unsupported)
+        let until = Instant::now() + deadline;
+        let flushed = tokio::time::timeout_at(until, self.flush_all(until)).await;
+        let flushed = flushed.unwrap_or(Err(FsError::Io));
+        let session = self.session();
+        let op = Op::CloseSession { session };
+        let closed = self.mutate_by(op, Some(session), until).await;
+        if let Err(error) = closed {
+            tracing::warn!(%error, %session, "close the session");
+        }
+        self.cancel.cancel();
+        self.tasks.close();
+        // What is left are fetches and sends that nobody waits for.
+        let _ = tokio::time::timeout_at(until, self.tasks.wait()).await;
+        self.link.close();
+        flushed
     }
-    /// lookup.
-    pub async fn lookup(&self, parent: Ino, name: &[u8]) -> Result<Attr, FsError> {
-        Err(FsError::Unsupported)
+
+    /// Runs a task in the background; it ends with the client.
+    pub(crate) fn spawn<F, T>(&self, task: F)
+    where
+        F: FnOnce(Arc<Client>) -> T,
+        T: Future<Output = ()> + Send + 'static,
+    {
+        let Some(me) = self.me.upgrade() else {
+            return;
+        };
+        let cancel = self.cancel.clone();
+        let task = task(me);
+        let work = async move {
+            tokio::select! {
+                () = cancel.cancelled() => {}
+                () = task => {}
+            }
+        };
+        self.tasks.spawn_on(work, &self.runtime);
     }
-    /// getattr, merged with this mount's unflushed writes.
-    pub async fn getattr(&self, ino: Ino) -> Result<Attr, FsError> {
-        Err(FsError::Unsupported)
+}
+
+impl Drop for Client {
+    fn drop(&mut self) {
+        self.cancel.cancel();
     }
-    /// setattr.
-    pub async fn setattr(&self, caller: Caller, ino: Ino, set: SetAttr) -> Result<Attr, FsError> {
-        Err(FsError::Unsupported)
+}
+
+impl std::fmt::Debug for Client {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Client")
+            .field("session", &self.session())
+            .finish_non_exhaustive()
     }
-    /// mknod, mkdir, symlink.
-    pub async fn make(&self, parent: Ino, name: &[u8], new: NewInode) -> Result<Attr, FsError> {
-        Err(FsError::Unsupported)
-    }
-    /// create and open.
-    pub async fn create(
-        &self,
-        parent: Ino,
-        name: &[u8],
-        new: NewInode,
-        exclusive: bool,
-        open: OpenOptions,
-    ) -> Result<(Attr, Opened), FsError> {
-        Err(FsError::Unsupported)
-    }
-    /// readlink.
-    pub async fn readlink(&self, ino: Ino) -> Result<Vec<u8>, FsError> {
-        Err(FsError::Unsupported)
-    }
-    /// link.
-    pub async fn link(&self, ino: Ino, parent: Ino, name: &[u8]) -> Result<Attr, FsError> {
-        Err(FsError::Unsupported)
-    }
-    /// unlink.
-    pub async fn unlink(&self, parent: Ino, name: &[u8]) -> Result<(), FsError> {
-        Err(FsError::Unsupported)
-    }
-    /// rmdir.
-    pub async fn rmdir(&self, parent: Ino, name: &[u8]) -> Result<(), FsError> {
-        Err(FsError::Unsupported)
-    }
-    /// rename.
-    pub async fn rename(
-        &self,
-        parent: Ino,
-        name: &[u8],
-        new_parent: Ino,
-        new_name: &[u8],
-        no_replace: bool,
-        exchange: bool,
-    ) -> Result<(), FsError> {
-        Err(FsError::Unsupported)
-    }
-    /// open.
-    pub async fn open(&self, ino: Ino, open: OpenOptions) -> Result<Opened, FsError> {
-        Err(FsError::Unsupported)
-    }
-    /// read; short only at the end.
-    pub async fn read(&self, fh: u64, offset: u64, len: u32) -> Result<Bytes, FsError> {
-        Err(FsError::Unsupported)
-    }
-    /// write.
-    pub async fn write(
-        &self,
-        caller: Caller,
-        fh: u64,
-        offset: u64,
-        data: Bytes,
-    ) -> Result<u32, FsError> {
-        Err(FsError::Unsupported)
-    }
-    /// close(2) of one descriptor.
-    pub async fn flush(&self, fh: u64, lock_owner: u64) -> Result<(), FsError> {
-        Err(FsError::Unsupported)
-    }
-    /// fsync.
-    pub async fn fsync(&self, fh: u64) -> Result<(), FsError> {
-        Err(FsError::Unsupported)
-    }
-    /// The last descriptor of a handle is gone.
-    pub async fn release(&self, fh: u64, flock_owner: Option<u64>) {}
-    /// opendir.
-    pub async fn opendir(&self, ino: Ino) -> Result<u64, FsError> {
-        Err(FsError::Unsupported)
-    }
-    /// readdir.
-    pub async fn readdir(&self, fh: u64, cookie: u64, attrs: bool) -> Result<DirPage, FsError> {
-        Err(FsError::Unsupported)
-    }
-    /// closedir.
-    pub async fn releasedir(&self, fh: u64) {}
-    /// fsync of a directory.
-    pub async fn fsyncdir(&self, fh: u64) -> Result<(), FsError> {
-        Err(FsError::Unsupported)
-    }
-    /// statfs.
-    pub async fn statfs(&self) -> Result<StatFs, FsError> {
-        Err(FsError::Unsupported)
-    }
-    /// getxattr.
-    pub async fn getxattr(&self, ino: Ino, name: &[u8]) -> Result<Vec<u8>, FsError> {
-        Err(FsError::Unsupported)
-    }
-    /// setxattr.
-    pub async fn setxattr(
-        &self,
-        ino: Ino,
-        name: &[u8],
-        value: &[u8],
-        mode: XattrMode,
-    ) -> Result<(), FsError> {
-        Err(FsError::Unsupported)
-    }
-    /// listxattr.
-    pub async fn listxattr(&self, ino: Ino) -> Result<Vec<Vec<u8>>, FsError> {
-        Err(FsError::Unsupported)
-    }
-    /// removexattr.
-    pub async fn removexattr(&self, ino: Ino, name: &[u8]) -> Result<(), FsError> {
-        Err(FsError::Unsupported)
-    }
-    /// fallocate.
-    pub async fn fallocate(
-        &self,
-        fh: u64,
-        offset: u64,
-        len: u64,
-        mode: i32,
-    ) -> Result<(), FsError> {
-        Err(FsError::Unsupported)
-    }
-    /// lseek.
-    pub async fn lseek(&self, fh: u64, offset: u64, whence: Seek) -> Result<u64, FsError> {
-        Err(FsError::Unsupported)
-    }
-    /// F_GETLK.
-    pub async fn getlk(&self, ino: Ino, lock: LockRange) -> Result<Option<LockRange>, FsError> {
-        Err(FsError::Unsupported)
-    }
-    /// F_SETLK, F_SETLKW.
-    pub async fn setlk(
-        &self,
-        ino: Ino,
-        lock: LockRange,
-        wait: bool,
-        interrupted: impl Fn() -> bool + Send + Sync,
-    ) -> Result<(), FsError> {
-        Err(FsError::Unsupported)
+}
+
+async fn first_map(
+    link: &Link,
+    options: &Options,
+    until: Instant,
+) -> Result<ClusterMap, ConnectError> {
+    match link.meta(&MetaRequest::Map { known: 0 }, until).await {
+        Ok(MetaReply::Map(Some(map))) => Ok(map),
+        Ok(MetaReply::Map(None)) => Err(ConnectError::NoCluster),
+        Ok(MetaReply::Refused(reason)) => Err(ConnectError::Refused(reason)),
+        Ok(_) => Err(ConnectError::Refused("unexpected answer".to_owned())),
+        Err(lagan_net::NetError::Refused { addr, reason }) => {
+            Err(ConnectError::Refused(format!("{addr}: {reason}")))
+        }
+        Err(error) => Err(ConnectError::NoAnswer {
+            servers: options.servers.join(", "),
+            seconds: CONNECT_WAIT.min(options.timeout).as_secs(),
+            reason: error.to_string(),
+        }),
     }
 }

@@ -1,0 +1,85 @@
+//! Attributes: getattr, setattr, and what the kernel must forget before it sees them.
+
+use crate::Client;
+use crate::cache::Seen;
+use crate::options::{Caller, Invalidate};
+use lagan_types::op::SetAttr;
+use lagan_types::{Answer, Attr, FsError, Ino, Kind, Op, Query, QueryAnswer};
+use std::time::Duration;
+
+/// How long attributes wait for the kernel to drop pages.
+const INVALIDATE_WAIT: Duration = Duration::from_secs(5);
+
+impl Client {
+    /// An inode's attributes, with what this mount wrote and has not committed.
+    ///
+    /// # Errors
+    /// [`FsError::NotFound`] or [`FsError::Stale`] if it is gone, [`FsError::TimedOut`].
+    pub async fn getattr(&self, ino: Ino) -> Result<Attr, FsError> {
+        if let Some(inode) = self.files.inode(ino) {
+            let appends = !inode.state.lock().appends.is_empty();
+            if appends {
+                // An error is told by the flush of the handle that wrote.
+                let _ = self.flush_inode(&inode, self.deadline()).await;
+            }
+        }
+        match self.query(Query::GetAttr { ino }).await? {
+            QueryAnswer::Attr(attr) => Ok(self.show(attr).await),
+            _ => Err(FsError::Malformed),
+        }
+    }
+
+    /// chmod, chown, truncate, utimens, after what was written before.
+    ///
+    /// # Errors
+    /// [`FsError::FileTooLarge`], [`FsError::Invalid`], and those of [`Client::getattr`].
+    pub async fn setattr(
+        &self,
+        caller: Caller,
+        ino: Ino,
+        mut set: SetAttr,
+    ) -> Result<Attr, FsError> {
+        let until = self.deadline();
+        if let Some(inode) = self.files.inode(ino) {
+            // Later, the flush would change size, times and mode again.
+            let _ = self.flush_inode(&inode, until).await;
+        }
+        set.kill_suid |= set.size.is_some() && !caller.privileged();
+        match self
+            .mutate_by(Op::SetAttr { ino, set }, None, until)
+            .await?
+        {
+            Answer::Attr(attr) => Ok(self.show(attr).await),
+            _ => Err(FsError::Malformed),
+        }
+    }
+
+    /// Makes attributes from the leader ready for the kernel: merged with
+    /// unflushed writes, and after stale pages are gone.
+    pub(crate) async fn show(&self, attr: Attr) -> Attr {
+        if attr.kind != Kind::File {
+            return attr;
+        }
+        let attr = match self.files.inode(attr.ino) {
+            Some(inode) => inode.state.lock().merged(attr),
+            None => attr,
+        };
+        if self.pages.answered(&attr) == Seen::Stale {
+            self.invalidate(attr.ino).await;
+        }
+        attr
+    }
+
+    /// Has the kernel drop the inode's pages and waits until it did.
+    pub(crate) async fn invalidate(&self, ino: Ino) {
+        let Some(tell) = self.invalidator() else {
+            return;
+        };
+        let told = tokio::task::spawn_blocking(move || tell(Invalidate::Data(ino)));
+        match tokio::time::timeout(INVALIDATE_WAIT, told).await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => tracing::error!(%ino, %error, "invalidate pages"),
+            Err(_) => tracing::warn!(%ino, "pages are not invalidated yet"),
+        }
+    }
+}

@@ -1,0 +1,89 @@
+use super::*;
+use lagan_types::extent::ChunkRef;
+use lagan_types::{BlockId, Epoch, SetId, VolumeId};
+use proptest::prelude::*;
+
+fn id(n: u16) -> ChunkId {
+    ChunkId::new(VolumeId(1), SetId(1), BlockId(1), n)
+}
+
+fn edit(offset: u64, len: u64, chunk: Option<u16>) -> Edit {
+    Edit {
+        offset,
+        len,
+        content: chunk.map(|n| ChunkRef {
+            id: id(n),
+            set_epoch: Epoch(1),
+            skip: 0,
+            chunk_len: len as u32,
+            chunk_crc: 0,
+        }),
+    }
+}
+
+#[test]
+fn what_no_extent_covers_is_a_hole() {
+    let mut map = FileMap::empty(1, 0);
+    assert!(map.follow(&[edit(10, 5, Some(1))], 2, 20));
+    let shape: Vec<_> = map.plan(0, 100).iter().map(|p| (p.offset, p.len)).collect();
+    assert_eq!(shape, [(0, 10), (10, 5), (15, 5)]);
+    assert_eq!(map.seek(0, true), Some(10));
+    assert_eq!(map.seek(11, false), Some(15));
+    assert_eq!(map.seek(16, true), None);
+}
+
+#[test]
+fn a_page_with_more_to_come_covers_only_itself() {
+    let page = |offset, n: u64, more| {
+        let extents = (0..2)
+            .map(|i| Extent {
+                offset: (n + i) * 10,
+                len: 10,
+                content: Content::Lost,
+            })
+            .collect();
+        FileMap::page(5, 100, offset, extents, more)
+    };
+    let mut map = page(0, 0, true);
+    assert!(map.covers(0, 20) && !map.covers(0, 21));
+    assert_eq!(map.fetch_from(25), 20);
+    map.merge(page(20, 2, true));
+    assert!(map.covers(0, 40));
+    map.merge(page(80, 8, false));
+    assert!(!map.covers(0, 40) && map.covers(85, 1000));
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(300))]
+
+    #[test]
+    fn following_edits_equals_a_byte_array(
+        edits in proptest::collection::vec((0u64..100, 1u64..40, any::<bool>()), 1..40)
+    ) {
+        let mut map = FileMap::empty(1, 0);
+        let mut model: Vec<Option<(u16, u64)>> = vec![None; 140];
+        let mut size = 0;
+        for (n, (offset, len, data)) in edits.into_iter().enumerate() {
+            let n = n as u16;
+            size = size.max(offset + len);
+            prop_assert!(map.follow(&[edit(offset, len, data.then_some(n))], n as u64, size));
+            for i in 0..len {
+                model[(offset + i) as usize] = data.then_some((n, i));
+            }
+            let mut at = 0;
+            for part in map.plan(0, 1000) {
+                prop_assert_eq!(part.offset, at);
+                for i in 0..part.len {
+                    let want = model[(at + i) as usize];
+                    let got = match part.source {
+                        Source::Chunk { id, at, .. } => Some((id.index(), at as u64 + i)),
+                        _ => None,
+                    };
+                    prop_assert_eq!(got, want);
+                }
+                at += part.len;
+            }
+            prop_assert_eq!(at, size);
+        }
+    }
+}

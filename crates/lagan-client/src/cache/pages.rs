@@ -1,0 +1,181 @@
+//! What the kernel's pages of each inode may be from.
+//!
+//! The kernel drops an inode's pages by itself when it sees another size or
+//! mtime (FUSE_AUTO_INVAL_DATA). Both can be set back, so the data version
+//! decides: if it changed and they did not, the pages must be dropped by
+//! notification before the attributes are answered.
+
+use lagan_types::{Attr, Ino, Time};
+use parking_lot::Mutex;
+use std::collections::{BTreeMap, HashMap};
+
+/// Inodes remembered, at most.
+const INODES_MAX: usize = 32 * 1024;
+
+/// What must happen before attributes may be answered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Seen {
+    /// Nothing.
+    Fine,
+    /// The kernel's pages of the inode must go.
+    Stale,
+}
+
+/// Which version, size and mtime the kernel knows, per inode that was opened.
+#[derive(Debug, Default)]
+pub struct KernelPages {
+    inner: Mutex<Inner>,
+}
+
+#[derive(Debug, Default)]
+struct Inner {
+    known: HashMap<Ino, Known>,
+    by_age: BTreeMap<u64, Ino>,
+    clock: u64,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Known {
+    version: u64,
+    /// Size and mtime as the kernel has them; `None`: not seen by us.
+    shown: Option<(u64, Time)>,
+    age: u64,
+}
+
+impl KernelPages {
+    /// An inode is opened at those attributes, which the kernel gets with the
+    /// answer only if `shown`. Returns whether the pages that the kernel has
+    /// are still right, and an inode that is remembered no longer: its pages
+    /// must go.
+    pub fn opened(&self, attr: &Attr, shown: bool) -> (bool, Option<Ino>) {
+        let mut inner = self.inner.lock();
+        inner.clock += 1;
+        let age = inner.clock;
+        let old = inner.known.get(&attr.ino).copied();
+        let known = Known {
+            version: attr.version,
+            shown: if shown {
+                Some((attr.size, attr.mtime))
+            } else {
+                old.and_then(|o| o.shown)
+            },
+            age,
+        };
+        inner.known.insert(attr.ino, known);
+        if let Some(old) = old {
+            inner.by_age.remove(&old.age);
+        }
+        inner.by_age.insert(age, attr.ino);
+        let evicted = if inner.known.len() > INODES_MAX {
+            inner.by_age.pop_first().map(|(_, ino)| ino)
+        } else {
+            None
+        };
+        if let Some(ino) = evicted {
+            inner.known.remove(&ino);
+        }
+        (old.is_some_and(|o| o.version == attr.version), evicted)
+    }
+
+    /// Attributes are about to be answered.
+    pub fn answered(&self, attr: &Attr) -> Seen {
+        let mut inner = self.inner.lock();
+        let Some(known) = inner.known.get_mut(&attr.ino) else {
+            return Seen::Fine;
+        };
+        let shown = (attr.size, attr.mtime);
+        let stale = known.version != attr.version && known.shown.is_none_or(|old| old == shown);
+        known.version = attr.version;
+        known.shown = Some(shown);
+        if stale { Seen::Stale } else { Seen::Fine }
+    }
+
+    /// This mount's own commit changed the content from `before` to `after`
+    /// in a way that the kernel's pages already show.
+    pub fn committed(&self, ino: Ino, before: u64, after: u64) {
+        if let Some(known) = self.inner.lock().known.get_mut(&ino)
+            && known.version == before
+        {
+            known.version = after;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use lagan_types::Kind;
+    use lagan_types::attr::ArchiveState;
+
+    fn attr(ino: u64, version: u64, size: u64, mtime_s: i64) -> Attr {
+        let time = Time {
+            secs: mtime_s,
+            nanos: 0,
+        };
+        Attr {
+            ino: Ino(ino),
+            kind: Kind::File,
+            mode: 0o644,
+            uid: 0,
+            gid: 0,
+            nlink: 1,
+            size,
+            allocated: size,
+            rdev: 0,
+            atime: time,
+            mtime: time,
+            ctime: time,
+            btime: time,
+            version,
+            archive: ArchiveState::Local,
+        }
+    }
+
+    #[test]
+    fn pages_are_kept_only_at_the_version_they_were_read_at() {
+        let pages = KernelPages::default();
+        assert_eq!(pages.opened(&attr(5, 1, 10, 1), true), (false, None));
+        assert_eq!(pages.opened(&attr(5, 1, 10, 1), true), (true, None));
+        assert_eq!(pages.opened(&attr(5, 2, 10, 1), true), (false, None));
+    }
+
+    #[test]
+    fn a_change_behind_the_same_size_and_mtime_is_told() {
+        let pages = KernelPages::default();
+        assert_eq!(pages.answered(&attr(5, 1, 10, 1)), Seen::Fine);
+        pages.opened(&attr(5, 1, 10, 1), true);
+        assert_eq!(pages.answered(&attr(5, 2, 10, 2)), Seen::Fine);
+        assert_eq!(pages.answered(&attr(5, 3, 10, 2)), Seen::Stale);
+        assert_eq!(pages.answered(&attr(5, 3, 10, 2)), Seen::Fine);
+    }
+
+    #[test]
+    fn attributes_that_open_did_not_show_do_not_count_as_known() {
+        let pages = KernelPages::default();
+        pages.opened(&attr(5, 1, 10, 1), true);
+        pages.opened(&attr(5, 2, 10, 2), false);
+        assert_eq!(pages.answered(&attr(5, 3, 10, 1)), Seen::Stale);
+        pages.opened(&attr(6, 1, 10, 1), false);
+        assert_eq!(pages.answered(&attr(6, 2, 11, 2)), Seen::Stale);
+    }
+
+    #[test]
+    fn own_commits_leave_pages_right_unless_someone_came_between() {
+        let pages = KernelPages::default();
+        pages.opened(&attr(5, 1, 10, 1), true);
+        pages.committed(Ino(5), 1, 2);
+        assert!(pages.opened(&attr(5, 2, 10, 1), true).0);
+        pages.committed(Ino(5), 3, 4);
+        assert!(!pages.opened(&attr(5, 4, 10, 1), true).0);
+    }
+
+    #[test]
+    fn memory_is_bounded_and_the_forgotten_is_named() {
+        let pages = KernelPages::default();
+        for ino in 0..INODES_MAX as u64 {
+            assert_eq!(pages.opened(&attr(ino, 1, 0, 0), true).1, None);
+        }
+        let (_, evicted) = pages.opened(&attr(u64::MAX, 1, 0, 0), true);
+        assert_eq!(evicted, Some(Ino(0)));
+    }
+}

@@ -1,0 +1,421 @@
+//! Reads bytes of chunks and archived objects: any replica, nearest first,
+//! verified here.
+//!
+//! A replica that is silent is not waited for: after a moment the next one is
+//! asked too, and the first good answer counts. A bad block is reported to its
+//! node, which heals it. "Not found" everywhere means that the file's map was
+//! old.
+
+use crate::Client;
+use crate::cache::UNIT_LEN;
+use crate::link::left;
+use bytes::Bytes;
+use lagan_types::chunk::{combine_crcs, verify_blocks};
+use lagan_types::limits::BLOCK_LEN;
+use lagan_types::message::{ChunkReply, ChunkRequest};
+use lagan_types::{ChunkId, FsError, Ino, NodeId};
+use parking_lot::Mutex;
+use std::collections::HashMap;
+use std::future::{Future, poll_fn};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::Poll;
+use std::time::Duration;
+use tokio::sync::OnceCell;
+use tokio::time::Instant;
+
+/// Silence of a replica until the next one is asked too.
+const HEDGE: Duration = Duration::from_millis(500);
+/// One attempt's silence, at most.
+const ATTEMPT: Duration = Duration::from_secs(10);
+/// One attempt to have bytes recalled: S3 may be slow.
+const RECALL_ATTEMPT: Duration = Duration::from_secs(30);
+/// Wait between rounds over all replicas, at first and at most.
+const PAUSE: Duration = Duration::from_millis(50);
+const PAUSE_MAX: Duration = Duration::from_secs(1);
+
+/// A chunk as the file's map describes it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct ChunkSpec {
+    /// Which.
+    pub id: ChunkId,
+    /// Its length.
+    pub len: u32,
+    /// Its CRC-32.
+    pub crc: u32,
+}
+
+/// Why bytes could not be had.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Missing {
+    /// No replica has it: the map may be old.
+    NotFound,
+    /// What the caller gets.
+    Failed(FsError),
+}
+
+/// One replica's answer.
+enum Outcome {
+    Found(Bytes),
+    NotFound,
+    Bad,
+    Failed,
+}
+
+type Attempt<'a> = Pin<Box<dyn Future<Output = (NodeId, Outcome)> + Send + 'a>>;
+type Unit = (ChunkId, u32);
+
+/// Whole units that are being fetched, so that each is fetched once.
+#[derive(Debug, Default)]
+pub(crate) struct Fetching {
+    units: Mutex<HashMap<Unit, Arc<OnceCell<Result<Bytes, Missing>>>>>,
+}
+
+impl Client {
+    /// Bytes `at..at + len` of a chunk, which must lie in one unit. With
+    /// `whole` the whole unit is fetched: more of it will be read soon.
+    pub(crate) async fn chunk_bytes(
+        &self,
+        chunk: ChunkSpec,
+        at: u32,
+        len: u32,
+        whole: bool,
+        until: Instant,
+    ) -> Result<Bytes, Missing> {
+        if let Some(bytes) = self.blocks.get(chunk.id, at, len) {
+            return Ok(bytes);
+        }
+        let unit = at / UNIT_LEN;
+        let under_way = self.fetching.units.lock().contains_key(&(chunk.id, unit));
+        if whole || under_way {
+            let bytes = self.fetch_unit(chunk, unit, until).await?;
+            let from = (at % UNIT_LEN) as usize;
+            return slice(&bytes, from, len);
+        }
+        let start = at - at % BLOCK_LEN;
+        let end = (at + len).next_multiple_of(BLOCK_LEN).min(chunk.len);
+        let bytes = self
+            .fetch(chunk, start, end.max(start) - start, until)
+            .await?;
+        self.blocks.put(chunk.id, start, bytes.clone());
+        slice(&bytes, (at - start) as usize, len)
+    }
+
+    /// A whole unit, fetched once however many ask for it at the same time.
+    pub(crate) async fn fetch_unit(
+        &self,
+        chunk: ChunkSpec,
+        unit: u32,
+        until: Instant,
+    ) -> Result<Bytes, Missing> {
+        let start = unit * UNIT_LEN;
+        let len = chunk.len.saturating_sub(start).min(UNIT_LEN);
+        if let Some(bytes) = self.blocks.get(chunk.id, start, len) {
+            return Ok(bytes);
+        }
+        let key = (chunk.id, unit);
+        let cell = self.fetching.units.lock().entry(key).or_default().clone();
+        let fetched = cell
+            .get_or_init(|| async {
+                let fetched = self.fetch(chunk, start, len, until).await;
+                if let Ok(bytes) = &fetched {
+                    self.blocks.put(chunk.id, start, bytes.clone());
+                }
+                fetched
+            })
+            .await
+            .clone();
+        let mut units = self.fetching.units.lock();
+        if units.get(&key).is_some_and(|c| Arc::ptr_eq(c, &cell)) {
+            units.remove(&key);
+        }
+        fetched
+    }
+
+    /// Asks the chunk's replicas for `start..start + len` until one gives it;
+    /// `start` is a block's start, the answer is whole blocks from there on.
+    async fn fetch(
+        &self,
+        chunk: ChunkSpec,
+        start: u32,
+        len: u32,
+        until: Instant,
+    ) -> Result<Bytes, Missing> {
+        let mut pause = PAUSE;
+        loop {
+            let suspects = self.cluster.suspects();
+            let placement = self.cluster.current();
+            let draw = self.cluster.draw();
+            let nodes = placement.order(chunk.id.set(), |n| suspects.contains(&n), draw);
+            let failed = match self.fetch_round(&nodes, chunk, start, len, until).await {
+                Ok(bytes) => return Ok(bytes),
+                Err(counts) => counts,
+            };
+            let all = nodes.len();
+            if all > 0 && failed.missing == all {
+                return Err(Missing::NotFound);
+            }
+            if all > 0 && failed.missing + failed.bad == all {
+                return Err(Missing::Failed(FsError::Corrupt));
+            }
+            if Instant::now() + pause >= until {
+                return Err(Missing::Failed(FsError::Io));
+            }
+            tokio::time::sleep(pause).await;
+            pause = (pause * 2).min(PAUSE_MAX);
+            // Members may have moved; without a leader the old map must do.
+            let soon = until.min(Instant::now() + PAUSE_MAX);
+            let _ = self.refresh_map(soon).await;
+        }
+    }
+
+    async fn fetch_round(
+        &self,
+        nodes: &[NodeId],
+        chunk: ChunkSpec,
+        start: u32,
+        len: u32,
+        until: Instant,
+    ) -> Result<Bytes, Counts> {
+        let mut counts = Counts::default();
+        let mut running: Vec<Attempt<'_>> = Vec::with_capacity(nodes.len());
+        let mut rest = nodes.iter();
+        let mut ask_next = true;
+        loop {
+            if ask_next && let Some(&node) = rest.next() {
+                running.push(Box::pin(self.read_from(node, chunk, start, len, until)));
+            }
+            if running.is_empty() {
+                return Err(counts);
+            }
+            match tokio::time::timeout(HEDGE, first_of(&mut running)).await {
+                Ok((node, Outcome::Found(bytes))) => {
+                    self.cluster.trust(node);
+                    return Ok(bytes);
+                }
+                Ok((_, Outcome::NotFound)) => counts.missing += 1,
+                Ok((_, Outcome::Bad)) => counts.bad += 1,
+                Ok((node, Outcome::Failed)) => self.cluster.suspect(node),
+                Err(_) => {}
+            }
+            ask_next = true;
+        }
+    }
+
+    async fn read_from(
+        &self,
+        node: NodeId,
+        chunk: ChunkSpec,
+        start: u32,
+        len: u32,
+        until: Instant,
+    ) -> (NodeId, Outcome) {
+        let addr = self.cluster.current().addr(node).map(str::parse);
+        let Some(Ok(addr)) = addr else {
+            return (node, Outcome::Failed);
+        };
+        let request = ChunkRequest::Read {
+            id: chunk.id,
+            offset: start,
+            len,
+        };
+        let deadline = ATTEMPT.min(left(until));
+        let outcome = match self
+            .link
+            .chunk(addr, &request, Bytes::new(), deadline)
+            .await
+        {
+            Ok((reply, data)) => judge(&reply, data, chunk, start, len),
+            Err(error) => {
+                tracing::debug!(%node, %error, chunk = %chunk.id, "chunk read failed");
+                Outcome::Failed
+            }
+        };
+        if matches!(outcome, Outcome::Bad) {
+            tracing::warn!(%node, chunk = %chunk.id, "replica is damaged, reported to its node");
+            self.spawn(move |client| async move {
+                let request = ChunkRequest::ReportBad { id: chunk.id };
+                let report = client.link.chunk(addr, &request, Bytes::new(), ATTEMPT);
+                if let Err(error) = report.await {
+                    tracing::debug!(%node, %error, "report a damaged replica");
+                }
+            });
+        }
+        (node, outcome)
+    }
+
+    /// Bytes `at..at + len` of an archived object, through any storage node.
+    pub(crate) async fn recall(
+        &self,
+        (ino, version): (Ino, u64),
+        at: u64,
+        len: u32,
+        until: Instant,
+    ) -> Result<Bytes, Missing> {
+        let request = ChunkRequest::Recall {
+            ino,
+            version,
+            offset: at,
+            len,
+        };
+        let mut pause = PAUSE;
+        loop {
+            let suspects = self.cluster.suspects();
+            let placement = self.cluster.current();
+            let mut missing = 0;
+            let nodes = placement.any_order(|n| suspects.contains(&n), 0);
+            for &node in &nodes {
+                let Some(Ok(addr)) = placement.addr(node).map(str::parse) else {
+                    continue;
+                };
+                let deadline = RECALL_ATTEMPT.min(left(until));
+                let reply = self.link.chunk(addr, &request, Bytes::new(), deadline);
+                match reply.await {
+                    Ok((ChunkReply::Recalled { crc }, data))
+                        if data.len() == len as usize && crc32fast::hash(&data) == crc =>
+                    {
+                        return Ok(data);
+                    }
+                    Ok((ChunkReply::NotFound, _)) => missing += 1,
+                    Ok((reply, _)) => tracing::warn!(%node, ?reply, %ino, "recall failed"),
+                    Err(error) => {
+                        tracing::debug!(%node, %error, %ino, "recall failed");
+                        self.cluster.suspect(node);
+                    }
+                }
+            }
+            if missing > 0 && missing == nodes.len() {
+                return Err(Missing::NotFound);
+            }
+            if Instant::now() + pause >= until {
+                return Err(Missing::Failed(FsError::Io));
+            }
+            tokio::time::sleep(pause).await;
+            pause = (pause * 2).min(PAUSE_MAX);
+        }
+    }
+}
+
+/// Replicas that do not have the bytes.
+#[derive(Default)]
+struct Counts {
+    missing: usize,
+    bad: usize,
+}
+
+/// Verifies an answer and cuts it to `start..start + len`.
+fn judge(reply: &ChunkReply, data: Bytes, chunk: ChunkSpec, start: u32, len: u32) -> Outcome {
+    let (chunk_len, first_block, crcs) = match reply {
+        ChunkReply::Blocks {
+            chunk_len,
+            first_block,
+            crcs,
+        } => (*chunk_len, *first_block, crcs),
+        ChunkReply::NotFound => return Outcome::NotFound,
+        ChunkReply::Damaged => return Outcome::Bad,
+        _ => return Outcome::Failed,
+    };
+    let whole = crcs.len() == chunk_len.div_ceil(BLOCK_LEN) as usize;
+    if chunk_len != chunk.len
+        || !verify_blocks(&data, crcs)
+        || (whole && combine_crcs(crcs, chunk_len) != Some(chunk.crc))
+    {
+        return Outcome::Bad;
+    }
+    let Some(skip) = first_block
+        .checked_mul(BLOCK_LEN)
+        .and_then(|first| start.checked_sub(first))
+    else {
+        return Outcome::Bad;
+    };
+    let (from, to) = (skip as usize, skip as usize + len as usize);
+    if to > data.len() {
+        return Outcome::Bad;
+    }
+    Outcome::Found(data.slice(from..to))
+}
+
+fn slice(bytes: &Bytes, from: usize, len: u32) -> Result<Bytes, Missing> {
+    if from + len as usize > bytes.len() {
+        return Err(Missing::Failed(FsError::Corrupt));
+    }
+    Ok(bytes.slice(from..from + len as usize))
+}
+
+/// The first attempt to end, which is removed.
+async fn first_of(running: &mut Vec<Attempt<'_>>) -> (NodeId, Outcome) {
+    poll_fn(|cx| {
+        for i in 0..running.len() {
+            if let Poll::Ready(outcome) = running[i].as_mut().poll(cx) {
+                drop(running.swap_remove(i));
+                return Poll::Ready(outcome);
+            }
+        }
+        Poll::Pending
+    })
+    .await
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use lagan_types::chunk::block_crcs;
+    use lagan_types::{BlockId, SetId, VolumeId};
+
+    fn chunk(data: &[u8]) -> ChunkSpec {
+        ChunkSpec {
+            id: ChunkId::new(VolumeId(1), SetId(1), BlockId(1), 1),
+            len: data.len() as u32,
+            crc: crc32fast::hash(data),
+        }
+    }
+
+    fn reply(data: &[u8], chunk_len: usize, first_block: u32) -> ChunkReply {
+        ChunkReply::Blocks {
+            chunk_len: chunk_len as u32,
+            first_block,
+            crcs: block_crcs(data),
+        }
+    }
+
+    #[test]
+    fn verified_blocks_are_cut_to_what_was_asked() {
+        let data: Vec<u8> = (0..200_000u32).map(|i| (i / 7) as u8).collect();
+        let part = &data[65_536..196_608];
+        let got = judge(
+            &reply(part, data.len(), 1),
+            Bytes::copy_from_slice(part),
+            chunk(&data),
+            131_072,
+            100,
+        );
+        assert!(matches!(got, Outcome::Found(b) if b[..] == data[131_072..131_172]));
+    }
+
+    #[test]
+    fn other_bytes_under_right_block_crcs_are_bad() {
+        let (right, wrong) = (vec![1u8; 1000], vec![2u8; 1000]);
+        let answer = (reply(&wrong, 1000, 0), Bytes::from(wrong));
+        let got = judge(&answer.0, answer.1, chunk(&right), 0, 10);
+        assert!(matches!(got, Outcome::Bad));
+    }
+
+    #[test]
+    fn flipped_short_and_misplaced_answers_are_bad() {
+        let data = vec![7u8; 100_000];
+        let mut flipped = data.clone();
+        flipped[5] ^= 1;
+        let spec = chunk(&data);
+        let cases = [
+            (reply(&data, 100_000, 0), flipped),
+            (reply(&data, 100_000, 0), data[..50_000].to_vec()),
+            (reply(&data, 99_999, 0), data.clone()),
+            (reply(&data[..65_536], 100_000, 1), data[..65_536].to_vec()),
+            (reply(&data, 100_000, u32::MAX), data.clone()),
+        ];
+        for (reply, bytes) in cases {
+            let got = judge(&reply, bytes.into(), spec, 0, 70_000);
+            assert!(matches!(got, Outcome::Bad));
+        }
+    }
+}

@@ -1,0 +1,235 @@
+//! Commits what files hold: on demand, when there is much of it, and after a while.
+//!
+//! One flush of an inode runs at a time. Bytes are held until the commit that
+//! names their chunk has succeeded. If it fails for good they are dropped, and
+//! each handle gets the error once, from its next flush or fsync, as with any
+//! file system (fsync(2)).
+
+use crate::Client;
+use crate::buffer::{Placed, batches};
+use crate::commit::{Change, Slice};
+use crate::files::{Inode, Piece};
+use lagan_types::FsError;
+use lagan_types::limits::COMMIT_EDITS_MAX;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+use tokio::time::Instant;
+
+/// Written data is committed at the latest after this.
+const COMMIT_AFTER: Duration = Duration::from_secs(4);
+/// A file has at most this many bytes uncommitted before a commit begins.
+const COMMIT_BYTES: u64 = 64 * 1024 * 1024;
+/// Appends are committed when they fill a chunk.
+const APPEND_BYTES: u64 = 4 * 1024 * 1024;
+/// How long a writer waits for room before it looks again for a file to flush.
+const ROOM_WAIT: Duration = Duration::from_millis(200);
+
+impl Client {
+    /// Commits everything that was written to the inode before the call.
+    ///
+    /// # Errors
+    /// Why it could not; recorded for the handles, too.
+    pub(crate) async fn flush_inode(
+        &self,
+        inode: &Arc<Inode>,
+        until: Instant,
+    ) -> Result<(), FsError> {
+        self.flush_parts(inode, true, until).await
+    }
+
+    /// As [`Client::flush_inode`]; without `live`, only runs that are full.
+    async fn flush_parts(
+        &self,
+        inode: &Arc<Inode>,
+        live: bool,
+        until: Instant,
+    ) -> Result<(), FsError> {
+        if !inode.state.lock().is_dirty() {
+            return Ok(());
+        }
+        let turn = tokio::time::timeout_at(until, inode.turn.lock());
+        let _turn = turn.await.map_err(|_| FsError::Io)?;
+        let mut result = self.flush_pieces(inode, live, until).await;
+        if live {
+            result = result.and(self.flush_appends(inode, until).await);
+        }
+        let mut state = inode.state.lock();
+        state.dirty_since = state.is_dirty().then(Instant::now);
+        if let Err(error) = result {
+            tracing::warn!(ino = %inode.ino, %error, "written data is lost");
+            state.failed(error);
+        }
+        result
+    }
+
+    async fn flush_pieces(
+        &self,
+        inode: &Arc<Inode>,
+        live: bool,
+        until: Instant,
+    ) -> Result<(), FsError> {
+        let (pieces, kill_suid) = {
+            let mut state = inode.state.lock();
+            if live {
+                state.buffer.freeze_all(Piece::new);
+            }
+            let pieces = state.buffer.pieces().to_vec();
+            (pieces, std::mem::take(&mut state.kill_suid))
+        };
+        let result = self.commit_pieces(inode, &pieces, kill_suid, until).await;
+        if result.is_err() {
+            self.retire(inode, &pieces);
+        }
+        result
+    }
+
+    async fn commit_pieces(
+        &self,
+        inode: &Arc<Inode>,
+        pieces: &[Arc<Piece>],
+        kill_suid: bool,
+        until: Instant,
+    ) -> Result<(), FsError> {
+        for batch in batches(pieces) {
+            let slices: Vec<_> = batch
+                .iter()
+                .map(|p| Slice::new(p.offset(), p.clone()))
+                .collect();
+            self.store_all(&slices, until).await?;
+            let mut change = Change::new(inode.ino, slices);
+            change.kill_suid = kill_suid;
+            let done = self.commit(&mut change, until).await?;
+            // First the map, then the buffer: a reader in between sees both.
+            self.note_commit(inode, &change, &done);
+            self.retire(inode, &batch);
+        }
+        Ok(())
+    }
+
+    fn retire(&self, inode: &Inode, gone: &[Arc<Piece>]) {
+        let freed = inode
+            .state
+            .lock()
+            .buffer
+            .retire(|p| gone.iter().any(|g| Arc::ptr_eq(g, p)));
+        self.give_back(freed);
+    }
+
+    async fn flush_appends(&self, inode: &Arc<Inode>, until: Instant) -> Result<(), FsError> {
+        let (groups, kill_suid) = {
+            let mut state = inode.state.lock();
+            let groups = state.appends.take();
+            let kill = !groups.is_empty() && std::mem::take(&mut state.kill_suid);
+            (groups, kill)
+        };
+        if groups.is_empty() {
+            return Ok(());
+        }
+        let bytes = groups.iter().map(|g| g.len() as u64).sum();
+        let result = self.place(inode, groups, kill_suid, until).await;
+        let freed = inode.state.lock().appends.placed(bytes);
+        self.give_back(freed);
+        result
+    }
+
+    /// Starts a flush in the background if there is much to commit.
+    pub(crate) fn flush_if_much(&self, inode: &Arc<Inode>) {
+        let (much, live) = {
+            let state = inode.state.lock();
+            let runs = state.buffer.runs() >= COMMIT_EDITS_MAX;
+            let appends = state.appends.held_bytes() >= APPEND_BYTES;
+            let limit = COMMIT_BYTES.min(self.options.write_buffer_bytes as u64 / 2);
+            let live = runs || appends;
+            (live || state.held_bytes() >= limit, live)
+        };
+        if much {
+            self.flush_soon(inode, live);
+        }
+    }
+
+    /// Starts a flush in the background unless one is under way.
+    pub(crate) fn flush_soon(&self, inode: &Arc<Inode>, live: bool) {
+        if inode.flushing.swap(true, Ordering::AcqRel) {
+            return;
+        }
+        let inode = inode.clone();
+        self.spawn(move |client| async move {
+            let until = client.deadline();
+            // Its error is recorded for the handles.
+            let _ = client.flush_parts(&inode, live, until).await;
+            inode.flushing.store(false, Ordering::Release);
+        });
+    }
+
+    /// Starts flushes of files that hold data for long. Called every second.
+    pub(crate) fn flush_old(&self) {
+        for inode in self.files.inodes() {
+            let since = inode.state.lock().dirty_since;
+            if since.is_some_and(|s| s.elapsed() >= COMMIT_AFTER) {
+                self.flush_soon(&inode, true);
+            }
+        }
+    }
+
+    /// Takes room for `bytes` of written data; waits while there is none, and
+    /// has the file flushed that holds most.
+    ///
+    /// # Errors
+    /// [`FsError::Io`] at the deadline.
+    pub(crate) async fn reserve(&self, bytes: u32, until: Instant) -> Result<(), FsError> {
+        loop {
+            if let Ok(room) = self.memory.try_acquire_many(bytes) {
+                room.forget();
+                return Ok(());
+            }
+            self.flush_largest();
+            let wait = until.min(Instant::now() + ROOM_WAIT);
+            if let Ok(Ok(room)) =
+                tokio::time::timeout_at(wait, self.memory.acquire_many(bytes)).await
+            {
+                room.forget();
+                return Ok(());
+            }
+            if Instant::now() >= until {
+                return Err(FsError::Io);
+            }
+        }
+    }
+
+    /// Room that is free again.
+    pub(crate) fn give_back(&self, bytes: u64) {
+        if bytes > 0 {
+            self.memory.add_permits(bytes as usize);
+        }
+    }
+
+    fn flush_largest(&self) {
+        let largest = self
+            .files
+            .inodes()
+            .into_iter()
+            .map(|inode| {
+                let held = inode.state.lock().held_bytes();
+                (held, inode)
+            })
+            .max_by_key(|(held, _)| *held);
+        if let Some((held, inode)) = largest
+            && held > 0
+        {
+            self.flush_soon(&inode, true);
+        }
+    }
+
+    /// Flushes every file.
+    ///
+    /// # Errors
+    /// The first error; the others are flushed all the same.
+    pub(crate) async fn flush_all(&self, until: Instant) -> Result<(), FsError> {
+        let mut result = Ok(());
+        for inode in self.files.inodes() {
+            result = result.and(self.flush_inode(&inode, until).await);
+        }
+        result
+    }
+}

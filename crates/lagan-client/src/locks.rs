@@ -1,0 +1,101 @@
+//! Advisory locks: kept by the leader, so that they hold across mounts.
+
+use crate::Client;
+use lagan_types::op::{LockKind, LockRange};
+use lagan_types::{FsError, Ino, Op, Query, QueryAnswer};
+use parking_lot::Mutex;
+use std::collections::HashSet;
+use std::time::Duration;
+use tokio::time::Instant;
+
+/// Waits between tries for a lock that another holds, at first and at most.
+const PAUSE: Duration = Duration::from_millis(10);
+const PAUSE_MAX: Duration = Duration::from_millis(200);
+
+/// Who of this mount may hold locks: who does not need no call at close.
+#[derive(Debug, Default)]
+pub(crate) struct LockOwners {
+    owners: Mutex<HashSet<(Ino, u64)>>,
+}
+
+impl LockOwners {
+    /// Whether the owner may hold a lock on the inode.
+    pub fn has(&self, ino: Ino, owner: u64) -> bool {
+        self.owners.lock().contains(&(ino, owner))
+    }
+
+    /// The owner holds none on the inode.
+    pub fn forget(&self, ino: Ino, owner: u64) {
+        self.owners.lock().remove(&(ino, owner));
+    }
+
+    fn note(&self, ino: Ino, owner: u64) {
+        self.owners.lock().insert((ino, owner));
+    }
+
+    /// All locks are gone; returns where there were some.
+    pub fn clear(&self) -> HashSet<Ino> {
+        self.owners.lock().drain().map(|(ino, _)| ino).collect()
+    }
+}
+
+impl Client {
+    /// F_GETLK: a lock that stands in the way. One of another mount has pid 0.
+    ///
+    /// # Errors
+    /// As [`Client::getattr`].
+    pub async fn getlk(&self, ino: Ino, lock: LockRange) -> Result<Option<LockRange>, FsError> {
+        match self.query(Query::GetLock { ino, lock }).await? {
+            QueryAnswer::Lock(None) => Ok(None),
+            QueryAnswer::Lock(Some((session, found))) => {
+                let local = session == self.session();
+                Ok(Some(LockRange {
+                    pid: if local { found.pid } else { 0 },
+                    ..found
+                }))
+            }
+            _ => Err(FsError::Malformed),
+        }
+    }
+
+    /// F_SETLK, F_SETLKW and flock(2): takes, changes or drops a lock. With
+    /// `wait`, tries until it is free, `interrupted` says yes, or the time is up.
+    ///
+    /// # Errors
+    /// [`FsError::WouldBlock`], [`FsError::Interrupted`], [`FsError::TimedOut`].
+    pub async fn setlk(
+        &self,
+        ino: Ino,
+        lock: LockRange,
+        wait: bool,
+        interrupted: impl Fn() -> bool + Send + Sync,
+    ) -> Result<(), FsError> {
+        let until = self.deadline();
+        let mut pause = PAUSE;
+        if lock.kind != LockKind::Unlock {
+            // Before the call: its outcome may stay unknown.
+            self.locks.note(ino, lock.owner);
+        }
+        loop {
+            match self.mutate_by(Op::SetLock { ino, lock }, None, until).await {
+                Err(FsError::WouldBlock) if wait => {}
+                Ok(_) => {
+                    let all = lock.start == 0 && lock.end == u64::MAX;
+                    if all && lock.kind == LockKind::Unlock {
+                        self.locks.forget(ino, lock.owner);
+                    }
+                    return Ok(());
+                }
+                Err(error) => return Err(error),
+            }
+            if interrupted() {
+                return Err(FsError::Interrupted);
+            }
+            if Instant::now() + pause >= until {
+                return Err(FsError::TimedOut);
+            }
+            tokio::time::sleep(pause).await;
+            pause = (pause * 2).min(PAUSE_MAX);
+        }
+    }
+}

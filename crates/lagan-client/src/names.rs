@@ -1,0 +1,129 @@
+//! Names: lookup, make, link, unlink, rename. Each is one call to the leader.
+
+use crate::Client;
+use crate::options::NewInode;
+use lagan_types::limits::NAME_LEN_MAX;
+use lagan_types::{Answer, Attr, FsError, Ino, Op, Query, QueryAnswer};
+
+/// # Errors
+/// [`FsError::NameTooLong`], before the leader is asked.
+pub(crate) fn check_name(name: &[u8]) -> Result<Vec<u8>, FsError> {
+    if name.len() > NAME_LEN_MAX {
+        return Err(FsError::NameTooLong);
+    }
+    Ok(name.to_vec())
+}
+
+impl Client {
+    /// The inode of a name.
+    ///
+    /// # Errors
+    /// [`FsError::NotFound`], [`FsError::NotDirectory`], [`FsError::NameTooLong`],
+    /// [`FsError::TimedOut`].
+    pub async fn lookup(&self, parent: Ino, name: &[u8]) -> Result<Attr, FsError> {
+        let name = check_name(name)?;
+        match self.query(Query::Lookup { parent, name }).await? {
+            QueryAnswer::Attr(attr) => Ok(self.show(attr).await),
+            _ => Err(FsError::Malformed),
+        }
+    }
+
+    /// mknod(2), mkdir(2), symlink(2).
+    ///
+    /// # Errors
+    /// [`FsError::Exists`] and those of [`Client::lookup`].
+    pub async fn make(&self, parent: Ino, name: &[u8], new: NewInode) -> Result<Attr, FsError> {
+        let op = create_op(parent, name, new, true)?;
+        match self.mutate(op).await? {
+            Answer::Created { attr, .. } => Ok(attr),
+            _ => Err(FsError::Malformed),
+        }
+    }
+
+    /// A symbolic link's target.
+    ///
+    /// # Errors
+    /// [`FsError::Invalid`] for anything else.
+    pub async fn readlink(&self, ino: Ino) -> Result<Vec<u8>, FsError> {
+        match self.query(Query::ReadLink { ino }).await? {
+            QueryAnswer::Bytes(target) => Ok(target),
+            _ => Err(FsError::Malformed),
+        }
+    }
+
+    /// link(2).
+    ///
+    /// # Errors
+    /// [`FsError::Exists`], [`FsError::TooManyLinks`], [`FsError::NotPermitted`]
+    /// for a directory, and those of [`Client::lookup`].
+    pub async fn link(&self, ino: Ino, parent: Ino, name: &[u8]) -> Result<Attr, FsError> {
+        let name = check_name(name)?;
+        match self.mutate(Op::Link { ino, parent, name }).await? {
+            Answer::Attr(attr) => Ok(self.show(attr).await),
+            _ => Err(FsError::Malformed),
+        }
+    }
+
+    /// unlink(2). An inode that is open somewhere stays readable.
+    ///
+    /// # Errors
+    /// [`FsError::IsDirectory`] and those of [`Client::lookup`].
+    pub async fn unlink(&self, parent: Ino, name: &[u8]) -> Result<(), FsError> {
+        let name = check_name(name)?;
+        self.mutate(Op::Unlink { parent, name }).await.map(|_| ())
+    }
+
+    /// rmdir(2).
+    ///
+    /// # Errors
+    /// [`FsError::NotEmpty`] and those of [`Client::lookup`].
+    pub async fn rmdir(&self, parent: Ino, name: &[u8]) -> Result<(), FsError> {
+        let name = check_name(name)?;
+        self.mutate(Op::Rmdir { parent, name }).await.map(|_| ())
+    }
+
+    /// renameat2(2).
+    ///
+    /// # Errors
+    /// [`FsError::Exists`] under `no_replace`, [`FsError::Invalid`] for a
+    /// directory into itself, [`FsError::NotEmpty`], and those of [`Client::lookup`].
+    pub async fn rename(
+        &self,
+        parent: Ino,
+        name: &[u8],
+        new_parent: Ino,
+        new_name: &[u8],
+        no_replace: bool,
+        exchange: bool,
+    ) -> Result<(), FsError> {
+        let op = Op::Rename {
+            parent,
+            name: check_name(name)?,
+            new_parent,
+            new_name: check_name(new_name)?,
+            no_replace,
+            exchange,
+        };
+        self.mutate(op).await.map(|_| ())
+    }
+}
+
+/// The mutation that makes an inode.
+pub(crate) fn create_op(
+    parent: Ino,
+    name: &[u8],
+    new: NewInode,
+    exclusive: bool,
+) -> Result<Op, FsError> {
+    Ok(Op::Create {
+        parent,
+        name: check_name(name)?,
+        kind: new.kind,
+        mode: new.mode,
+        uid: new.uid,
+        gid: new.gid,
+        rdev: new.rdev,
+        target: new.target,
+        exclusive,
+    })
+}

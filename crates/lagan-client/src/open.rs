@@ -1,0 +1,185 @@
+//! open, create, release.
+
+use crate::Client;
+use crate::cache::FileMap;
+use crate::files::Inode;
+use crate::names::create_op;
+use crate::options::{NewInode, OpenOptions, Opened};
+use lagan_types::op::SetAttr;
+use lagan_types::{Answer, Attr, FsError, Ino, Kind, Op, Query, QueryAnswer};
+use std::sync::Arc;
+
+impl Client {
+    /// Opens a regular file.
+    ///
+    /// # Errors
+    /// [`FsError::Stale`] if it is gone, [`FsError::TimedOut`].
+    pub async fn open(&self, ino: Ino, open: OpenOptions) -> Result<Opened, FsError> {
+        // Counted from here on, so that the leader is not told that it is closed.
+        let pin = Pin::new(self, ino);
+        let attr = if open.truncate {
+            self.open_truncated(&pin.inode).await?
+        } else {
+            self.open_at_leader(&pin.inode).await?
+        };
+        Ok(self.opened(pin, &attr, open, false).await)
+    }
+
+    async fn open_truncated(&self, inode: &Arc<Inode>) -> Result<Attr, FsError> {
+        let until = self.deadline();
+        let _ = self.flush_inode(inode, until).await;
+        let op = Op::SetAttr {
+            ino: inode.ino,
+            set: SetAttr {
+                size: Some(0),
+                kill_suid: true,
+                ..SetAttr::default()
+            },
+        };
+        match self.mutate_by(op, None, until).await? {
+            Answer::Attr(attr) => {
+                let mut state = inode.state.lock();
+                if attr.size == 0 {
+                    state.learn_map(FileMap::empty(attr.version, 0));
+                }
+                state.learn(&attr);
+                Ok(attr)
+            }
+            _ => Err(FsError::Malformed),
+        }
+    }
+
+    async fn open_at_leader(&self, inode: &Arc<Inode>) -> Result<Attr, FsError> {
+        let ino = inode.ino;
+        let answer = match self.query(Query::Open { ino }).await {
+            // Unlinked, but open here already: /proc/self/fd can open it again.
+            Err(FsError::Stale) if self.files.opens(ino) > 1 => {
+                self.query(Query::GetAttr { ino }).await?
+            }
+            other => other?,
+        };
+        let mut state = inode.state.lock();
+        let attr = match answer {
+            QueryAnswer::Opened {
+                attr,
+                extents,
+                more,
+            } => {
+                state.learn_map(FileMap::page(attr.version, attr.size, 0, extents, more));
+                attr
+            }
+            QueryAnswer::Attr(attr) => attr,
+            _ => return Err(FsError::Malformed),
+        };
+        state.learn(&attr);
+        Ok(attr)
+    }
+
+    /// Makes a regular file and opens it; without `exclusive` one that is
+    /// there is opened.
+    ///
+    /// # Errors
+    /// [`FsError::Exists`], [`FsError::IsDirectory`], and those of [`Client::make`].
+    pub async fn create(
+        &self,
+        parent: Ino,
+        name: &[u8],
+        new: NewInode,
+        exclusive: bool,
+        open: OpenOptions,
+    ) -> Result<(Attr, Opened), FsError> {
+        let op = create_op(parent, name, new, exclusive)?;
+        let under_way = self.creates.begin();
+        let Answer::Created { mut attr, created } = self.mutate(op).await? else {
+            return Err(FsError::Malformed);
+        };
+        if attr.kind != Kind::File {
+            return Err(if attr.kind == Kind::Directory {
+                FsError::IsDirectory
+            } else {
+                FsError::Exists
+            });
+        }
+        let pin = Pin::new(self, attr.ino);
+        drop(under_way);
+        if created {
+            let mut state = pin.inode.state.lock();
+            state.learn_map(FileMap::empty(attr.version, 0));
+            state.learn(&attr);
+        } else if open.truncate && attr.size > 0 {
+            attr = self.open_truncated(&pin.inode).await?;
+        }
+        attr = pin.inode.state.lock().merged(attr);
+        let opened = self.opened(pin, &attr, open, true).await;
+        Ok((attr, opened))
+    }
+
+    async fn opened(&self, pin: Pin<'_>, attr: &Attr, open: OpenOptions, shown: bool) -> Opened {
+        let (same, evicted) = self.pages.opened(attr, shown);
+        if let Some(ino) = evicted {
+            self.invalidate(ino).await;
+        }
+        let direct_io = open.append || open.direct;
+        Opened {
+            fh: self.files.insert(pin.keep(), open),
+            direct_io,
+            keep_cache: same && !direct_io,
+        }
+    }
+
+    /// The last descriptor of a handle is gone. What a mapping wrote after the
+    /// last flush is committed; drops the flock(2) lock of that owner.
+    pub async fn release(&self, fh: u64, flock_owner: Option<u64>) {
+        let Some(handle) = self.files.remove(fh) else {
+            return;
+        };
+        let ino = handle.inode.ino;
+        let until = self.deadline();
+        if let Err(error) = self.flush_inode(&handle.inode, until).await {
+            tracing::warn!(%ino, fh, %error, "data written after the last flush is lost");
+        }
+        if let Some(owner) = flock_owner
+            && self.locks.has(ino, owner)
+        {
+            match self
+                .mutate_by(Op::DropLocks { ino, owner }, None, until)
+                .await
+            {
+                Ok(_) => self.locks.forget(ino, owner),
+                Err(error) => tracing::warn!(%ino, %error, "drop the locks of a closed file"),
+            }
+        }
+        self.files.unpin(ino);
+    }
+}
+
+/// An inode that counts as open; closed again when dropped, unless kept.
+struct Pin<'a> {
+    client: &'a Client,
+    inode: Arc<Inode>,
+    kept: bool,
+}
+
+impl<'a> Pin<'a> {
+    fn new(client: &'a Client, ino: Ino) -> Self {
+        Pin {
+            client,
+            inode: client.files.pin(ino),
+            kept: false,
+        }
+    }
+
+    /// From here on a handle counts.
+    fn keep(mut self) -> Arc<Inode> {
+        self.kept = true;
+        self.inode.clone()
+    }
+}
+
+impl Drop for Pin<'_> {
+    fn drop(&mut self) {
+        if !self.kept {
+            self.client.files.unpin(self.inode.ino);
+        }
+    }
+}

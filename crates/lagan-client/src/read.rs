@@ -1,0 +1,322 @@
+//! read: own unflushed bytes over chunks, objects and holes.
+
+use crate::Client;
+use crate::cache::{FileMap, Part, Source, UNIT_LEN};
+use crate::fetch::{ChunkSpec, Missing};
+use crate::files::{Handle, Inode};
+use bytes::{Bytes, BytesMut};
+use lagan_types::limits::{CHUNK_LEN_MAX, EXTENTS_PAGE_MAX, FILE_LEN_MAX};
+use lagan_types::{FsError, Ino, Query, QueryAnswer};
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::time::Instant;
+
+/// How often "not found" makes a read fetch the map again.
+const MAP_RETRIES: u32 = 3;
+/// Wait before the second of these and later ones: what names the bytes may be
+/// changing right now.
+const MAP_PAUSE: Duration = Duration::from_millis(200);
+
+/// What a read consists of.
+struct View {
+    /// From the file's extents.
+    parts: Vec<Part>,
+    /// This mount's own bytes, later ones over earlier ones.
+    overlay: Vec<(u64, Bytes)>,
+    /// Where the read ends: `offset + len` or the end of the file.
+    end: u64,
+}
+
+impl Client {
+    /// Reads at most `len` bytes; fewer only at the end of the file.
+    ///
+    /// # Errors
+    /// [`FsError::Corrupt`] if the bytes are lost or wrong everywhere,
+    /// [`FsError::Io`] at the deadline, [`FsError::SessionEnded`].
+    pub async fn read(&self, fh: u64, offset: u64, len: u32) -> Result<Bytes, FsError> {
+        let handle = self.files.handle(fh)?;
+        handle.check()?;
+        if offset >= FILE_LEN_MAX {
+            return Ok(Bytes::new());
+        }
+        let until = self.deadline();
+        let inode = &handle.inode;
+        if !inode.state.lock().appends.is_empty() {
+            // An error is told by the flush of the handle that wrote.
+            let _ = self.flush_inode(inode, until).await;
+        }
+        let len = len.min(CHUNK_LEN_MAX);
+        let sequential = handle.ahead.lock().next == offset;
+        // The kernel does not ask for attributes before reads of these.
+        let mut refetch = handle.is_direct();
+        for attempt in 0.. {
+            let view = self.view(inode, offset, len, refetch, until).await?;
+            match self.fill(inode.ino, &view, offset, sequential, until).await {
+                Ok(bytes) => {
+                    self.read_ahead(&handle, offset, view.end);
+                    return Ok(bytes);
+                }
+                Err(Missing::Failed(error)) => return Err(error),
+                Err(Missing::NotFound) if attempt == MAP_RETRIES => break,
+                Err(Missing::NotFound) if attempt > 0 => tokio::time::sleep(MAP_PAUSE).await,
+                Err(Missing::NotFound) => {}
+            }
+            inode.state.lock().map = None;
+            refetch = true;
+        }
+        tracing::error!(ino = %inode.ino, off = offset, "no replica has what the file names");
+        Err(FsError::Corrupt)
+    }
+
+    /// What the range consists of, at the newest version known now or later.
+    async fn view(
+        &self,
+        inode: &Arc<Inode>,
+        offset: u64,
+        len: u32,
+        mut refetch: bool,
+        until: Instant,
+    ) -> Result<View, FsError> {
+        let need = inode.state.lock().version;
+        loop {
+            let (view, missing) = {
+                let state = inode.state.lock();
+                let map = state.map.as_ref().filter(|m| m.version() >= need);
+                let end = offset + len as u64;
+                match map {
+                    Some(map) if !refetch && map.covers(offset, end) => {
+                        (Some(view_of(&state, map, offset, len)), 0)
+                    }
+                    Some(map) if !refetch => {
+                        let at = map.known_to().clamp(offset, end);
+                        (None, if map.covers(offset, at) { at } else { offset })
+                    }
+                    _ => (None, offset),
+                }
+            };
+            if let Some(view) = view {
+                return Ok(view);
+            }
+            self.fetch_map(inode, missing, until)
+                .await
+                .map_err(crate::store::data_error)?;
+            refetch = false;
+        }
+    }
+
+    /// Fetches a page of extents from `offset` on.
+    pub(crate) async fn fetch_map(
+        &self,
+        inode: &Inode,
+        offset: u64,
+        until: Instant,
+    ) -> Result<(), FsError> {
+        let offset = {
+            let state = inode.state.lock();
+            let map = state.map.as_ref().filter(|m| m.version() == state.version);
+            map.map_or(offset, |m| m.fetch_from(offset))
+        };
+        let query = Query::Extents {
+            ino: inode.ino,
+            offset,
+            limit: EXTENTS_PAGE_MAX as u32,
+        };
+        match self.query_by(query, until).await? {
+            QueryAnswer::Extents {
+                version,
+                size,
+                extents,
+                more,
+            } => {
+                let page = FileMap::page(version, size, offset, extents, more);
+                inode.state.lock().learn_map(page);
+                Ok(())
+            }
+            _ => Err(FsError::Malformed),
+        }
+    }
+
+    async fn fill(
+        &self,
+        ino: Ino,
+        view: &View,
+        offset: u64,
+        whole: bool,
+        until: Instant,
+    ) -> Result<Bytes, Missing> {
+        if view.end <= offset {
+            return Ok(Bytes::new());
+        }
+        if let ([part], []) = (view.parts.as_slice(), view.overlay.as_slice())
+            && part.len == view.end - offset
+            && let Source::Chunk { at, .. } = part.source
+            && (at % UNIT_LEN) as u64 + part.len <= UNIT_LEN as u64
+            && let Some(chunk) = spec(part)
+        {
+            return self
+                .chunk_bytes(chunk, at, part.len as u32, whole, until)
+                .await;
+        }
+        self.prefetch_parts(view.parts.iter().skip(1));
+        let mut out = BytesMut::zeroed((view.end - offset) as usize);
+        for part in &view.parts {
+            if !view.hides(part) {
+                let at = (part.offset - offset) as usize;
+                let to = &mut out[at..at + part.len as usize];
+                self.fill_part(ino, part, to, whole, until).await?;
+            }
+        }
+        for (at, bytes) in &view.overlay {
+            let at = (at - offset) as usize;
+            out[at..at + bytes.len()].copy_from_slice(bytes);
+        }
+        Ok(out.freeze())
+    }
+
+    async fn fill_part(
+        &self,
+        ino: Ino,
+        part: &Part,
+        out: &mut [u8],
+        whole: bool,
+        until: Instant,
+    ) -> Result<(), Missing> {
+        match part.source {
+            Source::Hole => Ok(()),
+            Source::Lost => Err(Missing::Failed(FsError::Corrupt)),
+            Source::Object { version, at } => {
+                let bytes = self
+                    .recall((ino, version), at, part.len as u32, until)
+                    .await?;
+                out.copy_from_slice(&bytes);
+                Ok(())
+            }
+            Source::Chunk {
+                id,
+                at,
+                chunk_len,
+                chunk_crc,
+            } => {
+                let chunk = ChunkSpec {
+                    id,
+                    len: chunk_len,
+                    crc: chunk_crc,
+                };
+                if at as u64 + part.len > chunk_len as u64 {
+                    return Err(Missing::Failed(FsError::Corrupt));
+                }
+                let (mut at, mut done) = (at, 0);
+                while done < out.len() {
+                    let room = (UNIT_LEN - at % UNIT_LEN) as usize;
+                    let len = room.min(out.len() - done);
+                    let bytes = self
+                        .chunk_bytes(chunk, at, len as u32, whole, until)
+                        .await?;
+                    out[done..done + len].copy_from_slice(&bytes);
+                    done += len;
+                    at += len as u32;
+                }
+                Ok(())
+            }
+        }
+    }
+
+    /// Fetches what a sequential reader will ask for next.
+    fn read_ahead(&self, handle: &Handle, offset: u64, end: u64) {
+        let limit = self.options.read_ahead_bytes as u64;
+        let (from, to) = {
+            let mut ahead = handle.ahead.lock();
+            let len = end.saturating_sub(offset);
+            let sequential = ahead.next == offset;
+            ahead.next = end;
+            if !sequential {
+                ahead.run = 0;
+                ahead.asked_to = end;
+                return;
+            }
+            ahead.run += len;
+            // One small read at the start may be all of it.
+            if ahead.run <= len && end < UNIT_LEN as u64 {
+                return;
+            }
+            let to = end + limit.min(ahead.run.max(UNIT_LEN as u64));
+            let from = ahead.asked_to.max(end);
+            // Not for every read: when half of it is used up.
+            if limit == 0 || (ahead.asked_to > end && ahead.asked_to - end > (to - end) / 2) {
+                return;
+            }
+            ahead.asked_to = to;
+            (from, to)
+        };
+        let parts = {
+            let state = handle.inode.state.lock();
+            let map = state.map.as_ref().filter(|m| m.version() == state.version);
+            map.map(|m| m.plan(from, m.known_to().min(to).saturating_sub(from)))
+        };
+        self.prefetch_parts(parts.unwrap_or_default().iter());
+    }
+
+    fn prefetch_parts<'a>(&self, parts: impl Iterator<Item = &'a Part>) {
+        for part in parts {
+            let (Some(chunk), Source::Chunk { at, .. }) = (spec(part), &part.source) else {
+                continue;
+            };
+            let last = (*at as u64 + part.len - 1) / UNIT_LEN as u64;
+            for unit in *at / UNIT_LEN..=last as u32 {
+                self.prefetch(chunk, unit);
+            }
+        }
+    }
+
+    /// Fetches a unit in the background, unless too much of that goes on.
+    fn prefetch(&self, chunk: ChunkSpec, unit: u32) {
+        let start = unit * UNIT_LEN;
+        let len = chunk.len.saturating_sub(start).min(UNIT_LEN);
+        if len == 0 || self.blocks.get(chunk.id, start, len).is_some() {
+            return;
+        }
+        let Ok(permit) = self.ahead.clone().try_acquire_owned() else {
+            return;
+        };
+        self.spawn(move |client| async move {
+            let until = client.deadline();
+            // Who needs it asks again.
+            let _ = client.fetch_unit(chunk, unit, until).await;
+            drop(permit);
+        });
+    }
+}
+
+impl View {
+    /// Whether own bytes cover the part.
+    fn hides(&self, part: &Part) -> bool {
+        self.overlay.iter().any(|(at, bytes)| {
+            *at <= part.offset && *at + bytes.len() as u64 >= part.offset + part.len
+        })
+    }
+}
+
+fn view_of(state: &crate::files::InodeState, map: &FileMap, offset: u64, len: u32) -> View {
+    let size = map.size().max(state.buffer.end());
+    View {
+        parts: map.plan(offset, len as u64),
+        overlay: state.buffer.overlay(offset, len as u64),
+        end: (offset + len as u64).min(size),
+    }
+}
+
+fn spec(part: &Part) -> Option<ChunkSpec> {
+    match part.source {
+        Source::Chunk {
+            id,
+            chunk_len,
+            chunk_crc,
+            ..
+        } => Some(ChunkSpec {
+            id,
+            len: chunk_len,
+            crc: chunk_crc,
+        }),
+        _ => None,
+    }
+}

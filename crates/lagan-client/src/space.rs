@@ -1,0 +1,230 @@
+//! Space: statfs, fallocate, lseek.
+
+use crate::Client;
+use crate::commit::Change;
+use crate::files::Handle;
+use crate::options::{Seek, StatFs};
+use crate::session::unanswered;
+use crate::store::data_error;
+use lagan_types::limits::{FILE_LEN_MAX, NAME_LEN_MAX};
+use lagan_types::message::{MetaReply, MetaRequest, NodeStatus};
+use lagan_types::{FsError, NodeId};
+use tokio::time::Instant;
+
+/// linux/falloc.h.
+const KEEP_SIZE: i32 = 0x01;
+const PUNCH_HOLE: i32 = 0x02;
+const ZERO_RANGE: i32 = 0x10;
+/// Inodes that statfs calls free: there is no limit but disk space.
+const FREE_FILES: u64 = 1 << 32;
+
+/// What a mode of fallocate(2) means here, where space is not reserved ahead.
+#[derive(Debug, PartialEq, Eq)]
+struct Plan {
+    hole: bool,
+    grow: bool,
+}
+
+fn plan(mode: i32) -> Result<Plan, FsError> {
+    const PUNCH: i32 = PUNCH_HOLE | KEEP_SIZE;
+    const ZERO_KEEP: i32 = ZERO_RANGE | KEEP_SIZE;
+    let (hole, grow) = match mode {
+        0 => (false, true),
+        KEEP_SIZE => (false, false),
+        PUNCH | ZERO_KEEP => (true, false),
+        ZERO_RANGE => (true, true),
+        _ => return Err(FsError::Unsupported),
+    };
+    Ok(Plan { hole, grow })
+}
+
+impl Client {
+    /// What statfs(2) says: capacity divided by copies.
+    ///
+    /// # Errors
+    /// [`FsError::TimedOut`].
+    pub async fn statfs(&self) -> Result<StatFs, FsError> {
+        match self.link.meta(&MetaRequest::Status, self.deadline()).await {
+            Ok(MetaReply::Status(status)) => {
+                let known = |id: NodeId| status.map.node(id).is_some();
+                let nodes = status.nodes.iter().filter(|n| known(n.node));
+                let copies = status.map.config.copies;
+                Ok(stat_of(nodes, copies, status.counters.inodes))
+            }
+            other => Err(unanswered(other)),
+        }
+    }
+
+    /// fallocate(2): mode 0, KEEP_SIZE, PUNCH_HOLE with KEEP_SIZE, ZERO_RANGE
+    /// with or without KEEP_SIZE.
+    ///
+    /// # Errors
+    /// [`FsError::Unsupported`] for other modes, [`FsError::Invalid`] for no
+    /// bytes, [`FsError::FileTooLarge`], and those of [`Client::fsync`].
+    pub async fn fallocate(
+        &self,
+        fh: u64,
+        offset: u64,
+        len: u64,
+        mode: i32,
+    ) -> Result<(), FsError> {
+        let handle = self.files.handle(fh)?;
+        handle.check()?;
+        let plan = plan(mode)?;
+        if len == 0 {
+            return Err(FsError::Invalid);
+        }
+        let end = offset.checked_add(len).ok_or(FsError::FileTooLarge)?;
+        if end > FILE_LEN_MAX {
+            return Err(FsError::FileTooLarge);
+        }
+        if !plan.hole && !plan.grow {
+            return Ok(());
+        }
+        let until = self.deadline();
+        let inode = &handle.inode;
+        let _ = self.flush_inode(inode, until).await;
+        handle.take_error()?;
+        let turn = tokio::time::timeout_at(until, inode.turn.lock());
+        let _turn = turn.await.map_err(|_| FsError::Io)?;
+        let mut change = Change::new(inode.ino, Vec::new());
+        if plan.hole {
+            change.holes = vec![(offset, len)];
+        }
+        if plan.grow {
+            change.size_min = end;
+        }
+        // The kernel does not tell who calls; clearing is the safe side.
+        change.kill_suid = true;
+        if plan.hole && !plan.grow {
+            self.cut_holes(&handle, &mut change, until).await?;
+        }
+        if change.holes.is_empty() && !plan.grow {
+            return Ok(());
+        }
+        let done = self.commit(&mut change, until).await?;
+        self.note_commit(inode, &change, &done);
+        Ok(())
+    }
+
+    /// A hole ends at the end of the file: beyond it nothing may grow.
+    async fn cut_holes(
+        &self,
+        handle: &Handle,
+        change: &mut Change,
+        until: Instant,
+    ) -> Result<(), FsError> {
+        let (inode, from) = (&handle.inode, change.holes.first().map_or(0, |h| h.0));
+        self.fetch_map(inode, from, until)
+            .await
+            .map_err(data_error)?;
+        let size = {
+            let state = inode.state.lock();
+            let map = state.map.as_ref().map_or(0, |m| m.size());
+            map.max(state.buffer.end())
+        };
+        change.holes.retain_mut(|(offset, len)| {
+            *len = (*len).min(size.saturating_sub(*offset));
+            *len > 0
+        });
+        Ok(())
+    }
+
+    /// lseek(2) with SEEK_DATA or SEEK_HOLE.
+    ///
+    /// # Errors
+    /// [`FsError::NoSuchOffset`] at or beyond the end, or (for data) if only a
+    /// hole follows.
+    pub async fn lseek(&self, fh: u64, offset: u64, whence: Seek) -> Result<u64, FsError> {
+        let handle = self.files.handle(fh)?;
+        let until = self.deadline();
+        let inode = &handle.inode;
+        let _ = self.flush_inode(inode, until).await;
+        handle.check()?;
+        let mut at = offset;
+        inode.state.lock().map = None;
+        loop {
+            self.fetch_map(inode, at, until).await.map_err(data_error)?;
+            let (found, known_to, size) = {
+                let state = inode.state.lock();
+                let Some(map) = state.map.as_ref() else {
+                    continue;
+                };
+                let found = map.seek(at, whence == Seek::Data);
+                (found, map.known_to(), map.size())
+            };
+            if offset >= size {
+                return Err(FsError::NoSuchOffset);
+            }
+            match found {
+                Some(found) => return Ok(found),
+                None if known_to >= size => break self.end_of(whence, size),
+                None => at = known_to.max(at),
+            }
+            if Instant::now() >= until {
+                return Err(FsError::Io);
+            }
+        }
+    }
+
+    fn end_of(&self, whence: Seek, size: u64) -> Result<u64, FsError> {
+        match whence {
+            Seek::Hole => Ok(size),
+            Seek::Data => Err(FsError::NoSuchOffset),
+        }
+    }
+}
+
+fn stat_of<'a>(nodes: impl Iterator<Item = &'a NodeStatus>, copies: u8, files: u64) -> StatFs {
+    let (mut total, mut free) = (0u64, 0u64);
+    for node in nodes {
+        total = total
+            .saturating_add(node.used_bytes)
+            .saturating_add(node.free_bytes);
+        free = free.saturating_add(node.free_bytes);
+    }
+    let copies = copies.max(1) as u64;
+    StatFs {
+        total_bytes: total / copies,
+        free_bytes: free / copies,
+        files: files.saturating_add(FREE_FILES),
+        free_files: FREE_FILES,
+        name_len_max: NAME_LEN_MAX as u32,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn capacity_is_divided_by_copies() {
+        let node = |used_bytes, free_bytes| NodeStatus {
+            node: NodeId(1),
+            silent_ms: 0,
+            used_bytes,
+            free_bytes,
+            chunks: 0,
+            s3_error: String::new(),
+            s3_permanent: false,
+            damaged_chunks: 0,
+            clock_skew_ms: 0,
+        };
+        let stat = stat_of([node(100, 300), node(200, 200)].iter(), 2, 7);
+        assert_eq!((stat.total_bytes, stat.free_bytes), (400, 250));
+        assert_eq!(stat.files - stat.free_files, 7);
+    }
+
+    #[test]
+    fn modes_that_move_bytes_are_not_supported() {
+        let grow = |hole| Ok(Plan { hole, grow: true });
+        let keep = |hole| Ok(Plan { hole, grow: false });
+        assert_eq!(plan(0), grow(false));
+        assert_eq!(plan(KEEP_SIZE), keep(false));
+        assert_eq!(plan(PUNCH_HOLE | KEEP_SIZE), keep(true));
+        assert_eq!(plan(ZERO_RANGE), grow(true));
+        for bad in [PUNCH_HOLE, 0x08, 0x20, 0x40, -1] {
+            assert_eq!(plan(bad), Err(FsError::Unsupported));
+        }
+    }
+}

@@ -1,0 +1,146 @@
+//! write, flush, fsync.
+
+use crate::Client;
+use crate::files::{Handle, Piece, wall_time};
+use crate::options::Caller;
+use bytes::Bytes;
+use lagan_types::limits::{CHUNK_LEN_MAX, FILE_LEN_MAX};
+use lagan_types::{FsError, Op};
+use std::sync::Arc;
+
+impl Client {
+    /// Writes; short only for more than [`CHUNK_LEN_MAX`] bytes. The data may
+    /// wait in memory until a flush. For a handle opened with `append` the
+    /// offset is ignored.
+    ///
+    /// # Errors
+    /// [`FsError::FileTooLarge`]; [`FsError::SessionEnded`] for a handle that
+    /// must be opened again; [`FsError::Io`] if there was no room in time;
+    /// with `sync` what [`Client::fsync`] says.
+    pub async fn write(
+        &self,
+        caller: Caller,
+        fh: u64,
+        offset: u64,
+        data: Bytes,
+    ) -> Result<u32, FsError> {
+        let handle = self.files.handle(fh)?;
+        handle.check()?;
+        let data = data.slice(..data.len().min(CHUNK_LEN_MAX as usize));
+        if data.is_empty() {
+            return Ok(0);
+        }
+        let append = handle.options.append;
+        let end = offset.checked_add(data.len() as u64);
+        if !append && end.is_none_or(|e| e > FILE_LEN_MAX) {
+            return Err(FsError::FileTooLarge);
+        }
+        let until = self.deadline();
+        self.reserve(data.len() as u32, until).await?;
+        // Room taken is room to give back, also if this call is dropped here.
+        let mut room = Room(self, data.len() as u64);
+        self.flush_other_kind(&handle, append, until).await;
+        let full = self.put(&handle, caller, offset, &data, &mut room)?;
+        drop(room);
+        for piece in full {
+            self.send_soon(piece);
+        }
+        if handle.options.sync {
+            let _ = self.flush_inode(&handle.inode, until).await;
+            handle.take_error()?;
+        } else {
+            self.flush_if_much(&handle.inode);
+        }
+        Ok(data.len() as u32)
+    }
+
+    /// Appends and positional writes do not wait side by side: their order
+    /// would be lost. An error is the handle's that wrote.
+    async fn flush_other_kind(&self, handle: &Handle, append: bool, until: tokio::time::Instant) {
+        let other = {
+            let state = handle.inode.state.lock();
+            if append {
+                !state.buffer.is_empty()
+            } else {
+                !state.appends.is_empty()
+            }
+        };
+        if other {
+            let _ = self.flush_inode(&handle.inode, until).await;
+        }
+    }
+
+    fn put(
+        &self,
+        handle: &Handle,
+        caller: Caller,
+        offset: u64,
+        data: &Bytes,
+        room: &mut Room<'_>,
+    ) -> Result<Vec<Arc<Piece>>, FsError> {
+        let mut state = handle.inode.state.lock();
+        // Again, now that a session's end would wait for the lock.
+        handle.check()?;
+        let before = state.held_bytes();
+        let mut full = Vec::new();
+        if handle.options.append {
+            state.appends.push(data);
+        } else {
+            full = state.buffer.write(offset, data, Piece::new);
+        }
+        state.wrote(!caller.privileged(), wall_time());
+        room.1 = room.1.saturating_sub(state.held_bytes() - before);
+        Ok(full)
+    }
+
+    fn send_soon(&self, piece: Arc<Piece>) {
+        self.spawn(move |client| async move {
+            let until = client.deadline();
+            // The flush that commits the piece finds its error.
+            let _ = client.store_piece(&piece, until).await;
+        });
+    }
+
+    /// One descriptor was closed: commits, and drops the owner's fcntl locks.
+    ///
+    /// # Errors
+    /// Why data written through this handle could not be committed, once.
+    pub async fn flush(&self, fh: u64, lock_owner: u64) -> Result<(), FsError> {
+        let handle = self.files.handle(fh)?;
+        let until = self.deadline();
+        let _ = self.flush_inode(&handle.inode, until).await;
+        let ino = handle.inode.ino;
+        if self.locks.has(ino, lock_owner) {
+            let op = Op::DropLocks {
+                ino,
+                owner: lock_owner,
+            };
+            match self.mutate_by(op, None, until).await {
+                Ok(_) => self.locks.forget(ino, lock_owner),
+                Err(error) => tracing::warn!(%ino, %error, "drop the locks of a closed file"),
+            }
+        }
+        handle.check()?;
+        handle.take_error()
+    }
+
+    /// Commits what was written to the file through any handle of this mount.
+    ///
+    /// # Errors
+    /// As [`Client::flush`].
+    pub async fn fsync(&self, fh: u64) -> Result<(), FsError> {
+        let handle = self.files.handle(fh)?;
+        let _ = self.flush_inode(&handle.inode, self.deadline()).await;
+        handle.check()?;
+        handle.take_error()
+    }
+}
+
+/// Room for written data that was reserved and is not used (yet).
+struct Room<'a>(&'a Client, u64);
+
+impl Drop for Room<'_> {
+    fn drop(&mut self) {
+        self.0.give_back(self.1);
+    }
+}

@@ -1,0 +1,138 @@
+//! Extended attributes, stored ones and those that show where a file is.
+//!
+//! `user.lagan.state`, `.object` and `.copies` of regular files can be read;
+//! they are not listed, so that copies do not carry them, and cannot be set.
+
+use crate::Client;
+use lagan_types::limits::{XATTR_NAME_LEN_MAX, XATTR_VALUE_LEN_MAX};
+use lagan_types::op::XattrMode;
+use lagan_types::{Content, Extent, FsError, Ino, Kind, Op, Query, QueryAnswer};
+
+const OWN: &[u8] = b"user.lagan.";
+/// The kernel asks for it once per file that is written to; nobody sets it here.
+const CAPABILITY: &[u8] = b"security.capability";
+
+fn check(name: &[u8]) -> Result<(), FsError> {
+    if name.len() > XATTR_NAME_LEN_MAX {
+        return Err(FsError::Range);
+    }
+    Ok(())
+}
+
+impl Client {
+    /// The value of an attribute.
+    ///
+    /// # Errors
+    /// [`FsError::NoAttribute`], [`FsError::Range`] for a name that is too long.
+    pub async fn getxattr(&self, ino: Ino, name: &[u8]) -> Result<Vec<u8>, FsError> {
+        check(name)?;
+        if name == CAPABILITY {
+            return Err(FsError::NoAttribute);
+        }
+        if let Some(own) = name.strip_prefix(OWN) {
+            return self.own_attribute(ino, own).await;
+        }
+        let name = name.to_vec();
+        match self.query(Query::GetXattr { ino, name }).await? {
+            QueryAnswer::Bytes(value) => Ok(value),
+            _ => Err(FsError::Malformed),
+        }
+    }
+
+    async fn own_attribute(&self, ino: Ino, name: &[u8]) -> Result<Vec<u8>, FsError> {
+        if !matches!(name, b"state" | b"object" | b"copies") {
+            return Err(FsError::NoAttribute);
+        }
+        let QueryAnswer::File {
+            attr,
+            extents,
+            object,
+            ..
+        } = self.query(Query::File { ino }).await?
+        else {
+            return Err(FsError::Malformed);
+        };
+        if attr.kind != Kind::File {
+            return Err(FsError::NoAttribute);
+        }
+        let text = match name {
+            b"state" => attr.archive.as_str().to_owned(),
+            b"copies" => self.copies(&extents),
+            _ => {
+                let object = object.ok_or(FsError::NoAttribute)?;
+                let placement = self.cluster.current();
+                let archive = placement.map.config.archive.as_ref();
+                let bucket = archive.map_or("", |a| a.bucket.as_str());
+                format!("{bucket}/{}", object.key)
+            }
+        };
+        Ok(text.into_bytes())
+    }
+
+    /// Copies on servers that are up, of the chunk that has fewest, and how
+    /// many are wanted. A file without bytes has all; an object alone none.
+    fn copies(&self, extents: &[Extent]) -> String {
+        let placement = self.cluster.current();
+        let wanted = placement.map.config.copies as usize;
+        let healthy = extents.iter().map(|e| match e.content {
+            Content::Chunk { id, .. } => placement.copies(id.set()).0,
+            Content::Object { .. } | Content::Lost => 0,
+        });
+        format!("{}/{wanted}", healthy.min().unwrap_or(wanted))
+    }
+
+    /// Sets an attribute.
+    ///
+    /// # Errors
+    /// [`FsError::NotPermitted`] for `user.lagan.*`, [`FsError::Exists`] or
+    /// [`FsError::NoAttribute`] by `mode`, [`FsError::Range`], [`FsError::TooBig`].
+    pub async fn setxattr(
+        &self,
+        ino: Ino,
+        name: &[u8],
+        value: &[u8],
+        mode: XattrMode,
+    ) -> Result<(), FsError> {
+        check(name)?;
+        if name.starts_with(OWN) {
+            return Err(FsError::NotPermitted);
+        }
+        if name == CAPABILITY {
+            return Err(FsError::Unsupported);
+        }
+        if value.len() > XATTR_VALUE_LEN_MAX {
+            return Err(FsError::TooBig);
+        }
+        let op = Op::SetXattr {
+            ino,
+            name: name.to_vec(),
+            value: value.to_vec(),
+            mode,
+        };
+        self.mutate(op).await.map(|_| ())
+    }
+
+    /// The names of the stored attributes.
+    ///
+    /// # Errors
+    /// As [`Client::getattr`].
+    pub async fn listxattr(&self, ino: Ino) -> Result<Vec<Vec<u8>>, FsError> {
+        match self.query(Query::ListXattr { ino }).await? {
+            QueryAnswer::Names(names) => Ok(names),
+            _ => Err(FsError::Malformed),
+        }
+    }
+
+    /// Removes an attribute.
+    ///
+    /// # Errors
+    /// [`FsError::NoAttribute`], [`FsError::NotPermitted`] for `user.lagan.*`.
+    pub async fn removexattr(&self, ino: Ino, name: &[u8]) -> Result<(), FsError> {
+        check(name)?;
+        if name.starts_with(OWN) {
+            return Err(FsError::NotPermitted);
+        }
+        let name = name.to_vec();
+        self.mutate(Op::RemoveXattr { ino, name }).await.map(|_| ())
+    }
+}
