@@ -1,0 +1,341 @@
+//! One server's chunks against those that it must hold.
+
+use crate::admin::check::named::{Named, Names};
+use crate::admin::check::report::Finding;
+use crate::exit::Outcome;
+use crate::net::{Cluster, ask_chunks, node_addr};
+use lagan_net::Pool;
+use lagan_types::cluster::NodeInfo;
+use lagan_types::message::{ChunkHealth, ChunkReply, ChunkRequest};
+use lagan_types::{ChunkId, Content, Query, QueryAnswer};
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+/// Ids in one answer.
+const LIST_LIMIT: u32 = 4096;
+/// Chunks and bytes that one request has read.
+const VERIFY_CHUNKS: usize = 256;
+const VERIFY_BYTES: u64 = 32 << 20;
+const LIST_DEADLINE: Duration = Duration::from_secs(20);
+/// For [`VERIFY_BYTES`], from a slow disk that also works.
+const VERIFY_DEADLINE: Duration = Duration::from_secs(60);
+/// Unnamed chunks that are remembered per server.
+const STRAYS_MAX: usize = 100_000;
+
+/// What is asked of one server.
+pub struct Work {
+    /// Connections.
+    pub pool: Pool,
+    /// The server.
+    pub addr: SocketAddr,
+    /// All names.
+    pub names: Arc<Names>,
+    /// Positions in them of what it must hold.
+    pub expected: Vec<u32>,
+    /// Do not read.
+    pub fast: bool,
+    /// Counts replicas, for progress.
+    pub done: Arc<AtomicU64>,
+}
+
+/// What came of it.
+#[derive(Debug, Default)]
+pub struct NodeResult {
+    /// Replicas looked at.
+    pub checked: u64,
+    /// Bytes read.
+    pub bytes: u64,
+    /// What looks wrong.
+    pub problems: Vec<Problem>,
+    /// Held, but named by nothing.
+    pub strays: Vec<ChunkId>,
+    /// Held and named, but not a member's.
+    pub surplus: u64,
+}
+
+/// A replica that looks wrong.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Problem {
+    position: u32,
+    kind: &'static str,
+    detail: String,
+}
+
+impl Work {
+    /// Lists, and verifies unless `fast`.
+    ///
+    /// # Errors
+    /// Why the server cannot be checked, and how many replicas are left.
+    pub async fn run(self) -> Result<NodeResult, (String, u64)> {
+        let mut result = NodeResult::default();
+        let all = self.expected.len() as u64;
+        let present = self.list(&mut result).await.map_err(|e| (e, all))?;
+        if self.fast {
+            result.checked += present.len() as u64;
+            self.done.fetch_add(present.len() as u64, Ordering::Relaxed);
+            return Ok(result);
+        }
+        for batch in self.batches(&present) {
+            self.verify(&batch, &mut result)
+                .await
+                .map_err(|e| (e, all - result.checked))?;
+        }
+        Ok(result)
+    }
+
+    /// Merges the server's list with what it must hold; gives what is there of that.
+    async fn list(&self, result: &mut NodeResult) -> Result<Vec<u32>, String> {
+        let mut merge = Merge::new(&self.names, &self.expected);
+        let mut after = None;
+        loop {
+            let request = ChunkRequest::List {
+                set: None,
+                after,
+                limit: LIST_LIMIT,
+            };
+            let reply = ask_chunks(&self.pool, self.addr, &request, LIST_DEADLINE).await;
+            let ids = match reply.map_err(|e| e.to_string())? {
+                ChunkReply::Ids(ids) => ids,
+                ChunkReply::Failed(why) => return Err(why),
+                other => return Err(format!("unexpected answer {other:?}")),
+            };
+            let Some((last, _)) = ids.last().copied() else {
+                break;
+            };
+            if after.is_some_and(|a| last <= a) {
+                return Err("its list does not go on".into());
+            }
+            for (id, len) in ids {
+                merge.held(id, len, result);
+            }
+            after = Some(last);
+        }
+        Ok(merge.end(result))
+    }
+
+    fn batches(&self, present: &[u32]) -> Vec<Vec<u32>> {
+        let mut batches: Vec<Vec<u32>> = Vec::new();
+        let mut bytes = 0;
+        for &position in present {
+            let len = named(&self.names, position).map_or(0, |c| u64::from(c.len));
+            let full = |b: &Vec<u32>| b.len() >= VERIFY_CHUNKS || bytes + len > VERIFY_BYTES;
+            match batches.last_mut().filter(|b| !full(b)) {
+                Some(batch) => batch.push(position),
+                None => {
+                    batches.push(vec![position]);
+                    bytes = 0;
+                }
+            }
+            bytes += len;
+        }
+        batches
+    }
+
+    async fn verify(&self, batch: &[u32], result: &mut NodeResult) -> Result<(), String> {
+        let chunks: Vec<Named> = batch.iter().filter_map(|&p| named(&self.names, p)).collect();
+        let ids = chunks.iter().map(|c| c.id).collect();
+        let request = ChunkRequest::Verify { ids };
+        let reply = ask_chunks(&self.pool, self.addr, &request, VERIFY_DEADLINE).await;
+        let health = match reply.map_err(|e| e.to_string())? {
+            ChunkReply::Verified(health) if health.len() == chunks.len() => health,
+            ChunkReply::Failed(why) => return Err(why),
+            other => return Err(format!("unexpected answer {other:?}")),
+        };
+        for ((&position, chunk), health) in batch.iter().zip(&chunks).zip(health) {
+            result.checked += 1;
+            result.bytes += u64::from(chunk.len);
+            result.problems.extend(judge(position, chunk, health));
+        }
+        self.done.fetch_add(batch.len() as u64, Ordering::Relaxed);
+        Ok(())
+    }
+}
+
+fn named(names: &Names, position: u32) -> Option<Named> {
+    names.chunks.get(position as usize).copied()
+}
+
+/// What is wrong with a replica in that state.
+fn judge(position: u32, chunk: &Named, health: ChunkHealth) -> Option<Problem> {
+    let (kind, detail) = match health {
+        ChunkHealth::Healthy { len, crc } if len == chunk.len && crc == chunk.crc => return None,
+        ChunkHealth::Healthy { len, crc } => (
+            "damaged",
+            format!(
+                "{len} bytes with CRC {crc:08x}, the metadata says {} with {:08x}",
+                chunk.len, chunk.crc
+            ),
+        ),
+        ChunkHealth::Missing => ("missing", "not there".into()),
+        ChunkHealth::Damaged => ("damaged", "unreadable or with a wrong CRC".into()),
+    };
+    Some(Problem {
+        position,
+        kind,
+        detail,
+    })
+}
+
+/// Two lists in order of id: what must be there, and what is.
+struct Merge<'a> {
+    names: &'a Names,
+    expected: std::iter::Peekable<std::slice::Iter<'a, u32>>,
+    present: Vec<u32>,
+}
+
+impl<'a> Merge<'a> {
+    fn new(names: &'a Names, expected: &'a [u32]) -> Self {
+        Merge {
+            names,
+            expected: expected.iter().peekable(),
+            present: Vec::new(),
+        }
+    }
+
+    fn held(&mut self, id: ChunkId, len: u32, result: &mut NodeResult) {
+        while let Some(&&position) = self.expected.peek() {
+            let Some(chunk) = named(self.names, position).filter(|c| c.id <= id) else {
+                break;
+            };
+            self.expected.next();
+            if chunk.id < id {
+                result.problems.push(missing(position));
+                continue;
+            }
+            self.present.push(position);
+            if len != chunk.len {
+                result.problems.push(Problem {
+                    position,
+                    kind: "damaged",
+                    detail: format!("{len} bytes, the metadata says {}", chunk.len),
+                });
+            }
+            return;
+        }
+        if self.names.position(id).is_some() {
+            result.surplus += 1;
+        } else if result.strays.len() < STRAYS_MAX {
+            result.strays.push(id);
+        }
+    }
+
+    fn end(self, result: &mut NodeResult) -> Vec<u32> {
+        result.problems.extend(self.expected.map(|&p| missing(p)));
+        self.present
+    }
+}
+
+fn missing(position: u32) -> Problem {
+    Problem {
+        position,
+        kind: "missing",
+        detail: "not there".into(),
+    }
+}
+
+impl Problem {
+    /// For the report.
+    pub fn finding(self, node: &NodeInfo, names: &Names) -> Finding {
+        let chunk = named(names, self.position);
+        Finding {
+            ino: chunk.map(|c| c.ino.0),
+            offset: chunk.map(|c| c.offset),
+            chunk: chunk.map(|c| c.id.to_string()),
+            server: Some(node.name.clone()),
+            ..Finding::of(self.kind, self.detail)
+        }
+    }
+}
+
+/// Whether a replica still looks wrong: the chunk is still named, the server
+/// still a member, and not healthy when read once more.
+///
+/// # Errors
+/// The cluster's.
+pub async fn persists(
+    cluster: &Cluster,
+    node: &NodeInfo,
+    names: &Names,
+    problem: &Problem,
+) -> Outcome<bool> {
+    let Some(chunk) = named(names, problem.position) else {
+        return Ok(false);
+    };
+    let query = Query::Extents {
+        ino: chunk.ino,
+        offset: chunk.offset,
+        limit: 1,
+    };
+    let still_named = match cluster.query(query).await? {
+        Ok(QueryAnswer::Extents { extents, .. }) => extents
+            .iter()
+            .any(|e| matches!(e.content, Content::Chunk { id, .. } if id == chunk.id)),
+        _ => false,
+    };
+    let map = cluster.map().await?;
+    let member = map.set(chunk.id.set()).is_some_and(|s| s.nodes.contains(&node.id));
+    if !still_named || !member {
+        return Ok(false);
+    }
+    let request = ChunkRequest::Verify {
+        ids: vec![chunk.id],
+    };
+    let reply = ask_chunks(cluster.pool(), node_addr(node)?, &request, VERIFY_DEADLINE).await;
+    Ok(match reply {
+        Ok(ChunkReply::Verified(health)) => health
+            .first()
+            .is_none_or(|&h| judge(problem.position, &chunk, h).is_some()),
+        _ => true,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use lagan_types::Ino;
+
+    fn names(ids: &[u128]) -> Names {
+        let chunks = ids
+            .iter()
+            .map(|&id| Named {
+                id: ChunkId(id),
+                len: 10,
+                crc: 7,
+                ino: Ino(1),
+                offset: 0,
+            })
+            .collect();
+        Names {
+            chunks,
+            objects: Vec::new(),
+        }
+    }
+
+    #[test]
+    fn merge_tells_missing_from_strays_and_surplus() {
+        let names = names(&[1, 3, 5, 7, 9]);
+        let expected = [0, 1, 3, 4];
+        let mut result = NodeResult::default();
+        let mut merge = Merge::new(&names, &expected);
+        for (id, len) in [(2, 10), (3, 10), (4, 10), (5, 10), (7, 11)] {
+            merge.held(ChunkId(id), len, &mut result);
+        }
+        assert_eq!(merge.end(&mut result), [1, 3]);
+        let problems: Vec<_> = result.problems.iter().map(|p| (p.position, p.kind)).collect();
+        assert_eq!(problems, [(0, "missing"), (3, "damaged"), (4, "missing")]);
+        assert_eq!(result.strays, [ChunkId(2), ChunkId(4)]);
+        assert_eq!(result.surplus, 1);
+    }
+
+    #[test]
+    fn replica_is_judged_by_length_and_crc() {
+        let chunk = names(&[1]).chunks[0];
+        let kind = |h| judge(0, &chunk, h).map(|p| p.kind);
+        assert_eq!(kind(ChunkHealth::Healthy { len: 10, crc: 7 }), None);
+        assert_eq!(kind(ChunkHealth::Healthy { len: 10, crc: 8 }), Some("damaged"));
+        assert_eq!(kind(ChunkHealth::Damaged), Some("damaged"));
+        assert_eq!(kind(ChunkHealth::Missing), Some("missing"));
+    }
+}

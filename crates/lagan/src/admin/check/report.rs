@@ -1,0 +1,196 @@
+//! What a check found.
+
+use crate::admin::check::named::Names;
+use crate::exit::{DEGRADED, ERROR, OK};
+use crate::units;
+use lagan_types::cluster::{ClusterMap, NodeState};
+use serde::Serialize;
+use std::fmt::Write;
+
+/// Findings that are kept; all are counted.
+const FINDINGS_MAX: usize = 1_000;
+
+/// Reasons that are kept.
+const REASONS_MAX: usize = 100;
+
+/// What `lagan check --json` prints.
+#[derive(Debug, Default, Clone, PartialEq, Serialize)]
+pub struct Report {
+    /// 1.
+    pub schema: u32,
+    /// No findings.
+    pub clean: bool,
+    /// Files with content.
+    pub files: u64,
+    /// Extents.
+    pub extents: u64,
+    /// Chunks that the metadata names.
+    pub chunks: u64,
+    /// Replicas of them that are as they should be, or were looked at.
+    pub replicas: u64,
+    /// Bytes read for that.
+    pub bytes: u64,
+    /// Extents that are in S3 only.
+    pub object_extents: u64,
+    /// Archived files whose object was asked for.
+    pub objects: u64,
+    /// Chunks with fewer members up than `copies`.
+    pub degraded_chunks: u64,
+    /// Replicas that could not be looked at.
+    pub unchecked: u64,
+    /// Why.
+    pub unchecked_reasons: Vec<String>,
+    /// Chunks that nothing names, and that are on their way in or out.
+    pub pending: u64,
+    /// Named chunks on servers that are no members of their set.
+    pub surplus: u64,
+    /// What is wrong: how many.
+    pub finding_count: u64,
+    /// What is wrong: the first thousand.
+    pub findings: Vec<Finding>,
+}
+
+/// One thing that is wrong.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Finding {
+    /// `lost`, `missing`, `damaged`, `stray`, `object`.
+    pub kind: &'static str,
+    /// The file.
+    pub ino: Option<u64>,
+    /// Byte in it.
+    pub offset: Option<u64>,
+    /// The chunk.
+    pub chunk: Option<String>,
+    /// The server.
+    pub server: Option<String>,
+    /// In words.
+    pub detail: String,
+}
+
+impl Report {
+    /// Adds a finding.
+    pub fn find(&mut self, finding: Finding) {
+        self.finding_count += 1;
+        if self.findings.len() < FINDINGS_MAX {
+            self.findings.push(finding);
+        }
+    }
+
+    /// Notes replicas that nobody could look at.
+    pub fn leave_unchecked(&mut self, server: &str, why: &str, count: u64) {
+        self.unchecked += count;
+        if self.unchecked_reasons.len() < REASONS_MAX {
+            self.unchecked_reasons.push(format!("{server}: {why}"));
+        }
+    }
+
+    /// Counts chunks in sets with too few live members.
+    pub fn count_degraded(&mut self, names: &Names, map: &ClusterMap) {
+        let up = |id| map.node(id).is_some_and(|n| n.state != NodeState::Down);
+        self.degraded_chunks = names
+            .per_set()
+            .into_iter()
+            .filter(|(set, _)| {
+                let members = map.set(*set).map_or(&[][..], |s| &s.nodes);
+                members.iter().filter(|n| up(**n)).count() < usize::from(map.config.copies)
+            })
+            .map(|(_, chunks)| chunks)
+            .sum();
+    }
+
+    /// Fills in what follows from the rest.
+    pub fn finish(&mut self) -> &Self {
+        self.schema = 1;
+        self.clean = self.finding_count == 0;
+        self
+    }
+
+    /// Of the process.
+    pub fn exit_status(&self) -> u8 {
+        if self.finding_count > 0 {
+            ERROR
+        } else if self.degraded_chunks + self.unchecked > 0 || !self.unchecked_reasons.is_empty() {
+            DEGRADED
+        } else {
+            OK
+        }
+    }
+
+    /// For people.
+    pub fn text(&self) -> String {
+        let mut out = String::new();
+        for f in &self.findings {
+            let _ = write!(out, "{}: {}", f.kind, f.detail);
+            if let Some(chunk) = &f.chunk {
+                let _ = write!(out, ", chunk {chunk}");
+            }
+            if let Some(server) = &f.server {
+                let _ = write!(out, " on {server}");
+            }
+            if let (Some(ino), Some(offset)) = (f.ino, f.offset) {
+                let _ = write!(out, ", inode {ino} at {offset}");
+            }
+            out.push('\n');
+        }
+        let hidden = self.finding_count - self.findings.len() as u64;
+        if hidden > 0 {
+            let _ = writeln!(out, "... and {hidden} findings more");
+        }
+        for why in &self.unchecked_reasons {
+            let _ = writeln!(out, "not checked: {why}");
+        }
+        let _ = writeln!(
+            out,
+            "{} files, {} chunks, {} replicas checked ({} read), {} extents in S3 only",
+            self.files,
+            self.chunks,
+            self.replicas,
+            units::bytes(self.bytes),
+            self.object_extents
+        );
+        for (count, what) in [
+            (self.degraded_chunks, "chunks have fewer live copies than wanted"),
+            (self.unchecked, "replicas could not be looked at"),
+            (self.pending, "unnamed chunks are on their way in or out"),
+            (self.surplus, "chunks have a copy more than they need"),
+        ] {
+            if count > 0 {
+                let _ = writeln!(out, "{count} {what}");
+            }
+        }
+        match self.finding_count {
+            0 => out.push_str("clean\n"),
+            n => {
+                let _ = writeln!(out, "{n} findings");
+            }
+        }
+        out
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn findings_outrank_what_could_not_be_checked() {
+        let mut report = Report::default();
+        assert_eq!(report.exit_status(), OK);
+        report.leave_unchecked("server-2", "is down", 0);
+        assert_eq!(report.exit_status(), DEGRADED);
+        report.find(Finding::of("lost", "bytes are gone".into()));
+        assert_eq!(report.exit_status(), ERROR);
+        assert!(!report.finish().clean);
+        assert!(report.text().contains("lost: bytes are gone"));
+    }
+
+    #[test]
+    fn findings_are_kept_up_to_a_limit_and_all_counted() {
+        let mut report = Report::default();
+        for _ in 0..FINDINGS_MAX + 5 {
+            report.find(Finding::of("stray", "x".into()));
+        }
+        assert_eq!(report.findings.len(), FINDINGS_MAX);
+        assert!(report.text().contains("... and 5 findings more"));
+    }
+}

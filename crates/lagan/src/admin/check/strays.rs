@@ -1,0 +1,161 @@
+//! Chunks that servers hold and that nothing names.
+//!
+//! Most are on their way: a chunk is written before it is named, and stays a
+//! while after its name went. In this order, so that no change in between makes
+//! one look like garbage: is its block open (on its way in); is it named now;
+//! is it in a reap row of its server (on its way out); is it still there?
+
+use crate::admin::Progress;
+use crate::admin::check::named;
+use crate::admin::check::report::{Finding, Report};
+use crate::exit::Outcome;
+use crate::net::{Cluster, ask_chunks, node_addr, unexpected};
+use lagan_types::cluster::NodeInfo;
+use lagan_types::message::{ChunkHealth, ChunkReply, ChunkRequest};
+use lagan_types::query::ReapChunks;
+use lagan_types::{BlockId, ChunkId, Query, QueryAnswer};
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+/// Blocks in one query.
+const BLOCKS: usize = 256;
+/// Reap rows in one answer.
+const REAP_ROWS: u32 = 4096;
+/// Chunks in one request.
+const VERIFY: usize = 64;
+const VERIFY_DEADLINE: Duration = Duration::from_secs(60);
+
+/// Sorts suspects into findings and pending ones.
+///
+/// # Errors
+/// The cluster's.
+pub async fn check(
+    cluster: &Cluster,
+    suspects: Vec<(NodeInfo, ChunkId)>,
+    report: &mut Report,
+    progress: &mut Progress,
+) -> Outcome<()> {
+    if suspects.is_empty() {
+        return Ok(());
+    }
+    let open = open_blocks(cluster, &suspects).await?;
+    let (pending, rest): (Vec<_>, Vec<_>) = suspects
+        .into_iter()
+        .partition(|(_, id)| open.contains(&id.block()));
+    report.pending += pending.len() as u64;
+    if rest.is_empty() {
+        return Ok(());
+    }
+    let now = named::read(cluster, &mut Report::default(), progress).await?;
+    let mut by_node: BTreeMap<u64, (NodeInfo, Vec<ChunkId>)> = BTreeMap::new();
+    for (node, id) in rest.into_iter().filter(|(_, id)| now.position(*id).is_none()) {
+        let entry = by_node.entry(node.id.0).or_insert_with(|| (node, Vec::new()));
+        entry.1.push(id);
+    }
+    for (node, ids) in by_node.into_values() {
+        let rows = reap_rows(cluster, &node).await?;
+        let full = rows.len() >= REAP_ROWS as usize;
+        let (pending, rest): (Vec<_>, Vec<_>) =
+            ids.into_iter().partition(|id| full || is_reaped(*id, &rows));
+        report.pending += pending.len() as u64;
+        for id in still_there(cluster, &node, rest).await? {
+            report.find(Finding {
+                chunk: Some(id.to_string()),
+                server: Some(node.name.clone()),
+                ..Finding::of("stray", "nothing names it, and nothing deletes it".into())
+            });
+        }
+    }
+    Ok(())
+}
+
+async fn open_blocks(
+    cluster: &Cluster,
+    suspects: &[(NodeInfo, ChunkId)],
+) -> Outcome<BTreeSet<BlockId>> {
+    let blocks: BTreeSet<BlockId> = suspects.iter().map(|(_, id)| id.block()).collect();
+    let blocks: Vec<BlockId> = blocks.into_iter().collect();
+    let mut open = BTreeSet::new();
+    for part in blocks.chunks(BLOCKS) {
+        let query = Query::Blocks {
+            blocks: part.to_vec(),
+        };
+        match cluster.query(query).await? {
+            Ok(QueryAnswer::Blocks(states)) => {
+                let pairs = part.iter().zip(states);
+                open.extend(
+                    pairs
+                        .filter(|(_, s)| s.as_ref().is_some_and(|s| s.0))
+                        .map(|(b, _)| *b),
+                );
+            }
+            other => return Err(unexpected(&other)),
+        }
+    }
+    Ok(open)
+}
+
+async fn reap_rows(cluster: &Cluster, node: &NodeInfo) -> Outcome<Vec<ReapChunks>> {
+    let query = Query::ChunkReap {
+        node: node.id,
+        now_ms: u64::MAX,
+        limit: REAP_ROWS,
+    };
+    match cluster.query(query).await? {
+        Ok(QueryAnswer::Reap(rows)) => Ok(rows.into_iter().map(|(_, row)| row).collect()),
+        other => Err(unexpected(&other)),
+    }
+}
+
+fn is_reaped(id: ChunkId, rows: &[ReapChunks]) -> bool {
+    rows.iter().any(|row| match row {
+        ReapChunks::Chunks(ids) => ids.contains(&id),
+        ReapChunks::UnnamedOf { block, named } => {
+            let bit = usize::from(id.index());
+            *block == id.block() && named.get(bit / 8).is_none_or(|byte| byte >> (bit % 8) & 1 == 0)
+        }
+    })
+}
+
+async fn still_there(
+    cluster: &Cluster,
+    node: &NodeInfo,
+    ids: Vec<ChunkId>,
+) -> Outcome<Vec<ChunkId>> {
+    let addr = node_addr(node)?;
+    let mut there = Vec::new();
+    for part in ids.chunks(VERIFY) {
+        let request = ChunkRequest::Verify { ids: part.to_vec() };
+        let reply = ask_chunks(cluster.pool(), addr, &request, VERIFY_DEADLINE).await;
+        if let Ok(ChunkReply::Verified(health)) = reply {
+            let pairs = part.iter().zip(health);
+            there.extend(
+                pairs
+                    .filter(|(_, h)| *h != ChunkHealth::Missing)
+                    .map(|(id, _)| *id),
+            );
+        }
+    }
+    Ok(there)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use lagan_types::{SetId, VolumeId};
+
+    #[test]
+    fn chunk_in_a_reap_row_is_on_its_way_out() {
+        let id = |index| ChunkId::new(VolumeId(1), SetId(1), BlockId(7), index);
+        let rows = [ReapChunks::Chunks(vec![id(1)])];
+        assert!(is_reaped(id(1), &rows));
+        assert!(!is_reaped(id(2), &rows));
+        let rows = [ReapChunks::UnnamedOf {
+            block: BlockId(7),
+            named: vec![0b0000_0100],
+        }];
+        assert!(!is_reaped(id(2), &rows));
+        assert!(is_reaped(id(3), &rows));
+        assert!(is_reaped(id(900), &rows));
+    }
+}

@@ -1,0 +1,166 @@
+//! `lagan set`: the configuration that all nodes share.
+
+use crate::admin::print_json;
+use crate::exit::{Failure, OK, Outcome};
+use crate::net::Cluster;
+use crate::units::parse_duration;
+use lagan_types::cluster::{ArchiveConfig, Config};
+use lagan_types::limits::SET_MEMBERS_MAX;
+
+/// Changes the configuration by `KEY=VALUE`s, or shows it.
+///
+/// # Errors
+/// Status 2 for an unknown key or a value out of range; the cluster's.
+pub async fn run(cluster: &Cluster, changes: &[String], json: bool) -> Outcome<u8> {
+    let mut config = cluster.map().await?.config;
+    if !changes.is_empty() {
+        change(&mut config, changes)?;
+        cluster.set_config(config.clone()).await?;
+    }
+    if json {
+        print_json(&serde_json::json!({"schema": 1, "config": config}))?;
+    } else {
+        print!("{}", text(&config));
+    }
+    Ok(OK)
+}
+
+/// Applies `KEY=VALUE`s, all or none.
+///
+/// # Errors
+/// Status 2, naming the key.
+pub fn change(config: &mut Config, changes: &[String]) -> Outcome<()> {
+    let mut new = config.clone();
+    for text in changes {
+        let (key, value) = text
+            .split_once('=')
+            .ok_or_else(|| Failure::usage(format!("`{text}`: write KEY=VALUE")))?;
+        set(&mut new, key.trim(), value.trim())
+            .map_err(|why| Failure::usage(format!("{key}: {why}")))?;
+    }
+    check(&new)?;
+    *config = new;
+    Ok(())
+}
+
+fn set(config: &mut Config, key: &str, value: &str) -> Result<(), String> {
+    match key {
+        "copies" => config.copies = number(value)?,
+        "min_copies" => config.min_copies = number(value)?,
+        "archive_after" => config.archive_after_ms = parse_duration(value)?.as_millis() as u64,
+        "replace_after" => config.replace_after_ms = parse_duration(value)?.as_millis() as u64,
+        "high_water" => config.high_water_percent = number(value.trim_end_matches('%'))?,
+        "low_water" => config.low_water_percent = number(value.trim_end_matches('%'))?,
+        "s3" if value == "none" => config.archive = None,
+        "endpoint" => archive(config).endpoint = (!value.is_empty()).then(|| value.into()),
+        "region" => archive(config).region = value.into(),
+        "bucket" => archive(config).bucket = value.into(),
+        "prefix" => archive(config).prefix = value.trim_matches('/').into(),
+        _ => {
+            return Err(
+                "unknown; there are copies, min_copies, archive_after, replace_after, high_water, \
+                 low_water, endpoint, region, bucket, prefix, s3 (none)"
+                    .into(),
+            );
+        }
+    }
+    Ok(())
+}
+
+fn number(value: &str) -> Result<u8, String> {
+    value
+        .parse()
+        .map_err(|_| format!("`{value}` is no number that fits"))
+}
+
+fn archive(config: &mut Config) -> &mut ArchiveConfig {
+    config.archive.get_or_insert_with(|| ArchiveConfig {
+        endpoint: None,
+        region: "us-east-1".into(),
+        bucket: String::new(),
+        prefix: String::new(),
+    })
+}
+
+fn check(config: &Config) -> Outcome<()> {
+    let fail = |why: String| Err(Failure::usage(why));
+    if config.copies == 0 || usize::from(config.copies) > SET_MEMBERS_MAX {
+        return fail(format!("copies: 1 to {SET_MEMBERS_MAX} are possible"));
+    }
+    if config.min_copies == 0 || config.min_copies > config.copies {
+        return fail(format!("min_copies: 1 to {} are possible", config.copies));
+    }
+    if config.high_water_percent > 100 || config.low_water_percent > config.high_water_percent {
+        return fail("high_water: at most 100, and at least low_water".into());
+    }
+    if config.archive.as_ref().is_some_and(|a| a.bucket.is_empty()) {
+        return fail("bucket: missing for an archive".into());
+    }
+    Ok(())
+}
+
+fn text(config: &Config) -> String {
+    let ms = |ms: u64| match ms % 1000 {
+        0 => format!("{}s", ms / 1000),
+        _ => format!("{ms}ms"),
+    };
+    let mut out = format!(
+        "volume={}\ncopies={}\nmin_copies={}\narchive_after={}\nreplace_after={}\nhigh_water={}%\nlow_water={}%\n",
+        config.volume,
+        config.copies,
+        config.min_copies,
+        ms(config.archive_after_ms),
+        ms(config.replace_after_ms),
+        config.high_water_percent,
+        config.low_water_percent
+    );
+    match &config.archive {
+        None => out.push_str("s3=none\n"),
+        Some(a) => out.push_str(&format!(
+            "endpoint={}\nregion={}\nbucket={}\nprefix={}\n",
+            a.endpoint.as_deref().unwrap_or(""),
+            a.region,
+            a.bucket,
+            a.prefix
+        )),
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn changed(changes: &[&str]) -> Outcome<Config> {
+        let mut config = Config::default();
+        let changes: Vec<String> = changes.iter().map(|s| s.to_string()).collect();
+        change(&mut config, &changes).map(|()| config)
+    }
+
+    #[test]
+    fn shown_configuration_can_be_set_again() {
+        let config = changed(&["copies=3", "min_copies=2", "archive_after=90s", "bucket=b", "prefix=/p/"]).unwrap();
+        assert_eq!(config.archive_after_ms, 90_000);
+        assert_eq!(config.archive.as_ref().unwrap().prefix, "p");
+        let shown: Vec<String> = text(&config).lines().skip(1).map(str::to_owned).collect();
+        let mut again = Config::default();
+        change(&mut again, &shown).unwrap();
+        assert_eq!(again, config);
+    }
+
+    #[test]
+    fn bad_values_change_nothing_and_name_the_key() {
+        for (bad, key) in [
+            ("copies=0", "copies"),
+            ("min_copies=3", "min_copies"),
+            ("archive_after=10", "archive_after"),
+            ("colour=blue", "colour"),
+            ("endpoint=http://x", "bucket"),
+            ("low_water=90", "high_water"),
+        ] {
+            let failure = changed(&["replace_after=1h", bad]).unwrap_err();
+            assert_eq!(failure.status, 2, "{bad}");
+            assert!(failure.message.starts_with(key), "{failure}");
+        }
+    }
+}

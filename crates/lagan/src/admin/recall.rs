@@ -1,0 +1,138 @@
+//! `lagan recall`: released files are read once, so that the servers' cache holds them.
+//!
+//! They are read through the mount, as their user would: what a mount asks and
+//! where is its own business, and every byte is verified on the way.
+
+use crate::admin::walk::{Item, Walk};
+use crate::admin::{Progress, print_json};
+use crate::exit::{ERROR, Failure, OK, Outcome};
+use crate::net::Cluster;
+use crate::units;
+use lagan_types::attr::ArchiveState;
+use lagan_types::{Query, QueryAnswer};
+use std::fs::File;
+use std::io::Read;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+use tokio::task::JoinSet;
+
+/// Files read at the same time.
+const READERS: usize = 8;
+/// Bytes of one read.
+const READ_LEN: usize = 1 << 20;
+/// Between two looks at the readers.
+const LOOK_EVERY: Duration = Duration::from_millis(200);
+/// No byte from any reader for this long: given up. A mount answers earlier.
+const SILENCE_MAX: Duration = Duration::from_secs(300);
+
+#[derive(Debug, Default, serde::Serialize)]
+struct Report {
+    schema: u32,
+    files: u64,
+    recalled: u64,
+    bytes: u64,
+    local: u64,
+    failed: u64,
+}
+
+/// Reads every released file at and below the paths.
+///
+/// # Errors
+/// The cluster's; status 1 when a file could not be read.
+pub async fn run(cluster: &Cluster, paths: &[PathBuf], json: bool) -> Outcome<u8> {
+    let mut progress = Progress::new(json);
+    let mut report = Report {
+        schema: 1,
+        ..Report::default()
+    };
+    let bytes = Arc::new(AtomicU64::new(0));
+    let mut readers = JoinSet::new();
+    let walk = Walk::start(paths)?;
+    loop {
+        let batch = walk.batch(READERS)?;
+        let last = batch.is_empty();
+        for item in batch {
+            report.files += 1;
+            if !is_released(cluster, &item).await? {
+                report.local += 1;
+                continue;
+            }
+            let bytes = bytes.clone();
+            readers.spawn_blocking(move || read(&item.path, &bytes).map_err(|e| (item.path, e)));
+        }
+        let room = if last { 0 } else { READERS };
+        collect(&mut readers, room, &mut report, &bytes, &mut progress).await?;
+        if last {
+            break;
+        }
+    }
+    progress.end();
+    report.bytes = bytes.load(Ordering::Relaxed);
+    if json {
+        print_json(&report)?;
+    } else {
+        println!(
+            "recalled {} files, {}; {} were local",
+            report.recalled,
+            units::bytes(report.bytes),
+            report.local
+        );
+    }
+    Ok(if report.failed > 0 { ERROR } else { OK })
+}
+
+async fn is_released(cluster: &Cluster, item: &Item) -> Outcome<bool> {
+    match cluster.query(Query::GetAttr { ino: item.ino }).await? {
+        Ok(QueryAnswer::Attr(attr)) => Ok(attr.archive == ArchiveState::Released),
+        Ok(other) => Err(crate::net::unexpected(&other)),
+        Err(_) => Ok(false),
+    }
+}
+
+/// Waits until at most `room` readers are left.
+async fn collect(
+    readers: &mut JoinSet<Result<(), (PathBuf, std::io::Error)>>,
+    room: usize,
+    report: &mut Report,
+    bytes: &AtomicU64,
+    progress: &mut Progress,
+) -> Outcome<()> {
+    let mut silent = Duration::ZERO;
+    let mut before = bytes.load(Ordering::Relaxed);
+    while readers.len() > room {
+        match tokio::time::timeout(LOOK_EVERY, readers.join_next()).await {
+            Ok(Some(Ok(Ok(())))) => report.recalled += 1,
+            Ok(Some(Ok(Err((path, error))))) => {
+                report.failed += 1;
+                eprintln!("lagan: {}: {error}", path.display());
+            }
+            Ok(Some(Err(e))) => return Err(Failure::error(format!("read: {e}"))),
+            Ok(None) => break,
+            Err(_) => silent += LOOK_EVERY,
+        }
+        let now = bytes.load(Ordering::Relaxed);
+        if now != before {
+            silent = Duration::ZERO;
+            before = now;
+        }
+        if silent >= SILENCE_MAX {
+            return Err(Failure::error("the mount does not answer"));
+        }
+        let done = report.recalled;
+        progress.show(|| format!("recalled {done} files, {}", units::bytes(now)));
+    }
+    Ok(())
+}
+
+fn read(path: &Path, bytes: &AtomicU64) -> std::io::Result<()> {
+    let mut file = File::open(path)?;
+    let mut buffer = vec![0; READ_LEN];
+    loop {
+        match file.read(&mut buffer)? {
+            0 => return Ok(()),
+            n => bytes.fetch_add(n as u64, Ordering::Relaxed),
+        };
+    }
+}

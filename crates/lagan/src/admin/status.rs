@@ -1,0 +1,381 @@
+//! `lagan status`.
+
+use crate::admin::print_json;
+use crate::discover::Found;
+use crate::exit::{DEGRADED, Failure, NO_QUORUM, OK, Outcome};
+use crate::net::Cluster;
+use crate::units;
+use lagan_types::cluster::{NodeInfo, NodeState};
+use lagan_types::message::{NodeStatus, Status};
+use serde::Serialize;
+use std::fmt::Write;
+
+#[cfg(test)]
+mod tests;
+
+/// What `lagan status --json` prints. Scripts depend on the names.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Report {
+    /// 1.
+    pub schema: u32,
+    /// `healthy`, `degraded` or `no quorum`.
+    pub health: &'static str,
+    /// The leader's name.
+    pub leader: Option<String>,
+    /// Raft's term.
+    pub term: u64,
+    /// Every server.
+    pub servers: Vec<Server>,
+    /// Chunks in sets with fewer live members than wanted.
+    pub degraded_chunks: u64,
+    /// The archive queue.
+    pub archive: Archive,
+    /// The way to S3.
+    pub s3: S3,
+    /// Registered mounts.
+    pub sessions: u64,
+    /// Each of them.
+    pub mounts: Vec<Mount>,
+    /// Extents whose bytes are known to be gone.
+    pub lost_extents: u64,
+    /// Chunks that servers found damaged since their start.
+    pub damaged_chunks: u64,
+    /// Inodes of the volume.
+    pub files: u64,
+    /// The cluster's id.
+    pub cluster_id: String,
+    /// The volume's name.
+    pub volume: String,
+    /// Replicas wanted.
+    pub copies: u8,
+    /// Replicas at least.
+    pub min_copies: u8,
+}
+
+/// One server.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Server {
+    /// Its name.
+    pub name: String,
+    /// `up`, `down`, `full`; without quorum `reachable` or `silent`.
+    pub state: &'static str,
+    /// `storage`.
+    pub role: &'static str,
+    /// Bytes in use.
+    pub used_bytes: u64,
+    /// Bytes free for chunks.
+    pub free_bytes: u64,
+    /// Chunks it holds.
+    pub chunks: u64,
+    /// Whether it votes in Raft.
+    pub voter: bool,
+    /// Where clients connect.
+    pub addr: String,
+    /// Milliseconds since the leader heard from it.
+    pub silent_ms: Option<u64>,
+    /// Its clock less the leader's, milliseconds.
+    pub clock_skew_ms: i64,
+}
+
+/// The archive queue.
+#[derive(Debug, Clone, Default, PartialEq, Serialize)]
+pub struct Archive {
+    /// Files that wait.
+    pub waiting: u64,
+    /// Their bytes.
+    pub bytes: u64,
+    /// Seconds since the oldest of them was changed.
+    pub oldest_s: u64,
+    /// Files whose last upload failed.
+    pub failed: u64,
+    /// Files whose content is in S3.
+    pub archived: u64,
+    /// Uploads under way.
+    pub uploading: u64,
+}
+
+/// The way to S3.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct S3 {
+    /// `none`, `ok`, `error` (tried again by itself), `refused` (a person must act),
+    /// or `unknown` without quorum.
+    pub state: &'static str,
+    /// In words.
+    pub error: Option<String>,
+    /// The endpoint.
+    pub endpoint: Option<String>,
+    /// The bucket.
+    pub bucket: Option<String>,
+}
+
+/// One registered mount.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Mount {
+    /// Its session.
+    pub session: u64,
+    /// Its machine's id.
+    pub machine: String,
+    /// Where it is mounted.
+    pub path: String,
+}
+
+/// Asks and prints.
+///
+/// # Errors
+/// When the cluster refuses.
+pub async fn run(cluster: &Cluster, found: &Found, json: bool) -> Outcome<u8> {
+    let report = match cluster.status().await {
+        Ok(status) => Report::new(&status),
+        Err(failure) if failure.status == NO_QUORUM => {
+            let report = without_quorum(cluster, found).await;
+            if json {
+                print_json(&report)?;
+            } else {
+                print!("{}", report.text());
+            }
+            return Err(Failure::no_quorum(failure.message));
+        }
+        Err(failure) => return Err(failure),
+    };
+    if json {
+        print_json(&report)?;
+    } else {
+        print!("{}", report.text());
+    }
+    Ok(report.exit_status())
+}
+
+impl Report {
+    /// Of what the leader said.
+    pub fn new(status: &Status) -> Self {
+        let c = &status.counters;
+        let config = &status.map.config;
+        let servers: Vec<Server> = status.map.nodes.iter().map(|n| server(n, status)).collect();
+        let mut report = Report {
+            schema: 1,
+            health: "healthy",
+            leader: status
+                .leader
+                .map(|id| status.map.node(id).map_or(id.to_string(), |n| n.name.clone())),
+            term: status.term,
+            servers,
+            degraded_chunks: status.degraded_chunks,
+            archive: Archive {
+                waiting: c.due_files,
+                bytes: c.due_bytes,
+                oldest_s: oldest_s(c.oldest_due_ms, config.archive_after_ms, status.time_ms),
+                failed: c.failed_files,
+                archived: c.archived_files,
+                uploading: c.attempts,
+            },
+            s3: s3(status),
+            sessions: status.sessions.len() as u64,
+            mounts: status
+                .sessions
+                .iter()
+                .map(|(id, who)| Mount {
+                    session: id.0,
+                    machine: who.machine.clone(),
+                    path: who.mount_point.clone(),
+                })
+                .collect(),
+            lost_extents: c.lost_extents,
+            damaged_chunks: status.nodes.iter().map(|n| n.damaged_chunks).sum(),
+            files: c.inodes,
+            cluster_id: config.cluster.to_string(),
+            volume: config.volume.clone(),
+            copies: config.copies,
+            min_copies: config.min_copies,
+        };
+        if report.leader.is_none() {
+            report.health = "no quorum";
+        } else if report.is_degraded() {
+            report.health = "degraded";
+        }
+        report
+    }
+
+    fn is_degraded(&self) -> bool {
+        self.degraded_chunks > 0
+            || self.lost_extents > 0
+            || self.s3.state == "refused"
+            || self.servers.iter().any(|s| s.state == "down")
+            || self.servers.iter().filter(|s| s.state == "up").count() < usize::from(self.copies)
+    }
+
+    /// Of the process.
+    pub fn exit_status(&self) -> u8 {
+        match self.health {
+            "healthy" => OK,
+            "no quorum" => NO_QUORUM,
+            _ => DEGRADED,
+        }
+    }
+
+    /// For people.
+    pub fn text(&self) -> String {
+        let mut out = String::new();
+        let _ = writeln!(out, "cluster {} ({}), volume {}", self.cluster_id, self.health, self.volume);
+        let leader = self.leader.as_deref().unwrap_or("none");
+        let _ = writeln!(out, "leader  {leader}, term {}\n", self.term);
+        let _ = writeln!(
+            out,
+            "{:<12} {:<9} {:<7} {:>9} {:>9} {:>9}  address",
+            "server", "state", "voter", "used", "free", "chunks"
+        );
+        for s in &self.servers {
+            let voter = if s.voter { "yes" } else { "no" };
+            let _ = write!(
+                out,
+                "{:<12} {:<9} {voter:<7} {:>9} {:>9} {:>9}  {}",
+                s.name,
+                s.state,
+                units::bytes(s.used_bytes),
+                units::bytes(s.free_bytes),
+                s.chunks,
+                s.addr
+            );
+            if s.clock_skew_ms.unsigned_abs() > 500 {
+                let _ = write!(out, "  clock off by {} ms", s.clock_skew_ms);
+            }
+            out.push('\n');
+        }
+        self.text_rest(&mut out);
+        out
+    }
+
+    fn text_rest(&self, out: &mut String) {
+        let _ = writeln!(
+            out,
+            "\ncopies   {} wanted, {} at least; {} chunks with fewer",
+            self.copies, self.min_copies, self.degraded_chunks
+        );
+        if self.lost_extents + self.damaged_chunks > 0 {
+            let _ = writeln!(
+                out,
+                "damage   {} chunks found damaged, {} extents lost: see `lagan check`",
+                self.damaged_chunks, self.lost_extents
+            );
+        }
+        let a = &self.archive;
+        let _ = write!(
+            out,
+            "archive  {} files wait ({})",
+            a.waiting,
+            units::bytes(a.bytes)
+        );
+        if a.waiting > 0 {
+            let _ = write!(out, ", the oldest for {}", units::age(a.oldest_s));
+        }
+        let _ = writeln!(out, "; {} failed, {} in S3", a.failed, a.archived);
+        let place = match (&self.s3.endpoint, &self.s3.bucket) {
+            (Some(endpoint), Some(bucket)) => format!("  {endpoint} bucket {bucket}"),
+            (None, Some(bucket)) => format!("  bucket {bucket}"),
+            _ => String::new(),
+        };
+        let error = self.s3.error.as_ref().map(|e| format!(": {e}"));
+        let _ = writeln!(out, "s3       {}{}{place}", self.s3.state, error.unwrap_or_default());
+        let _ = writeln!(out, "mounts   {}", self.sessions);
+        for m in &self.mounts {
+            let _ = writeln!(out, "         {} on {}", m.path, m.machine);
+        }
+    }
+}
+
+fn server(node: &NodeInfo, status: &Status) -> Server {
+    let said: Option<&NodeStatus> = status.nodes.iter().find(|s| s.node == node.id);
+    Server {
+        name: node.name.clone(),
+        state: match node.state {
+            NodeState::Up => "up",
+            NodeState::Down => "down",
+            NodeState::Full => "full",
+        },
+        role: "storage",
+        used_bytes: said.map_or(0, |s| s.used_bytes),
+        free_bytes: said.map_or(0, |s| s.free_bytes),
+        chunks: said.map_or(0, |s| s.chunks),
+        voter: node.voter,
+        addr: node.addr.clone(),
+        silent_ms: said.map(|s| s.silent_ms),
+        clock_skew_ms: said.map_or(0, |s| s.clock_skew_ms),
+    }
+}
+
+/// Seconds since the change of the file that is due first: it became due
+/// `after_ms` later.
+fn oldest_s(due_ms: u64, after_ms: u64, now_ms: u64) -> u64 {
+    match due_ms {
+        0 => 0,
+        due => now_ms.saturating_add(after_ms).saturating_sub(due) / 1000,
+    }
+}
+
+fn s3(status: &Status) -> S3 {
+    let archive = status.map.config.archive.as_ref();
+    let worst = status
+        .nodes
+        .iter()
+        .filter(|n| !n.s3_error.is_empty())
+        .max_by_key(|n| n.s3_permanent);
+    S3 {
+        state: match (archive, worst) {
+            (None, _) => "none",
+            (Some(_), None) => "ok",
+            (Some(_), Some(n)) if n.s3_permanent => "refused",
+            (Some(_), Some(_)) => "error",
+        },
+        error: archive.and(worst).map(|n| n.s3_error.clone()),
+        endpoint: archive.and_then(|a| a.endpoint.clone()),
+        bucket: archive.map(|a| a.bucket.clone()),
+    }
+}
+
+/// What can be said when no leader answers.
+async fn without_quorum(cluster: &Cluster, found: &Found) -> Report {
+    let opinions = cluster.opinions().await;
+    let name_of = |addr: &str| {
+        let processes = found.record.iter().flat_map(|r| &r.processes);
+        let mut named = processes.filter(|p| p.addr.as_deref() == Some(addr));
+        named.next().map_or_else(|| addr.to_owned(), |p| p.name.clone())
+    };
+    let servers = opinions
+        .iter()
+        .map(|(addr, opinion)| Server {
+            name: name_of(&addr.to_string()),
+            state: if opinion.is_some() { "reachable" } else { "silent" },
+            role: "storage",
+            used_bytes: 0,
+            free_bytes: 0,
+            chunks: 0,
+            voter: false,
+            addr: addr.to_string(),
+            silent_ms: None,
+            clock_skew_ms: 0,
+        })
+        .collect();
+    Report {
+        schema: 1,
+        health: "no quorum",
+        leader: None,
+        term: opinions.iter().filter_map(|(_, o)| o.map(|o| o.0)).max().unwrap_or(0),
+        servers,
+        degraded_chunks: 0,
+        archive: Archive::default(),
+        s3: S3 {
+            state: "unknown",
+            error: None,
+            endpoint: None,
+            bucket: None,
+        },
+        sessions: 0,
+        mounts: Vec::new(),
+        lost_extents: 0,
+        damaged_chunks: 0,
+        files: 0,
+        cluster_id: found.record.as_ref().map(|r| r.cluster_id.clone()).unwrap_or_default(),
+        volume: found.record.as_ref().map(|r| r.volume.clone()).unwrap_or_default(),
+        copies: 0,
+        min_copies: 0,
+    }
+}

@@ -1,0 +1,215 @@
+//! The command line of `lagan`.
+
+use crate::exit::HELP;
+use crate::units::parse_duration;
+use clap::{Args, Parser, Subcommand};
+use std::net::IpAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// A replicated file system over a few servers, with S3 behind it.
+#[derive(Debug, Parser)]
+#[command(name = "lagan", version, after_help = HELP, disable_help_subcommand = true)]
+pub struct Cli {
+    /// The cluster: a directory of `lagan up`, or addresses of its servers.
+    #[arg(long, global = true, value_name = "DIR|ADDR,ADDR")]
+    pub cluster: Option<String>,
+    /// Print one JSON document (schema 1) instead of text.
+    #[arg(long, global = true)]
+    pub json: bool,
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// One subcommand.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Run a whole cluster on this machine: servers, S3, mounts.
+    #[command(after_help = HELP)]
+    Up(UpArgs),
+    /// Stop what `lagan up` started.
+    #[command(after_help = HELP)]
+    Down {
+        /// The cluster's directory.
+        #[arg(default_value = "./lagan-demo")]
+        dir: PathBuf,
+    },
+    /// Servers, leader, copies, archive backlog, S3 health.
+    #[command(after_help = HELP)]
+    Status,
+    /// Where a file is: chunks, replicas, archive state, object key.
+    #[command(after_help = HELP)]
+    File {
+        /// Files on a mount.
+        #[arg(required = true)]
+        paths: Vec<PathBuf>,
+    },
+    /// The archive's commands.
+    #[command(subcommand, after_help = HELP)]
+    Archive(ArchiveCommand),
+    /// Drop the local copies of what is archived.
+    #[command(after_help = HELP)]
+    Release {
+        /// Files and directories on a mount.
+        #[arg(required = true)]
+        paths: Vec<PathBuf>,
+    },
+    /// Fetch released files from S3 ahead of their use.
+    #[command(after_help = HELP)]
+    Recall {
+        /// Files and directories on a mount.
+        #[arg(required = true)]
+        paths: Vec<PathBuf>,
+    },
+    /// Is everything that the metadata names there and right, and what is there that nothing names?
+    #[command(after_help = HELP)]
+    Check(CheckArgs),
+    /// Make a cluster of one server, by its own machine's `server.toml`.
+    #[command(after_help = HELP)]
+    Init(InitArgs),
+    /// Add this machine's server to a cluster.
+    #[command(after_help = HELP)]
+    Join {
+        /// Address of a server that belongs to it.
+        addr: String,
+        /// Which server joins.
+        #[command(flatten)]
+        server: LocalServer,
+    },
+    /// Change the configuration that all nodes share.
+    #[command(after_help = HELP)]
+    Set {
+        /// `archive_after=10m`, `copies=3`; without any: show them all.
+        #[arg(value_name = "KEY=VALUE")]
+        changes: Vec<String>,
+    },
+    /// Look at a path in a process that can be given up (used by the program itself).
+    #[command(hide = true)]
+    ProbePath {
+        /// What to look at.
+        path: PathBuf,
+    },
+}
+
+/// `lagan archive ...`
+#[derive(Debug, Subcommand)]
+pub enum ArchiveCommand {
+    /// Do not wait until files are due.
+    Now {
+        /// Files and directories on a mount.
+        #[arg(required = true)]
+        paths: Vec<PathBuf>,
+        /// Return as soon as they are due.
+        #[arg(long)]
+        no_wait: bool,
+        /// Give up waiting (the mover does not) after this long.
+        #[arg(long, value_parser = parse_duration, value_name = "TIME")]
+        timeout: Option<Duration>,
+    },
+}
+
+/// `lagan up`
+#[derive(Debug, Clone, Default, Args)]
+pub struct UpArgs {
+    /// Holds everything: configuration, data, logs, cluster.json.
+    #[arg(default_value = "./lagan-demo")]
+    pub dir: PathBuf,
+    /// Storage servers (3).
+    #[arg(long, value_name = "N")]
+    pub servers: Option<usize>,
+    /// Replicas of each chunk (2, or 1 with one server).
+    #[arg(long, value_name = "N")]
+    pub copies: Option<u8>,
+    /// Replicas at least, while servers are away (1 with up to 2 copies, else 2).
+    #[arg(long, value_name = "N")]
+    pub min_copies: Option<u8>,
+    /// Mount point, may repeat (DIR/mnt).
+    #[arg(long, value_name = "PATH")]
+    pub mount: Vec<PathBuf>,
+    /// Where the archive is: `embedded`, `none`, or an endpoint's URL (keys and
+    /// region by the AWS credential chain).
+    #[arg(long, value_name = "embedded|none|URL")]
+    pub s3: Option<String>,
+    /// The bucket (lagan).
+    #[arg(long, value_name = "B")]
+    pub bucket: Option<String>,
+    /// First part of each object's key.
+    #[arg(long, value_name = "P")]
+    pub s3_prefix: Option<String>,
+    /// From a file's last change to its upload (10m).
+    #[arg(long, value_parser = parse_duration, value_name = "TIME")]
+    pub archive_after: Option<Duration>,
+    /// The servers' own addresses, instead of 127.77.X.N.
+    #[arg(long, value_delimiter = ',', value_name = "A,B,C")]
+    pub addrs: Vec<IpAddr>,
+    /// Existing network namespaces to run the servers in.
+    #[arg(long, value_delimiter = ',', value_name = "N1,N2,N3")]
+    pub netns: Vec<String>,
+    /// Return when all mounts answer.
+    #[arg(long)]
+    pub detach: bool,
+}
+
+/// `lagan check`
+#[derive(Debug, Clone, Copy, Default, Args)]
+pub struct CheckArgs {
+    /// Only whether replicas are there, without reading them.
+    #[arg(long)]
+    pub fast: bool,
+    /// Also fetch the first byte of each archived object that has no local copy.
+    #[arg(long)]
+    pub objects: bool,
+}
+
+/// Which server a command is for: one that this machine's configuration describes.
+#[derive(Debug, Clone, Default, Args)]
+pub struct LocalServer {
+    /// The server's configuration.
+    #[arg(long, default_value = "/etc/lagan/server.toml", value_name = "FILE")]
+    pub config: PathBuf,
+    /// Its address, instead of what the configuration says.
+    #[arg(long, value_name = "ADDR")]
+    pub server: Option<String>,
+}
+
+/// `lagan init`
+#[derive(Debug, Clone, Default, Args)]
+pub struct InitArgs {
+    /// Which server.
+    #[command(flatten)]
+    pub server: LocalServer,
+    /// The volume's name.
+    #[arg(long, default_value = "vol", value_name = "NAME")]
+    pub volume: String,
+    /// Shared configuration, as for `lagan set`.
+    #[arg(value_name = "KEY=VALUE")]
+    pub settings: Vec<String>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn up_takes_lists_and_durations() {
+        let cli = Cli::try_parse_from([
+            "lagan", "up", "d", "--addrs", "10.0.0.1,10.0.0.2", "--netns", "a,b", "--mount", "/m",
+            "--mount", "/n", "--archive-after", "3s", "--detach",
+        ])
+        .unwrap();
+        let Command::Up(up) = cli.command else {
+            panic!("not up");
+        };
+        assert_eq!(up.addrs.len(), 2);
+        assert_eq!(up.netns, ["a", "b"]);
+        assert_eq!(up.mount.len(), 2);
+        assert_eq!(up.archive_after, Some(Duration::from_secs(3)));
+    }
+}

@@ -1,0 +1,234 @@
+//! Where things are in the directory of `lagan up`.
+//!
+//! | path | holds |
+//! | --- | --- |
+//! | `bin/` | links named after the daemons |
+//! | `etc/` | one configuration file a process, mode 0600 |
+//! | `log/` | one log a process |
+//! | `server-N/` | data of a server; may be a mount point |
+//! | `s3/` | objects of the embedded S3 server |
+//! | `run/NAME/` | lock and session files of mounts and S3 |
+//! | `mnt/` | the default mount point |
+//! | `up.json` | what was asked for at the first start |
+//! | `cluster.json` | what runs, see [`crate::record`] |
+
+use crate::exit::{Doing, Outcome};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+
+/// What a process is.
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, serde::Serialize, serde::Deserialize,
+)]
+#[serde(rename_all = "lowercase")]
+pub enum Role {
+    /// A storage server.
+    Server,
+    /// A mount.
+    Mount,
+    /// The embedded S3 server.
+    S3,
+}
+
+impl Role {
+    /// The name of its program.
+    pub fn program(self) -> &'static str {
+        match self {
+            Role::Server => "lagan-server",
+            Role::Mount => "lagan-mount",
+            Role::S3 => "lagan-s3",
+        }
+    }
+}
+
+/// The paths of one cluster's directory.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Layout {
+    /// Absolute path of the directory.
+    pub root: PathBuf,
+}
+
+impl Layout {
+    /// Of the directory `dir`, which need not exist yet.
+    ///
+    /// # Errors
+    /// When the working directory is gone.
+    pub fn new(dir: &Path) -> Outcome<Self> {
+        let root = match dir.canonicalize() {
+            Ok(root) => root,
+            Err(_) => std::path::absolute(dir).doing(|| format!("find {}", dir.display()))?,
+        };
+        Ok(Layout { root })
+    }
+
+    /// Makes the folders that are missing; only root may look into them.
+    ///
+    /// # Errors
+    /// When one cannot be made or written to.
+    pub fn create(&self) -> Outcome<()> {
+        for dir in ["", "bin", "etc", "log", "run"] {
+            make_dir(&self.root.join(dir))?;
+        }
+        let probe = self.root.join("run/.writable");
+        std::fs::write(&probe, b"")
+            .and_then(|()| std::fs::remove_file(&probe))
+            .doing(|| format!("write to {}", self.root.display()))
+    }
+
+    /// The program of a role.
+    pub fn program(&self, role: Role) -> PathBuf {
+        self.root.join("bin").join(role.program())
+    }
+
+    /// The configuration of a process.
+    pub fn config(&self, name: &str) -> PathBuf {
+        self.root.join("etc").join(format!("{name}.toml"))
+    }
+
+    /// The log of a process.
+    pub fn log(&self, name: &str) -> PathBuf {
+        self.root.join("log").join(format!("{name}.log"))
+    }
+
+    /// What a process keeps: data of servers and S3, run-time files of mounts.
+    pub fn data(&self, role: Role, name: &str) -> PathBuf {
+        match role {
+            Role::Server | Role::S3 => self.root.join(name),
+            Role::Mount => self.run(name),
+        }
+    }
+
+    /// Run-time files of a process.
+    pub fn run(&self, name: &str) -> PathBuf {
+        self.root.join("run").join(name)
+    }
+
+    /// The lock file that a process holds while it lives.
+    pub fn lock(&self, role: Role, name: &str) -> PathBuf {
+        match role {
+            Role::Server => self.root.join(name).join("lock"),
+            Role::Mount | Role::S3 => self.run(name).join("lock"),
+        }
+    }
+
+    /// The default mount point.
+    pub fn default_mount(&self) -> PathBuf {
+        self.root.join("mnt")
+    }
+
+    /// What was asked for.
+    pub fn up_json(&self) -> PathBuf {
+        self.root.join("up.json")
+    }
+
+    /// What runs.
+    pub fn cluster_json(&self) -> PathBuf {
+        self.root.join("cluster.json")
+    }
+
+    /// Held by `lagan up` while it starts, and while it waits in the foreground.
+    pub fn up_lock(&self) -> PathBuf {
+        self.root.join("run/up/lock")
+    }
+
+    /// Written by `lagan down` when it has ended: a waiting `lagan up` leaves.
+    pub fn stopped_mark(&self) -> PathBuf {
+        self.root.join("run/stopped")
+    }
+
+    /// Every process that has, or had, files here: role and name, in order of start
+    /// (S3, servers, mounts).
+    pub fn processes(&self) -> Vec<(Role, String)> {
+        let mut found: Vec<(Role, u32, String)> = Vec::new();
+        let names = |dir: PathBuf| {
+            std::fs::read_dir(dir)
+                .into_iter()
+                .flatten()
+                .flatten()
+                .filter_map(|e| e.file_name().into_string().ok())
+        };
+        for name in names(self.root.clone()).chain(names(self.root.join("run"))) {
+            let numbered = |prefix: &str| name.strip_prefix(prefix)?.parse::<u32>().ok();
+            if name == "s3" {
+                found.push((Role::S3, 0, name));
+            } else if let Some(n) = numbered("server-") {
+                found.push((Role::Server, n, name));
+            } else if let Some(n) = numbered("mount-") {
+                found.push((Role::Mount, n, name));
+            }
+        }
+        let order = |role: Role| match role {
+            Role::S3 => 0,
+            Role::Server => 1,
+            Role::Mount => 2,
+        };
+        found.sort_by_key(|(role, n, _)| (order(*role), *n));
+        found.dedup();
+        found.into_iter().map(|(r, _, name)| (r, name)).collect()
+    }
+}
+
+/// Makes a folder (and those above it), mode 0755 as far as they are missing.
+///
+/// # Errors
+/// When it cannot be made, or something else has its name.
+pub fn make_dir(dir: &Path) -> Outcome<()> {
+    std::fs::DirBuilder::new()
+        .recursive(true)
+        .mode(0o755)
+        .create(dir)
+        .doing(|| format!("make {}", dir.display()))
+}
+
+/// Replaces a file by rename: mode 0600, on disk before this returns.
+///
+/// # Errors
+/// When it cannot be written.
+pub fn replace_private(path: &Path, content: &[u8]) -> Outcome<()> {
+    use std::io::Write;
+    let part = path.with_extension(format!("part.{}", std::process::id()));
+    let write = || -> std::io::Result<()> {
+        let mut file = std::fs::File::options()
+            .write(true)
+            .create(true)
+            .truncate(true)
+            .mode(0o600)
+            .open(&part)?;
+        file.write_all(content)?;
+        file.sync_all()?;
+        std::fs::rename(&part, path)
+    };
+    write().doing(|| format!("write {}", path.display()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::PermissionsExt;
+
+    #[test]
+    fn processes_are_found_by_their_folders() {
+        let dir = tempfile::tempdir().unwrap();
+        let layout = Layout::new(dir.path()).unwrap();
+        layout.create().unwrap();
+        for name in [
+            "server-2", "server-10", "run/mount-1", "run/s3", "s3", "mnt", "server-x",
+        ] {
+            make_dir(&dir.path().join(name)).unwrap();
+        }
+        let names: Vec<String> = layout.processes().into_iter().map(|(_, n)| n).collect();
+        assert_eq!(names, ["s3", "server-2", "server-10", "mount-1"]);
+    }
+
+    #[test]
+    fn replaced_file_is_private_and_whole() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("x.json");
+        replace_private(&path, b"old").unwrap();
+        replace_private(&path, b"new").unwrap();
+        assert_eq!(std::fs::read(&path).unwrap(), b"new");
+        let mode = std::fs::metadata(&path).unwrap().permissions().mode();
+        assert_eq!(mode & 0o7777, 0o600);
+        assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 1);
+    }
+}

@@ -1,0 +1,262 @@
+//! The admin command's side of the cluster: requests to the leader, to one
+//! server, and to the chunk service of one node.
+
+use crate::exit::{Failure, Outcome};
+use bytes::Bytes;
+use lagan_net::{Hello, LeaderClient, NetError, Pool, PoolOptions, Role, Service};
+use lagan_types::cluster::{ClusterMap, Config, NodeInfo};
+use lagan_types::message::{ChunkReply, ChunkRequest, MetaReply, MetaRequest, Status};
+use lagan_types::{Answer, Command, FsError, Op, Query, QueryAnswer, SessionId, Time, VolumeId};
+use std::future::Future;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+/// The one volume.
+pub const VOLUME: VolumeId = VolumeId(1);
+/// A leader is found within three seconds when there is one (DESIGN §6); twice
+/// that, and then some, before we say that there is none.
+const LEADER_DEADLINE: Duration = Duration::from_secs(10);
+/// One server, asked directly.
+const SERVER_DEADLINE: Duration = Duration::from_secs(5);
+
+/// A cluster, as a client of it.
+pub struct Cluster {
+    leader: LeaderClient,
+}
+
+/// Runs a future to its end on this thread.
+///
+/// # Errors
+/// The future's own; status 1 if no runtime can be made.
+pub fn run<T>(future: impl Future<Output = Outcome<T>>) -> Outcome<T> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(|e| Failure::error(format!("start the runtime: {e}")))?;
+    let result = runtime.block_on(future);
+    runtime.shutdown_background();
+    result
+}
+
+/// An `ip:port`.
+///
+/// # Errors
+/// Status 2 for anything else.
+pub fn parse_addr(text: &str) -> Outcome<SocketAddr> {
+    text.trim()
+        .parse()
+        .map_err(|_| Failure::usage(format!("`{text}` is no address, write ip:port")))
+}
+
+impl Cluster {
+    /// A client of the cluster that these servers belong to; connects on demand.
+    ///
+    /// # Errors
+    /// Status 2 for what is no address, or no address at all.
+    pub fn new(servers: &[String]) -> Outcome<Self> {
+        let addrs = servers
+            .iter()
+            .map(|s| parse_addr(s))
+            .collect::<Outcome<Vec<_>>>()?;
+        if addrs.is_empty() {
+            return Err(Failure::usage("no server address"));
+        }
+        let hello = Hello::client(Role::Admin, None, Service::Meta);
+        let pool = Pool::new(PoolOptions::new(hello));
+        Ok(Cluster {
+            leader: LeaderClient::new(pool, addrs),
+        })
+    }
+
+    /// The servers' addresses.
+    pub fn servers(&self) -> Vec<SocketAddr> {
+        self.leader.servers()
+    }
+
+    /// Asks the leader, whoever it is.
+    ///
+    /// # Errors
+    /// Status 4 when none answers, status 1 when it refuses.
+    pub async fn ask(&self, request: &MetaRequest) -> Outcome<MetaReply> {
+        match self.leader.call(request, LEADER_DEADLINE).await {
+            Ok(MetaReply::Refused(reason)) => Err(Failure::error(reason)),
+            Ok(reply) => Ok(reply),
+            Err(e @ (NetError::Refused { .. } | NetError::TooLarge { .. })) => {
+                Err(Failure::error(e.to_string()))
+            }
+            Err(e) => Err(Failure::no_quorum(format!(
+                "no metadata leader answers at {}: {e}",
+                list(&self.servers())
+            ))),
+        }
+    }
+
+    /// The connections.
+    pub fn pool(&self) -> &Pool {
+        self.leader.pool()
+    }
+
+    /// Asks one server, whether it leads or not.
+    ///
+    /// # Errors
+    /// The network's.
+    pub async fn ask_at(
+        &self,
+        addr: SocketAddr,
+        request: &MetaRequest,
+        deadline: Duration,
+    ) -> Result<MetaReply, NetError> {
+        self.pool()
+            .call_typed(addr, Service::Meta, request, Bytes::new(), deadline)
+            .await
+            .map(|(reply, _)| reply)
+    }
+
+    /// The whole state, as `lagan status` shows it.
+    ///
+    /// # Errors
+    /// As [`Cluster::ask`].
+    pub async fn status(&self) -> Outcome<Status> {
+        match self.ask(&MetaRequest::Status).await? {
+            MetaReply::Status(status) => Ok(*status),
+            other => Err(unexpected(&other)),
+        }
+    }
+
+    /// The cluster map.
+    ///
+    /// # Errors
+    /// As [`Cluster::ask`].
+    pub async fn map(&self) -> Outcome<ClusterMap> {
+        match self.ask(&MetaRequest::Map { known: 0 }).await? {
+            MetaReply::Map(Some(map)) => Ok(map),
+            other => Err(unexpected(&other)),
+        }
+    }
+
+    /// A linearizable read. The inner error is the file system's.
+    ///
+    /// # Errors
+    /// As [`Cluster::ask`].
+    pub async fn query(&self, query: Query) -> Outcome<Result<QueryAnswer, FsError>> {
+        let request = MetaRequest::Query {
+            volume: VOLUME,
+            session: SessionId::SYSTEM,
+            query,
+        };
+        match self.ask(&request).await? {
+            MetaReply::Query(answer) => Ok(answer),
+            other => Err(unexpected(&other)),
+        }
+    }
+
+    /// A mutation in the cluster's own name: one that may be repeated.
+    ///
+    /// # Errors
+    /// As [`Cluster::ask`].
+    pub async fn mutate(&self, op: Op) -> Outcome<Result<Answer, FsError>> {
+        let request = MetaRequest::Mutate(Command {
+            volume: VOLUME,
+            session: SessionId::SYSTEM,
+            seq: 0,
+            unanswered: 0,
+            time: Time::default(),
+            op,
+        });
+        match self.ask(&request).await? {
+            MetaReply::Answer(answer) => Ok(answer),
+            other => Err(unexpected(&other)),
+        }
+    }
+
+    /// Replaces the shared configuration.
+    ///
+    /// # Errors
+    /// As [`Cluster::ask`]; status 1 when it is refused.
+    pub async fn set_config(&self, config: Config) -> Outcome<()> {
+        self.mutate(Op::SetConfig { config })
+            .await?
+            .map(|_| ())
+            .map_err(|e| Failure::error(format!("the cluster refuses that configuration: {e}")))
+    }
+
+    /// Has a server that belongs to no cluster make or join one; gives the
+    /// cluster's id in hexadecimal.
+    ///
+    /// # Errors
+    /// Status 1 with the server's reason, or the network's.
+    pub async fn admit(
+        &self,
+        server: SocketAddr,
+        request: &MetaRequest,
+        deadline: Duration,
+    ) -> Outcome<String> {
+        match self.ask_at(server, request, deadline).await {
+            Ok(MetaReply::Joined { cluster, .. }) => Ok(cluster_text(&cluster)),
+            Ok(MetaReply::Refused(reason)) => Err(Failure::error(format!("{server}: {reason}"))),
+            Ok(other) => Err(unexpected(&other)),
+            Err(e) => Err(Failure::error(format!("{server}: {e}"))),
+        }
+    }
+
+    /// Who leads in the opinion of each server: term and leader; `None`: no answer.
+    pub async fn opinions(&self) -> Vec<(SocketAddr, Option<(u64, Option<u64>)>)> {
+        let mut out = Vec::new();
+        for addr in self.servers() {
+            let reply = self
+                .ask_at(addr, &MetaRequest::Ping, SERVER_DEADLINE.min(Duration::from_secs(1)))
+                .await;
+            out.push((
+                addr,
+                match reply {
+                    Ok(MetaReply::Pong { leader, term }) => Some((term, leader.map(|n| n.0))),
+                    _ => None,
+                },
+            ));
+        }
+        out
+    }
+}
+
+/// Asks the chunk service of a node.
+///
+/// # Errors
+/// The network's.
+pub async fn ask_chunks(
+    pool: &Pool,
+    addr: SocketAddr,
+    request: &ChunkRequest,
+    deadline: Duration,
+) -> Result<ChunkReply, NetError> {
+    pool.call_typed(addr, Service::Chunk, request, Bytes::new(), deadline)
+        .await
+        .map(|(reply, _)| reply)
+}
+
+/// A cluster's id, as people and files see it.
+pub fn cluster_text(cluster: &lagan_types::ClusterId) -> String {
+    cluster.to_string()
+}
+
+/// Where a node's clients connect.
+///
+/// # Errors
+/// Status 1 when the map holds no address.
+pub fn node_addr(node: &NodeInfo) -> Outcome<SocketAddr> {
+    node.addr
+        .parse()
+        .map_err(|_| Failure::error(format!("{} has the address `{}`", node.name, node.addr)))
+}
+
+/// The addresses, with commas.
+pub fn list(addrs: &[SocketAddr]) -> String {
+    let texts: Vec<String> = addrs.iter().map(SocketAddr::to_string).collect();
+    texts.join(",")
+}
+
+/// An answer that does not belong to its question.
+pub fn unexpected(reply: &impl std::fmt::Debug) -> Failure {
+    let mut text = format!("{reply:?}");
+    text.truncate(text.char_indices().nth(80).map_or(text.len(), |(i, _)| i));
+    Failure::error(format!("unexpected answer: {text}"))
+}

@@ -1,0 +1,58 @@
+//! System calls that the standard library does not offer.
+
+use std::ffi::CString;
+use std::io;
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+
+/// Sends `signal` to the process.
+///
+/// # Errors
+/// ESRCH when there is none, EPERM when it is not ours to signal.
+pub fn kill(pid: u32, signal: i32) -> io::Result<()> {
+    let pid = i32::try_from(pid).map_err(|_| io::ErrorKind::InvalidInput)?;
+    if pid <= 0 {
+        return Err(io::ErrorKind::InvalidInput.into());
+    }
+    // SAFETY: plain integers; a positive pid names one process.
+    check(unsafe { libc::kill(pid, signal) })
+}
+
+/// Unmounts what is mounted at `path`, without following a symbolic link there.
+/// `lazily`: detached at once, gone when the last user is.
+///
+/// # Errors
+/// EBUSY while it is in use; EINVAL when nothing is mounted there; EPERM.
+pub fn unmount(path: &Path, lazily: bool) -> io::Result<()> {
+    let path = CString::new(path.as_os_str().as_bytes())?;
+    let flags = libc::UMOUNT_NOFOLLOW | if lazily { libc::MNT_DETACH } else { 0 };
+    // SAFETY: the path is a live NUL-terminated string.
+    check(unsafe { libc::umount2(path.as_ptr(), flags) })
+}
+
+/// Whether the effective user is root.
+pub fn is_root() -> bool {
+    // SAFETY: no arguments, cannot fail.
+    unsafe { libc::geteuid() == 0 }
+}
+
+/// Marks every descriptor from 3 on close-on-exec, so that daemons do not
+/// inherit what a script left open (locks, pipes).
+pub fn close_inherited_on_exec() {
+    // SAFETY: plain integers; only flags of descriptors change. A kernel without it leaves them.
+    unsafe {
+        libc::syscall(
+            libc::SYS_close_range,
+            3u32,
+            u32::MAX,
+            libc::CLOSE_RANGE_CLOEXEC,
+        );
+    }
+}
+
+fn check(result: libc::c_int) -> io::Result<()> {
+    match result {
+        0 => Ok(()),
+        _ => Err(io::Error::last_os_error()),
+    }
+}

@@ -1,0 +1,20 @@
+//! `lagan up`: a whole cluster on one machine.
+//!
+//! ```text
+//! arguments + up.json --plan--> what is to run --files--> etc/, bin/
+//!   --start--> S3, servers, (init or join), mounts --> cluster.json --> wait, or return
+//! ```
+//! Every process is what production would start: its own program name, its own
+//! configuration file, a process group of its own. A start that fails stops what
+//! it started; a first start that fails also removes the data it made.
+
+pub mod address;
+pub mod archive;
+pub mod config;
+pub mod files;
+pub mod foreground;
+pub mod plan;
+pub mod process;
+pub mod start;
+
+pub use start::run;

@@ -1,0 +1,299 @@
+//! What is to run: drawn up at the first start, kept in `up.json`, held
+//! against the arguments at later ones. Pure but for [`Plan::load`] and
+//! [`Plan::store`].
+
+use crate::cli::UpArgs;
+use crate::exit::{Doing, Failure, Outcome};
+use crate::layout::{Layout, replace_private};
+use crate::up::archive::{S3Plan, first_archive};
+use lagan_types::limits::SET_MEMBERS_MAX;
+use lagan_types::{ClusterId, Incarnation};
+use serde::{Deserialize, Serialize};
+use std::net::{IpAddr, SocketAddr};
+use std::path::{Path, PathBuf};
+
+#[cfg(test)]
+mod tests;
+
+/// Servers of one machine, at most: 127.77.X.N has room for these and S3.
+pub const SERVERS_MAX: usize = 50;
+/// The version of `up.json`.
+const SCHEMA: u32 = 1;
+
+/// `up.json`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Plan {
+    /// The version of this layout.
+    pub schema: u32,
+    /// The cluster; `None` until it was made.
+    pub cluster: Option<ClusterId>,
+    /// The volume's name.
+    pub volume: String,
+    /// Replicas of a chunk.
+    pub copies: u8,
+    /// Replicas of a chunk, at least.
+    pub min_copies: u8,
+    /// From a file's last change to its upload, milliseconds.
+    pub archive_after_ms: u64,
+    /// In order: server N is `server-N`.
+    pub servers: Vec<ServerPlan>,
+    /// Mount points, absolute: the N-th is `mount-N`.
+    pub mounts: Vec<PathBuf>,
+    /// The archive.
+    pub s3: S3Plan,
+}
+
+/// One server.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ServerPlan {
+    /// `server-N`.
+    pub name: String,
+    /// Where clients connect.
+    pub listen: SocketAddr,
+    /// Where the other servers connect.
+    pub peer_listen: SocketAddr,
+    /// /health and /metrics.
+    pub http: SocketAddr,
+    /// The network namespace that it runs in.
+    pub netns: Option<String>,
+}
+
+/// What a first plan takes from the machine.
+pub trait Machine {
+    /// The address of server `n` (from 1) without `--addrs`.
+    fn own_ip(&self, n: usize) -> IpAddr;
+    /// Three ports of that address for a server, one for S3 (`n` = 0), that nothing listens on.
+    fn ports(&self, ip: IpAddr, n: usize, count: usize, elsewhere: bool) -> Outcome<Vec<u16>>;
+    /// A random key of that many characters.
+    fn random_key(&self, len: usize) -> String;
+    /// The region of the AWS configuration.
+    fn aws_region(&self) -> String;
+}
+
+impl Plan {
+    /// The stored plan; `None` before the first start.
+    ///
+    /// # Errors
+    /// When it is damaged or of another version.
+    pub fn load(layout: &Layout) -> Outcome<Option<Self>> {
+        let path = layout.up_json();
+        let text = match std::fs::read(&path) {
+            Ok(text) => text,
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+            Err(e) => return Err(e).doing(|| format!("read {}", path.display())),
+        };
+        let plan: Plan =
+            serde_json::from_slice(&text).doing(|| format!("parse {}", path.display()))?;
+        match plan.schema {
+            SCHEMA => Ok(Some(plan)),
+            other => Err(Failure::error(format!(
+                "{} has schema {other}, this program knows {SCHEMA}",
+                path.display()
+            ))),
+        }
+    }
+
+    /// Replaces the stored plan.
+    ///
+    /// # Errors
+    /// When it cannot be written.
+    pub fn store(&self, layout: &Layout) -> Outcome<()> {
+        let mut text = serde_json::to_vec_pretty(self).doing(|| "encode up.json".into())?;
+        text.push(b'\n');
+        replace_private(&layout.up_json(), &text)
+    }
+
+    /// Of a directory that has none yet.
+    ///
+    /// # Errors
+    /// Status 2 for arguments that contradict each other, status 1 when no port is free.
+    pub fn first(args: &UpArgs, layout: &Layout, machine: &dyn Machine) -> Outcome<Self> {
+        let count = server_count(args)?;
+        let (copies, min_copies) = copies(args, count)?;
+        let servers = (1..=count)
+            .map(|n| server(args, n, machine))
+            .collect::<Outcome<Vec<_>>>()?;
+        check_distinct(&servers)?;
+        let s3 = first_archive(args, layout, &servers, machine)?;
+        Ok(Plan {
+            schema: SCHEMA,
+            cluster: None,
+            volume: "vol".into(),
+            copies,
+            min_copies,
+            archive_after_ms: args
+                .archive_after
+                .map_or(600_000, |d| d.as_millis() as u64),
+            servers,
+            mounts: mounts(&args.mount)?.unwrap_or_else(|| vec![layout.default_mount()]),
+            s3,
+        })
+    }
+
+    /// Of a directory that has data: `--mount` and `--archive-after` are applied.
+    ///
+    /// # Errors
+    /// Status 2 for an argument that differs from what is stored.
+    pub fn again(mut self, args: &UpArgs) -> Outcome<Self> {
+        same("--servers", args.servers, self.servers.len())?;
+        same("--copies", args.copies, self.copies)?;
+        same("--min-copies", args.min_copies, self.min_copies)?;
+        let ips: Vec<IpAddr> = self.servers.iter().map(|s| s.listen.ip()).collect();
+        if !args.addrs.is_empty() && args.addrs != ips {
+            return Err(differs("--addrs"));
+        }
+        let names: Vec<&str> = self.servers.iter().filter_map(|s| s.netns.as_deref()).collect();
+        if !args.netns.is_empty() && args.netns != names {
+            return Err(differs("--netns"));
+        }
+        self.s3.check_same(args)?;
+        if let Some(mounts) = mounts(&args.mount)? {
+            self.mounts = mounts;
+        }
+        if let Some(after) = args.archive_after {
+            self.archive_after_ms = after.as_millis() as u64;
+        }
+        Ok(self)
+    }
+
+    /// What the cluster's first command says. The ids are drawn by the caller.
+    pub fn config(
+        &self,
+        cluster: ClusterId,
+        incarnation: Incarnation,
+    ) -> lagan_types::cluster::Config {
+        lagan_types::cluster::Config {
+            cluster,
+            incarnation,
+            volume: self.volume.clone(),
+            copies: self.copies,
+            min_copies: self.min_copies,
+            archive_after_ms: self.archive_after_ms,
+            archive: self.s3.config(),
+            ..lagan_types::cluster::Config::default()
+        }
+    }
+}
+
+/// Replicas at least, when nobody says: one less than wanted, but two of three.
+pub fn default_min_copies(copies: u8) -> u8 {
+    if copies <= 2 { 1 } else { 2 }
+}
+
+fn server_count(args: &UpArgs) -> Outcome<usize> {
+    let given = [args.addrs.len(), args.netns.len()];
+    let listed = given.into_iter().max().filter(|&n| n > 0);
+    let count = args.servers.or(listed).unwrap_or(3);
+    if count == 0 || count > SERVERS_MAX {
+        return Err(Failure::usage(format!(
+            "--servers {count}: 1 to {SERVERS_MAX} are possible"
+        )));
+    }
+    for (name, len) in [("--addrs", given[0]), ("--netns", given[1])] {
+        if len != 0 && len != count {
+            return Err(Failure::usage(format!(
+                "{name} names {len} for {count} servers: one for each is needed"
+            )));
+        }
+    }
+    if !args.netns.is_empty() && args.addrs.is_empty() {
+        return Err(Failure::usage(
+            "--netns needs --addrs: the addresses that the servers have in their namespaces",
+        ));
+    }
+    if let Some(ip) = args.addrs.iter().find(|ip| ip.is_unspecified()) {
+        return Err(Failure::usage(format!(
+            "--addrs {ip}: would be every address of the machine, name one"
+        )));
+    }
+    Ok(count)
+}
+
+fn copies(args: &UpArgs, servers: usize) -> Outcome<(u8, u8)> {
+    let most = servers.min(SET_MEMBERS_MAX);
+    let copies = args.copies.unwrap_or(most.min(2) as u8);
+    if copies == 0 || usize::from(copies) > most {
+        return Err(Failure::usage(format!(
+            "--copies {copies}: 1 to {most} are possible with {servers} servers"
+        )));
+    }
+    let min_copies = args.min_copies.unwrap_or(default_min_copies(copies));
+    if min_copies == 0 || min_copies > copies {
+        return Err(Failure::usage(format!(
+            "--min-copies {min_copies}: 1 to {copies} are possible with {copies} copies"
+        )));
+    }
+    Ok((copies, min_copies))
+}
+
+fn server(args: &UpArgs, n: usize, machine: &dyn Machine) -> Outcome<ServerPlan> {
+    let ip = args
+        .addrs
+        .get(n - 1)
+        .copied()
+        .unwrap_or_else(|| machine.own_ip(n));
+    let netns = args.netns.get(n - 1).cloned();
+    let ports = machine.ports(ip, n, 3, netns.is_some())?;
+    let addr = |i: usize| SocketAddr::new(ip, ports.get(i).copied().unwrap_or(0));
+    Ok(ServerPlan {
+        name: format!("server-{n}"),
+        listen: addr(0),
+        peer_listen: addr(1),
+        http: addr(2),
+        netns,
+    })
+}
+
+fn check_distinct(servers: &[ServerPlan]) -> Outcome<()> {
+    let mut seen = std::collections::BTreeSet::new();
+    for s in servers {
+        if !seen.insert(s.listen) {
+            return Err(Failure::usage(format!("--addrs names {} twice", s.listen.ip())));
+        }
+    }
+    Ok(())
+}
+
+/// The given mount points, absolute; `None` without any.
+fn mounts(given: &[PathBuf]) -> Outcome<Option<Vec<PathBuf>>> {
+    let mut out: Vec<PathBuf> = Vec::new();
+    for path in given {
+        let path = absolute(path)?;
+        if out.contains(&path) {
+            return Err(Failure::usage(format!("--mount {} twice", path.display())));
+        }
+        out.push(path);
+    }
+    Ok((!out.is_empty()).then_some(out))
+}
+
+/// Absolute and without links: what the kernel will call it. The last part is
+/// not looked at: a dead mount may be there.
+fn absolute(path: &Path) -> Outcome<PathBuf> {
+    let path = std::path::absolute(path).doing(|| format!("find {}", path.display()))?;
+    let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else {
+        return Err(Failure::usage(format!("--mount {}: not there", path.display())));
+    };
+    match parent.canonicalize() {
+        Ok(parent) => Ok(parent.join(name)),
+        Err(_) => Ok(path),
+    }
+}
+
+fn same<T: PartialEq + std::fmt::Display>(name: &str, given: Option<T>, stored: T) -> Outcome<()> {
+    match given {
+        Some(given) if given != stored => Err(Failure::usage(format!(
+            "{name} {given}: this directory was made with {stored}, leave the option out or take another directory"
+        ))),
+        _ => Ok(()),
+    }
+}
+
+/// An option that is not what the directory was made with.
+pub fn differs(name: &str) -> Failure {
+    Failure::usage(format!(
+        "{name} is not what this directory was made with: leave the option out or take another directory"
+    ))
+}

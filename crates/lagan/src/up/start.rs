@@ -1,0 +1,419 @@
+//! Brings a cluster up, or leaves nothing behind.
+
+use crate::cli::UpArgs;
+use crate::down;
+use crate::exit::{Doing, Failure, OK, Outcome};
+use crate::layout::{Layout, Role, make_dir};
+use crate::lock;
+use crate::mountinfo;
+use crate::net::{self, Cluster};
+use crate::probe::{self, Health, Look};
+use crate::record::Record;
+use crate::sys;
+use crate::up::address::Here;
+use crate::up::archive::S3Plan;
+use crate::up::plan::{Plan, ServerPlan};
+use crate::up::process::{Running, spawn};
+use crate::up::{files, foreground};
+use lagan_types::message::MetaRequest;
+use lagan_types::{ClusterId, Incarnation};
+use std::fs::File;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+/// Until a server says that it waits for its cluster, or serves. A big state
+/// on a slow disk needs seconds.
+const READY_DEADLINE: Duration = Duration::from_secs(60);
+/// Until a mount answers.
+const MOUNT_DEADLINE: Duration = Duration::from_secs(60);
+/// For one look at a server or a mount.
+const LOOK_DEADLINE: Duration = Duration::from_secs(5);
+/// For making or joining a cluster.
+const ADMIT_DEADLINE: Duration = Duration::from_secs(30);
+/// How long the first servers may take to find out that S3 refuses them.
+const REFUSAL_DEADLINE: Duration = Duration::from_secs(4);
+/// Between two looks.
+const PAUSE: Duration = Duration::from_millis(50);
+
+/// A start under way.
+struct Start {
+    layout: Layout,
+    plan: Plan,
+    record: Record,
+    running: Vec<Running>,
+    /// There was no cluster before.
+    first: bool,
+    /// Directories that were empty before: removed if a first start fails.
+    made: Vec<PathBuf>,
+}
+
+/// `lagan up`.
+///
+/// # Errors
+/// One line; nothing that this call started is left running.
+pub fn run(args: &UpArgs, json: bool) -> Outcome<u8> {
+    sys::close_inherited_on_exec();
+    let layout = Layout::new(&args.dir)?;
+    layout.create()?;
+    make_dir(&layout.run("up"))?;
+    let up_lock = take_directory(&layout)?;
+    let stored = Plan::load(&layout)?;
+    let plan = match stored {
+        Some(stored) => stored.again(args)?,
+        None => Plan::first(args, &layout, &Here::new(&layout))?,
+    };
+    check_machine(&layout, &plan)?;
+    let mut start = Start::prepare(layout, plan)?;
+    if let Err(failure) = start.bring_up() {
+        start.abandon();
+        return Err(failure);
+    }
+    print(&start.record, json, args.detach)?;
+    if args.detach {
+        drop(up_lock);
+        return Ok(OK);
+    }
+    foreground::wait(&start.layout, start.running)
+}
+
+/// One `up` at a time, and none where something runs.
+fn take_directory(layout: &Layout) -> Outcome<File> {
+    let hint = format!("stop it with `lagan down {}`", layout.root.display());
+    let held = lock::take(&layout.up_lock()).map_err(|_| {
+        Failure::error(format!(
+            "another `lagan up` has {}: {hint}",
+            layout.root.display()
+        ))
+    })?;
+    for (role, name) in layout.processes() {
+        if let Some(pid) = lock::holder(&layout.lock(role, &name)) {
+            return Err(Failure::error(format!(
+                "{} runs already ({name} is process {pid}): {hint}",
+                layout.root.display()
+            )));
+        }
+    }
+    let _ = std::fs::remove_file(layout.stopped_mark());
+    Ok(held)
+}
+
+/// Everything that can be refused before anything starts.
+fn check_machine(layout: &Layout, plan: &Plan) -> Outcome<()> {
+    if !sys::is_root() {
+        return Err(Failure::error("mounting needs root: run it with sudo"));
+    }
+    File::options()
+        .read(true)
+        .write(true)
+        .open("/dev/fuse")
+        .map_err(|e| Failure::error(format!("/dev/fuse: {e}: load the kernel module `fuse`")))?;
+    for point in &plan.mounts {
+        check_mount_point(layout, point)?;
+    }
+    for server in &plan.servers {
+        if let Some(netns) = &server.netns {
+            if !Path::new("/run/netns").join(netns).exists() {
+                return Err(Failure::usage(format!(
+                    "--netns {netns}: no such network namespace, make it with `ip netns add {netns}`"
+                )));
+            }
+        } else {
+            for addr in [server.listen, server.peer_listen, server.http] {
+                probe::bindable(addr)?;
+            }
+        }
+    }
+    match &plan.s3 {
+        S3Plan::Embedded {
+            listen,
+            netns: None,
+            ..
+        } => probe::bindable(*listen),
+        _ => Ok(()),
+    }
+}
+
+/// There, a directory, and nothing mounted on it; a dead mount is cleaned up.
+fn check_mount_point(layout: &Layout, point: &Path) -> Outcome<()> {
+    let shown = point.display();
+    if point == layout.default_mount() && mountinfo_at(point)?.is_none() {
+        make_dir(point)?;
+    }
+    for _ in 0..8 {
+        let Some(mount) = mountinfo_at(point)? else {
+            break;
+        };
+        let dead = probe::look(point, LOOK_DEADLINE) == Look::Error(libc::ENOTCONN);
+        if !mount.is_lagan() || !dead {
+            return Err(Failure::error(format!(
+                "{shown} is busy: {} is mounted there, unmount it or take another mount point",
+                mount.fs_type
+            )));
+        }
+        sys::unmount(point, true).doing(|| format!("unmount the dead mount at {shown}"))?;
+    }
+    match probe::look(point, LOOK_DEADLINE) {
+        Look::Directory => Ok(()),
+        Look::Error(libc::ENOENT) => Err(Failure::error(format!(
+            "mount point {shown} is missing: make it with `mkdir -p {shown}`"
+        ))),
+        Look::Other | Look::Error(libc::ENOTDIR) => Err(Failure::error(format!(
+            "mount point {shown} is not a directory"
+        ))),
+        Look::Silent => Err(Failure::error(format!("{shown} does not answer"))),
+        Look::Error(errno) => Err(Failure::error(format!(
+            "mount point {shown}: {}",
+            std::io::Error::from_raw_os_error(errno)
+        ))),
+    }
+}
+
+fn mountinfo_at(point: &Path) -> Outcome<Option<mountinfo::Mount>> {
+    let mounts = mountinfo::all().doing(|| "read /proc/self/mountinfo".into())?;
+    Ok(mountinfo::at(&mounts, point).cloned())
+}
+
+impl Start {
+    fn prepare(layout: Layout, plan: Plan) -> Outcome<Self> {
+        let first = plan.cluster.is_none();
+        let made = match first {
+            true => empty_data(&layout, &plan),
+            false => Vec::new(),
+        };
+        files::write(&layout, &plan)?;
+        let record = files::record(&layout, &plan)?;
+        Ok(Start {
+            layout,
+            plan,
+            record,
+            running: Vec::new(),
+            first,
+            made,
+        })
+    }
+
+    fn bring_up(&mut self) -> Outcome<()> {
+        self.spawn_all(Role::S3)?;
+        if let S3Plan::Embedded { listen, .. } = self.plan.s3 {
+            self.wait_for("s3", listen, |h| *h == Health::Ready)?;
+        }
+        self.spawn_all(Role::Server)?;
+        self.admit_servers()?;
+        self.apply_changes()?;
+        self.spawn_all(Role::Mount)?;
+        self.wait_for_mounts()?;
+        self.plan.store(&self.layout)?;
+        self.record.cluster_id = self
+            .plan
+            .cluster
+            .map(|c| c.to_string())
+            .unwrap_or_default();
+        self.record.store(&self.layout.cluster_json())
+    }
+
+    fn spawn_all(&mut self, role: Role) -> Outcome<()> {
+        for process in self.record.processes.iter_mut().filter(|p| p.role == role) {
+            let running = spawn(process)?;
+            process.pid = running.pid();
+            for mount in &mut self.record.mounts {
+                if mount.name == process.name {
+                    mount.pid = running.pid();
+                }
+            }
+            self.running.push(running);
+        }
+        Ok(())
+    }
+
+    fn check_running(&mut self) -> Outcome<()> {
+        self.running.iter_mut().try_for_each(Running::check)
+    }
+
+    /// Waits until `addr` says what is wanted; gives what it said.
+    fn wait_for(
+        &mut self,
+        name: &str,
+        addr: SocketAddr,
+        wanted: impl Fn(&Health) -> bool,
+    ) -> Outcome<Health> {
+        let end = Instant::now() + READY_DEADLINE;
+        loop {
+            self.check_running()?;
+            let health = probe::health(addr, LOOK_DEADLINE);
+            if wanted(&health) {
+                return Ok(health);
+            }
+            if Instant::now() >= end {
+                let said = match health {
+                    Health::NotReady(why) | Health::Silent(why) => why,
+                    Health::Waiting => "it belongs to no cluster".into(),
+                    Health::Ready => String::new(),
+                };
+                return Err(Failure::error(format!(
+                    "{name} is not ready after {} s: {said} (log: {})",
+                    READY_DEADLINE.as_secs(),
+                    self.layout.log(name).display()
+                )));
+            }
+            std::thread::sleep(PAUSE);
+        }
+    }
+
+    /// Makes the cluster if this is the first start, and has all servers in it.
+    fn admit_servers(&mut self) -> Outcome<()> {
+        let servers = self.plan.servers.clone();
+        let mut waiting: Vec<&ServerPlan> = Vec::new();
+        for server in &servers {
+            let known = |h: &Health| matches!(h, Health::Ready | Health::Waiting | Health::NotReady(_));
+            if self.wait_for(&server.name, server.http, known)? == Health::Waiting {
+                waiting.push(server);
+            }
+        }
+        if waiting.len() == servers.len() {
+            let first = waiting.remove(0);
+            self.make_cluster(first)?;
+        }
+        let via = servers.iter().find(|s| waiting.iter().all(|w| w.name != s.name));
+        for server in waiting {
+            let via = via.unwrap_or(server).peer_listen.to_string();
+            self.admit(server, &MetaRequest::JoinVia { via })?;
+        }
+        for server in &servers {
+            self.wait_for(&server.name, server.http, |h| *h == Health::Ready)?;
+        }
+        Ok(())
+    }
+
+    fn make_cluster(&mut self, first: &ServerPlan) -> Outcome<()> {
+        if let Some(cluster) = self.plan.cluster {
+            return Err(Failure::error(format!(
+                "the servers' data is gone: none of them knows cluster {cluster}; restore it, or remove {}",
+                self.layout.root.display()
+            )));
+        }
+        let cluster = ClusterId(rand::random());
+        let config = self.plan.config(cluster, Incarnation(rand::random()));
+        self.admit(first, &MetaRequest::Init { config })?;
+        self.wait_for(&first.name, first.http, |h| *h == Health::Ready)?;
+        self.plan.cluster = Some(cluster);
+        // From here on, a start that is cut off is continued by the next.
+        self.plan.store(&self.layout)
+    }
+
+    fn admit(&self, server: &ServerPlan, request: &MetaRequest) -> Outcome<()> {
+        let client = || async { Cluster::new(&[server.listen.to_string()]) };
+        net::run(async {
+            let cluster = client().await?;
+            cluster.admit(server.listen, request, ADMIT_DEADLINE).await
+        })
+        .map(|_| ())
+        .map_err(|f| Failure::error(format!("{}: {f}", server.name)))
+    }
+
+    /// At a first start: does S3 refuse? At a later one: the options that are applied.
+    fn apply_changes(&mut self) -> Outcome<()> {
+        let servers: Vec<String> = self.plan.servers.iter().map(|s| s.listen.to_string()).collect();
+        let foreign = matches!(self.plan.s3, S3Plan::Url { .. });
+        let (after, first) = (self.plan.archive_after_ms, self.first);
+        self.plan.cluster = net::run(async {
+            let cluster = Cluster::new(&servers)?;
+            let mut config = cluster.map().await?.config;
+            let id = Some(config.cluster);
+            if config.archive_after_ms != after {
+                config.archive_after_ms = after;
+                cluster.set_config(config).await?;
+            }
+            if !first {
+                return Ok(id);
+            }
+            let end = Instant::now() + REFUSAL_DEADLINE;
+            while foreign && Instant::now() < end {
+                let status = cluster.status().await?;
+                if let Some(node) = status.nodes.iter().find(|n| n.s3_permanent) {
+                    return Err(Failure::error(format!("S3 refuses: {}", node.s3_error)));
+                }
+                tokio::time::sleep(PAUSE * 4).await;
+            }
+            Ok(id)
+        })?;
+        Ok(())
+    }
+
+    fn wait_for_mounts(&mut self) -> Outcome<()> {
+        let end = Instant::now() + MOUNT_DEADLINE;
+        for point in self.plan.mounts.clone() {
+            loop {
+                self.check_running()?;
+                let mounted = mountinfo_at(&point)?.is_some_and(|m| m.is_lagan());
+                if mounted && probe::look(&point, LOOK_DEADLINE) == Look::Directory {
+                    break;
+                }
+                if Instant::now() >= end {
+                    return Err(Failure::error(format!(
+                        "the mount at {} does not answer after {} s (logs: {})",
+                        point.display(),
+                        MOUNT_DEADLINE.as_secs(),
+                        self.layout.root.join("log").display()
+                    )));
+                }
+                std::thread::sleep(PAUSE);
+            }
+        }
+        Ok(())
+    }
+
+    /// Stops what was started, and removes what a first start made.
+    fn abandon(&mut self) {
+        down::unmount_all(&self.layout, &self.plan.mounts, Duration::from_secs(1));
+        for running in self.running.iter_mut().rev() {
+            running.stop(Duration::from_secs(10));
+        }
+        for dir in &self.made {
+            empty_dir(dir);
+        }
+        if self.first {
+            let _ = std::fs::remove_file(self.layout.up_json());
+        }
+    }
+}
+
+/// The data directories of a plan that hold nothing yet.
+fn empty_data(layout: &Layout, plan: &Plan) -> Vec<PathBuf> {
+    let servers = plan
+        .servers
+        .iter()
+        .map(|s| layout.data(Role::Server, &s.name));
+    servers
+        .chain([layout.data(Role::S3, "s3")])
+        .filter(|dir| entries(dir).iter().all(|e| e.ends_with("lost+found")))
+        .collect()
+}
+
+fn entries(dir: &Path) -> Vec<PathBuf> {
+    let found = std::fs::read_dir(dir).into_iter().flatten().flatten();
+    found.map(|e| e.path()).collect()
+}
+
+/// Removes what is in a directory, but not itself: it may be a mount point.
+fn empty_dir(dir: &Path) {
+    for path in entries(dir) {
+        if path.ends_with("lost+found") {
+            continue;
+        }
+        let _ = match path.symlink_metadata() {
+            Ok(meta) if meta.is_dir() => std::fs::remove_dir_all(&path),
+            _ => std::fs::remove_file(&path),
+        };
+    }
+}
+
+fn print(record: &Record, json: bool, detach: bool) -> Outcome<()> {
+    if json {
+        let text = serde_json::to_string_pretty(record).doing(|| "encode the record".into())?;
+        println!("{text}");
+    } else {
+        print!("{}", foreground::summary(record, detach));
+    }
+    Ok(())
+}
