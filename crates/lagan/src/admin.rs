@@ -37,15 +37,13 @@ pub fn run(cli: Cli) -> Outcome<u8> {
         Command::Status => with(cluster, None, async |c, found| {
             status::run(&c, &found, json).await
         }),
-        Command::Check(args) => {
-            with(cluster, None, async |c, _| check::run(&c, args, json).await)
-        }
-        Command::Set { changes } => {
-            with(cluster, None, async |c, _| config::run(&c, &changes, json).await)
-        }
-        Command::File { paths } => on_paths(cluster, &paths, async |c| {
-            file::run(&c, &paths, json).await
+        Command::Check(args) => with(cluster, None, async |c, _| check::run(&c, args, json).await),
+        Command::Set { changes } => with(cluster, None, async |c, _| {
+            config::run(&c, &changes, json).await
         }),
+        Command::File { paths } => {
+            on_paths(cluster, &paths, async |c| file::run(&c, &paths, json).await)
+        }
         Command::Archive(ArchiveCommand::Now {
             paths,
             no_wait,

@@ -200,8 +200,20 @@ mod tests {
     #[test]
     fn up_takes_lists_and_durations() {
         let cli = Cli::try_parse_from([
-            "lagan", "up", "d", "--addrs", "10.0.0.1,10.0.0.2", "--netns", "a,b", "--mount", "/m",
-            "--mount", "/n", "--archive-after", "3s", "--detach",
+            "lagan",
+            "up",
+            "d",
+            "--addrs",
+            "10.0.0.1,10.0.0.2",
+            "--netns",
+            "a,b",
+            "--mount",
+            "/m",
+            "--mount",
+            "/n",
+            "--archive-after",
+            "3s",
+            "--detach",
         ])
         .unwrap();
         let Command::Up(up) = cli.command else {

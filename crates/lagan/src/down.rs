@@ -56,7 +56,11 @@ pub fn stop(layout: &Layout, json: bool) -> Outcome<u8> {
         stop_role(layout, role, &mut stopped, &mut troubles);
     }
     // Mounts of processes that died in between, or that came back.
-    troubles.extend(unmount_all(layout, &mount_points(layout), Duration::from_secs(1)));
+    troubles.extend(unmount_all(
+        layout,
+        &mount_points(layout),
+        Duration::from_secs(1),
+    ));
     let _ = std::fs::write(layout.stopped_mark(), b"");
     if json {
         let value = serde_json::json!({

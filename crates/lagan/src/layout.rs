@@ -212,7 +212,13 @@ mod tests {
         let layout = Layout::new(dir.path()).unwrap();
         layout.create().unwrap();
         for name in [
-            "server-2", "server-10", "run/mount-1", "run/s3", "s3", "mnt", "server-x",
+            "server-2",
+            "server-10",
+            "run/mount-1",
+            "run/s3",
+            "s3",
+            "mnt",
+            "server-x",
         ] {
             make_dir(&dir.path().join(name)).unwrap();
         }

@@ -88,11 +88,7 @@ fn has_open(pid: u32, file: &Metadata) -> bool {
 
 /// The pid in a line of /proc/locks (proc_locks(5)) for that file.
 fn locked_by(table: &str, dev: u64, ino: u64) -> Option<u32> {
-    let wanted = format!(
-        "{:02x}:{:02x}:{ino}",
-        libc::major(dev),
-        libc::minor(dev)
-    );
+    let wanted = format!("{:02x}:{:02x}:{ino}", libc::major(dev), libc::minor(dev));
     table.lines().find_map(|line| {
         let fields: Vec<&str> = line.split_whitespace().collect();
         let at = fields.iter().position(|f| *f == wanted)?;

@@ -51,7 +51,10 @@ fn refuse(error: &clap::Error) -> ExitCode {
             return ExitCode::from(exit::OK);
         }
         ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => eprint!("{}", error.render()),
-        _ => eprintln!("lagan: {}; see `lagan --help`", one_line(&error.to_string())),
+        _ => eprintln!(
+            "lagan: {}; see `lagan --help`",
+            one_line(&error.to_string())
+        ),
     }
     ExitCode::from(exit::USAGE)
 }
@@ -81,9 +84,11 @@ mod tests {
 
     #[test]
     fn bad_duration_names_the_option() {
-        let error =
-            cli::Cli::try_parse_from(["lagan", "up", "--archive-after", "10"]).unwrap_err();
+        let error = cli::Cli::try_parse_from(["lagan", "up", "--archive-after", "10"]).unwrap_err();
         let line = one_line(&error.to_string());
-        assert!(line.contains("--archive-after") && line.contains("unit"), "{line}");
+        assert!(
+            line.contains("--archive-after") && line.contains("unit"),
+            "{line}"
+        );
     }
 }

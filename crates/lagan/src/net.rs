@@ -204,7 +204,11 @@ impl Cluster {
         let mut out = Vec::new();
         for addr in self.servers() {
             let reply = self
-                .ask_at(addr, &MetaRequest::Ping, SERVER_DEADLINE.min(Duration::from_secs(1)))
+                .ask_at(
+                    addr,
+                    &MetaRequest::Ping,
+                    SERVER_DEADLINE.min(Duration::from_secs(1)),
+                )
                 .await;
             out.push((
                 addr,

@@ -169,7 +169,12 @@ async fn wait_archived(
             trouble = s3_trouble(cluster).await?;
         }
         let left = asked.len();
-        progress.show(|| format!("{} of {} files are in S3, {left} wait{trouble}", report.archived, report.files));
+        progress.show(|| {
+            format!(
+                "{} of {} files are in S3, {left} wait{trouble}",
+                report.archived, report.files
+            )
+        });
         if end.is_some_and(|end| Instant::now() >= end) {
             break;
         }

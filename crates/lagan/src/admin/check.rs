@@ -103,7 +103,9 @@ async fn check_nodes(
     while !tasks.is_empty() {
         match tokio::time::timeout(LOOK_EVERY, tasks.join_next()).await {
             Ok(Some(Ok((node, Ok(result))))) => results.push((node, result)),
-            Ok(Some(Ok((node, Err((why, left)))))) => report.leave_unchecked(&node.name, &why, left),
+            Ok(Some(Ok((node, Err((why, left)))))) => {
+                report.leave_unchecked(&node.name, &why, left)
+            }
             Ok(Some(Err(e))) => return Err(Failure::error(format!("check: {e}"))),
             Ok(None) | Err(_) => {}
         }

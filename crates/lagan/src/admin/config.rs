@@ -139,7 +139,14 @@ mod tests {
 
     #[test]
     fn shown_configuration_can_be_set_again() {
-        let config = changed(&["copies=3", "min_copies=2", "archive_after=90s", "bucket=b", "prefix=/p/"]).unwrap();
+        let config = changed(&[
+            "copies=3",
+            "min_copies=2",
+            "archive_after=90s",
+            "bucket=b",
+            "prefix=/p/",
+        ])
+        .unwrap();
         assert_eq!(config.archive_after_ms, 90_000);
         assert_eq!(config.archive.as_ref().unwrap().prefix, "p");
         let shown: Vec<String> = text(&config).lines().skip(1).map(str::to_owned).collect();

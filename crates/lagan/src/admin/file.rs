@@ -137,7 +137,11 @@ impl FileReport {
         let extents: Vec<ExtentReport> = extents.iter().map(|e| extent(e, map)).collect();
         let chunks = extents.iter().filter(|e| e.place == "chunk");
         let healthy = chunks.map(|e| e.replicas.iter().filter(|r| r.up).count());
-        let bucket = map.config.archive.as_ref().map_or("", |a| a.bucket.as_str());
+        let bucket = map
+            .config
+            .archive
+            .as_ref()
+            .map_or("", |a| a.bucket.as_str());
         FileReport {
             path: path.display().to_string(),
             ino: attr.ino.0,

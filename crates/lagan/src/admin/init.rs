@@ -60,7 +60,10 @@ fn with_default_min_copies(settings: &[String]) -> Vec<String> {
     let mut settings = settings.to_vec();
     let value = |key: &str| {
         let found = settings.iter().filter_map(|s| s.split_once('='));
-        found.filter(|(k, _)| k.trim() == key).map(|(_, v)| v.trim().to_owned()).next_back()
+        found
+            .filter(|(k, _)| k.trim() == key)
+            .map(|(_, v)| v.trim().to_owned())
+            .next_back()
     };
     if let (Some(copies), None) = (value("copies"), value("min_copies"))
         && let Ok(copies) = copies.parse()

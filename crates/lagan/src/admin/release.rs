@@ -54,7 +54,10 @@ pub async fn run(cluster: &Cluster, paths: &[PathBuf], json: bool) -> Outcome<u8
     );
     for (count, what) in [
         (report.already, "were released before"),
-        (report.not_archived, "are not in S3 yet: `lagan archive now` sends them"),
+        (
+            report.not_archived,
+            "are not in S3 yet: `lagan archive now` sends them",
+        ),
         (report.skipped, "were left out: open, or changed meanwhile"),
     ] {
         if count > 0 {

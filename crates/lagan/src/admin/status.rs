@@ -154,9 +154,12 @@ impl Report {
         let mut report = Report {
             schema: 1,
             health: "healthy",
-            leader: status
-                .leader
-                .map(|id| status.map.node(id).map_or(id.to_string(), |n| n.name.clone())),
+            leader: status.leader.map(|id| {
+                status
+                    .map
+                    .node(id)
+                    .map_or(id.to_string(), |n| n.name.clone())
+            }),
             term: status.term,
             servers,
             degraded_chunks: status.degraded_chunks,
@@ -215,7 +218,11 @@ impl Report {
     /// For people.
     pub fn text(&self) -> String {
         let mut out = String::new();
-        let _ = writeln!(out, "cluster {} ({}), volume {}", self.cluster_id, self.health, self.volume);
+        let _ = writeln!(
+            out,
+            "cluster {} ({}), volume {}",
+            self.cluster_id, self.health, self.volume
+        );
         let leader = self.leader.as_deref().unwrap_or("none");
         let _ = writeln!(out, "leader  {leader}, term {}\n", self.term);
         let _ = writeln!(
@@ -274,7 +281,12 @@ impl Report {
             _ => String::new(),
         };
         let error = self.s3.error.as_ref().map(|e| format!(": {e}"));
-        let _ = writeln!(out, "s3       {}{}{place}", self.s3.state, error.unwrap_or_default());
+        let _ = writeln!(
+            out,
+            "s3       {}{}{place}",
+            self.s3.state,
+            error.unwrap_or_default()
+        );
         let _ = writeln!(out, "mounts   {}", self.sessions);
         for m in &self.mounts {
             let _ = writeln!(out, "         {} on {}", m.path, m.machine);
@@ -337,13 +349,19 @@ async fn without_quorum(cluster: &Cluster, found: &Found) -> Report {
     let name_of = |addr: &str| {
         let processes = found.record.iter().flat_map(|r| &r.processes);
         let mut named = processes.filter(|p| p.addr.as_deref() == Some(addr));
-        named.next().map_or_else(|| addr.to_owned(), |p| p.name.clone())
+        named
+            .next()
+            .map_or_else(|| addr.to_owned(), |p| p.name.clone())
     };
     let servers = opinions
         .iter()
         .map(|(addr, opinion)| Server {
             name: name_of(&addr.to_string()),
-            state: if opinion.is_some() { "reachable" } else { "silent" },
+            state: if opinion.is_some() {
+                "reachable"
+            } else {
+                "silent"
+            },
             role: "storage",
             used_bytes: 0,
             free_bytes: 0,
@@ -358,7 +376,11 @@ async fn without_quorum(cluster: &Cluster, found: &Found) -> Report {
         schema: 1,
         health: "no quorum",
         leader: None,
-        term: opinions.iter().filter_map(|(_, o)| o.map(|o| o.0)).max().unwrap_or(0),
+        term: opinions
+            .iter()
+            .filter_map(|(_, o)| o.map(|o| o.0))
+            .max()
+            .unwrap_or(0),
         servers,
         degraded_chunks: 0,
         archive: Archive::default(),
@@ -373,8 +395,16 @@ async fn without_quorum(cluster: &Cluster, found: &Found) -> Report {
         lost_extents: 0,
         damaged_chunks: 0,
         files: 0,
-        cluster_id: found.record.as_ref().map(|r| r.cluster_id.clone()).unwrap_or_default(),
-        volume: found.record.as_ref().map(|r| r.volume.clone()).unwrap_or_default(),
+        cluster_id: found
+            .record
+            .as_ref()
+            .map(|r| r.cluster_id.clone())
+            .unwrap_or_default(),
+        volume: found
+            .record
+            .as_ref()
+            .map(|r| r.volume.clone())
+            .unwrap_or_default(),
         copies: 0,
         min_copies: 0,
     }

@@ -119,11 +119,7 @@ fn walk(root: &Path, out: &SyncSender<Outcome<Item>>) -> Option<()> {
     Some(())
 }
 
-fn send_file(
-    path: &Path,
-    meta: &std::fs::Metadata,
-    out: &SyncSender<Outcome<Item>>,
-) -> Option<()> {
+fn send_file(path: &Path, meta: &std::fs::Metadata, out: &SyncSender<Outcome<Item>>) -> Option<()> {
     if !meta.is_file() {
         return Some(());
     }

@@ -116,10 +116,7 @@ fn mount_without_addresses_is_known_by_its_session_file_or_record() {
     m.mounted(&mnt, "lagan:vol");
     assert_eq!(m.find(None, Some(&mnt)).unwrap_err().status, 1);
     m.cluster_in(&m.root().join("c"), "127.77.2.1:7700", Some(&mnt));
-    assert_eq!(
-        m.find(None, Some(&mnt)),
-        Ok(vec!["127.77.2.1:7700".into()])
-    );
+    assert_eq!(m.find(None, Some(&mnt)), Ok(vec!["127.77.2.1:7700".into()]));
     std::fs::create_dir(m.root().join("run/x")).unwrap();
     let json = serde_json::json!({"mount_point": mnt, "servers": ["10.1.1.1:5"]});
     std::fs::write(m.root().join("run/x/mount.json"), json.to_string()).unwrap();

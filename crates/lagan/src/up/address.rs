@@ -92,7 +92,8 @@ fn region_in(text: &str, profile: &str) -> Option<String> {
     for line in text.lines().map(str::trim) {
         if let Some(name) = line.strip_prefix('[').and_then(|l| l.strip_suffix(']')) {
             let name = name.trim();
-            inside = name == profile || name.strip_prefix("profile ").map(str::trim) == Some(profile);
+            inside =
+                name == profile || name.strip_prefix("profile ").map(str::trim) == Some(profile);
         } else if inside
             && let Some((key, value)) = line.split_once('=')
             && key.trim() == "region"

@@ -185,7 +185,9 @@ fn prefix(args: &UpArgs) -> Outcome<Option<String>> {
     };
     let prefix = prefix.trim_matches('/');
     if prefix.len() > 512 || prefix.chars().any(char::is_control) {
-        return Err(Failure::usage("--s3-prefix: at most 512 printable characters"));
+        return Err(Failure::usage(
+            "--s3-prefix: at most 512 printable characters",
+        ));
     }
     Ok(Some(prefix.to_owned()))
 }

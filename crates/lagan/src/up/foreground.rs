@@ -19,7 +19,11 @@ pub fn summary(record: &Record, detach: bool) -> String {
         .first()
         .map(|p| p.cwd.display().to_string())
         .unwrap_or_default();
-    let _ = writeln!(out, "Lagan runs in {root} (cluster {})\n", record.cluster_id);
+    let _ = writeln!(
+        out,
+        "Lagan runs in {root} (cluster {})\n",
+        record.cluster_id
+    );
     for p in &record.processes {
         let place = match p.role {
             Role::Mount => record
@@ -37,10 +41,20 @@ pub fn summary(record: &Record, detach: bool) -> String {
                 format!("http://{a}  bucket {bucket}")
             }),
         };
-        let _ = writeln!(out, "  {:<10} pid {:<8} {}", p.name, p.pid, place.unwrap_or_default());
+        let _ = writeln!(
+            out,
+            "  {:<10} pid {:<8} {}",
+            p.name,
+            p.pid,
+            place.unwrap_or_default()
+        );
     }
     if let Some(s3) = record.s3.as_ref().filter(|s| s.access_key.is_empty()) {
-        let _ = writeln!(out, "  {:<10} {}  bucket {}", "archive", s3.endpoint, s3.bucket);
+        let _ = writeln!(
+            out,
+            "  {:<10} {}  bucket {}",
+            "archive", s3.endpoint, s3.bucket
+        );
     }
     let mount = record.mounts.first().map(|m| m.path.display().to_string());
     let mount = mount.unwrap_or_default();

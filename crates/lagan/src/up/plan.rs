@@ -123,9 +123,7 @@ impl Plan {
             volume: "vol".into(),
             copies,
             min_copies,
-            archive_after_ms: args
-                .archive_after
-                .map_or(600_000, |d| d.as_millis() as u64),
+            archive_after_ms: args.archive_after.map_or(600_000, |d| d.as_millis() as u64),
             servers,
             mounts: mounts(&args.mount)?.unwrap_or_else(|| vec![layout.default_mount()]),
             s3,
@@ -144,7 +142,11 @@ impl Plan {
         if !args.addrs.is_empty() && args.addrs != ips {
             return Err(differs("--addrs"));
         }
-        let names: Vec<&str> = self.servers.iter().filter_map(|s| s.netns.as_deref()).collect();
+        let names: Vec<&str> = self
+            .servers
+            .iter()
+            .filter_map(|s| s.netns.as_deref())
+            .collect();
         if !args.netns.is_empty() && args.netns != names {
             return Err(differs("--netns"));
         }
@@ -250,7 +252,10 @@ fn check_distinct(servers: &[ServerPlan]) -> Outcome<()> {
     let mut seen = std::collections::BTreeSet::new();
     for s in servers {
         if !seen.insert(s.listen) {
-            return Err(Failure::usage(format!("--addrs names {} twice", s.listen.ip())));
+            return Err(Failure::usage(format!(
+                "--addrs names {} twice",
+                s.listen.ip()
+            )));
         }
     }
     Ok(())
@@ -274,7 +279,10 @@ fn mounts(given: &[PathBuf]) -> Outcome<Option<Vec<PathBuf>>> {
 fn absolute(path: &Path) -> Outcome<PathBuf> {
     let path = std::path::absolute(path).doing(|| format!("find {}", path.display()))?;
     let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else {
-        return Err(Failure::usage(format!("--mount {}: not there", path.display())));
+        return Err(Failure::usage(format!(
+            "--mount {}: not there",
+            path.display()
+        )));
     };
     match parent.canonicalize() {
         Ok(parent) => Ok(parent.join(name)),

@@ -113,8 +113,10 @@ impl Running {
 fn last_line(log: &Path, from: u64) -> Option<String> {
     let mut file = File::open(log).ok()?;
     let len = file.metadata().ok()?.len();
-    file.seek(SeekFrom::Start(from.max(len.saturating_sub(LOG_TAIL_BYTES))))
-        .ok()?;
+    file.seek(SeekFrom::Start(
+        from.max(len.saturating_sub(LOG_TAIL_BYTES)),
+    ))
+    .ok()?;
     let mut tail = Vec::new();
     file.take(LOG_TAIL_BYTES).read_to_end(&mut tail).ok()?;
     let tail = String::from_utf8_lossy(&tail);
@@ -156,7 +158,10 @@ mod tests {
         }
         let failure = running.check().unwrap_err();
         assert_eq!(failure.status, 2);
-        assert!(failure.message.starts_with("server-1: address brim taken"), "{failure}");
+        assert!(
+            failure.message.starts_with("server-1: address brim taken"),
+            "{failure}"
+        );
         let text = std::fs::read_to_string(dir.path().join("log")).unwrap();
         assert!(text.starts_with("an older run\nfirst\n"));
     }
@@ -164,7 +169,8 @@ mod tests {
     #[test]
     fn process_that_does_not_listen_is_killed() {
         let dir = tempfile::tempdir().unwrap();
-        let mut running = spawn(&process(dir.path(), "trap '' TERM; sleep 60 & wait; wait")).unwrap();
+        let mut running =
+            spawn(&process(dir.path(), "trap '' TERM; sleep 60 & wait; wait")).unwrap();
         assert!(running.check().is_ok());
         running.stop(Duration::from_millis(50));
         assert!(running.ended().is_some());

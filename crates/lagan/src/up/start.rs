@@ -204,11 +204,7 @@ impl Start {
         self.spawn_all(Role::Mount)?;
         self.wait_for_mounts()?;
         self.plan.store(&self.layout)?;
-        self.record.cluster_id = self
-            .plan
-            .cluster
-            .map(|c| c.to_string())
-            .unwrap_or_default();
+        self.record.cluster_id = self.plan.cluster.map(|c| c.to_string()).unwrap_or_default();
         self.record.store(&self.layout.cluster_json())
     }
 
@@ -265,7 +261,8 @@ impl Start {
         let servers = self.plan.servers.clone();
         let mut waiting: Vec<&ServerPlan> = Vec::new();
         for server in &servers {
-            let known = |h: &Health| matches!(h, Health::Ready | Health::Waiting | Health::NotReady(_));
+            let known =
+                |h: &Health| matches!(h, Health::Ready | Health::Waiting | Health::NotReady(_));
             if self.wait_for(&server.name, server.http, known)? == Health::Waiting {
                 waiting.push(server);
             }
@@ -274,7 +271,9 @@ impl Start {
             let first = waiting.remove(0);
             self.make_cluster(first)?;
         }
-        let via = servers.iter().find(|s| waiting.iter().all(|w| w.name != s.name));
+        let via = servers
+            .iter()
+            .find(|s| waiting.iter().all(|w| w.name != s.name));
         for server in waiting {
             let via = via.unwrap_or(server).peer_listen.to_string();
             self.admit(server, &MetaRequest::JoinVia { via })?;
@@ -313,7 +312,12 @@ impl Start {
 
     /// At a first start: does S3 refuse? At a later one: the options that are applied.
     fn apply_changes(&mut self) -> Outcome<()> {
-        let servers: Vec<String> = self.plan.servers.iter().map(|s| s.listen.to_string()).collect();
+        let servers: Vec<String> = self
+            .plan
+            .servers
+            .iter()
+            .map(|s| s.listen.to_string())
+            .collect();
         let foreign = matches!(self.plan.s3, S3Plan::Url { .. });
         let (after, first) = (self.plan.archive_after_ms, self.first);
         self.plan.cluster = net::run(async {

@@ -66,7 +66,9 @@ pub async fn read(
             names.add(*ino, extent, report);
         }
         if next.is_some_and(|next| next <= at) {
-            return Err(Failure::error("read the extents: the answer does not go on"));
+            return Err(Failure::error(
+                "read the extents: the answer does not go on",
+            ));
         }
         from = next;
         progress.show(|| format!("{} extents read", report.extents));
@@ -183,7 +185,10 @@ mod tests {
         assert_eq!(names.chunks.len(), 2);
         assert_eq!(names.objects, [(Ino(9), 3, 0)]);
         assert_eq!(report.finding_count, 1);
-        assert_eq!(names.per_set(), BTreeMap::from([(SetId(1), 1), (SetId(2), 1)]));
+        assert_eq!(
+            names.per_set(),
+            BTreeMap::from([(SetId(1), 1), (SetId(2), 1)])
+        );
     }
 
     #[test]

@@ -23,7 +23,11 @@ pub async fn check(
     report: &mut Report,
     progress: &mut Progress,
 ) -> Outcome<()> {
-    let up: Vec<_> = map.nodes.iter().filter(|n| n.state != NodeState::Down).collect();
+    let up: Vec<_> = map
+        .nodes
+        .iter()
+        .filter(|n| n.state != NodeState::Down)
+        .collect();
     for (i, &(ino, version, offset)) in names.objects.iter().enumerate() {
         let Some(node) = up.get(i % up.len().max(1)) else {
             report.leave_unchecked("objects", "no server is up", names.objects.len() as u64);

@@ -134,7 +134,10 @@ impl Work {
     }
 
     async fn verify(&self, batch: &[u32], result: &mut NodeResult) -> Result<(), String> {
-        let chunks: Vec<Named> = batch.iter().filter_map(|&p| named(&self.names, p)).collect();
+        let chunks: Vec<Named> = batch
+            .iter()
+            .filter_map(|&p| named(&self.names, p))
+            .collect();
         let ids = chunks.iter().map(|c| c.id).collect();
         let request = ChunkRequest::Verify { ids };
         let reply = ask_chunks(&self.pool, self.addr, &request, VERIFY_DEADLINE).await;
@@ -275,7 +278,9 @@ pub async fn persists(
         _ => false,
     };
     let map = cluster.map().await?;
-    let member = map.set(chunk.id.set()).is_some_and(|s| s.nodes.contains(&node.id));
+    let member = map
+        .set(chunk.id.set())
+        .is_some_and(|s| s.nodes.contains(&node.id));
     if !still_named || !member {
         return Ok(false);
     }
@@ -323,7 +328,11 @@ mod tests {
             merge.held(ChunkId(id), len, &mut result);
         }
         assert_eq!(merge.end(&mut result), [1, 3]);
-        let problems: Vec<_> = result.problems.iter().map(|p| (p.position, p.kind)).collect();
+        let problems: Vec<_> = result
+            .problems
+            .iter()
+            .map(|p| (p.position, p.kind))
+            .collect();
         assert_eq!(problems, [(0, "missing"), (3, "damaged"), (4, "missing")]);
         assert_eq!(result.strays, [ChunkId(2), ChunkId(4)]);
         assert_eq!(result.surplus, 1);
@@ -334,7 +343,10 @@ mod tests {
         let chunk = names(&[1]).chunks[0];
         let kind = |h| judge(0, &chunk, h).map(|p| p.kind);
         assert_eq!(kind(ChunkHealth::Healthy { len: 10, crc: 7 }), None);
-        assert_eq!(kind(ChunkHealth::Healthy { len: 10, crc: 8 }), Some("damaged"));
+        assert_eq!(
+            kind(ChunkHealth::Healthy { len: 10, crc: 8 }),
+            Some("damaged")
+        );
         assert_eq!(kind(ChunkHealth::Damaged), Some("damaged"));
         assert_eq!(kind(ChunkHealth::Missing), Some("missing"));
     }

@@ -149,7 +149,10 @@ impl Report {
             self.object_extents
         );
         for (count, what) in [
-            (self.degraded_chunks, "chunks have fewer live copies than wanted"),
+            (
+                self.degraded_chunks,
+                "chunks have fewer live copies than wanted",
+            ),
             (self.unchecked, "replicas could not be looked at"),
             (self.pending, "unnamed chunks are on their way in or out"),
             (self.surplus, "chunks have a copy more than they need"),

@@ -48,15 +48,21 @@ pub async fn check(
     }
     let now = named::read(cluster, &mut Report::default(), progress).await?;
     let mut by_node: BTreeMap<u64, (NodeInfo, Vec<ChunkId>)> = BTreeMap::new();
-    for (node, id) in rest.into_iter().filter(|(_, id)| now.position(*id).is_none()) {
-        let entry = by_node.entry(node.id.0).or_insert_with(|| (node, Vec::new()));
+    for (node, id) in rest
+        .into_iter()
+        .filter(|(_, id)| now.position(*id).is_none())
+    {
+        let entry = by_node
+            .entry(node.id.0)
+            .or_insert_with(|| (node, Vec::new()));
         entry.1.push(id);
     }
     for (node, ids) in by_node.into_values() {
         let rows = reap_rows(cluster, &node).await?;
         let full = rows.len() >= REAP_ROWS as usize;
-        let (pending, rest): (Vec<_>, Vec<_>) =
-            ids.into_iter().partition(|id| full || is_reaped(*id, &rows));
+        let (pending, rest): (Vec<_>, Vec<_>) = ids
+            .into_iter()
+            .partition(|id| full || is_reaped(*id, &rows));
         report.pending += pending.len() as u64;
         for id in still_there(cluster, &node, rest).await? {
             report.find(Finding {
@@ -112,7 +118,10 @@ fn is_reaped(id: ChunkId, rows: &[ReapChunks]) -> bool {
         ReapChunks::Chunks(ids) => ids.contains(&id),
         ReapChunks::UnnamedOf { block, named } => {
             let bit = usize::from(id.index());
-            *block == id.block() && named.get(bit / 8).is_none_or(|byte| byte >> (bit % 8) & 1 == 0)
+            *block == id.block()
+                && named
+                    .get(bit / 8)
+                    .is_none_or(|byte| byte >> (bit % 8) & 1 == 0)
         }
     })
 }

@@ -77,11 +77,24 @@ fn report_shows_replicas_and_that_the_object_is_old() {
         size: 30,
         crc: 0xab,
     };
-    let report = FileReport::new(Path::new("mnt/f"), &map(), &attr(), &extents, 5, Some(&object));
+    let report = FileReport::new(
+        Path::new("mnt/f"),
+        &map(),
+        &attr(),
+        &extents,
+        5,
+        Some(&object),
+    );
     assert_eq!(report.copies.healthy, Some(1));
     assert_eq!(report.extents[1].place, "object");
     let text = report.text();
-    for words in ["1/2", "dirty", "p/x/f (an older version)", "server-2(down)", "and 3 extents more"] {
+    for words in [
+        "1/2",
+        "dirty",
+        "p/x/f (an older version)",
+        "server-2(down)",
+        "and 3 extents more",
+    ] {
         assert!(text.contains(words), "{words} in {text}");
     }
     let value = serde_json::to_value(&report).unwrap();

@@ -136,7 +136,13 @@ fn worst_error_of_s3_is_shown() {
 #[test]
 fn text_names_servers_backlog_and_mounts() {
     let text = Report::new(&healthy()).text();
-    for word in ["server-1", "leader  server-2", "3 files wait", "5 min 0 s", "/mnt on m"] {
+    for word in [
+        "server-1",
+        "leader  server-2",
+        "3 files wait",
+        "5 min 0 s",
+        "/mnt on m",
+    ] {
         assert!(text.contains(word), "{word} in {text}");
     }
 }

@@ -6,7 +6,9 @@ struct Paper;
 
 impl Machine for Paper {
     fn own_ip(&self, n: usize) -> IpAddr {
-        format!("127.77.9.{}", if n == 0 { 250 } else { n }).parse().unwrap()
+        format!("127.77.9.{}", if n == 0 { 250 } else { n })
+            .parse()
+            .unwrap()
     }
 
     fn ports(&self, _: IpAddr, n: usize, count: usize, _: bool) -> Outcome<Vec<u16>> {
@@ -22,10 +24,10 @@ impl Machine for Paper {
     }
 }
 
+type Change = Box<dyn Fn(&mut UpArgs)>;
+
 fn layout() -> Layout {
-    Layout {
-        root: "/d".into(),
-    }
+    Layout { root: "/d".into() }
 }
 
 fn args(change: impl FnOnce(&mut UpArgs)) -> UpArgs {
@@ -48,8 +50,14 @@ fn defaults_are_three_servers_two_copies_and_the_embedded_store() {
     assert_eq!(plan.mounts, [PathBuf::from("/d/mnt")]);
     assert_eq!(plan.archive_after_ms, 600_000);
     let archive = plan.s3.config().unwrap();
-    assert_eq!(archive.endpoint.as_deref(), Some("http://127.77.9.250:7000"));
-    assert_eq!(plan.s3.keys().map(|(a, s)| (a.len(), s.len())), Some((20, 40)));
+    assert_eq!(
+        archive.endpoint.as_deref(),
+        Some("http://127.77.9.250:7000")
+    );
+    assert_eq!(
+        plan.s3.keys().map(|(a, s)| (a.len(), s.len())),
+        Some((20, 40))
+    );
 }
 
 #[test]
@@ -69,7 +77,7 @@ fn addresses_and_namespaces_count_the_servers() {
 #[test]
 fn contradictions_are_refused_with_status_2() {
     let ip = |s: &str| s.parse::<IpAddr>().unwrap();
-    let cases: Vec<Box<dyn Fn(&mut UpArgs)>> = vec![
+    let cases: Vec<Change> = vec![
         Box::new(|a| a.servers = Some(0)),
         Box::new(|a| a.servers = Some(51)),
         Box::new(|a| a.copies = Some(4)),
