@@ -1,1 +1,48 @@
 //! The mover: archive to S3, release, recall, delete.
+//!
+//! One [`Mover`] runs on each storage node. It asks the leader for files whose
+//! time has come, uploads them from the chunks, and reports each end; the
+//! leader's mover also deletes objects that nothing names and releases local
+//! copies when space is wanted. Reading a released file goes through
+//! [`Mover::recall`] of any node.
+//!
+//! What it needs of the rest of the server are the traits [`Meta`] and [`Chunks`].
+//!
+//! # What must hold
+//! - A file is reported archived only after the endpoint verified the bytes
+//!   by the CRC-32 that the metadata has of them, or, where the endpoint
+//!   verifies nothing, after they were read back (invariants 3 and 4).
+//! - The file's data version decides: an upload of an older one loses.
+//! - Objects are deleted only from the replicated queue, only while the owner
+//!   object names this incarnation (invariant 13).
+//! - Recalled bytes are verified before they are served (invariant 12).
+//! - S3 in trouble costs nothing but the backlog: no queue here grows with
+//!   it, jobs wait in the replicated state (invariant 10).
+//!
+//! # What a crash leaves
+//! Recorded attempts, which this node fails when it starts again, and perhaps
+//! objects or unfinished uploads of theirs, which are deleted after it.
+
+mod attempts;
+mod commit;
+mod content;
+mod crcs;
+mod delete;
+mod edge;
+mod error;
+mod gate;
+mod mime;
+mod mover;
+mod options;
+mod queue;
+mod recall;
+mod release;
+mod upload;
+
+pub use edge::{Chunks, Meta};
+pub use error::{MoverError, RecallError};
+pub use mover::{Mover, S3Health};
+pub use options::Options;
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,57 @@
+//! What the mover needs of the rest of the server.
+
+use crate::MoverError;
+use async_trait::async_trait;
+use bytes::Bytes;
+use lagan_types::cluster::ClusterMap;
+use lagan_types::message::ArchiveJob;
+use lagan_types::{Answer, ChunkId, NodeId, Op, Query, QueryAnswer};
+use std::sync::Arc;
+
+/// The metadata, as the cluster's own session sees it.
+#[async_trait]
+pub trait Meta: Send + Sync + 'static {
+    /// A mutation, repeated inside until its own deadline.
+    ///
+    /// # Errors
+    /// The metadata's; it may have happened all the same.
+    async fn mutate(&self, op: Op) -> Result<Answer, MoverError>;
+
+    /// A linearizable read.
+    ///
+    /// # Errors
+    /// The metadata's.
+    async fn query(&self, query: Query) -> Result<QueryAnswer, MoverError>;
+
+    /// Asks the leader for up to `slots` files to archive; their attempts are recorded.
+    ///
+    /// # Errors
+    /// The leader could not be asked; attempts may have been recorded.
+    async fn jobs(&self, slots: u32) -> Result<Vec<ArchiveJob>, MoverError>;
+
+    /// Whether this node leads the metadata now, as far as it knows.
+    fn is_leader(&self) -> bool;
+
+    /// The cluster map, perhaps a little old.
+    fn map(&self) -> Arc<ClusterMap>;
+
+    /// This node.
+    fn node(&self) -> NodeId;
+
+    /// The wall clock, milliseconds since 1970.
+    fn now_ms(&self) -> u64;
+
+    /// How full nodes' disks are, as far as known here: node, used and total bytes.
+    fn fill(&self) -> Vec<(NodeId, u64, u64)>;
+}
+
+/// The chunks of all nodes.
+#[async_trait]
+pub trait Chunks: Send + Sync + 'static {
+    /// The bytes `offset..offset + len` of a chunk, verified, from this node
+    /// or else another.
+    ///
+    /// # Errors
+    /// No replica could be read.
+    async fn read(&self, id: ChunkId, offset: u32, len: u32) -> Result<Bytes, MoverError>;
+}

@@ -1,0 +1,282 @@
+//! May anything be sent to the endpoint now?
+//!
+//! The gate opens once the prefix is found to be ours and it is known whether
+//! the endpoint verifies checksums. It closes by the circuit breaker of
+//! writes. One task, the keeper, probes while it is closed; all others only
+//! look, report what their calls came to, and wait. Reads (recall) have a
+//! breaker of their own: a bucket may be readable and not writable.
+
+use crate::mover::S3Health;
+use crate::{Meta, MoverError, RecallError};
+use lagan_object::{
+    Breaker, BreakerConfig, BreakerState, ObjectError, ObjectStore, Owner, OwnerError, Permit,
+    claim_owner, probe_wrong_checksum, read_owner,
+};
+use parking_lot::Mutex;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+use tokio::sync::{Notify, watch};
+
+/// Between looks while nobody has claimed the prefix yet.
+const CLAIM_POLL: Duration = Duration::from_secs(1);
+
+#[derive(Debug)]
+struct Inner {
+    writes: Breaker,
+    reads: Breaker,
+    /// The prefix is ours and the endpoint was probed.
+    ready: bool,
+    /// The endpoint refuses wrong checksums.
+    verifies: bool,
+    /// Why it cannot become ready: a person must act.
+    problem: Option<String>,
+}
+
+/// The gate of one endpoint.
+pub(crate) struct Gate {
+    store: Arc<dyn ObjectStore>,
+    meta: Arc<dyn Meta>,
+    started: Instant,
+    permanent_retry: Duration,
+    /// Held for moments only.
+    inner: Mutex<Inner>,
+    /// Whether uploads and deletes may go.
+    open: watch::Sender<bool>,
+    failed: Notify,
+}
+
+impl Gate {
+    pub fn new(
+        store: Arc<dyn ObjectStore>,
+        meta: Arc<dyn Meta>,
+        breaker: BreakerConfig,
+        permanent_retry: Duration,
+    ) -> Self {
+        let inner = Inner {
+            writes: Breaker::new(breaker),
+            reads: Breaker::new(breaker),
+            ready: false,
+            verifies: false,
+            problem: None,
+        };
+        Gate {
+            store,
+            meta,
+            started: Instant::now(),
+            permanent_retry,
+            inner: Mutex::new(inner),
+            open: watch::Sender::new(false),
+            failed: Notify::new(),
+        }
+    }
+
+    /// Whether uploads and deletes may go.
+    pub fn is_open(&self) -> bool {
+        *self.open.borrow()
+    }
+
+    /// Waits until uploads and deletes may go.
+    pub async fn opened(&self) {
+        let mut open = self.open.subscribe();
+        // the sender lives as long as self
+        let _ = open.wait_for(|open| *open).await;
+    }
+
+    /// Whether the endpoint refuses wrong checksums.
+    pub fn verifies(&self) -> bool {
+        self.inner.lock().verifies
+    }
+
+    /// What a write (or delete) came to.
+    pub fn report(&self, result: Result<(), &ObjectError>) {
+        let now_ms = self.now_ms();
+        let mut inner = self.inner.lock();
+        match result {
+            Ok(()) => {
+                // late successes of before do not open what a probe has to
+                if inner.writes.state() == BreakerState::Closed {
+                    inner.writes.succeeded();
+                }
+            }
+            Err(error) => inner.writes.failed(error, now_ms, rand::random()),
+        }
+        self.show(&inner);
+    }
+
+    /// Whether a read may go.
+    pub fn try_read(&self) -> Result<(), RecallError> {
+        let mut inner = self.inner.lock();
+        match inner.reads.try_call(self.now_ms()) {
+            Permit::Go | Permit::Probe => Ok(()),
+            Permit::Wait { .. } => {
+                let error = inner.reads.error();
+                let permanent = error.is_some_and(ObjectError::is_permanent);
+                let reason = error.map_or("S3 is being probed".into(), ToString::to_string);
+                Err(RecallError {
+                    reason,
+                    transient: !permanent,
+                    not_found: false,
+                })
+            }
+        }
+    }
+
+    /// What a read came to.
+    pub fn report_read(&self, result: Result<(), &ObjectError>) {
+        let now_ms = self.now_ms();
+        let mut inner = self.inner.lock();
+        match result {
+            Ok(()) => inner.reads.succeeded(),
+            Err(error) => inner.reads.failed(error, now_ms, rand::random()),
+        }
+    }
+
+    /// What `lagan status` shows.
+    pub fn health(&self) -> S3Health {
+        let inner = self.inner.lock();
+        if let Some(problem) = &inner.problem {
+            return S3Health {
+                error: problem.clone(),
+                permanent: true,
+            };
+        }
+        let error = inner.writes.error().or(inner.reads.error());
+        error.map_or_else(S3Health::default, |e| S3Health {
+            error: e.to_string(),
+            permanent: e.is_permanent(),
+        })
+    }
+
+    /// The owner object names another incarnation: nothing goes any more.
+    pub fn lose_ownership(&self, error: &OwnerError) {
+        let mut inner = self.inner.lock();
+        inner.ready = false;
+        inner.problem = Some(error.to_string());
+        self.show(&inner);
+    }
+
+    /// Whom the prefix must belong to, and the prefix; `None`: no archive is configured.
+    pub fn ours(&self) -> Option<(String, Owner)> {
+        let map = self.meta.map();
+        let archive = map.config.archive.as_ref()?;
+        let owner = Owner::new(map.config.incarnation, map.config.cluster);
+        Some((archive.prefix.clone(), owner))
+    }
+
+    /// Probes while the gate is closed; runs until it is dropped.
+    pub async fn keep(&self) {
+        loop {
+            if self.is_open() {
+                self.failed.notified().await;
+                continue;
+            }
+            let pause = self.try_open().await;
+            self.show(&self.inner.lock());
+            tokio::time::sleep(pause).await;
+        }
+    }
+
+    /// One try; how long to wait before the next.
+    async fn try_open(&self) -> Duration {
+        let (permit, ready) = {
+            let mut inner = self.inner.lock();
+            (inner.writes.try_call(self.now_ms()), inner.ready)
+        };
+        match permit {
+            Permit::Wait { until_ms } => {
+                Duration::from_millis(until_ms.saturating_sub(self.now_ms()).max(1))
+            }
+            Permit::Go if ready => Duration::ZERO,
+            Permit::Probe if ready => {
+                let probed = self.store.check_bucket().await;
+                self.probed(probed);
+                Duration::ZERO
+            }
+            Permit::Go | Permit::Probe => self.set_up().await,
+        }
+    }
+
+    fn probed(&self, result: Result<(), ObjectError>) {
+        let now_ms = self.now_ms();
+        let mut inner = self.inner.lock();
+        match result {
+            Ok(()) => inner.writes.succeeded(),
+            Err(error) => inner.writes.failed(&error, now_ms, rand::random()),
+        }
+    }
+
+    /// Finds out whose the prefix is and whether the endpoint is careful.
+    async fn set_up(&self) -> Duration {
+        match self.find_out().await {
+            Ok(Some(verifies)) => {
+                let mut inner = self.inner.lock();
+                inner.writes.succeeded();
+                (inner.ready, inner.verifies, inner.problem) = (true, verifies, None);
+                drop(inner);
+                tracing::info!(verifies, "archive is reachable and ours");
+                Duration::ZERO
+            }
+            Ok(None) => {
+                self.probed(Ok(()));
+                CLAIM_POLL
+            }
+            Err(MoverError::Object(error)) => {
+                tracing::warn!(%error, "archive is not reachable");
+                self.probed(Err(error));
+                Duration::from_millis(1)
+            }
+            Err(error) => {
+                self.probed(Ok(()));
+                let text = error.to_string();
+                let mut inner = self.inner.lock();
+                if inner.problem.as_ref() != Some(&text) {
+                    tracing::error!(%error, "archive cannot be used");
+                }
+                inner.problem = Some(text);
+                self.permanent_retry
+            }
+        }
+    }
+
+    /// `None`: nobody has claimed the prefix, and that is the leader's to do.
+    async fn find_out(&self) -> Result<Option<bool>, MoverError> {
+        let Some((prefix, owner)) = self.ours() else {
+            return Ok(None);
+        };
+        self.store.check_bucket().await?;
+        if self.meta.is_leader() {
+            claim_owner(&*self.store, &prefix, owner).await?;
+        } else {
+            match read_owner(&*self.store, &prefix).await? {
+                None => return Ok(None),
+                Some(found) if found.incarnation != owner.incarnation => {
+                    return Err(OwnerError::Other(found.incarnation).into());
+                }
+                Some(_) => {}
+            }
+        }
+        Ok(Some(probe_wrong_checksum(&*self.store, &prefix).await?))
+    }
+
+    /// Makes what is known visible to all.
+    fn show(&self, inner: &Inner) {
+        let open = inner.ready && inner.writes.state() == BreakerState::Closed;
+        let was = self.open.send_replace(open);
+        if was && !open {
+            let error = inner
+                .writes
+                .error()
+                .map(ToString::to_string)
+                .unwrap_or_default();
+            tracing::warn!(error, "archive is in trouble, uploads wait");
+            self.failed.notify_one();
+        }
+        if !was && open {
+            tracing::info!("archive works, uploads go on");
+        }
+    }
+
+    fn now_ms(&self) -> u64 {
+        u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX)
+    }
+}

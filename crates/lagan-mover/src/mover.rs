@@ -1,0 +1,255 @@
+//! The mover's life: what it starts, and what it answers.
+
+use crate::attempts::{Active, Down, fail_of_nodes, fail_own};
+use crate::gate::Gate;
+use crate::queue::Queue;
+use crate::recall::Recaller;
+use crate::upload::Uploader;
+use crate::{Chunks, Meta, MoverError, Options, RecallError, commit, delete, release};
+use bytes::Bytes;
+use lagan_object::{BreakerConfig, ObjectStore};
+use lagan_types::Ino;
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+use tokio::sync::{Semaphore, mpsc};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+/// Ends of uploads that wait to be reported.
+const ENDS_MAX: usize = 64;
+/// Between sweeps of lost attempts.
+const SWEEP: Duration = Duration::from_secs(60);
+/// Between sweeps of unfinished multipart uploads.
+const UPLOAD_SWEEP: Duration = Duration::from_secs(3600);
+
+/// State of a node's way to S3.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct S3Health {
+    /// What is wrong, one line; empty: nothing.
+    pub error: String,
+    /// A person must act; otherwise it may pass by itself.
+    pub permanent: bool,
+}
+
+/// One node's mover. Runs from [`Mover::start`] until its token is cancelled.
+pub struct Mover {
+    gate: Arc<Gate>,
+    recaller: Arc<Recaller>,
+}
+
+impl std::fmt::Debug for Mover {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Mover")
+            .field("health", &self.health())
+            .finish_non_exhaustive()
+    }
+}
+
+impl Mover {
+    /// Starts the mover's tasks on `tasks`; they end soon after `cancel`.
+    /// Uploads that are under way then are dropped, their attempts failed at
+    /// the next start. Needs a tokio runtime.
+    pub fn start(
+        options: Options,
+        meta: Arc<dyn Meta>,
+        chunks: Arc<dyn Chunks>,
+        store: Arc<dyn ObjectStore>,
+        cancel: CancellationToken,
+        tasks: &TaskTracker,
+    ) -> Arc<Mover> {
+        let breaker = BreakerConfig {
+            permanent_probe_ms: options.permanent_retry.as_millis() as u64,
+            ..BreakerConfig::default()
+        };
+        let gate = Gate::new(
+            store.clone(),
+            meta.clone(),
+            breaker,
+            options.permanent_retry,
+        );
+        let gate = Arc::new(gate);
+        let recaller = Recaller::new(
+            meta.clone(),
+            store.clone(),
+            gate.clone(),
+            options.clone(),
+            (cancel.clone(), tasks.clone()),
+        );
+        let uploader = Arc::new(Uploader {
+            meta: meta.clone(),
+            chunks,
+            store: store.clone(),
+            gate: gate.clone(),
+            recall: Arc::new(recaller.clone()),
+            large: Semaphore::new(options.large_uploads.max(1)),
+            options: options.clone(),
+            failures: Default::default(),
+        });
+        let active = Arc::new(Active::default());
+        let (ends, ended) = mpsc::channel(ENDS_MAX);
+        let queue = Queue::new(uploader, active.clone(), ends);
+        let duties = Duties {
+            options,
+            meta: meta.clone(),
+            store,
+            gate: gate.clone(),
+            active: active.clone(),
+        };
+        let keeper = gate.clone();
+        spawn(tasks, &cancel, async move { keeper.keep().await });
+        spawn(tasks, &cancel, queue.run());
+        spawn(tasks, &cancel, commit::run(meta, active, ended));
+        spawn(tasks, &cancel, duties.run());
+        Arc::new(Mover { gate, recaller })
+    }
+
+    /// The bytes `offset..offset + len` of a file's archived version, verified,
+    /// and their CRC-32. `len` is 1 to `CHUNK_LEN_MAX`.
+    ///
+    /// # Errors
+    /// See [`RecallError`].
+    ///
+    /// # Cancel safety
+    /// A fetch that was begun goes on for the next reader.
+    pub async fn recall(
+        &self,
+        ino: Ino,
+        version: u64,
+        offset: u64,
+        len: u32,
+    ) -> Result<(Bytes, u32), RecallError> {
+        let bytes = self.recaller.range(ino, version, offset, len).await?;
+        let crc = crc32fast::hash(&bytes);
+        Ok((bytes, crc))
+    }
+
+    /// State of the way to S3.
+    pub fn health(&self) -> S3Health {
+        self.gate.health()
+    }
+
+    /// Forgets recalled bytes.
+    pub fn drop_cache(&self) {
+        self.recaller.clear();
+    }
+}
+
+/// A task that ends with the token, wherever it is.
+fn spawn<F>(tasks: &TaskTracker, cancel: &CancellationToken, work: F)
+where
+    F: Future<Output = ()> + Send + 'static,
+{
+    let cancel = cancel.clone();
+    tasks.spawn(async move {
+        cancel.run_until_cancelled(work).await;
+    });
+}
+
+/// What is done now and then: sweeps, and the leader's duties.
+struct Duties {
+    options: Options,
+    meta: Arc<dyn Meta>,
+    store: Arc<dyn ObjectStore>,
+    gate: Arc<Gate>,
+    active: Arc<Active>,
+}
+
+impl Duties {
+    async fn run(self) {
+        let mut down = Down::default();
+        let mut said = HashMap::new();
+        let (mut sweep_at, mut uploads_at) = (Instant::now() + SWEEP, Instant::now());
+        let mut release_at = Instant::now();
+        loop {
+            tokio::time::sleep(self.options.duty).await;
+            let now = Instant::now();
+            down.see(&self.meta.map(), now);
+            if now >= sweep_at {
+                sweep_at = now + SWEEP;
+                let own = fail_own(&*self.meta, &self.active, self.options.lost_attempt).await;
+                note(&mut said, "fail lost attempts", own);
+            }
+            if !self.meta.is_leader() {
+                continue;
+            }
+            let gone = down.longer_than(self.options.down_node, now);
+            note(
+                &mut said,
+                "fail attempts of nodes that are down",
+                fail_of_nodes(&*self.meta, &gone).await,
+            );
+            if now >= release_at {
+                let released = self.release().await;
+                if matches!(released, Ok(bytes) if bytes > 0) {
+                    release_at = Instant::now() + self.options.release_pause;
+                }
+                note(&mut said, "release", released.map(|bytes| bytes as usize));
+            }
+            if self.gate.is_open() {
+                note(&mut said, "delete objects", self.delete().await);
+                if now >= uploads_at {
+                    uploads_at = now + UPLOAD_SWEEP;
+                    note(
+                        &mut said,
+                        "abort unfinished uploads",
+                        self.abort_uploads().await,
+                    );
+                }
+            }
+        }
+    }
+
+    /// Deletes all that is ready, batch after batch.
+    async fn delete(&self) -> Result<usize, MoverError> {
+        let mut all = 0;
+        loop {
+            let count = delete::delete_batch(&*self.meta, &*self.store, &self.gate).await?;
+            all += count;
+            if count == 0 || !self.meta.is_leader() {
+                return Ok(all);
+            }
+        }
+    }
+
+    async fn abort_uploads(&self) -> Result<usize, MoverError> {
+        let Some((prefix, _)) = self.gate.ours() else {
+            return Ok(0);
+        };
+        let age = self.options.stale_upload;
+        delete::abort_stale_uploads(&*self.meta, &*self.store, &prefix, age).await
+    }
+
+    /// Releases if a node is too full; returns the bytes released.
+    async fn release(&self) -> Result<u64, MoverError> {
+        let map = self.meta.map();
+        let wanted = release::wanted(&self.meta.fill(), &map.config, map.nodes.len());
+        match wanted {
+            Some(bytes) => release::release(&*self.meta, bytes).await,
+            None => Ok(0),
+        }
+    }
+}
+
+/// Logs what a duty did, and a failure once until it changes.
+fn note(
+    said: &mut HashMap<&'static str, String>,
+    duty: &'static str,
+    result: Result<usize, MoverError>,
+) {
+    match result {
+        Ok(count) => {
+            if count > 0 {
+                tracing::info!(count, "{duty}");
+            }
+            said.remove(duty);
+        }
+        Err(error) => {
+            let text = error.to_string();
+            if said.get(duty) != Some(&text) {
+                tracing::warn!(%error, "{duty}");
+                said.insert(duty, text);
+            }
+        }
+    }
+}

@@ -1,0 +1,60 @@
+//! Settings of one node's mover.
+
+use lagan_object::Backoff;
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// Settings; each has a default but `cache_dir`.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// Uploads at a time.
+    pub uploads: usize,
+    /// Uploads of files over 64 MiB at a time: each may hold 32 MiB in memory.
+    pub large_uploads: usize,
+    /// Between questions for work while there is none.
+    pub poll: Duration,
+    /// Wait of a file after its failures.
+    pub file_backoff: Backoff,
+    /// Folder of recalled bytes; emptied at start.
+    pub cache_dir: PathBuf,
+    /// Bytes of recalled objects to keep; one larger unit may exceed it.
+    pub cache_bytes: u64,
+    /// Fetches from S3 for recall at a time.
+    pub fetches: usize,
+    /// How long a recall may take; the fetch goes on for the next one.
+    pub recall_deadline: Duration,
+    /// An attempt of this node that it knows nothing of is failed after this:
+    /// longer than the answer that brings it can be under way.
+    pub lost_attempt: Duration,
+    /// The attempts of a node that is down for so long are failed.
+    pub down_node: Duration,
+    /// Unfinished multipart uploads that nothing wants are aborted after this.
+    pub stale_upload: Duration,
+    /// Between looks at the leader's duties.
+    pub duty: Duration,
+    /// Between releases: freed chunks take a while to become free space.
+    pub release_pause: Duration,
+    /// Between tries of an endpoint that needs a person's help.
+    pub permanent_retry: Duration,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Options {
+            uploads: 8,
+            large_uploads: 2,
+            poll: Duration::from_millis(500),
+            file_backoff: Backoff::new(1_000, 60_000),
+            cache_dir: PathBuf::new(),
+            cache_bytes: 1024 * 1024 * 1024,
+            fetches: 8,
+            recall_deadline: Duration::from_secs(30),
+            lost_attempt: Duration::from_secs(120),
+            down_node: Duration::from_secs(600),
+            stale_upload: Duration::from_secs(24 * 3600),
+            duty: Duration::from_secs(1),
+            release_pause: Duration::from_secs(30),
+            permanent_retry: Duration::from_secs(30),
+        }
+    }
+}

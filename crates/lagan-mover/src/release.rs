@@ -1,0 +1,93 @@
+//! Releases local copies when disks fill up: the leader's duty.
+//!
+//! Between two water marks: above the high one, files whose objects are
+//! verified are released, least recently archived first, until the fullest
+//! node should be below the low one. Freed chunks become space only after
+//! their readers' deadline and compaction, so rounds are apart.
+
+use crate::{Meta, MoverError};
+use lagan_types::cluster::Config;
+use lagan_types::{Answer, Ino, NodeId, Op, Query, QueryAnswer};
+
+/// Files in one question and one mutation.
+const PAGE: u32 = 256;
+
+/// Bytes of files to release, so that the fullest node comes below the low
+/// mark; `None`: no node is above the high one. `nodes` is how many share the
+/// chunks.
+pub(crate) fn wanted(fill: &[(NodeId, u64, u64)], config: &Config, nodes: usize) -> Option<u64> {
+    let above = |used: u64, total: u64, percent: u8| {
+        used.saturating_sub((u128::from(total) * u128::from(percent) / 100) as u64)
+    };
+    let over = fill.iter().filter(|(_, used, total)| {
+        *total > 0 && above(*used, *total, config.high_water_percent) > 0
+    });
+    let excess = over
+        .map(|(_, used, total)| above(*used, *total, config.low_water_percent))
+        .max()?;
+    // a file's bytes are on `copies` of the nodes: each gives up that share
+    let copies = u64::from(config.copies.max(1)).min(nodes.max(1) as u64);
+    Some(excess.saturating_mul(nodes.max(1) as u64) / copies)
+}
+
+/// Releases files of `bytes` in all, or what there is; returns the bytes released.
+pub(crate) async fn release(meta: &dyn Meta, bytes: u64) -> Result<u64, MoverError> {
+    let mut from = (0, Ino(0));
+    let mut released = 0;
+    while released < bytes {
+        let answer = meta.query(Query::Releasable { from, limit: PAGE }).await?;
+        let QueryAnswer::Releasable(rows) = answer else {
+            return Err(MoverError::Answer("files to release"));
+        };
+        let Some(last) = rows.last() else { break };
+        from = (last.0, Ino(last.1.0.saturating_add(1)));
+        let mut planned = released;
+        let files: Vec<(Ino, u64)> = rows
+            .iter()
+            .take_while(|row| {
+                let wanted = planned < bytes;
+                planned = planned.saturating_add(row.3);
+                wanted
+            })
+            .map(|row| (row.1, row.2))
+            .collect();
+        match meta.mutate(Op::Release { files }).await? {
+            Answer::Released { bytes, .. } => released = released.saturating_add(bytes),
+            _ => return Err(MoverError::Answer("release")),
+        }
+    }
+    Ok(released)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn config(copies: u8) -> Config {
+        Config {
+            copies,
+            high_water_percent: 80,
+            low_water_percent: 60,
+            ..Config::default()
+        }
+    }
+
+    #[test]
+    fn nothing_below_the_high_mark() {
+        let fill = [
+            (NodeId(1), 80, 100),
+            (NodeId(2), 10, 100),
+            (NodeId(3), 5, 0),
+        ];
+        assert_eq!(wanted(&fill, &config(2), 3), None);
+        assert_eq!(wanted(&[], &config(2), 3), None);
+    }
+
+    #[test]
+    fn down_to_the_low_mark_of_the_fullest() {
+        let fill = [(NodeId(1), 81, 100), (NodeId(2), 90, 100)];
+        assert_eq!(wanted(&fill, &config(3), 3), Some(30));
+        assert_eq!(wanted(&fill, &config(1), 3), Some(90));
+        assert_eq!(wanted(&fill, &config(2), 1), Some(30));
+    }
+}
