@@ -30,11 +30,11 @@ impl MemoryStore {
     }
 }
 
+/// Bounds of keys as ordered maps take them.
+pub(crate) type KeyRange<'a> = (Bound<&'a [u8]>, Bound<&'a [u8]>);
+
 /// The range `start..end` of keys; `None` if it is empty or upside down.
-pub(crate) fn range<'a>(
-    start: &'a [u8],
-    end: Option<&'a [u8]>,
-) -> Option<(Bound<&'a [u8]>, Bound<&'a [u8]>)> {
+pub(crate) fn range<'a>(start: &'a [u8], end: Option<&'a [u8]>) -> Option<KeyRange<'a>> {
     match end {
         Some(end) if end <= start => None,
         Some(end) => Some((Bound::Included(start), Bound::Excluded(end))),
