@@ -165,6 +165,7 @@ impl Log {
     fn wait_for_merge(&self) {
         let mut state = self.inner.state.lock();
         while state.delta.len() >= DELTA_LEN_MAX
+            && !state.rebuilding
             && self.inner.check_failed().is_ok()
             && !self.inner.stopping.load(Ordering::Acquire)
         {

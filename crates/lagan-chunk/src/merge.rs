@@ -17,8 +17,17 @@ const MERGE_INTERVAL: Duration = Duration::from_secs(10);
 /// How often the index is made durable.
 const FLUSH_INTERVAL: Duration = Duration::from_secs(15);
 
-/// Merges what is in memory into the index.
+/// Merges all that is in memory into the index.
 pub(crate) fn merge(inner: &Inner) -> Result<(), ChunkError> {
+    merge_part(inner)?;
+    while inner.state.lock().rebuilding {
+        merge_part(inner)?;
+    }
+    Ok(())
+}
+
+/// Makes one atomic change of the index.
+fn merge_part(inner: &Inner) -> Result<(), ChunkError> {
     let _merging = inner.merging.lock();
     inner.check_failed()?;
     let Some(merge) = inner.state.lock().begin_merge(inner.pool.next_generation()) else {
@@ -56,7 +65,7 @@ pub(crate) fn run(inner: Arc<Inner>) {
         }
         merged = Instant::now();
         let flush = flushed.elapsed() > FLUSH_INTERVAL;
-        let mut result = merge(&inner);
+        let mut result = merge_part(&inner);
         if flush && result.is_ok() {
             flushed = Instant::now();
             result = inner.index.flush();

@@ -23,6 +23,9 @@ use std::sync::Arc;
 
 /// Changes replayed before they are merged into the index.
 const REPLAY_LEN_MERGE: usize = 16 * 1024;
+/// Chunks that are kept in memory when the index is made anew, so that the
+/// store serves at once; about 64 bytes each.
+const REBUILD_LEN_MERGE: usize = 2_000_000;
 
 fn io(e: std::io::Error) -> ChunkError {
     ChunkError::Io {
@@ -234,7 +237,10 @@ impl Recovery {
                 generation,
                 offset: end,
             });
-            self.merge_if(REPLAY_LEN_MERGE)?;
+            self.merge_if(match self.state.rebuilding {
+                true => REBUILD_LEN_MERGE,
+                false => REPLAY_LEN_MERGE,
+            })?;
         }
         let end = Position {
             generation,
@@ -308,7 +314,9 @@ impl Recovery {
     /// Begins a new segment and hands all over.
     fn finish(mut self) -> Result<(Inner, Active), ChunkError> {
         files::sync_dir(&files::segments_dir(&self.options.dir)).map_err(io)?;
-        self.merge_if(1)?;
+        if !self.state.rebuilding {
+            self.merge_if(1)?;
+        }
         let log_bytes = self.found.segments.values().sum();
         let free = std::mem::take(&mut self.found.free);
         let pool = Pool::new(self.options.clone(), self.next_generation, free, log_bytes);

@@ -27,6 +27,10 @@ pub(crate) struct Place {
 /// Changes to the index: `None` is a chunk that went.
 pub(crate) type Delta = BTreeMap<ChunkId, Option<Place>>;
 
+/// Changes merged at once while the index is made anew: a merge holds up
+/// reads of the index.
+const REBUILD_MERGE_LEN: usize = 1024;
+
 /// Whether a chunk may be written.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Admission {
@@ -63,6 +67,9 @@ pub(crate) struct State {
     pub victims: BTreeSet<u64>,
     /// Chunks on their way to disk: length and CRC.
     pub pending: HashMap<ChunkId, (u32, u32)>,
+    /// Whether the index is being made anew: it has no summary yet, and a
+    /// crash makes it start over.
+    pub rebuilding: bool,
     filter: BlockFilter,
     dirty_stats: BTreeSet<u64>,
     dirty_sets: BTreeSet<SetId>,
@@ -77,6 +84,7 @@ impl State {
             published: loaded.summary.covered,
             chunks: loaded.summary.chunks,
             live_bytes: loaded.summary.live_bytes,
+            rebuilding: loaded.summary.next_generation == 0,
             victims: loaded.summary.victims,
             ..State::default()
         }
@@ -281,15 +289,23 @@ impl State {
 
     /// Takes what a merge must write, and moves the delta to `merging`.
     /// `None` if there is nothing to write.
+    ///
+    /// While the index is made anew this is a part of the delta; the last part
+    /// brings the summary, without which the index counts for nothing.
     pub fn begin_merge(&mut self, next_generation: u64) -> Option<Merge> {
         if self.delta.is_empty() && self.dirty_stats.is_empty() {
             return None;
         }
-        let delta = std::mem::take(&mut self.delta);
         let mut merge = Merge::default();
-        for (id, place) in &delta {
-            merge.chunk(*id, *place);
+        if self.rebuilding && self.delta.len() > REBUILD_MERGE_LEN {
+            let part = std::iter::from_fn(|| self.delta.pop_first());
+            let part = part.take(REBUILD_MERGE_LEN).collect();
+            self.merge_chunks(part, &mut merge);
+            return Some(merge);
         }
+        self.rebuilding = false;
+        let delta = std::mem::take(&mut self.delta);
+        self.merge_chunks(delta, &mut merge);
         for generation in std::mem::take(&mut self.dirty_stats) {
             merge.segment(generation, self.stats.get(&generation));
         }
@@ -303,8 +319,14 @@ impl State {
             chunks: self.chunks,
             victims: self.victims.clone(),
         });
-        self.merging = Some(Arc::new(delta));
         Some(merge)
+    }
+
+    fn merge_chunks(&mut self, delta: Delta, merge: &mut Merge) {
+        for (id, place) in &delta {
+            merge.chunk(*id, *place);
+        }
+        self.merging = Some(Arc::new(delta));
     }
 
     /// The merge is in the index.

@@ -68,8 +68,14 @@ fn store_with_many_chunks_serves_again_soon() {
     let crash = open(dir.path(), count, "after a crash");
     let again = open(dir.path(), count, "again");
     std::fs::remove_dir_all(dir.path().join("index")).unwrap();
-    open(dir.path(), count, "index made anew");
+    let anew = open(dir.path(), count, "index made anew");
+    let store = Store::open(options(dir.path())).unwrap();
+    store.close().unwrap();
+    drop(store);
+    let closed = open(dir.path(), count, "after a clean end");
     if long {
-        assert!(crash < 5000 && again < 5000);
+        assert!(crash < 5000 && again < 5000 && anew < 5000 && closed < 5000);
     }
+    let status = std::fs::read_to_string("/proc/self/status").unwrap();
+    println!("{:?}", status.lines().find(|l| l.starts_with("VmHWM")));
 }
