@@ -71,9 +71,14 @@ impl Index {
         self.slots.back().map(|s| s.id).or(self.purged)
     }
 
-    /// The index that the next entry must have; `None`: any.
-    pub fn next_index(&self) -> Option<u64> {
-        self.last().map(|id| id.index + 1)
+    /// Whether an entry with that index may come next: the one behind the last;
+    /// in an empty log any that leaves no hole behind the purged ones.
+    pub fn takes(&self, index: u64) -> bool {
+        match (self.slots.back(), self.purged) {
+            (Some(last), _) => index == last.id.index + 1,
+            (None, Some(purged)) => index <= purged.index + 1,
+            (None, None) => true,
+        }
     }
 
     fn position(&self, index: u64) -> Option<usize> {

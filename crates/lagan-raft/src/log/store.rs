@@ -50,6 +50,15 @@ struct Inner {
     thread: Mutex<Option<JoinHandle<()>>>,
 }
 
+/// Which entry cannot be read, and why.
+struct ReadError(u64, String);
+
+impl From<ReadError> for StorageError {
+    fn from(ReadError(index, why): ReadError) -> Self {
+        StorageIOError::read_log_at_index(index, AnyError::error(why)).into()
+    }
+}
+
 /// The log; clones share it.
 #[derive(Clone)]
 pub struct LogStore(Arc<Inner>);
@@ -115,7 +124,8 @@ impl LogStore {
         };
         // Sent under the lock, so that no entry gets before it; the queue is
         // only full if something is wrong, and the next call tries again.
-        if index.purged_on_disk < Some(wanted) && self.0.queue.try_send(Work::Purge(wanted)).is_ok()
+        if (index.hole || index.purged_on_disk < Some(wanted))
+            && self.0.queue.try_send(Work::Purge(wanted)).is_ok()
         {
             index.purged_on_disk = Some(wanted);
             index.hole = false;
@@ -133,7 +143,7 @@ impl LogStore {
         }
     }
 
-    fn read(&self, start: u64, end: u64, len_max: usize) -> Result<Vec<Entry>, StorageError> {
+    fn read(&self, start: u64, end: u64, len_max: usize) -> Result<Vec<Entry>, ReadError> {
         let slots = self.collect(start, end, len_max);
         let mut entries = Vec::with_capacity(slots.len());
         for (id, kind, found) in slots {
@@ -171,9 +181,9 @@ impl LogStore {
         slots
     }
 
-    fn read_place(&self, id: LogId, kind: Kind, place: &Place) -> Result<Entry, StorageError> {
+    fn read_place(&self, id: LogId, kind: Kind, place: &Place) -> Result<Entry, ReadError> {
         let segment = self.0.shared.segments.lock().get(&place.segment).cloned();
-        let failed = |e: String| StorageIOError::read_log_at_index(id.index, AnyError::error(e));
+        let failed = |e: String| ReadError(id.index, e);
         let segment = segment.ok_or_else(|| failed("segment is gone".into()))?;
         let (_, payload) = read_record(&segment, place).map_err(|e| failed(e.to_string()))?;
         let payload = payload_of(kind, payload.into()).map_err(failed)?;
@@ -247,7 +257,7 @@ impl RaftLogReader<TypeConfig> for LogStore {
         range: RB,
     ) -> Result<Vec<Entry>, StorageError> {
         let (start, end) = bounds(&range);
-        self.read(start, end, usize::MAX)
+        Ok(self.read(start, end, usize::MAX)?)
     }
 
     async fn limited_get_log_entries(
@@ -255,7 +265,7 @@ impl RaftLogReader<TypeConfig> for LogStore {
         start: u64,
         end: u64,
     ) -> Result<Vec<Entry>, StorageError> {
-        self.read(start, end, READ_LEN_MAX)
+        Ok(self.read(start, end, READ_LEN_MAX)?)
     }
 }
 
@@ -318,7 +328,7 @@ impl RaftLogStorage<TypeConfig> for LogStore {
             }
             for entry in entries {
                 let (id, (kind, payload)) = (entry.log_id, encode_payload(&entry));
-                if index.next_index().is_some_and(|next| next != id.index) {
+                if !index.takes(id.index) {
                     return Err(failed(format!("entry {id} does not follow the last")).into());
                 }
                 index.push(Slot {

@@ -1,1 +1,241 @@
+//! The state store across crashes and snapshots.
 
+use super::StateStore;
+use super::rows::{RowReader, push_row};
+use crate::log::Floor;
+use crate::snapshot::SnapshotData;
+use crate::types::Batch;
+use crate::types::alias::{Entry, LogId};
+use lagan_meta::kv::{Read, Table};
+use lagan_types::cluster::Config;
+use lagan_types::{Command, Op, SessionId, Time, VolumeId};
+use openraft::storage::RaftStateMachine;
+use openraft::{CommittedLeaderId, EntryPayload, RaftSnapshotBuilder};
+use proptest::prelude::*;
+use std::path::Path;
+use std::sync::Arc;
+
+fn open(dir: &Path) -> StateStore {
+    StateStore::open(dir.to_path_buf(), 4 << 20, Arc::new(Floor::default())).unwrap()
+}
+
+fn id(index: u64) -> LogId {
+    LogId::new(CommittedLeaderId::new(1, 1), index)
+}
+
+/// An entry with the cluster's birth or, later, a new configuration.
+fn entry(index: u64) -> Entry {
+    let config = Config {
+        archive_after_ms: 1_000 + index,
+        ..Config::default()
+    };
+    let op = match index {
+        0 => Op::Init { config },
+        _ => Op::SetConfig { config },
+    };
+    let command = Command {
+        volume: VolumeId(1),
+        session: SessionId::SYSTEM,
+        seq: 0,
+        unanswered: 0,
+        time: Time::from_millis(1_000 + index),
+        op,
+    };
+    Entry {
+        log_id: id(index),
+        payload: EntryPayload::Normal(Batch::new(vec![command])),
+    }
+}
+
+fn setting(state: &StateStore) -> u64 {
+    let map = lagan_meta::cluster_map(&state.view().unwrap()).unwrap();
+    map.unwrap().config.archive_after_ms
+}
+
+async fn apply(state: &mut StateStore, range: std::ops::Range<u64>) {
+    for index in range {
+        RaftStateMachine::apply(state, [entry(index)])
+            .await
+            .unwrap();
+    }
+}
+
+/// What a crash would leave: the files as the kernel has them now.
+fn crashed(dir: &Path) -> tempfile::TempDir {
+    let copy = tempfile::tempdir().unwrap();
+    for file in std::fs::read_dir(dir).unwrap() {
+        let file = file.unwrap();
+        std::fs::copy(file.path(), copy.path().join(file.file_name())).unwrap();
+    }
+    copy
+}
+
+#[tokio::test]
+async fn a_crash_leaves_exactly_the_last_durable_state() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut state = open(dir.path());
+    apply(&mut state, 0..10).await;
+    state.make_durable().await.unwrap();
+    assert!(!state.is_dirty());
+    assert_eq!(state.durable_index(), 9);
+    apply(&mut state, 10..20).await;
+    assert!(state.is_dirty());
+    assert_eq!(state.durable_index(), 9);
+    let after = crashed(dir.path());
+    let survivor = open(after.path());
+    assert_eq!(survivor.applied().last, Some(id(9)));
+    assert_eq!(survivor.durable_index(), 9);
+    assert_eq!(survivor.last_time(), Time::from_millis(1_009));
+    assert_eq!(setting(&survivor), 1_009);
+    assert_eq!(setting(&state), 1_019);
+}
+
+#[tokio::test]
+async fn a_view_stays_at_its_entry() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut state = open(dir.path());
+    apply(&mut state, 0..3).await;
+    let view = state.view().unwrap();
+    apply(&mut state, 3..6).await;
+    state.make_durable().await.unwrap();
+    let old = lagan_meta::cluster_map(&view).unwrap().unwrap();
+    assert_eq!(old.config.archive_after_ms, 1_002);
+    assert_eq!(setting(&state), 1_005);
+}
+
+#[tokio::test]
+async fn opening_after_a_crash_needs_no_repair_of_the_whole_file() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut state = open(dir.path());
+    apply(&mut state, 0..200).await;
+    state.make_durable().await.unwrap();
+    apply(&mut state, 200..300).await;
+    let after = crashed(dir.path());
+    let repaired = Arc::new(std::sync::atomic::AtomicU64::new(0));
+    let seen = repaired.clone();
+    let opened = redb::Database::builder()
+        .set_repair_callback(move |_| {
+            seen.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        })
+        .open(after.path().join("state.redb"));
+    assert!(opened.is_ok());
+    assert_eq!(repaired.load(std::sync::atomic::Ordering::Relaxed), 0);
+}
+
+#[tokio::test]
+async fn an_installed_snapshot_is_the_state_at_once_and_after_a_crash() {
+    let (from, to) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let mut source = open(from.path());
+    apply(&mut source, 0..50).await;
+    let mut target = open(to.path());
+    apply(&mut target, 0..5).await;
+    let old = target.view().unwrap();
+    let snapshot = source.build_snapshot().await.unwrap();
+    assert_eq!(snapshot.meta.last_log_id, Some(id(49)));
+    let meta = snapshot.meta.clone();
+    RaftStateMachine::install_snapshot(&mut target, &meta, snapshot.snapshot)
+        .await
+        .unwrap();
+    assert_eq!(setting(&target), 1_049);
+    assert_eq!(target.durable_index(), 49);
+    let stays = lagan_meta::cluster_map(&old).unwrap().unwrap();
+    assert_eq!(stays.config.archive_after_ms, 1_004);
+    apply(&mut target, 50..52).await;
+    let survivor = crashed(to.path());
+    let survivor = open(survivor.path());
+    assert_eq!(survivor.applied().last, Some(id(49)));
+    assert_eq!(setting(&survivor), 1_049);
+}
+
+#[tokio::test]
+async fn an_unfinished_snapshot_is_gone_after_a_crash() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut state = open(dir.path());
+    apply(&mut state, 0..5).await;
+    state.make_durable().await.unwrap();
+    let mut incoming = state.incoming().unwrap();
+    let mut piece = Vec::new();
+    push_row(&mut piece, b"k", b"v");
+    incoming.add(&piece).unwrap();
+    let after = crashed(dir.path());
+    assert_eq!(std::fs::read_dir(after.path()).unwrap().count(), 2);
+    let survivor = open(after.path());
+    assert_eq!(std::fs::read_dir(after.path()).unwrap().count(), 1);
+    assert_eq!(setting(&survivor), 1_004);
+    drop(incoming);
+    assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 1);
+}
+
+#[tokio::test]
+async fn rows_of_another_state_are_not_installed() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut state = open(dir.path());
+    apply(&mut state, 0..5).await;
+    let (meta, _) = state.take_snapshot().await.unwrap();
+    let mut incoming = state.incoming().unwrap();
+    incoming.finish().unwrap();
+    let received = Box::new(SnapshotData::Received(Box::new(incoming)));
+    assert!(
+        RaftStateMachine::install_snapshot(&mut state, &meta, received)
+            .await
+            .is_err()
+    );
+    assert_eq!(setting(&state), 1_004);
+}
+
+#[tokio::test]
+async fn ranges_stay_in_their_table() {
+    let dir = tempfile::tempdir().unwrap();
+    let state = open(dir.path());
+    let mut incoming = state.incoming().unwrap();
+    let mut piece = Vec::new();
+    for (table, key) in [
+        (Table::Inode, b"a"),
+        (Table::Inode, b"b"),
+        (Table::Inode, b"c"),
+        (Table::Dentry, b"a"),
+    ] {
+        push_row(&mut piece, &[table as u8, key[0]], b"x");
+    }
+    incoming.add(&piece).unwrap();
+    incoming.finish().unwrap();
+    let meta = state.applied().meta();
+    state.install(&meta, incoming).await.unwrap();
+    let view = state.view().unwrap();
+    let keys = |start: &[u8], end: Option<&[u8]>, limit| {
+        let rows = view.scan(Table::Inode, start, end, limit).unwrap();
+        rows.into_iter().map(|(k, _)| k).collect::<Vec<_>>()
+    };
+    assert_eq!(keys(b"", None, 9), [b"a", b"b", b"c"]);
+    assert_eq!(keys(b"b", None, 9), [b"b", b"c"]);
+    assert_eq!(keys(b"", Some(b"c"), 9), [b"a", b"b"]);
+    assert_eq!(keys(b"", None, 1), [b"a"]);
+    assert!(keys(b"c", Some(b"a"), 9).is_empty());
+    let last = view.last(Table::Inode, b"", Some(b"c")).unwrap();
+    assert_eq!(last.unwrap().0, b"b");
+    assert_eq!(view.get(Table::Dentry, b"a").unwrap(), Some(b"x".to_vec()));
+    assert_eq!(view.get(Table::Dentry, b"b").unwrap(), None);
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 200, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn rows_come_back_from_a_piece(
+        rows in prop::collection::vec((any::<Vec<u8>>(), any::<Vec<u8>>()), 0..20),
+    ) {
+        let mut piece = Vec::new();
+        for (key, value) in &rows {
+            push_row(&mut piece, key, value);
+        }
+        let read: Result<Vec<_>, _> = RowReader::new(&piece)
+            .map(|row| row.map(|(k, v)| (k.to_vec(), v.to_vec())))
+            .collect();
+        prop_assert_eq!(read.unwrap(), rows);
+    }
+
+    #[test]
+    fn any_bytes_are_rows_or_refused(bytes in prop::collection::vec(any::<u8>(), 0..512)) {
+        let _ = RowReader::new(&bytes).count();
+    }
+}

@@ -1,6 +1,6 @@
 //! Nodes that reach each other by function calls, and can be cut off.
 
-use crate::{BoxFuture, Options, ProposeError, Raft, Transport, TransportError};
+use crate::{BoxFuture, Options, Raft, Transport, TransportError};
 use bytes::Bytes;
 use lagan_meta::kv::Table;
 use lagan_types::cluster::Config;
@@ -131,8 +131,22 @@ impl Cluster {
     /// Ends a node as a crash would.
     pub async fn kill(&mut self, node: u64) {
         self.net.0.lock().nodes.remove(&NodeId(node));
-        if let Some(raft) = self.nodes.remove(&NodeId(node)) {
-            raft.halt().await;
+        let Some(raft) = self.nodes.remove(&NodeId(node)) else {
+            return;
+        };
+        raft.halt().await;
+        // Dropping the database would make it durable: go on with what the
+        // kernel has of the files now.
+        let dir = self.dir.path();
+        let (now, old) = (dir.join(format!("n{node}")), rand::random::<u64>());
+        let old = dir.join(format!("old-{old}"));
+        std::fs::rename(&now, &old).unwrap();
+        for part in ["log", "state"] {
+            std::fs::create_dir_all(now.join(part)).unwrap();
+            for file in std::fs::read_dir(old.join(part)).unwrap() {
+                let file = file.unwrap();
+                std::fs::copy(file.path(), now.join(part).join(file.file_name())).unwrap();
+            }
         }
     }
 
@@ -166,12 +180,9 @@ impl Cluster {
         let until = Instant::now() + PATIENCE;
         loop {
             let leader = self.leader().await;
-            match leader
-                .propose(command.clone(), Duration::from_secs(2))
-                .await
-            {
-                Ok(answer) => return answer,
-                Err(ProposeError::Stopped | ProposeError::Busy) | Err(_) => {}
+            let answer = leader.propose(command.clone(), Duration::from_secs(2));
+            if let Ok(answer) = answer.await {
+                return answer;
             }
             assert!(Instant::now() < until, "no answer");
         }

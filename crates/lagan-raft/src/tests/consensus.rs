@@ -82,7 +82,7 @@ fn exists(view: &crate::View, session: SessionId, name: &str) -> bool {
         name: name.into(),
     };
     match lagan_meta::query(view, VolumeId(1), session, &query).unwrap() {
-        Ok(QueryAnswer::Attr { .. }) => true,
+        Ok(QueryAnswer::Attr(_)) => true,
         Ok(other) => panic!("{other:?}"),
         Err(FsError::NotFound) => false,
         Err(e) => panic!("{e}"),
@@ -186,14 +186,17 @@ async fn all_nodes_crash_at_once_and_come_back_with_everything() {
         let name = format!("f{seq}");
         cluster.insist(create(session, seq, &name)).await.unwrap();
     }
-    let before = rows(&cluster.leader().await);
+    let leader = cluster.leader().await;
+    let before = rows(&leader);
+    drop(leader);
     for node in 1..=3 {
         cluster.kill(node).await;
     }
     for node in 1..=3 {
         cluster.boot(node).await;
     }
-    assert!(rows(&cluster.leader().await) == before);
+    let leader = cluster.leader().await;
+    assert!(rows(&leader) == before);
     all_equal(&cluster).await;
     cluster.stop().await;
 }

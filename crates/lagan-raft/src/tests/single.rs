@@ -1,7 +1,7 @@
 //! One voter alone.
 
 use super::cluster::{Cluster, create, prepare, rows};
-use crate::{ProposeError, Raft};
+use crate::ProposeError;
 use lagan_types::{Answer, FsError};
 use std::time::Duration;
 
@@ -50,7 +50,7 @@ async fn many_proposals_at_once_are_each_answered_in_order_of_time() {
     cluster.stop().await;
 }
 
-async fn survives(end: impl AsyncFnOnce(&Raft)) {
+async fn survives(crash: bool) {
     let mut cluster = Cluster::start(1, |_| {}).await;
     let session = prepare(&cluster).await;
     for seq in 1..=50 {
@@ -58,12 +58,15 @@ async fn survives(end: impl AsyncFnOnce(&Raft)) {
         cluster.insist(command).await.unwrap();
     }
     let before = rows(&cluster.node(1));
-    end(&cluster.node(1)).await;
-    cluster.nodes.clear();
+    if crash {
+        cluster.kill(1).await;
+    } else {
+        cluster.node(1).shutdown().await;
+        cluster.nodes.clear();
+    }
     cluster.boot(1).await;
     let raft = cluster.leader().await;
-    let view = raft.read().await;
-    assert!(view.is_ok());
+    assert!(raft.read().await.is_ok());
     assert_eq!(rows(&raft), before);
     let next = cluster.insist(create(session, 51, "next")).await;
     assert!(next.is_ok());
@@ -72,12 +75,12 @@ async fn survives(end: impl AsyncFnOnce(&Raft)) {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn everything_answered_is_there_after_an_orderly_end() {
-    survives(async |raft| raft.shutdown().await).await;
+    survives(false).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn everything_answered_is_there_after_a_crash() {
-    survives(async |raft| raft.halt().await).await;
+    survives(true).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
