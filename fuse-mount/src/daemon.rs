@@ -48,6 +48,10 @@ impl Report {
         if let Err(e) = redirected {
             tracing::warn!(error = %e, "redirect standard error to the run directory");
         }
+        // The directory that it was started from may want to be unmounted.
+        if let Err(e) = std::env::set_current_dir("/") {
+            tracing::warn!(error = %e, "leave the working directory");
+        }
         // The parent may have been killed; the mount is there all the same.
         drop(pipe.write_all(b"ready"));
     }

@@ -14,11 +14,12 @@ pub(crate) fn init(config: &LogConfig) {
         LogLevel::Debug => LevelFilter::DEBUG,
         LogLevel::Trace => LevelFilter::TRACE,
     };
-    // The FUSE library reports each mount and a line per unanswered request;
-    // what matters of it is logged here.
+    // The FUSE library calls it an error when a reply comes too late for a
+    // request that the kernel gave up (a signal, an unmount): that is ordinary.
     let targets = Targets::new()
         .with_default(level)
-        .with_target("fuser", level.min(LevelFilter::WARN));
+        .with_target("fuser", level.min(LevelFilter::WARN))
+        .with_target("fuser::reply", LevelFilter::OFF);
     let layer = tracing_subscriber::fmt::layer()
         .with_writer(std::io::stderr)
         .with_ansi(false);

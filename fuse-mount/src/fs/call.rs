@@ -213,3 +213,6 @@ where
         Err(error) => reply.refuse(call.errno(error)),
     }
 }
+
+#[cfg(test)]
+mod tests;
