@@ -37,7 +37,8 @@ use std::process::ExitCode;
 /// `mount.lagan`. Returns when the mount is gone, or, in the process that
 /// was called to make a daemon, when the mount answers.
 ///
-/// Must be called while the process has a single thread: it may fork.
+/// Must be called while the process has a single thread and no files of its
+/// own open: it may fork, and the daemon closes what it inherited.
 ///
 /// Exit status: 0 unmounted in order (or the daemon's mount answers), 1 the
 /// mount failed or what was written could not be flushed, 2 wrong arguments or configuration.

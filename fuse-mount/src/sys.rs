@@ -156,7 +156,8 @@ pub(crate) enum Side {
     Daemon(File),
 }
 
-/// Forks. Only to be called while the process has a single thread.
+/// Forks. Only to be called while the process has a single thread and no file
+/// of its own open: the daemon closes what it inherited (locks, pipes of scripts).
 pub(crate) fn fork_daemon() -> io::Result<Side> {
     let mut ends: [RawFd; 2] = [-1; 2];
     // SAFETY: `ends` has room for two descriptors.
@@ -170,8 +171,16 @@ pub(crate) fn fork_daemon() -> io::Result<Side> {
     match unsafe { libc::fork() } {
         -1 => Err(io::Error::last_os_error()),
         0 => {
-            // SAFETY: no pointers.
-            unsafe { libc::setsid() };
+            let kept = libc::c_uint::try_from(writer.as_raw_fd()).unwrap_or(3);
+            drop(reader);
+            // SAFETY: no pointers; nobody here owns the descriptors (the caller's promise).
+            unsafe {
+                libc::setsid();
+                if kept > 3 {
+                    libc::syscall(libc::SYS_close_range, 3, kept - 1, 0);
+                }
+                libc::syscall(libc::SYS_close_range, kept + 1, libc::c_uint::MAX, 0);
+            }
             Ok(Side::Daemon(File::from(writer)))
         }
         _ => Ok(Side::Parent(File::from(reader))),
