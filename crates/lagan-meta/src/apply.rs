@@ -26,9 +26,10 @@ pub fn apply<W: Write>(
     store: &mut W,
     command: &Command,
 ) -> Result<Result<Answer, FsError>, StoreError> {
-    if let Some(answer) = recall(store, command)? {
-        return Ok(answer);
-    }
+    let floor = match recall(store, command)? {
+        Recalled::Answer(answer) => return Ok(answer),
+        Recalled::New { floor } => floor,
+    };
     let (answer, changes) = run(store, command)?;
     for (table, rows) in changes {
         for (key, value) in rows {
@@ -38,10 +39,18 @@ pub fn apply<W: Write>(
             }
         }
     }
-    if remembered(&command.op) && command.session != SessionId::SYSTEM {
-        remember(store, command, &answer)?;
+    if let Some(floor) = floor {
+        remember(store, command, &answer, floor)?;
     }
     Ok(answer)
+}
+
+/// What is known of a command before it is carried out.
+enum Recalled {
+    /// It is not to be carried out (again).
+    Answer(Result<Answer, FsError>),
+    /// It is. Where its answer is to be remembered: the lowest sequence that is.
+    New { floor: Option<u64> },
 }
 
 type Outcomes = (Result<Answer, FsError>, Changes);
@@ -60,28 +69,27 @@ fn remembered(op: &Op) -> bool {
     !matches!(op, Op::CloseSession { .. })
 }
 
-/// The answer of a command that is not to be carried out (again).
-fn recall(
-    store: &dyn Read,
-    command: &Command,
-) -> Result<Option<Result<Answer, FsError>>, StoreError> {
+fn recall(store: &dyn Read, command: &Command) -> Result<Recalled, StoreError> {
     if command.session == SessionId::SYSTEM || !remembered(&command.op) {
-        return Ok(None);
+        return Ok(Recalled::New { floor: None });
     }
     let session = command.session.0;
     if store.get(Table::Session, &key1(session))?.is_none() {
-        return Ok(Some(Err(FsError::SessionEnded)));
+        return Ok(Recalled::Answer(Err(FsError::SessionEnded)));
     }
     if command.seq == 0 {
-        return Ok(Some(Err(FsError::OutsideWindow)));
+        return Ok(Recalled::Answer(Err(FsError::OutsideWindow)));
     }
     if let Some(value) = store.get(Table::Answer, &key2(session, command.seq))? {
-        return layout::decode(Table::Answer, &value).map(Some);
+        return layout::decode(Table::Answer, &value).map(Recalled::Answer);
     }
     let floor = floor(store, session)?;
-    let end = floor.max(command.unanswered).saturating_add(SESSION_WINDOW);
-    let outside = command.seq < floor.max(command.unanswered) || command.seq >= end;
-    Ok(outside.then_some(Err(FsError::OutsideWindow)))
+    let start = floor.max(command.unanswered);
+    let window = start..start.saturating_add(SESSION_WINDOW);
+    if !window.contains(&command.seq) {
+        return Ok(Recalled::Answer(Err(FsError::OutsideWindow)));
+    }
+    Ok(Recalled::New { floor: Some(floor) })
 }
 
 /// The lowest sequence that is still remembered.
@@ -91,18 +99,16 @@ fn floor(store: &dyn Read, session: u64) -> Result<u64, StoreError> {
         .map_or(Ok(1), |value| layout::decode(Table::Answer, &value))
 }
 
+/// The session still lives: only `CloseSession` could have ended it.
 fn remember<W: Write>(
     store: &mut W,
     command: &Command,
     answer: &Result<Answer, FsError>,
+    floor: u64,
 ) -> Result<(), StoreError> {
     let session = command.session.0;
-    if store.get(Table::Session, &key1(session))?.is_none() {
-        return Ok(()); // the command ended its own session
-    }
     let value = layout::encode(answer);
     store.put(Table::Answer, &key2(session, command.seq), &value)?;
-    let floor = floor(store, session)?;
     if command.unanswered < floor.saturating_add(FORGET_BATCH) {
         return Ok(());
     }

@@ -151,7 +151,7 @@ fn an_upload_that_was_overtaken_loses() {
     w.check();
     let next = start(&mut w, a, version + 1).unwrap();
     finish(&mut w, a, version, &attempt);
-    assert_eq!(w.reaped_objects(), [attempt.key.clone()]);
+    assert_eq!(w.reaped_objects(), std::slice::from_ref(&attempt.key));
     assert_eq!(state(&w, a), ArchiveState::Archiving);
     finish(&mut w, a, version, &attempt);
     finish(&mut w, a, version + 1, &next);
