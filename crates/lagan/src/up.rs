@@ -10,6 +10,7 @@
 
 pub mod address;
 pub mod archive;
+pub mod check;
 pub mod config;
 pub mod files;
 pub mod foreground;

@@ -53,7 +53,10 @@ pub async fn run(cluster: &Cluster, paths: &[PathBuf], json: bool) -> Outcome<u8
         units::bytes(report.bytes)
     );
     for (count, what) in [
-        (report.already, "were released before"),
+        (
+            report.already,
+            "hold nothing here: released before, or empty",
+        ),
         (
             report.not_archived,
             "are not in S3 yet: `lagan archive now` sends them",
@@ -72,6 +75,8 @@ async fn release(cluster: &Cluster, batch: &[Item], report: &mut Report) -> Outc
     for item in batch {
         report.files += 1;
         match cluster.query(Query::GetAttr { ino: item.ino }).await? {
+            // Nothing to drop: an empty file, or one of holes.
+            Ok(QueryAnswer::Attr(attr)) if attr.allocated == 0 => report.already += 1,
             Ok(QueryAnswer::Attr(attr)) => match attr.archive {
                 ArchiveState::Archived => files.push((attr.ino, attr.version)),
                 ArchiveState::Released => report.already += 1,

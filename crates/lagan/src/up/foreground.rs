@@ -1,15 +1,16 @@
 //! What `lagan up` prints, and how it waits.
 
 use crate::down;
-use crate::exit::{Doing, OK, Outcome};
+use crate::exit::{OK, Outcome};
 use crate::layout::{Layout, Role};
 use crate::record::Record;
+use crate::sys;
 use crate::up::process::Running;
 use std::fmt::Write;
 use std::time::Duration;
 
 /// Between two looks at the processes.
-const LOOK_EVERY: Duration = Duration::from_millis(250);
+const LOOK_EVERY: Duration = Duration::from_millis(100);
 
 /// What runs where, and how to look inside.
 pub fn summary(record: &Record, detach: bool) -> String {
@@ -71,35 +72,16 @@ pub fn summary(record: &Record, detach: bool) -> String {
     out
 }
 
-/// Waits for SIGINT or SIGTERM, or for `lagan down` from elsewhere; then stops
-/// everything in order. Nothing restarts a process that dies meanwhile.
+/// Waits for SIGINT, SIGTERM or SIGHUP, or for `lagan down` from elsewhere; then
+/// stops everything in order. Nothing restarts a process that dies meanwhile.
 ///
 /// # Errors
 /// As `lagan down`.
 pub fn wait(layout: &Layout, mut running: Vec<Running>) -> Outcome<u8> {
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .doing(|| "start the runtime".into())?;
-    let asked = runtime.block_on(until_asked(layout, &mut running))?;
-    if !asked {
-        println!("stopped by `lagan down`");
-        return Ok(OK);
-    }
-    println!("stopping");
-    down::stop(layout, false)
-}
-
-/// True: asked by a signal; false: `lagan down` has stopped everything.
-async fn until_asked(layout: &Layout, running: &mut Vec<Running>) -> Outcome<bool> {
-    use tokio::signal::unix::{SignalKind, signal};
-    let mut interrupt = signal(SignalKind::interrupt()).doing(|| "watch SIGINT".into())?;
-    let mut terminate = signal(SignalKind::terminate()).doing(|| "watch SIGTERM".into())?;
     loop {
-        tokio::select! {
-            _ = interrupt.recv() => return Ok(true),
-            _ = terminate.recv() => return Ok(true),
-            () = tokio::time::sleep(LOOK_EVERY) => {}
+        if sys::interrupted() {
+            println!("stopping");
+            return down::stop(layout, false);
         }
         let stopped = layout.stopped_mark().exists();
         running.retain_mut(|r| match r.ended() {
@@ -112,7 +94,9 @@ async fn until_asked(layout: &Layout, running: &mut Vec<Running>) -> Outcome<boo
             None => true,
         });
         if stopped {
-            return Ok(false);
+            println!("stopped by `lagan down`");
+            return Ok(OK);
         }
+        std::thread::sleep(LOOK_EVERY);
     }
 }

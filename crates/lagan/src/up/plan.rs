@@ -5,6 +5,7 @@
 use crate::cli::UpArgs;
 use crate::exit::{Doing, Failure, Outcome};
 use crate::layout::{Layout, replace_private};
+use crate::mountinfo;
 use crate::up::archive::{S3Plan, first_archive};
 use lagan_types::limits::SET_MEMBERS_MAX;
 use lagan_types::{ClusterId, Incarnation};
@@ -274,20 +275,25 @@ fn mounts(given: &[PathBuf]) -> Outcome<Option<Vec<PathBuf>>> {
     Ok((!out.is_empty()).then_some(out))
 }
 
-/// Absolute and without links: what the kernel will call it. The last part is
-/// not looked at: a dead mount may be there.
+/// Absolute and without links: what the kernel will call it. Where something is
+/// mounted the last part is not touched: it may be dead.
 fn absolute(path: &Path) -> Outcome<PathBuf> {
     let path = std::path::absolute(path).doing(|| format!("find {}", path.display()))?;
     let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else {
         return Err(Failure::usage(format!(
-            "--mount {}: not there",
+            "--mount {}: cannot be mounted on",
             path.display()
         )));
     };
-    match parent.canonicalize() {
-        Ok(parent) => Ok(parent.join(name)),
-        Err(_) => Ok(path),
-    }
+    let Ok(parent) = parent.canonicalize() else {
+        return Ok(path);
+    };
+    let path = parent.join(name);
+    let mounts = mountinfo::all().doing(|| "read /proc/self/mountinfo".into())?;
+    Ok(match mountinfo::at(&mounts, &path) {
+        Some(_) => path,
+        None => path.canonicalize().unwrap_or(path),
+    })
 }
 
 fn same<T: PartialEq + std::fmt::Display>(name: &str, given: Option<T>, stored: T) -> Outcome<()> {

@@ -5,7 +5,6 @@ use crate::down;
 use crate::exit::{Doing, Failure, OK, Outcome};
 use crate::layout::{Layout, Role, make_dir};
 use crate::lock;
-use crate::mountinfo;
 use crate::net::{self, Cluster};
 use crate::probe::{self, Health, Look};
 use crate::record::Record;
@@ -14,7 +13,8 @@ use crate::up::address::Here;
 use crate::up::archive::S3Plan;
 use crate::up::plan::{Plan, ServerPlan};
 use crate::up::process::{Running, spawn};
-use crate::up::{files, foreground};
+use crate::up::{check, files, foreground};
+use lagan_types::cluster::{NodeState, ReplicaSet};
 use lagan_types::message::MetaRequest;
 use lagan_types::{ClusterId, Incarnation};
 use std::fs::File;
@@ -25,6 +25,8 @@ use std::time::{Duration, Instant};
 /// Until a server says that it waits for its cluster, or serves. A big state
 /// on a slow disk needs seconds.
 const READY_DEADLINE: Duration = Duration::from_secs(60);
+/// Until every server is heard of and a set has all copies.
+const COPIES_DEADLINE: Duration = Duration::from_secs(15);
 /// Until a mount answers.
 const MOUNT_DEADLINE: Duration = Duration::from_secs(60);
 /// For one look at a server or a mount.
@@ -54,6 +56,7 @@ struct Start {
 /// One line; nothing that this call started is left running.
 pub fn run(args: &UpArgs, json: bool) -> Outcome<u8> {
     sys::close_inherited_on_exec();
+    sys::note_interrupts();
     let layout = Layout::new(&args.dir)?;
     layout.create()?;
     make_dir(&layout.run("up"))?;
@@ -63,7 +66,7 @@ pub fn run(args: &UpArgs, json: bool) -> Outcome<u8> {
         Some(stored) => stored.again(args)?,
         None => Plan::first(args, &layout, &Here::new(&layout))?,
     };
-    check_machine(&layout, &plan)?;
+    check::machine(&layout, &plan)?;
     let mut start = Start::prepare(layout, plan)?;
     if let Err(failure) = start.bring_up() {
         start.abandon();
@@ -98,82 +101,6 @@ fn take_directory(layout: &Layout) -> Outcome<File> {
     Ok(held)
 }
 
-/// Everything that can be refused before anything starts.
-fn check_machine(layout: &Layout, plan: &Plan) -> Outcome<()> {
-    if !sys::is_root() {
-        return Err(Failure::error("mounting needs root: run it with sudo"));
-    }
-    File::options()
-        .read(true)
-        .write(true)
-        .open("/dev/fuse")
-        .map_err(|e| Failure::error(format!("/dev/fuse: {e}: load the kernel module `fuse`")))?;
-    for point in &plan.mounts {
-        check_mount_point(layout, point)?;
-    }
-    for server in &plan.servers {
-        if let Some(netns) = &server.netns {
-            if !Path::new("/run/netns").join(netns).exists() {
-                return Err(Failure::usage(format!(
-                    "--netns {netns}: no such network namespace, make it with `ip netns add {netns}`"
-                )));
-            }
-        } else {
-            for addr in [server.listen, server.peer_listen, server.http] {
-                probe::bindable(addr)?;
-            }
-        }
-    }
-    match &plan.s3 {
-        S3Plan::Embedded {
-            listen,
-            netns: None,
-            ..
-        } => probe::bindable(*listen),
-        _ => Ok(()),
-    }
-}
-
-/// There, a directory, and nothing mounted on it; a dead mount is cleaned up.
-fn check_mount_point(layout: &Layout, point: &Path) -> Outcome<()> {
-    let shown = point.display();
-    if point == layout.default_mount() && mountinfo_at(point)?.is_none() {
-        make_dir(point)?;
-    }
-    for _ in 0..8 {
-        let Some(mount) = mountinfo_at(point)? else {
-            break;
-        };
-        let dead = probe::look(point, LOOK_DEADLINE) == Look::Error(libc::ENOTCONN);
-        if !mount.is_lagan() || !dead {
-            return Err(Failure::error(format!(
-                "{shown} is busy: {} is mounted there, unmount it or take another mount point",
-                mount.fs_type
-            )));
-        }
-        sys::unmount(point, true).doing(|| format!("unmount the dead mount at {shown}"))?;
-    }
-    match probe::look(point, LOOK_DEADLINE) {
-        Look::Directory => Ok(()),
-        Look::Error(libc::ENOENT) => Err(Failure::error(format!(
-            "mount point {shown} is missing: make it with `mkdir -p {shown}`"
-        ))),
-        Look::Other | Look::Error(libc::ENOTDIR) => Err(Failure::error(format!(
-            "mount point {shown} is not a directory"
-        ))),
-        Look::Silent => Err(Failure::error(format!("{shown} does not answer"))),
-        Look::Error(errno) => Err(Failure::error(format!(
-            "mount point {shown}: {}",
-            std::io::Error::from_raw_os_error(errno)
-        ))),
-    }
-}
-
-fn mountinfo_at(point: &Path) -> Outcome<Option<mountinfo::Mount>> {
-    let mounts = mountinfo::all().doing(|| "read /proc/self/mountinfo".into())?;
-    Ok(mountinfo::at(&mounts, point).cloned())
-}
-
 impl Start {
     fn prepare(layout: Layout, plan: Plan) -> Outcome<Self> {
         let first = plan.cluster.is_none();
@@ -201,6 +128,7 @@ impl Start {
         self.spawn_all(Role::Server)?;
         self.admit_servers()?;
         self.apply_changes()?;
+        self.wait_for_copies()?;
         self.spawn_all(Role::Mount)?;
         self.wait_for_mounts()?;
         self.plan.store(&self.layout)?;
@@ -223,6 +151,9 @@ impl Start {
     }
 
     fn check_running(&mut self) -> Outcome<()> {
+        if sys::interrupted() {
+            return Err(Failure::error("interrupted"));
+        }
         self.running.iter_mut().try_for_each(Running::check)
     }
 
@@ -344,12 +275,35 @@ impl Start {
         Ok(())
     }
 
+    /// Waits for a set with all copies, so that the first files are not short
+    /// of any; goes on without one when a server takes its time.
+    fn wait_for_copies(&mut self) -> Outcome<()> {
+        let end = Instant::now() + COPIES_DEADLINE;
+        let servers: Vec<String> = self
+            .plan
+            .servers
+            .iter()
+            .map(|s| s.listen.to_string())
+            .collect();
+        loop {
+            self.check_running()?;
+            let map = net::run(async { Cluster::new(&servers)?.map().await })?;
+            let full = |set: &&ReplicaSet| set.nodes.len() >= usize::from(map.config.copies);
+            let all_up = map.nodes.iter().all(|n| n.state == NodeState::Up);
+            let complete = map.sets.iter().filter(full).any(|set| map.writable(set));
+            if (all_up && complete) || Instant::now() >= end {
+                return Ok(());
+            }
+            std::thread::sleep(PAUSE);
+        }
+    }
+
     fn wait_for_mounts(&mut self) -> Outcome<()> {
         let end = Instant::now() + MOUNT_DEADLINE;
         for point in self.plan.mounts.clone() {
             loop {
                 self.check_running()?;
-                let mounted = mountinfo_at(&point)?.is_some_and(|m| m.is_lagan());
+                let mounted = check::mounted_at(&point)?.is_some_and(|m| m.is_lagan());
                 if mounted && probe::look(&point, LOOK_DEADLINE) == Look::Directory {
                     break;
                 }
@@ -414,7 +368,12 @@ fn empty_dir(dir: &Path) {
 
 fn print(record: &Record, json: bool, detach: bool) -> Outcome<()> {
     if json {
-        let text = serde_json::to_string_pretty(record).doing(|| "encode the record".into())?;
+        let mut shown = record.clone();
+        if let Some(s3) = &mut shown.s3 {
+            // Secrets stay in the file.
+            s3.secret_key.clear();
+        }
+        let text = serde_json::to_string_pretty(&shown).doing(|| "encode the record".into())?;
         println!("{text}");
     } else {
         print!("{}", foreground::summary(record, detach));

@@ -13,13 +13,13 @@ use crate::net::{Cluster, ask_chunks, node_addr, unexpected};
 use lagan_types::cluster::NodeInfo;
 use lagan_types::message::{ChunkHealth, ChunkReply, ChunkRequest};
 use lagan_types::query::ReapChunks;
-use lagan_types::{BlockId, ChunkId, Query, QueryAnswer};
+use lagan_types::{BlockId, ChunkId, NodeId, Query, QueryAnswer};
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 /// Blocks in one query.
 const BLOCKS: usize = 256;
-/// Reap rows in one answer.
+/// Reap rows in one answer; the cluster gives fewer if it likes.
 const REAP_ROWS: u32 = 4096;
 /// Chunks in one request.
 const VERIFY: usize = 64;
@@ -57,12 +57,16 @@ pub async fn check(
             .or_insert_with(|| (node, Vec::new()));
         entry.1.push(id);
     }
+    if by_node.is_empty() {
+        return Ok(());
+    }
+    let reap = reap_rows(cluster).await?;
     for (node, ids) in by_node.into_values() {
-        let rows = reap_rows(cluster, &node).await?;
-        let full = rows.len() >= REAP_ROWS as usize;
+        let none = Vec::new();
+        let rows = reap.rows.get(&node.id).unwrap_or(&none);
         let (pending, rest): (Vec<_>, Vec<_>) = ids
             .into_iter()
-            .partition(|id| full || is_reaped(*id, &rows));
+            .partition(|id| reap.more || is_reaped(*id, rows));
         report.pending += pending.len() as u64;
         for id in still_there(cluster, &node, rest).await? {
             report.find(Finding {
@@ -101,16 +105,35 @@ async fn open_blocks(
     Ok(open)
 }
 
-async fn reap_rows(cluster: &Cluster, node: &NodeInfo) -> Outcome<Vec<ReapChunks>> {
-    let query = Query::ChunkReap {
-        node: node.id,
-        now_ms: u64::MAX,
-        limit: REAP_ROWS,
-    };
-    match cluster.query(query).await? {
-        Ok(QueryAnswer::Reap(rows)) => Ok(rows.into_iter().map(|(_, row)| row).collect()),
-        other => Err(unexpected(&other)),
+/// What waits for deletion.
+struct Reap {
+    rows: BTreeMap<NodeId, Vec<ReapChunks>>,
+    /// There are more rows than an answer holds: any chunk may be in one.
+    more: bool,
+}
+
+async fn reap_rows(cluster: &Cluster) -> Outcome<Reap> {
+    let mut rows = BTreeMap::new();
+    let mut seen = 0;
+    for node in cluster.map().await?.nodes {
+        let query = Query::ChunkReap {
+            node: node.id,
+            now_ms: u64::MAX,
+            limit: REAP_ROWS,
+        };
+        match cluster.query(query).await? {
+            Ok(QueryAnswer::Reap(found)) => {
+                seen += found.len() as u64;
+                rows.insert(node.id, found.into_iter().map(|(_, row)| row).collect());
+            }
+            other => return Err(unexpected(&other)),
+        }
     }
+    let all = cluster.status().await?.counters.reap_chunks;
+    Ok(Reap {
+        rows,
+        more: all > seen,
+    })
 }
 
 fn is_reaped(id: ChunkId, rows: &[ReapChunks]) -> bool {
