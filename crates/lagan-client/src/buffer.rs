@@ -154,7 +154,9 @@ impl<P: Placed> Buffer<P> {
             let room = WINDOW - at % WINDOW;
             let len = room.min((data.len() - done) as u64) as usize;
             let start = self.write_in_window(at, data.slice(done..done + len));
-            if start % WINDOW == 0 && self.live.get(&start).is_some_and(|r| r.len() == WINDOW) {
+            if start.is_multiple_of(WINDOW)
+                && self.live.get(&start).is_some_and(|r| r.len() == WINDOW)
+            {
                 full.extend(self.freeze_run(start, &mut freeze));
             }
             done += len;

@@ -64,11 +64,12 @@ enum Outcome {
 
 type Attempt<'a> = Pin<Box<dyn Future<Output = (NodeId, Outcome)> + Send + 'a>>;
 type Unit = (ChunkId, u32);
+type Shared = Arc<OnceCell<Result<Bytes, Missing>>>;
 
 /// Whole units that are being fetched, so that each is fetched once.
 #[derive(Debug, Default)]
 pub(crate) struct Fetching {
-    units: Mutex<HashMap<Unit, Arc<OnceCell<Result<Bytes, Missing>>>>>,
+    units: Mutex<HashMap<Unit, Shared>>,
 }
 
 impl Client {

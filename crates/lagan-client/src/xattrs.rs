@@ -55,6 +55,8 @@ impl Client {
         if attr.kind != Kind::File {
             return Err(FsError::NoAttribute);
         }
+        // What servers are up, and the bucket, as of now.
+        self.refresh_map(self.deadline()).await?;
         let text = match name {
             b"state" => attr.archive.as_str().to_owned(),
             b"copies" => self.copies(&extents),

@@ -1,0 +1,141 @@
+//! What one mount has closed, every later call of every mount sees.
+
+use crate::cluster::{APPEND, Cluster, ROOT, RW, USER, close, get, new_file, put, read_all, write};
+use lagan_client::{Caller, Invalidate};
+use lagan_types::op::{SetAttr, SetTime};
+use lagan_types::{FsError, Ino};
+use std::sync::{Arc, Mutex};
+
+#[tokio::test]
+async fn a_handle_opened_before_sees_what_another_mount_closed() {
+    let cluster = Cluster::start(3, 2);
+    let (a, b) = (cluster.mount(1).await, cluster.mount(2).await);
+    let ino = put(&a, "f", b"old content").await;
+    let reader = b.open(ino, RW).await.unwrap().fh;
+    assert_eq!(read_all(&b, reader).await.unwrap(), b"old content");
+    let writer = a.open(ino, RW).await.unwrap().fh;
+    write(&a, writer, 0, b"new").await;
+    close(&a, writer).await.unwrap();
+    // As the kernel does before it reads through its pages.
+    b.getattr(ino).await.unwrap();
+    assert_eq!(read_all(&b, reader).await.unwrap(), b"new content");
+}
+
+#[tokio::test]
+async fn direct_reads_ask_by_themselves() {
+    let cluster = Cluster::start(1, 1);
+    let (a, b) = (cluster.mount(1).await, cluster.mount(2).await);
+    let ino = put(&a, "f", b"one").await;
+    let reader = b.open(ino, APPEND).await.unwrap().fh;
+    assert_eq!(read_all(&b, reader).await.unwrap(), b"one");
+    let writer = a.open(ino, APPEND).await.unwrap().fh;
+    write(&a, writer, 0, b" two").await;
+    close(&a, writer).await.unwrap();
+    assert_eq!(read_all(&b, reader).await.unwrap(), b"one two");
+}
+
+#[tokio::test]
+async fn kernel_pages_are_kept_only_if_nobody_else_wrote() {
+    let cluster = Cluster::start(1, 1);
+    let (a, b) = (cluster.mount(1).await, cluster.mount(2).await);
+    let ino = put(&a, "f", b"one").await;
+    let keep = async |client: &lagan_client::Client| {
+        let opened = client.open(ino, RW).await.unwrap();
+        close(client, opened.fh).await.unwrap();
+        opened.keep_cache
+    };
+    assert!(keep(&a).await, "own close");
+    assert!(!keep(&b).await, "first open");
+    assert!(keep(&b).await, "unchanged");
+    let writer = a.open(ino, RW).await.unwrap().fh;
+    write(&a, writer, 0, b"two").await;
+    close(&a, writer).await.unwrap();
+    assert!(!keep(&b).await, "changed by another mount");
+    assert!(keep(&a).await, "changed by itself");
+}
+
+#[tokio::test]
+async fn a_change_that_size_and_mtime_hide_invalidates_the_kernels_pages() {
+    let cluster = Cluster::start(1, 1);
+    let (a, b) = (cluster.mount(1).await, cluster.mount(2).await);
+    let told: Arc<Mutex<Vec<Ino>>> = Arc::default();
+    let tell = told.clone();
+    b.on_invalidate(Box::new(move |Invalidate::Data(ino)| {
+        tell.lock().unwrap().push(ino);
+    }));
+    let ino = put(&a, "f", b"one").await;
+    let reader = b.open(ino, RW).await.unwrap().fh;
+    let before = b.getattr(ino).await.unwrap();
+    told.lock().unwrap().clear();
+    b.getattr(ino).await.unwrap();
+    assert!(told.lock().unwrap().is_empty());
+    let writer = a.open(ino, RW).await.unwrap().fh;
+    write(&a, writer, 0, b"two").await;
+    close(&a, writer).await.unwrap();
+    let set = SetAttr {
+        mtime: Some(SetTime::At(before.mtime)),
+        ..SetAttr::default()
+    };
+    a.setattr(USER, ino, set).await.unwrap();
+    b.getattr(ino).await.unwrap();
+    assert_eq!(*told.lock().unwrap(), [ino]);
+    assert_eq!(read_all(&b, reader).await.unwrap(), b"two");
+}
+
+#[tokio::test]
+async fn names_made_and_removed_elsewhere_are_seen_at_once() {
+    let cluster = Cluster::start(1, 1);
+    let (a, b) = (cluster.mount(1).await, cluster.mount(2).await);
+    for i in 0..20 {
+        let name = format!("f{i}");
+        assert_eq!(
+            b.lookup(ROOT, name.as_bytes()).await.err(),
+            Some(FsError::NotFound)
+        );
+        let ino = put(&a, &name, name.as_bytes()).await;
+        assert_eq!(b.lookup(ROOT, name.as_bytes()).await.unwrap().ino, ino);
+        assert_eq!(get(&b, ino).await, name.as_bytes());
+        b.unlink(ROOT, name.as_bytes()).await.unwrap();
+        assert_eq!(
+            a.lookup(ROOT, name.as_bytes()).await.err(),
+            Some(FsError::NotFound)
+        );
+    }
+}
+
+#[tokio::test]
+async fn an_orphan_check_names_what_is_open_here() {
+    let cluster = Cluster::start(1, 1);
+    let client = cluster.mount(1).await;
+    let open = put(&client, "open", b"x").await;
+    let closed = put(&client, "closed", b"x").await;
+    let fh = client.open(open, RW).await.unwrap().fh;
+    cluster.world().check = (7, vec![open, closed]);
+    let answered = async || loop {
+        let checked = cluster.world().checked.first().cloned();
+        if let Some(checked) = checked {
+            break checked;
+        }
+        tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+    };
+    assert_eq!(answered().await, (7, vec![open]));
+    close(&client, fh).await.unwrap();
+}
+
+#[tokio::test]
+async fn shutdown_commits_what_is_open_and_ends_the_session() {
+    let cluster = Cluster::start(3, 2);
+    let a = cluster.mount(1).await;
+    let (attr, opened) = a.create(ROOT, b"f", new_file(), true, RW).await.unwrap();
+    let root = Caller::default();
+    let data = bytes::Bytes::from_static(b"not closed");
+    a.write(root, opened.fh, 0, data).await.unwrap();
+    let session = a.session();
+    a.shutdown(std::time::Duration::from_secs(20))
+        .await
+        .unwrap();
+    let b = cluster.mount(2).await;
+    assert_eq!(get(&b, attr.ino).await, b"not closed");
+    let gone = !lagan_meta::session_exists(&cluster.world().store, session).unwrap();
+    assert!(gone);
+}

@@ -1,0 +1,204 @@
+//! Servers that are silent, full, lying or forgetful.
+
+use crate::cluster::{APPEND, Cluster, ROOT, RW, bytes, close, get, new_file, put, write};
+use bytes::Bytes;
+use lagan_client::{Client, ConnectError};
+use lagan_types::cluster::NodeState;
+use lagan_types::{FsError, NodeId, Op};
+use std::time::{Duration, Instant};
+
+#[tokio::test]
+async fn a_silent_server_delays_writes_and_reads_but_fails_none() {
+    let cluster = Cluster::start(3, 2);
+    let client = cluster.mount(1).await;
+    let data = bytes(200_000, 1);
+    let before = put(&client, "before", &data).await;
+    cluster.world().silent.insert(NodeId(2));
+    let start = Instant::now();
+    for i in 0..6 {
+        let ino = put(&client, &format!("f{i}"), &data).await;
+        assert!(get(&client, ino).await == data);
+    }
+    assert!(get(&client, before).await == data);
+    assert!(start.elapsed() < Duration::from_secs(8), "{start:?}");
+}
+
+#[tokio::test]
+async fn a_damaged_replica_is_reported_and_another_one_is_read() {
+    let cluster = Cluster::start(2, 2);
+    let client = cluster.mount(1).await;
+    let data = bytes(200_000, 2);
+    let ino = put(&client, "f", &data).await;
+    let damaged = {
+        let mut world = cluster.world();
+        let (key, stored) = world
+            .chunks
+            .iter_mut()
+            .find(|((node, _), _)| *node == NodeId(1))
+            .unwrap();
+        let mut bytes = stored.data.to_vec();
+        bytes[100_000] ^= 1;
+        stored.data = Bytes::from(bytes);
+        *key
+    };
+    // The order of replicas alternates: some of these meet the damaged one.
+    for instance in 2..6 {
+        let other = cluster.mount(instance).await;
+        assert!(get(&other, ino).await == data);
+        assert!(get(&*cluster.mount(instance + 10).await, ino).await == data);
+        let fh = other.open(ino, RW).await.unwrap().fh;
+        for _ in 0..4 {
+            other.read(fh, 70_000, 10).await.unwrap();
+        }
+        close(&other, fh).await.unwrap();
+    }
+    assert!(get(&client, ino).await == data);
+    let reported = async || loop {
+        if let Some(found) = cluster.world().reported_bad.first().copied() {
+            break found;
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    };
+    let reported = tokio::time::timeout(Duration::from_secs(10), reported()).await;
+    assert_eq!(reported.ok(), Some(damaged));
+}
+
+#[tokio::test]
+async fn bytes_that_are_wrong_everywhere_are_an_error_and_never_read() {
+    let cluster = Cluster::start(2, 2);
+    let client = cluster.mount(1).await;
+    let ino = put(&client, "f", &bytes(1000, 3)).await;
+    for stored in cluster.world().chunks.values_mut() {
+        stored.data = Bytes::from(vec![0; stored.data.len()]);
+    }
+    let fh = client.open(ino, RW).await.unwrap().fh;
+    assert_eq!(client.read(fh, 0, 1000).await.err(), Some(FsError::Corrupt));
+    cluster.world().chunks.clear();
+    assert_eq!(client.read(fh, 0, 1000).await.err(), Some(FsError::Corrupt));
+}
+
+#[tokio::test]
+async fn lost_answers_do_nothing_twice() {
+    let cluster = Cluster::start(3, 2);
+    let client = cluster.mount(1).await;
+    let ino = put(&client, "log", b"").await;
+    let fh = client.open(ino, APPEND).await.unwrap().fh;
+    let mut want = Vec::new();
+    for i in 0..5u8 {
+        cluster.world().lost_answers = 2;
+        write(&client, fh, 0, &[i; 100]).await;
+        want.extend_from_slice(&[i; 100]);
+        client.fsync(fh).await.unwrap();
+        cluster.world().lost_answers = 1;
+        let name = format!("f{i}");
+        let made = client.make(ROOT, name.as_bytes(), new_file()).await;
+        assert!(made.is_ok(), "{made:?}");
+    }
+    assert_eq!(get(&client, ino).await, want);
+}
+
+#[tokio::test]
+async fn a_set_that_changes_between_write_and_commit_costs_a_rewrite_only() {
+    let cluster = Cluster::start(3, 2);
+    let client = cluster.mount(1).await;
+    let data = bytes(5_000_000, 4);
+    cluster.world().stale_commits = 2;
+    let ino = put(&client, "f", &data).await;
+    assert_eq!(cluster.world().stale_commits, 0);
+    assert!(get(&client, ino).await == data);
+    // For real: chunks are written, then their sets are sealed.
+    let (attr, opened) = client
+        .create(ROOT, b"g", new_file(), true, RW)
+        .await
+        .unwrap();
+    write(&client, opened.fh, 0, &data).await;
+    cluster.world().node_state(NodeId(3), NodeState::Down);
+    cluster.world().silent.insert(NodeId(3));
+    close(&client, opened.fh).await.unwrap();
+    assert!(get(&client, attr.ino).await == data);
+}
+
+#[tokio::test]
+async fn no_space_comes_from_close_once_and_leaves_the_file_as_it_was() {
+    let cluster = Cluster::start(2, 2);
+    let mut options = cluster.options(1);
+    options.write_buffer_bytes = 16 << 20;
+    let client = Client::connect(options).await.unwrap();
+    let ino = put(&client, "f", b"content").await;
+    cluster.world().full.insert(NodeId(1));
+    let fh = client.open(ino, RW).await.unwrap().fh;
+    write(&client, fh, 0, b"CONTENT").await;
+    assert_eq!(client.flush(fh, 0).await, Err(FsError::NoSpace));
+    assert_eq!(client.flush(fh, 0).await, Ok(()));
+    client.release(fh, None).await;
+    cluster.world().full.clear();
+    assert_eq!(get(&client, ino).await, b"content");
+    // Room was given back: the buffer can be filled again and again.
+    put(&client, "large", &bytes(20 << 20, 5)).await;
+}
+
+#[tokio::test]
+async fn too_few_servers_make_writes_wait_until_the_time_is_up() {
+    let cluster = Cluster::start(2, 2);
+    let client = cluster.mount_with(1, Duration::from_millis(1500)).await;
+    let (_, opened) = client
+        .create(ROOT, b"f", new_file(), true, RW)
+        .await
+        .unwrap();
+    cluster.world().silent.extend([NodeId(1), NodeId(2)]);
+    write(&client, opened.fh, 0, b"x").await;
+    let start = Instant::now();
+    assert_eq!(client.fsync(opened.fh).await, Err(FsError::Io));
+    assert!(start.elapsed() >= Duration::from_millis(1400));
+    cluster.world().silent.clear();
+    write(&client, opened.fh, 0, b"y").await;
+    client.fsync(opened.fh).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_session_that_was_ended_is_replaced_and_only_its_dirty_handles_fail() {
+    let cluster = Cluster::start(2, 2);
+    let client = cluster.mount(1).await;
+    let clean = put(&client, "clean", b"clean").await;
+    let dirty = put(&client, "dirty", b"dirty").await;
+    let (fc, fd) = (
+        client.open(clean, RW).await.unwrap().fh,
+        client.open(dirty, RW).await.unwrap().fh,
+    );
+    write(&client, fd, 0, b"DIRTY").await;
+    let old = client.session();
+    cluster.world().system(Op::EndSession { session: old });
+    // Found by a heartbeat, or by this.
+    put(&client, "next", b"next").await;
+    assert_ne!(client.session(), old);
+    assert_eq!(&client.read(fc, 0, 10).await.unwrap()[..], b"clean");
+    write(&client, fc, 0, b"CLEAN").await;
+    close(&client, fc).await.unwrap();
+    assert_eq!(
+        client.read(fd, 0, 10).await.err(),
+        Some(FsError::SessionEnded)
+    );
+    assert_eq!(client.flush(fd, 0).await, Err(FsError::SessionEnded));
+    client.release(fd, None).await;
+    assert_eq!(get(&client, dirty).await, b"dirty");
+    assert_eq!(get(&client, clean).await, b"CLEAN");
+}
+
+#[tokio::test]
+async fn connecting_says_what_is_wrong() {
+    let cluster = Cluster::start(1, 1);
+    let mut options = cluster.options(1);
+    options.volume = "other".into();
+    let refused = Client::connect(options.clone()).await.err();
+    assert!(matches!(refused, Some(ConnectError::NoSuchVolume { .. })));
+    options.servers = vec!["nonsense".into()];
+    let refused = Client::connect(options.clone()).await.err();
+    assert!(matches!(refused, Some(ConnectError::Address { .. })));
+    let unused = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let addr = unused.local_addr().unwrap();
+    drop(unused);
+    options.servers = vec![addr.to_string()];
+    options.timeout = Duration::from_millis(300);
+    let refused = Client::connect(options).await.err();
+    assert!(matches!(refused, Some(ConnectError::NoAnswer { .. })));
+}

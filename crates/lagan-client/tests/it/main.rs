@@ -1,0 +1,11 @@
+//! A whole client against servers in this process: the real state machine and
+//! chunks in memory, behind real connections on loopback.
+
+#![allow(clippy::unwrap_used, reason = "a test that meets the unexpected ends")]
+
+mod cluster;
+mod coherence;
+mod content;
+mod faults;
+mod model;
+mod names;

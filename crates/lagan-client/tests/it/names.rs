@@ -1,0 +1,215 @@
+//! Names, attributes, directories and locks, through the leader.
+
+use crate::cluster::{Cluster, ROOT, RW, USER, close, new_dir, new_file, put, write};
+use lagan_client::{Client, NewInode, OpenOptions};
+use lagan_types::op::{LockKind, LockRange, SetAttr, XattrMode};
+use lagan_types::{FsError, Ino, Kind};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+#[tokio::test]
+async fn names_are_made_moved_and_removed() {
+    let cluster = Cluster::start(1, 1);
+    let client = cluster.mount(1).await;
+    let dir = client.make(ROOT, b"dir", new_dir()).await.unwrap();
+    let file = put(&client, "a", b"x").await;
+    let link = client.link(file, dir.ino, b"b").await.unwrap();
+    assert_eq!(link.nlink, 2);
+    client
+        .rename(ROOT, b"a", dir.ino, b"c", false, false)
+        .await
+        .unwrap();
+    assert_eq!(
+        client.lookup(ROOT, b"a").await.err(),
+        Some(FsError::NotFound)
+    );
+    assert_eq!(client.lookup(dir.ino, b"c").await.unwrap().ino, file);
+    let again = client.rename(dir.ino, b"b", dir.ino, b"c", true, false);
+    assert_eq!(again.await, Err(FsError::Exists));
+    assert_eq!(client.rmdir(ROOT, b"dir").await, Err(FsError::NotEmpty));
+    let symlink = NewInode {
+        kind: Kind::Symlink,
+        target: b"dir/c".to_vec(),
+        ..new_file()
+    };
+    let made = client.make(ROOT, b"s", symlink).await.unwrap();
+    assert_eq!(client.readlink(made.ino).await.unwrap(), b"dir/c");
+    let long = [b'x'; 256];
+    assert_eq!(
+        client.lookup(ROOT, &long).await.err(),
+        Some(FsError::NameTooLong)
+    );
+    client.unlink(dir.ino, b"b").await.unwrap();
+    client.unlink(dir.ino, b"c").await.unwrap();
+    client.rmdir(ROOT, b"dir").await.unwrap();
+}
+
+#[tokio::test]
+async fn an_unlinked_file_stays_readable_and_writable_while_open() {
+    let cluster = Cluster::start(1, 1);
+    let client = cluster.mount(1).await;
+    let ino = put(&client, "f", b"content").await;
+    let fh = client.open(ino, RW).await.unwrap().fh;
+    client.unlink(ROOT, b"f").await.unwrap();
+    write(&client, fh, 0, b"CON").await;
+    client.fsync(fh).await.unwrap();
+    assert_eq!(&client.read(fh, 0, 100).await.unwrap()[..], b"CONtent");
+    let again = client.open(ino, RW).await.unwrap().fh;
+    close(&client, again).await.unwrap();
+    close(&client, fh).await.unwrap();
+    assert_eq!(client.open(ino, RW).await.err(), Some(FsError::Stale));
+}
+
+#[tokio::test]
+async fn create_finds_or_refuses_what_is_there() {
+    let cluster = Cluster::start(1, 1);
+    let client = cluster.mount(1).await;
+    let ino = put(&client, "f", b"content").await;
+    let create = |exclusive, open| client.create(ROOT, b"f", new_file(), exclusive, open);
+    assert_eq!(create(true, RW).await.err(), Some(FsError::Exists));
+    let (attr, opened) = create(false, RW).await.unwrap();
+    assert_eq!((attr.ino, attr.size), (ino, 7));
+    close(&client, opened.fh).await.unwrap();
+    let truncate = OpenOptions {
+        truncate: true,
+        ..RW
+    };
+    let (attr, opened) = create(false, truncate).await.unwrap();
+    assert_eq!((attr.ino, attr.size), (ino, 0));
+    close(&client, opened.fh).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_large_directory_is_read_page_by_page() {
+    let cluster = Cluster::start(1, 1);
+    let client = cluster.mount(1).await;
+    for i in 0..1500 {
+        let name = format!("f{i}");
+        client
+            .make(ROOT, name.as_bytes(), new_file())
+            .await
+            .unwrap();
+    }
+    cluster.world().take_counts();
+    let fh = client.opendir(ROOT).await.unwrap();
+    let (mut cookie, mut names) = (0, Vec::new());
+    loop {
+        let page = client.readdir(fh, cookie, true).await.unwrap();
+        assert_eq!(page.parent, ROOT);
+        // The kernel takes part of what it is given.
+        for entry in page.entries.iter().take(100) {
+            assert_eq!(entry.attr.as_ref().unwrap().ino, entry.ino);
+            cookie = entry.cookie;
+            names.push(entry.name.clone());
+        }
+        if page.end && page.entries.len() <= 100 {
+            break;
+        }
+    }
+    client.releasedir(fh).await;
+    names.sort();
+    names.dedup();
+    assert_eq!(names.len(), 1500);
+    let (_, queries, _, _) = cluster.world().take_counts();
+    assert!(queries <= 4, "{queries} queries");
+}
+
+#[tokio::test]
+async fn own_attributes_can_be_read_and_not_set() {
+    let cluster = Cluster::start(2, 2);
+    let client = cluster.mount(1).await;
+    let ino = put(&client, "f", b"content").await;
+    let get = |name: &'static str| client.getxattr(ino, name.as_bytes());
+    assert_eq!(get("user.lagan.state").await.unwrap(), b"local");
+    assert_eq!(get("user.lagan.copies").await.unwrap(), b"2/2");
+    assert_eq!(get("user.lagan.object").await, Err(FsError::NoAttribute));
+    assert_eq!(get("security.capability").await, Err(FsError::NoAttribute));
+    let set = |name: &'static str| client.setxattr(ino, name.as_bytes(), b"v", XattrMode::Any);
+    assert_eq!(set("user.lagan.state").await, Err(FsError::NotPermitted));
+    set("user.mine").await.unwrap();
+    assert_eq!(get("user.mine").await.unwrap(), b"v");
+    assert_eq!(client.listxattr(ino).await.unwrap(), [b"user.mine"]);
+    client.removexattr(ino, b"user.mine").await.unwrap();
+    assert_eq!(get("user.mine").await, Err(FsError::NoAttribute));
+}
+
+#[tokio::test]
+async fn an_unprivileged_write_clears_setuid() {
+    let cluster = Cluster::start(1, 1);
+    let client = cluster.mount(1).await;
+    let ino = put(&client, "f", b"content").await;
+    let set = SetAttr {
+        mode: Some(0o4755),
+        ..SetAttr::default()
+    };
+    client.setattr(USER, ino, set).await.unwrap();
+    let fh = client.open(ino, RW).await.unwrap().fh;
+    write(&client, fh, 0, b"C").await;
+    close(&client, fh).await.unwrap();
+    assert_eq!(client.getattr(ino).await.unwrap().mode, 0o755);
+}
+
+#[tokio::test]
+async fn statfs_divides_capacity_by_copies() {
+    let cluster = Cluster::start(2, 2);
+    let client = cluster.mount(1).await;
+    put(&client, "f", b"content").await;
+    let stat = client.statfs().await.unwrap();
+    assert_eq!((stat.total_bytes, stat.free_bytes), (4000, 3000));
+    assert_eq!(stat.files - stat.free_files, 2);
+}
+
+fn lock(owner: u64, kind: LockKind) -> LockRange {
+    LockRange {
+        owner,
+        start: 0,
+        end: u64::MAX,
+        kind,
+        pid: 42,
+    }
+}
+
+async fn take(client: &Arc<Client>, ino: Ino, owner: u64, wait: bool) -> Result<(), FsError> {
+    client
+        .setlk(ino, lock(owner, LockKind::Write), wait, || false)
+        .await
+}
+
+#[tokio::test]
+async fn locks_hold_across_mounts_and_end_with_close() {
+    let cluster = Cluster::start(1, 1);
+    let (a, b) = (cluster.mount(1).await, cluster.mount(2).await);
+    let ino = put(&a, "f", b"content").await;
+    let fh = a.open(ino, RW).await.unwrap().fh;
+    take(&a, ino, 5, false).await.unwrap();
+    assert_eq!(take(&b, ino, 5, false).await, Err(FsError::WouldBlock));
+    let found = b.getlk(ino, lock(5, LockKind::Read)).await.unwrap();
+    assert_eq!(found.map(|l| (l.kind, l.pid)), Some((LockKind::Write, 0)));
+    let waiter = {
+        let b = b.clone();
+        tokio::spawn(async move { take(&b, ino, 5, true).await })
+    };
+    tokio::time::sleep(Duration::from_millis(50)).await;
+    assert!(!waiter.is_finished());
+    a.flush(fh, 5).await.unwrap();
+    waiter.await.unwrap().unwrap();
+    cluster.world().take_counts();
+    a.flush(fh, 5).await.unwrap();
+    assert_eq!(cluster.world().take_counts().0, 0);
+    a.release(fh, None).await;
+}
+
+#[tokio::test]
+async fn a_waiter_can_be_interrupted_and_does_not_wait_for_ever() {
+    let cluster = Cluster::start(1, 1);
+    let a = cluster.mount(1).await;
+    let b = cluster.mount_with(2, Duration::from_millis(300)).await;
+    let ino = put(&a, "f", b"content").await;
+    take(&a, ino, 1, false).await.unwrap();
+    let asked = AtomicUsize::new(0);
+    let interrupted = || asked.fetch_add(1, Ordering::SeqCst) == 2;
+    let waited = b.setlk(ino, lock(1, LockKind::Read), true, interrupted);
+    assert_eq!(waited.await, Err(FsError::Interrupted));
+    assert_eq!(take(&b, ino, 1, true).await, Err(FsError::TimedOut));
+}
