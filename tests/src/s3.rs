@@ -1,0 +1,155 @@
+//! An S3 server of the test's own, with a proxy in front of it that breaks things.
+
+use crate::binary;
+use crate::http;
+use crate::processes::{Children, Start, wait_gone};
+use crate::sys;
+use crate::wait::until;
+use std::collections::BTreeMap;
+use std::net::TcpListener;
+use std::path::{Path, PathBuf};
+use std::sync::Mutex;
+use std::time::Duration;
+
+/// The bucket that exists.
+pub const BUCKET: &str = "test";
+const ACCESS: &str = "AKTESTS";
+const SECRET: &str = "a-secret-of-the-tests";
+
+/// Server and proxy; both end when this is dropped.
+#[derive(Debug)]
+pub struct Store {
+    dir: PathBuf,
+    server: String,
+    proxy: String,
+    children: Children,
+    pid: Mutex<u32>,
+}
+
+impl Store {
+    /// Starts both, with their files in a new directory below `root`.
+    ///
+    /// # Panics
+    /// When they do not start.
+    pub fn start(root: &Path) -> Self {
+        let dir = root.join("own-s3");
+        std::fs::create_dir_all(dir.join("data")).expect("make a directory");
+        binary::link(&dir, "lagan-s3");
+        let store = Store {
+            server: free_addr(),
+            proxy: free_addr(),
+            children: Children::default(),
+            pid: Mutex::new(0),
+            dir,
+        };
+        let config = format!(
+            "listen = \"{}\"\ndata = \"{}\"\naccess_key = \"{ACCESS}\"\n\
+             secret_key = \"{SECRET}\"\nbuckets = [\"{BUCKET}\"]\n",
+            store.server,
+            store.dir.join("data").display()
+        );
+        std::fs::write(store.dir.join("s3.toml"), config).expect("write the configuration");
+        store.start_server();
+        let control = store.control();
+        store.launch(&[
+            "proxy",
+            "--listen",
+            &store.proxy,
+            "--to",
+            &store.server,
+            "--control",
+            &control,
+        ]);
+        store.wait_ready(&store.proxy);
+        store
+    }
+
+    /// Starts the server (again).
+    ///
+    /// # Panics
+    /// When it does not start.
+    pub fn start_server(&self) {
+        let config = self.dir.join("s3.toml");
+        let pid = self.launch(&["--config", &config.to_string_lossy()]);
+        *self.pid.lock().expect("nobody panics with this lock") = pid;
+        self.wait_ready(&self.server);
+    }
+
+    /// Kills the server.
+    pub fn kill_server(&self) {
+        let pid = *self.pid.lock().expect("nobody panics with this lock");
+        let _ = sys::kill(pid, libc::SIGKILL);
+        wait_gone(pid, &self.children, Duration::from_secs(10));
+    }
+
+    fn launch(&self, args: &[&str]) -> u32 {
+        let mut argv = vec![self.dir.join("lagan-s3").to_string_lossy().into_owned()];
+        argv.extend(args.iter().map(|&a| a.to_owned()));
+        let start = Start {
+            argv: &argv,
+            env: &BTreeMap::new(),
+            cwd: &self.dir,
+            log: &self.dir.join("s3.log"),
+        };
+        self.children.start(start).expect("start the S3 server")
+    }
+
+    fn wait_ready(&self, addr: &str) {
+        until("the S3 server", Duration::from_secs(30), || {
+            matches!(http::get(addr, "/health"), Ok((200, _))).then_some(())
+        });
+    }
+
+    fn control(&self) -> String {
+        self.dir.join("fault").to_string_lossy().into_owned()
+    }
+
+    /// Breaks requests from now on, as the proxy's plan says (`status 503`,
+    /// `hang`, `refuse`, `cut 100 method=GET`, ...; `pass` ends it).
+    ///
+    /// # Panics
+    /// When the plan cannot be written.
+    pub fn fault(&self, plan: &str) {
+        let part = self.dir.join("fault.part");
+        std::fs::write(&part, plan).expect("write the plan");
+        std::fs::rename(&part, self.control()).expect("put the plan in place");
+    }
+
+    /// The proxy's URL.
+    pub fn url(&self) -> String {
+        format!("http://{}", self.proxy)
+    }
+
+    /// Where the server keeps objects.
+    pub fn data(&self) -> PathBuf {
+        self.dir.join("data")
+    }
+
+    /// Variables with which the credential chain finds the keys.
+    pub fn env(&self) -> Vec<(String, String)> {
+        let pairs = [
+            ("AWS_ACCESS_KEY_ID", ACCESS),
+            ("AWS_SECRET_ACCESS_KEY", SECRET),
+            ("AWS_REGION", "us-east-1"),
+            ("AWS_EC2_METADATA_DISABLED", "true"),
+        ];
+        pairs.map(|(k, v)| (k.to_owned(), v.to_owned())).to_vec()
+    }
+
+    /// Arguments for `lagan up`.
+    pub fn args(&self) -> Vec<String> {
+        vec!["--s3".into(), self.url(), "--bucket".into(), BUCKET.into()]
+    }
+}
+
+/// An address of this machine that nobody listens on.
+///
+/// # Panics
+/// When there is none.
+pub fn free_addr() -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("find a free port");
+    listener
+        .local_addr()
+        .expect("a listener has an address")
+        .to_string()
+}

@@ -1,0 +1,321 @@
+//! System calls that the standard library does not have, safely wrapped.
+
+use std::ffi::CString;
+use std::fs::File;
+use std::io;
+use std::os::fd::AsRawFd;
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+
+fn path_of(path: &Path) -> io::Result<CString> {
+    CString::new(path.as_os_str().as_bytes()).map_err(|_| io::ErrorKind::InvalidInput.into())
+}
+
+fn check(result: i64) -> io::Result<i64> {
+    if result < 0 {
+        Err(io::Error::last_os_error())
+    } else {
+        Ok(result)
+    }
+}
+
+/// Sends a signal to one process.
+///
+/// # Errors
+/// ESRCH: it is gone.
+pub fn kill(pid: u32, signal: i32) -> io::Result<()> {
+    assert!(pid > 1, "no process to signal");
+    // SAFETY: no memory is touched.
+    check(unsafe { libc::kill(pid as i32, signal) }.into()).map(drop)
+}
+
+/// Kills the process group that a child leads.
+pub fn kill_group(pid: u32) {
+    assert!(pid > 1, "no group to signal");
+    // SAFETY: no memory is touched.
+    unsafe { libc::kill(-(pid as i32), libc::SIGKILL) };
+}
+
+/// Unmounts, lazily if asked to.
+///
+/// # Errors
+/// EBUSY: somebody uses it. EINVAL: it is no mount.
+pub fn unmount(path: &Path, lazily: bool) -> io::Result<()> {
+    let path = path_of(path)?;
+    let flags = if lazily { libc::MNT_DETACH } else { 0 };
+    // SAFETY: `path` is a C string that lives through the call.
+    check(unsafe { libc::umount2(path.as_ptr(), flags) }.into()).map(drop)
+}
+
+/// fallocate(2).
+///
+/// # Errors
+/// The call's.
+pub fn fallocate(file: &File, mode: i32, offset: u64, len: u64) -> io::Result<()> {
+    let fd = file.as_raw_fd();
+    // SAFETY: the descriptor lives through the call.
+    check(unsafe { libc::fallocate(fd, mode, offset as i64, len as i64) }.into()).map(drop)
+}
+
+/// lseek(2) with SEEK_DATA or SEEK_HOLE.
+///
+/// # Errors
+/// ENXIO: no data behind `offset`.
+pub fn seek(file: &File, offset: u64, whence: i32) -> io::Result<u64> {
+    // SAFETY: the descriptor lives through the call.
+    let at = check(unsafe { libc::lseek(file.as_raw_fd(), offset as i64, whence) })?;
+    Ok(at as u64)
+}
+
+/// flock(2).
+///
+/// # Errors
+/// EWOULDBLOCK with LOCK_NB: somebody else has it.
+pub fn flock(file: &File, operation: i32) -> io::Result<()> {
+    // SAFETY: the descriptor lives through the call.
+    check(unsafe { libc::flock(file.as_raw_fd(), operation) }.into()).map(drop)
+}
+
+/// A POSIX record lock that belongs to the open file (F_OFD_SETLK): `kind` is
+/// F_RDLCK, F_WRLCK or F_UNLCK.
+///
+/// # Errors
+/// EAGAIN or EACCES: somebody else has it.
+pub fn record_lock(file: &File, kind: i32, start: u64, len: u64, wait: bool) -> io::Result<()> {
+    let mut lock = lock_of(kind, start, len);
+    let command = if wait {
+        libc::F_OFD_SETLKW
+    } else {
+        libc::F_OFD_SETLK
+    };
+    // SAFETY: `lock` is a whole flock structure that lives through the call.
+    let result = unsafe { libc::fcntl(file.as_raw_fd(), command, &raw mut lock) };
+    check(result.into()).map(drop)
+}
+
+/// A record lock that belongs to this process (F_SETLK).
+///
+/// # Errors
+/// EAGAIN or EACCES: another process has it.
+pub fn process_lock(file: &File, kind: i32, start: u64, len: u64) -> io::Result<()> {
+    let mut lock = lock_of(kind, start, len);
+    // SAFETY: as above.
+    let result = unsafe { libc::fcntl(file.as_raw_fd(), libc::F_SETLK, &raw mut lock) };
+    check(result.into()).map(drop)
+}
+
+/// What stands in the way of a lock of that kind (F_GETLK): its kind, start and length.
+///
+/// # Errors
+/// The call's.
+pub fn lock_in_the_way(
+    file: &File,
+    kind: i32,
+    start: u64,
+    len: u64,
+) -> io::Result<(i32, u64, u64)> {
+    let mut lock = lock_of(kind, start, len);
+    // SAFETY: as above.
+    let result = unsafe { libc::fcntl(file.as_raw_fd(), libc::F_GETLK, &raw mut lock) };
+    check(result.into())?;
+    Ok((lock.l_type.into(), lock.l_start as u64, lock.l_len as u64))
+}
+
+fn lock_of(kind: i32, start: u64, len: u64) -> libc::flock {
+    // SAFETY: a structure of integers, for which zeros are values.
+    let mut lock: libc::flock = unsafe { std::mem::zeroed() };
+    lock.l_type = kind as i16;
+    lock.l_whence = libc::SEEK_SET as i16;
+    lock.l_start = start as i64;
+    lock.l_len = len as i64;
+    lock
+}
+
+/// Value of an extended attribute.
+///
+/// # Errors
+/// ENODATA: there is none of that name.
+pub fn get_xattr(path: &Path, name: &str) -> io::Result<Vec<u8>> {
+    let (path, name) = (path_of(path)?, CString::new(name)?);
+    let mut value = vec![0u8; 65536];
+    // SAFETY: both strings and the buffer, of the length given, live through the call.
+    let len = check(unsafe {
+        libc::lgetxattr(
+            path.as_ptr(),
+            name.as_ptr(),
+            value.as_mut_ptr().cast(),
+            value.len(),
+        )
+    } as i64)?;
+    value.truncate(len as usize);
+    Ok(value)
+}
+
+/// Sets an extended attribute; `flags` may be XATTR_CREATE or XATTR_REPLACE.
+///
+/// # Errors
+/// The call's.
+pub fn set_xattr(path: &Path, name: &str, value: &[u8], flags: i32) -> io::Result<()> {
+    let (path, name) = (path_of(path)?, CString::new(name)?);
+    // SAFETY: as above.
+    check(unsafe {
+        libc::lsetxattr(
+            path.as_ptr(),
+            name.as_ptr(),
+            value.as_ptr().cast(),
+            value.len(),
+            flags,
+        )
+    } as i64)
+    .map(drop)
+}
+
+/// Removes an extended attribute.
+///
+/// # Errors
+/// ENODATA: there is none of that name.
+pub fn remove_xattr(path: &Path, name: &str) -> io::Result<()> {
+    let (path, name) = (path_of(path)?, CString::new(name)?);
+    // SAFETY: both strings live through the call.
+    check(unsafe { libc::lremovexattr(path.as_ptr(), name.as_ptr()) }.into()).map(drop)
+}
+
+/// Names of all extended attributes.
+///
+/// # Errors
+/// The call's.
+pub fn list_xattrs(path: &Path) -> io::Result<Vec<String>> {
+    let path = path_of(path)?;
+    let mut names = vec![0u8; 65536];
+    // SAFETY: the string and the buffer, of the length given, live through the call.
+    let len =
+        check(
+            unsafe { libc::llistxattr(path.as_ptr(), names.as_mut_ptr().cast(), names.len()) }
+                as i64,
+        )?;
+    let names = names[..len as usize]
+        .split(|&b| b == 0)
+        .filter(|n| !n.is_empty());
+    Ok(names
+        .map(|n| String::from_utf8_lossy(n).into_owned())
+        .collect())
+}
+
+/// renameat2(2) with flags.
+///
+/// # Errors
+/// The call's.
+pub fn rename(from: &Path, to: &Path, flags: u32) -> io::Result<()> {
+    let (from, to) = (path_of(from)?, path_of(to)?);
+    // SAFETY: both strings live through the call.
+    check(
+        unsafe {
+            libc::renameat2(
+                libc::AT_FDCWD,
+                from.as_ptr(),
+                libc::AT_FDCWD,
+                to.as_ptr(),
+                flags,
+            )
+        }
+        .into(),
+    )
+    .map(drop)
+}
+
+/// mknod(2) with that mode (type and permissions).
+///
+/// # Errors
+/// The call's.
+pub fn mknod(path: &Path, mode: u32, device: u64) -> io::Result<()> {
+    let path = path_of(path)?;
+    // SAFETY: the string lives through the call.
+    check(unsafe { libc::mknod(path.as_ptr(), mode, device) }.into()).map(drop)
+}
+
+/// statvfs(3).
+///
+/// # Errors
+/// The call's.
+pub fn statvfs(path: &Path) -> io::Result<libc::statvfs> {
+    let path = path_of(path)?;
+    // SAFETY: a structure of integers, for which zeros are values.
+    let mut answer: libc::statvfs = unsafe { std::mem::zeroed() };
+    // SAFETY: the string and the structure live through the call.
+    check(unsafe { libc::statvfs(path.as_ptr(), &raw mut answer) }.into())?;
+    Ok(answer)
+}
+
+/// A shared mapping of a file.
+#[derive(Debug)]
+pub struct Mapping {
+    at: *mut u8,
+    len: usize,
+}
+
+impl Mapping {
+    /// Maps the first `len` bytes for reading and writing.
+    ///
+    /// # Errors
+    /// The call's.
+    pub fn new(file: &File, len: usize) -> io::Result<Self> {
+        let protection = libc::PROT_READ | libc::PROT_WRITE;
+        let fd = file.as_raw_fd();
+        // SAFETY: the kernel chooses the place; the mapping is owned by the value returned.
+        let at = unsafe {
+            libc::mmap(
+                std::ptr::null_mut(),
+                len,
+                protection,
+                libc::MAP_SHARED,
+                fd,
+                0,
+            )
+        };
+        if at == libc::MAP_FAILED {
+            return Err(io::Error::last_os_error());
+        }
+        Ok(Mapping { at: at.cast(), len })
+    }
+
+    /// The bytes as they are now: another mount may change them.
+    pub fn read(&self, from: usize, len: usize) -> Vec<u8> {
+        assert!(from + len <= self.len, "behind the mapping");
+        // SAFETY: inside the mapping; each byte is read once.
+        (from..from + len)
+            .map(|i| unsafe { self.at.add(i).read_volatile() })
+            .collect()
+    }
+
+    /// Changes bytes.
+    pub fn write(&mut self, at: usize, bytes: &[u8]) {
+        assert!(at + bytes.len() <= self.len, "behind the mapping");
+        // SAFETY: inside the mapping, which is writable and ours alone in this process.
+        unsafe { std::ptr::copy_nonoverlapping(bytes.as_ptr(), self.at.add(at), bytes.len()) };
+    }
+
+    /// msync(2), waiting.
+    ///
+    /// # Errors
+    /// EIO: it could not be written.
+    pub fn sync(&self) -> io::Result<()> {
+        // SAFETY: the mapping lives as long as `self`.
+        check(unsafe { libc::msync(self.at.cast(), self.len, libc::MS_SYNC) }.into()).map(drop)
+    }
+}
+
+impl Drop for Mapping {
+    fn drop(&mut self) {
+        // SAFETY: mapped in `new`, and nobody holds a reference into it.
+        unsafe { libc::munmap(self.at.cast(), self.len) };
+    }
+}
+
+/// close(2), whose error is where deferred writes report.
+///
+/// # Errors
+/// EIO, ENOSPC, ...: something written before did not get there.
+pub fn close(fd: std::os::fd::RawFd) -> io::Result<()> {
+    // SAFETY: the caller gives the descriptor away.
+    check(unsafe { libc::close(fd) }.into()).map(drop)
+}
