@@ -1,0 +1,387 @@
+//! The mover against an S3 server that fails in all the ways that they do.
+
+use crate::shorthands::{attribute, expect_errno, s};
+use lagan_tests::cluster::Cluster;
+use lagan_tests::random::Random;
+use lagan_tests::run::{LONG, make_root, remove_root};
+use lagan_tests::s3::Store;
+use lagan_tests::wait::until;
+use lagan_tests::{Manifest, Options, corpus, sys, with_cluster};
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+/// A store of the test's own, and a cluster that uses it through the faulty proxy.
+fn with_store(
+    change: impl FnOnce(Options) -> Options,
+    body: impl FnOnce(&Cluster, &Store) + Send + 'static,
+) {
+    let root = StoreRoot(make_root());
+    let store = Arc::new(Store::start(&root.0));
+    let options = Options {
+        args: store.args(),
+        env: store.env(),
+        archive_after: "1s".into(),
+        ..Options::default()
+    };
+    let shared = store.clone();
+    with_cluster(change(options), LONG, move |cluster| body(cluster, &shared));
+    drop(store);
+}
+
+/// Removed after the store has ended, also when the test fails.
+struct StoreRoot(PathBuf);
+
+impl Drop for StoreRoot {
+    fn drop(&mut self) {
+        lagan_tests::leftover::remove(&self.0);
+        remove_root(&self.0);
+    }
+}
+
+fn wait_drained(cluster: &Cluster) {
+    until("the backlog is drained", s(150), || {
+        let (_, json) = cluster.status();
+        let waiting = json["archive"]["waiting"].as_u64()?;
+        (waiting == 0 && json["archive"]["uploading"] == 0).then_some(())
+    });
+}
+
+/// Fills a directory with mail on the first mount.
+fn mail(cluster: &Cluster, name: &str, count: usize) -> Manifest {
+    let seed = name.bytes().map(u64::from).sum();
+    corpus::make(&cluster.a().join(name), count, seed).expect("make mail")
+}
+
+fn released_comes_back(cluster: &Cluster, name: &str, manifest: &Manifest) {
+    let top = cluster.a().join(name);
+    cluster.lagan_on(&["release"], &top);
+    for path in manifest.0.keys() {
+        assert_eq!(
+            attribute(&top.join(path), "state"),
+            "released",
+            "{}",
+            path.display()
+        );
+    }
+    manifest.check(&cluster.b().join(name));
+}
+
+#[test]
+fn backlog_is_drained_after_each_kind_of_failure() {
+    let why = "S3 fails";
+    with_store(
+        |options| options.with_faults(why),
+        |cluster, store| {
+            let faults = [
+                "refuse",
+                "status 503",
+                "status 500",
+                "slow-down",
+                "lose every=2",
+                "delay 300",
+                "corrupt-upload 5000 method=PUT every=2",
+                "cut 20",
+            ];
+            let mut all = Vec::new();
+            for (n, fault) in faults.into_iter().enumerate() {
+                store.fault(fault);
+                let name = format!("mail-{n}");
+                let manifest = mail(cluster, &name, 20);
+                std::thread::sleep(s(4));
+                // S3 stands in nobody's way
+                manifest.check(&cluster.b().join(&name));
+                assert_ne!(cluster.status().0, 4);
+                all.push((name, manifest));
+                store.fault("pass");
+            }
+            wait_drained(cluster);
+            for (name, manifest) in &all {
+                released_comes_back(cluster, name, manifest);
+            }
+            cluster.wait_healthy();
+            cluster.check();
+        },
+    );
+}
+
+#[test]
+fn silent_endpoint_blocks_nothing_but_the_archive() {
+    let why = "S3 hangs";
+    with_store(
+        |options| options.with_faults(why),
+        |cluster, store| {
+            store.fault("hang");
+            let manifest = mail(cluster, "mail", 50);
+            std::thread::sleep(s(10));
+            let more = mail(cluster, "more", 50);
+            manifest.check(&cluster.b().join("mail"));
+            let (_, json) = cluster.status();
+            assert!(json["archive"]["waiting"].as_u64() > Some(0), "{json}");
+            assert!(json["archive"]["oldest_s"].as_u64() > Some(0), "{json}");
+            store.fault("pass");
+            wait_drained(cluster);
+            released_comes_back(cluster, "mail", &manifest);
+            released_comes_back(cluster, "more", &more);
+        },
+    );
+}
+
+#[test]
+fn store_that_was_dead_for_a_while_gets_everything() {
+    let why = "the S3 server is killed";
+    with_store(
+        |options| options.with_faults(why),
+        |cluster, store| {
+            let first = mail(cluster, "first", 30);
+            wait_drained(cluster);
+            store.kill_server();
+            let second = mail(cluster, "second", 30);
+            first.check(&cluster.b().join("first"));
+            until("the status says so", s(60), || {
+                let (_, json) = cluster.status();
+                (json["s3"]["state"] == "error" && json["s3"]["error"].is_string()).then_some(())
+            });
+            store.start_server();
+            wait_drained(cluster);
+            released_comes_back(cluster, "first", &first);
+            released_comes_back(cluster, "second", &second);
+            cluster.check();
+        },
+    );
+}
+
+#[test]
+fn refused_credentials_are_shown_and_tried_again() {
+    let why = "S3 refuses";
+    with_store(
+        |options| options.with_faults(why),
+        |cluster, store| {
+            store.fault("status 403");
+            let manifest = mail(cluster, "mail", 10);
+            until("the status says refused", s(90), || {
+                let (status, json) = cluster.status();
+                (status == 3 && json["s3"]["state"] == "refused").then_some(())
+            });
+            manifest.check(&cluster.b().join("mail"));
+            store.fault("pass");
+            wait_drained(cluster);
+            cluster.wait_healthy();
+            released_comes_back(cluster, "mail", &manifest);
+        },
+    );
+}
+
+#[test]
+fn damaged_answers_are_never_served() {
+    let why = "S3 answers with damaged bytes";
+    with_store(
+        |options| options.with_faults(why),
+        |cluster, store| {
+            let manifest = mail(cluster, "mail", 40);
+            wait_drained(cluster);
+            let top = cluster.a().join("mail");
+            cluster.lagan_on(&["release"], &top);
+            for fault in [
+                "corrupt 700 method=GET every=2",
+                "cut 900 method=GET every=2",
+            ] {
+                store.fault(fault);
+                let mut errors = 0;
+                for (path, want) in &manifest.0 {
+                    match fs::read(cluster.b().join("mail").join(path)) {
+                        Ok(bytes) => assert!(
+                            lagan_tests::manifest::Entry::of(&bytes) == *want,
+                            "{} was served wrong under {fault}",
+                            path.display()
+                        ),
+                        Err(_) => errors += 1,
+                    }
+                }
+                assert!(
+                    errors <= manifest.0.len() / 4,
+                    "{errors} errors under {fault}"
+                );
+            }
+            store.fault("pass");
+            manifest.check(&cluster.b().join("mail"));
+        },
+    );
+}
+
+#[test]
+fn changed_file_is_archived_again_and_never_mixed() {
+    with_store(
+        |options| options,
+        |cluster, _| {
+            let (on_a, on_b) = (cluster.a().join("x"), cluster.b().join("x"));
+            let first = Random::new(1).bytes(300_000);
+            fs::write(&on_a, &first).expect("write");
+            wait_drained(cluster);
+            let object = attribute(&on_b, "object");
+            cluster.lagan_on(&["release"], &on_a);
+            // one range changes; the rest is only in S3
+            use std::os::unix::fs::FileExt;
+            let file = fs::File::options().write(true).open(&on_b).expect("open");
+            file.write_all_at(&[0xaa; 1000], 150_000).expect("write");
+            drop(file);
+            let mut want = first;
+            want[150_000..151_000].fill(0xaa);
+            assert!(fs::read(&on_a).expect("read") == want);
+            until("it is archived again", s(60), || {
+                (attribute(&on_a, "object") != object).then_some(())
+            });
+            wait_drained(cluster);
+            cluster.lagan_on(&["release"], &on_a);
+            assert_eq!(attribute(&on_b, "state"), "released");
+            assert!(fs::read(&on_b).expect("read") == want);
+            // and cut short
+            fs::File::options()
+                .write(true)
+                .open(&on_a)
+                .expect("open")
+                .set_len(100_000)
+                .expect("cut");
+            assert!(fs::read(&on_b).expect("read") == want[..100_000]);
+            cluster.check();
+        },
+    );
+}
+
+#[test]
+fn object_of_an_unlinked_file_is_deleted() {
+    with_store(
+        |options| options,
+        |cluster, store| {
+            fs::write(cluster.a().join("x"), Random::new(2).bytes(50_000)).expect("write");
+            wait_drained(cluster);
+            let object = attribute(&cluster.b().join("x"), "object");
+            let key = object.split_once('/').expect("bucket/key").1.to_owned();
+            assert!(stored_key(&store.data(), &key), "{key} is in the store");
+            fs::remove_file(cluster.b().join("x")).expect("unlink");
+            until("the object is deleted", s(150), || {
+                (!stored_key(&store.data(), &key)).then_some(())
+            });
+        },
+    );
+}
+
+/// Whether the object is in the store's directory, by the part of its key that is unique.
+fn stored_key(data: &Path, key: &str) -> bool {
+    let unique = key
+        .rsplit('/')
+        .nth(1)
+        .expect("a key has ino-version-attempt before the name");
+    let all = lagan_tests::manifest::files(data).expect("list the store");
+    all.iter()
+        .any(|path| path.to_string_lossy().contains(unique))
+}
+
+#[test]
+fn open_file_is_not_released() {
+    with_store(
+        |options| options,
+        |cluster, _| {
+            let path = cluster.a().join("x");
+            fs::write(&path, b"bytes").expect("write");
+            wait_drained(cluster);
+            let held = fs::File::open(cluster.b().join("x")).expect("open");
+            let done = cluster.lagan(&["release", path.to_str().expect("text")]);
+            assert_eq!(attribute(&path, "state"), "archived", "{done}");
+            drop(held);
+            until("it can be released", s(60), || {
+                cluster.lagan(&["release", path.to_str().expect("text")]);
+                (attribute(&path, "state") == "released").then_some(())
+            });
+            assert_eq!(fs::read(&path).expect("read"), b"bytes");
+        },
+    );
+}
+
+#[test]
+fn large_file_goes_in_parts_and_comes_back_in_ranges() {
+    with_store(
+        |options| options,
+        |cluster, _| {
+            let bytes = Random::new(3).bytes(150 << 20);
+            let path = cluster.a().join("large");
+            fs::write(&path, &bytes).expect("write");
+            wait_drained(cluster);
+            cluster.lagan_on(&["release"], &path);
+            assert_eq!(attribute(&path, "state"), "released");
+            use std::os::unix::fs::FileExt;
+            let file = fs::File::open(cluster.b().join("large")).expect("open");
+            for at in [0, 77_777_777, (150 << 20) - 10] {
+                let mut part = [0; 10];
+                file.read_exact_at(&mut part, at as u64)
+                    .expect("read a range");
+                assert_eq!(part, bytes[at..at + 10]);
+            }
+            assert!(fs::read(&path).expect("read all") == bytes);
+        },
+    );
+}
+
+#[test]
+fn prefix_of_another_cluster_is_refused() {
+    let why = "the second cluster is refused";
+    with_store(
+        |options| options.with_faults(why),
+        |cluster, store| {
+            fs::write(cluster.a().join("x"), b"mine").expect("write");
+            wait_drained(cluster);
+            let other = Options {
+                mounts: 1,
+                args: store.args(),
+                env: store.env(),
+                ..Options::default()
+            };
+            let root = cluster.root().join("other");
+            fs::create_dir(&root).expect("make a directory");
+            let other = Cluster::new(root, other);
+            let done = other.try_up(&[]);
+            let said = format!("{}{}", done.out, done.err);
+            assert_eq!(done.status, Some(1), "{done}");
+            assert!(said.contains("belongs to"), "says whose it is: {done}");
+            assert!(lagan_tests::leftover::mounts(other.root()).is_empty());
+            assert!(
+                lagan_tests::leftover::processes(other.root()).is_empty(),
+                "half-started"
+            );
+        },
+    );
+}
+
+#[test]
+fn archive_attributes_follow_a_file() {
+    with_store(
+        |options| options,
+        |cluster, _| {
+            let (on_a, on_b) = (cluster.a().join("x"), cluster.b().join("x"));
+            fs::write(&on_a, b"one").expect("write");
+            expect_errno(sys::get_xattr(&on_a, "user.lagan.object"), libc::ENODATA);
+            wait_drained(cluster);
+            assert_eq!(attribute(&on_b, "state"), "archived");
+            let done = cluster
+                .lagan(&["file", "--json", on_b.to_str().expect("text")])
+                .expect(0);
+            let json = done.json();
+            let file = &json["files"][0];
+            assert_eq!(file["state"], "archived", "{json}");
+            assert_eq!(
+                file["object"],
+                attribute(&on_a, "object").as_str(),
+                "{json}"
+            );
+            // long until due, so that it stays dirty
+            cluster.lagan(&["set", "archive_after=1h"]).expect(0);
+            fs::write(&on_a, b"two").expect("write");
+            assert_eq!(attribute(&on_b, "state"), "dirty");
+            cluster.lagan_on(&["archive", "now"], &on_a);
+            assert_eq!(attribute(&on_b, "state"), "archived");
+            // chmod and rename do not count
+            fs::rename(&on_a, cluster.a().join("y")).expect("rename");
+            assert_eq!(attribute(&cluster.b().join("y"), "state"), "archived");
+        },
+    );
+}

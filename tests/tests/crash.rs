@@ -1,0 +1,337 @@
+//! Processes die or stop in the middle of writes. Nothing acknowledged may be
+//! lost, and no writer may see an error while enough servers live.
+
+use crate::shorthands::{attribute, s};
+use lagan_tests::cluster::Cluster;
+use lagan_tests::random::Random;
+use lagan_tests::run::LONG;
+use lagan_tests::wait::until;
+use lagan_tests::writer::{Writers, Written, write_file};
+use lagan_tests::{Options, sized, sys, with_cluster};
+use std::fs;
+use std::path::{Path, PathBuf};
+
+/// A pause of the cluster ends within this, on a slow machine with other work.
+const GO_ON: std::time::Duration = s(60);
+
+fn work_dir(cluster: &Cluster) -> (PathBuf, PathBuf) {
+    let (a, b) = (cluster.a().join("work"), cluster.b().join("work"));
+    fs::create_dir(&a).expect("make the writers' directory");
+    (a, b)
+}
+
+fn finish(cluster: &Cluster, writers: Writers, a: &Path, b: &Path) {
+    let written = writers.stop();
+    eprintln!(
+        "{} files, slowest {:?}",
+        written.acknowledged.0.len(),
+        written.slowest
+    );
+    assert!(
+        written.errors.is_empty(),
+        "writers got errors: {:?}",
+        written.errors
+    );
+    check_all(cluster, &written, a, b);
+}
+
+fn check_all(cluster: &Cluster, written: &Written, a: &Path, b: &Path) {
+    written.check(b);
+    written.check(a);
+    cluster.wait_healthy();
+    cluster.check();
+}
+
+#[test]
+fn writers_go_on_while_one_server_after_the_other_is_killed() {
+    let why = "servers are killed";
+    with_cluster(Options::default().with_faults(why), LONG, |cluster| {
+        let (a, b) = work_dir(cluster);
+        let writers = Writers::start(&a, 4, 1);
+        for server in cluster.servers() {
+            writers.wait_more(30, GO_ON);
+            cluster.kill(&server);
+            writers.wait_more(60, GO_ON);
+            cluster.start(&server);
+            cluster.wait_healthy();
+        }
+        finish(cluster, writers, &a, &b);
+    });
+}
+
+#[test]
+fn writers_go_on_while_leaders_are_killed() {
+    let why = "leaders are killed";
+    with_cluster(Options::default().with_faults(why), LONG, |cluster| {
+        let (a, b) = work_dir(cluster);
+        let writers = Writers::start(&b, 4, 2);
+        for _ in 0..sized(3, 20) {
+            writers.wait_more(30, GO_ON);
+            let leader = cluster.leader();
+            cluster.kill(&leader);
+            writers.wait_more(60, GO_ON);
+            cluster.start(&leader);
+            cluster.wait_healthy();
+        }
+        finish(cluster, writers, &a, &b);
+    });
+}
+
+#[test]
+fn writers_go_on_while_servers_hang() {
+    let why = "servers are stopped";
+    with_cluster(Options::default().with_faults(why), LONG, |cluster| {
+        let (a, b) = work_dir(cluster);
+        let writers = Writers::start(&a, 4, 3);
+        let mut victims = cluster.servers();
+        victims.push(cluster.leader());
+        for victim in victims {
+            writers.wait_more(30, GO_ON);
+            let frozen = cluster.freeze(&victim);
+            writers.wait_more(60, GO_ON);
+            drop(frozen);
+            cluster.wait_healthy();
+        }
+        finish(cluster, writers, &a, &b);
+    });
+}
+
+#[test]
+fn three_copies_are_made_whole_again_after_a_server_was_away() {
+    let why = "a server is killed";
+    let options = Options {
+        copies: 3,
+        ..Options::default()
+    };
+    with_cluster(options.with_faults(why), LONG, |cluster| {
+        let (a, b) = work_dir(cluster);
+        cluster.kill("server-2");
+        let writers = Writers::start(&a, 2, 4);
+        writers.wait_more(40, GO_ON);
+        let written = writers.stop();
+        assert!(written.errors.is_empty(), "{:?}", written.errors);
+        let one = b.join(
+            written
+                .acknowledged
+                .0
+                .keys()
+                .next()
+                .expect("files were written"),
+        );
+        assert_eq!(attribute(&one, "copies"), "2/3");
+        let (status, json) = cluster.status();
+        assert_eq!(status, 3, "degraded: {json}");
+        assert!(json["degraded_chunks"].as_u64() > Some(0), "{json}");
+        cluster.start("server-2");
+        until("all copies are there again", s(120), || {
+            (attribute(&one, "copies") == "3/3").then_some(())
+        });
+        check_all(cluster, &written, &a, &b);
+        // now any two others may go, one after the other
+        for server in ["server-1", "server-3"] {
+            cluster.kill(server);
+            written.check(&b);
+            cluster.start(server);
+            cluster.wait_healthy();
+        }
+    });
+}
+
+#[test]
+fn without_quorum_calls_wait_and_go_on() {
+    let why = "two servers are killed";
+    with_cluster(Options::default().with_faults(why), LONG, |cluster| {
+        let (a, b) = work_dir(cluster);
+        let writers = Writers::start(&a, 2, 5);
+        writers.wait_more(30, GO_ON);
+        cluster.kill("server-1");
+        cluster.kill("server-2");
+        let (status, json) = cluster.status();
+        assert_eq!(
+            (status, &json["leader"]),
+            (4, &serde_json::Value::Null),
+            "{json}"
+        );
+        cluster.start("server-1");
+        writers.wait_more(30, GO_ON);
+        cluster.start("server-2");
+        finish(cluster, writers, &a, &b);
+    });
+}
+
+#[test]
+fn everything_is_killed_while_mail_is_written() {
+    let why = "everything is killed";
+    with_cluster(Options::default().with_faults(why), LONG, |cluster| {
+        let (a, b) = work_dir(cluster);
+        for round in 0..sized(3, 20) as u64 {
+            let (one, two) = (a.join(format!("a{round}")), b.join(format!("b{round}")));
+            fs::create_dir(&one).expect("make a directory");
+            fs::create_dir(&two).expect("make a directory");
+            let writers = [
+                Writers::start(&one, 3, 10 + round),
+                Writers::start(&two, 3, 90 + round),
+            ];
+            writers[0].wait_more(40, GO_ON);
+            let names: Vec<String> = cluster
+                .record()
+                .processes
+                .into_iter()
+                .map(|p| p.name)
+                .collect();
+            let pids: Vec<u32> = names.iter().map(|name| cluster.pid(name)).collect();
+            // all at once, mounts last: what they hold is lost with them
+            for &pid in &pids {
+                sys::kill(pid, libc::SIGKILL).expect("kill");
+            }
+            let [first, second] = writers.map(Writers::stop);
+            for name in &names {
+                cluster.launch(name);
+            }
+            for name in &names {
+                cluster.wait_ready(name);
+            }
+            check_all(cluster, &first, &one, &b.join(format!("a{round}")));
+            check_all(cluster, &second, &a.join(format!("b{round}")), &two);
+        }
+    });
+}
+
+#[test]
+fn killed_mount_harms_nobody_and_comes_back() {
+    let why = "a mount is killed";
+    with_cluster(Options::default().with_faults(why), LONG, |cluster| {
+        let (a, b) = work_dir(cluster);
+        let file = fs::File::create(a.join("locked")).expect("create");
+        sys::flock(&file, libc::LOCK_EX).expect("lock");
+        let doomed = Writers::start(&a, 2, 7);
+        let other = Writers::start(&b, 2, 8);
+        doomed.wait_more(30, GO_ON);
+        cluster.kill("mount-1");
+        let doomed = doomed.stop();
+        drop(file);
+        other.wait_more(30, GO_ON);
+        cluster.start("mount-1");
+        doomed.check(&b);
+        doomed.check(&a);
+        // its successor ends the session at once, and the lock with it
+        let file = fs::File::open(b.join("locked")).expect("open");
+        until("the lock is free", s(40), || {
+            sys::flock(&file, libc::LOCK_EX | libc::LOCK_NB).ok()
+        });
+        finish(cluster, other, &b, &a);
+    });
+}
+
+#[test]
+fn renames_and_unlinks_are_done_once_across_leader_changes() {
+    let why = "leaders are killed";
+    with_cluster(Options::default().with_faults(why), LONG, |cluster| {
+        let (a, _) = work_dir(cluster);
+        let stop = std::sync::atomic::AtomicBool::new(false);
+        let order = std::sync::atomic::Ordering::Relaxed;
+        let turn = |thread: usize| {
+            let dir = a.join(format!("t{thread}"));
+            fs::create_dir(&dir).expect("mkdir");
+            for n in 0u64.. {
+                if stop.load(order) {
+                    return n;
+                }
+                // each of these fails if the call before it was done twice or not at all
+                let (x, y) = (dir.join(format!("x{n}")), dir.join(format!("y{n}")));
+                write_file(&x, b"once").unwrap_or_else(|e| panic!("create {n}: {e}"));
+                sys::rename(&x, &y, libc::RENAME_NOREPLACE)
+                    .unwrap_or_else(|e| panic!("rename {n}: {e}"));
+                fs::hard_link(&y, &x).unwrap_or_else(|e| panic!("link {n}: {e}"));
+                fs::remove_file(&y).unwrap_or_else(|e| panic!("unlink {n}: {e}"));
+                fs::create_dir(&y).unwrap_or_else(|e| panic!("mkdir {n}: {e}"));
+                fs::remove_dir(&y).unwrap_or_else(|e| panic!("rmdir {n}: {e}"));
+            }
+            0
+        };
+        let (turn, stop) = (&turn, &stop);
+        std::thread::scope(|scope| {
+            let turns: Vec<_> = (0..4).map(|t| scope.spawn(move || turn(t))).collect();
+            let kill = scope.spawn(move || {
+                let stopped = StopOnDrop(stop);
+                for _ in 0..3 {
+                    let leader = cluster.leader();
+                    cluster.kill(&leader);
+                    std::thread::sleep(s(4));
+                    cluster.start(&leader);
+                    cluster.wait_healthy();
+                }
+                drop(stopped);
+            });
+            kill.join().expect("leaders change");
+            for (thread, turn) in turns.into_iter().enumerate() {
+                let rounds = turn.join().expect("no call fails");
+                let left = fs::read_dir(a.join(format!("t{thread}")))
+                    .expect("list")
+                    .count();
+                assert_eq!(left as u64, rounds, "thread {thread}");
+            }
+        });
+        cluster.check();
+    });
+}
+
+/// Ends the others also when this one fails.
+struct StopOnDrop<'a>(&'a std::sync::atomic::AtomicBool);
+
+impl Drop for StopOnDrop<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, std::sync::atomic::Ordering::Relaxed);
+    }
+}
+
+#[test]
+fn flipped_bit_on_one_disk_is_never_served() {
+    let why = "bytes are damaged on disk";
+    with_cluster(Options::default().with_faults(why), LONG, |cluster| {
+        let bytes = Random::new(11).bytes(3 << 20);
+        fs::write(cluster.a().join("x"), &bytes).expect("write");
+        cluster.try_down().expect(0);
+        let mut damaged = 0;
+        for n in 1..=3 {
+            if damaged == 0 {
+                damaged += damage(
+                    &cluster.dir().join(format!("server-{n}")),
+                    &bytes[500_000..500_032],
+                );
+            }
+        }
+        assert_eq!(damaged, 1, "the bytes were not found in any store");
+        cluster.try_up(&[]).expect(0);
+        for _ in 0..4 {
+            assert!(fs::read(cluster.b().join("x")).expect("read") == bytes);
+            assert!(fs::read(cluster.a().join("x")).expect("read") == bytes);
+        }
+        let done = cluster.lagan(&["check"]);
+        assert!(matches!(done.status, Some(0 | 1 | 3)), "{done}");
+        // what check or a reader finds is healed from the other replica
+        cluster.check();
+    });
+}
+
+/// Flips a bit wherever the bytes are below a directory; says how often.
+fn damage(top: &Path, bytes: &[u8]) -> usize {
+    use std::os::unix::fs::FileExt;
+    let mut count = 0;
+    for path in lagan_tests::manifest::files(top).expect("list a store") {
+        let content = fs::read(&path).expect("read a store");
+        let found = content
+            .windows(bytes.len())
+            .position(|window| window == bytes);
+        if let Some(at) = found {
+            let file = fs::File::options()
+                .write(true)
+                .open(&path)
+                .expect("open a store");
+            file.write_all_at(&[bytes[0] ^ 4], at as u64)
+                .expect("flip a bit");
+            count += 1;
+        }
+    }
+    count
+}

@@ -1,0 +1,159 @@
+//! Locks hold across mounts.
+
+use crate::shorthands::{expect_errno, s};
+use lagan_tests::{sys, with_shared};
+use std::fs::{File, OpenOptions};
+use std::os::unix::fs::FileExt;
+use std::path::Path;
+use std::sync::mpsc;
+
+fn open(path: &Path) -> File {
+    let mut options = OpenOptions::new();
+    let file = options
+        .read(true)
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .open(path);
+    file.unwrap_or_else(|e| panic!("open {}: {e}", path.display()))
+}
+
+const TRY: i32 = libc::LOCK_EX | libc::LOCK_NB;
+
+#[test]
+fn flock_on_one_mount_keeps_the_other_out() {
+    with_shared(s(60), |a, b| {
+        let (on_a, on_b) = (open(&a.join("x")), open(&b.join("x")));
+        sys::flock(&on_a, TRY).expect("lock");
+        expect_errno(sys::flock(&on_b, TRY), libc::EWOULDBLOCK);
+        expect_errno(
+            sys::flock(&on_b, libc::LOCK_SH | libc::LOCK_NB),
+            libc::EWOULDBLOCK,
+        );
+        sys::flock(&on_a, libc::LOCK_SH).expect("to shared");
+        sys::flock(&on_b, libc::LOCK_SH | libc::LOCK_NB).expect("both share");
+        expect_errno(sys::flock(&on_b, TRY), libc::EWOULDBLOCK);
+        sys::flock(&on_a, libc::LOCK_UN).expect("unlock");
+        sys::flock(&on_b, TRY).expect("alone now");
+    });
+}
+
+#[test]
+fn flock_ends_with_its_file() {
+    with_shared(s(60), |a, b| {
+        let (on_a, on_b) = (open(&a.join("x")), open(&b.join("x")));
+        sys::flock(&on_a, TRY).expect("lock");
+        drop(on_a);
+        lagan_tests::wait::until("the lock is free", s(10), || sys::flock(&on_b, TRY).ok());
+    });
+}
+
+#[test]
+fn record_locks_hold_ranges_across_mounts() {
+    with_shared(s(60), |a, b| {
+        let (on_a, on_b) = (open(&a.join("x")), open(&b.join("x")));
+        let write = libc::F_WRLCK;
+        sys::record_lock(&on_a, write, 100, 50, false).expect("lock a range");
+        let other = sys::record_lock(&on_b, write, 149, 1, false);
+        assert!(matches!(
+            other.expect_err("inside").raw_os_error(),
+            Some(libc::EAGAIN | libc::EACCES)
+        ));
+        sys::record_lock(&on_b, write, 150, 10, false).expect("behind it");
+        sys::record_lock(&on_b, libc::F_RDLCK, 0, 100, false).expect("before it");
+        sys::record_lock(&on_a, libc::F_UNLCK, 100, 25, false).expect("free half");
+        sys::record_lock(&on_b, write, 100, 25, false).expect("the free half");
+        let kept = sys::record_lock(&on_b, write, 125, 1, false);
+        assert!(kept.is_err(), "the other half is still held");
+    });
+}
+
+#[test]
+fn lock_in_the_way_is_named() {
+    with_shared(s(60), |a, b| {
+        let (on_a, on_b) = (open(&a.join("x")), open(&b.join("x")));
+        sys::process_lock(&on_a, libc::F_WRLCK, 10, 20).expect("lock");
+        // one process, but two mounts: two owners
+        let found = sys::lock_in_the_way(&on_b, libc::F_WRLCK, 0, 0).expect("ask");
+        assert_eq!(found, (libc::F_WRLCK, 10, 20));
+        let free = sys::lock_in_the_way(&on_b, libc::F_WRLCK, 50, 5).expect("ask");
+        assert_eq!(free.0, libc::F_UNLCK);
+    });
+}
+
+#[test]
+fn waiting_lock_is_given_when_the_other_mount_lets_go() {
+    with_shared(s(60), |a, b| {
+        for kind in ["flock", "record"] {
+            let (on_a, on_b) = (open(&a.join(kind)), open(&b.join(kind)));
+            let lock = move |file: &File| match kind {
+                "flock" => sys::flock(file, libc::LOCK_EX),
+                _ => sys::record_lock(file, libc::F_WRLCK, 0, 0, true),
+            };
+            lock(&on_a).expect("lock");
+            let (send, given) = mpsc::sync_channel(1);
+            let waiter = std::thread::spawn(move || {
+                let result = lock(&on_b);
+                let _ = send.send(());
+                result.map(|()| on_b)
+            });
+            let early = given.recv_timeout(std::time::Duration::from_millis(500));
+            assert!(early.is_err(), "{kind}: given while the other held it");
+            drop(on_a);
+            given
+                .recv_timeout(s(20))
+                .unwrap_or_else(|_| panic!("{kind}: not given"));
+            waiter
+                .join()
+                .expect("the waiter does not panic")
+                .expect("lock");
+        }
+    });
+}
+
+#[test]
+fn waiting_process_can_be_killed() {
+    with_shared(s(60), |a, b| {
+        let held = open(&a.join("x"));
+        sys::flock(&held, TRY).expect("lock");
+        let mut waiter = std::process::Command::new("flock")
+            .arg(b.join("x"))
+            .arg("true")
+            .spawn()
+            .expect("start flock(1)");
+        std::thread::sleep(std::time::Duration::from_millis(500));
+        assert!(waiter.try_wait().expect("ask").is_none(), "it waits");
+        waiter.kill().expect("kill it");
+        lagan_tests::wait::until("it is gone", s(20), || waiter.try_wait().expect("ask"));
+        sys::flock(&held, libc::LOCK_UN).expect("unlock");
+        let other = open(&b.join("x"));
+        lagan_tests::wait::until("nobody holds it", s(20), || sys::flock(&other, TRY).ok());
+    });
+}
+
+#[test]
+fn locked_counter_loses_no_increment() {
+    with_shared(s(120), |a, b| {
+        std::fs::write(a.join("counter"), b"00000000").expect("write");
+        let count = |path: &Path| {
+            for _ in 0..40 {
+                let file = open(path);
+                sys::flock(&file, libc::LOCK_EX).expect("lock");
+                let mut text = [0; 8];
+                file.read_exact_at(&mut text, 0).expect("read");
+                let number: u64 = std::str::from_utf8(&text).unwrap().parse().unwrap();
+                file.write_all_at(format!("{:08}", number + 1).as_bytes(), 0)
+                    .expect("write");
+                file.sync_all().expect("sync");
+                sys::flock(&file, libc::LOCK_UN).expect("unlock");
+            }
+        };
+        let count = &count;
+        std::thread::scope(|scope| {
+            for path in [a.join("counter"), b.join("counter"), a.join("counter")] {
+                scope.spawn(move || count(&path));
+            }
+        });
+        assert_eq!(std::fs::read(b.join("counter")).expect("read"), b"00000120");
+    });
+}

@@ -1,0 +1,16 @@
+//! Tests of whole clusters, one module an area. See the library for how they run.
+
+mod archive;
+mod coherence;
+mod crash;
+mod locks;
+mod mail;
+mod network;
+mod pjdfstest;
+mod posix;
+mod production;
+mod refusals;
+mod shorthands;
+mod up;
+mod wire;
+mod workspace;

@@ -1,0 +1,44 @@
+//! What several areas need.
+
+use std::io;
+use std::path::Path;
+use std::time::Duration;
+
+/// Fails unless the call failed with this errno.
+#[track_caller]
+pub fn expect_errno<T: std::fmt::Debug>(result: io::Result<T>, errno: i32) {
+    match result {
+        Ok(value) => panic!("no error but {value:?}, expected errno {errno}"),
+        Err(error) => assert_eq!(error.raw_os_error(), Some(errno), "{error}"),
+    }
+}
+
+/// Names in a directory, sorted.
+#[track_caller]
+pub fn names(dir: &Path) -> Vec<String> {
+    let entries = std::fs::read_dir(dir).expect("open a directory");
+    let mut names: Vec<String> = entries
+        .map(|entry| {
+            entry
+                .expect("read a directory")
+                .file_name()
+                .to_string_lossy()
+                .into_owned()
+        })
+        .collect();
+    names.sort();
+    names
+}
+
+/// Seconds.
+pub const fn s(seconds: u64) -> Duration {
+    Duration::from_secs(seconds)
+}
+
+/// The virtual attribute `user.lagan.NAME` as text.
+#[track_caller]
+pub fn attribute(path: &Path, name: &str) -> String {
+    let value = lagan_tests::sys::get_xattr(path, &format!("user.lagan.{name}"));
+    let value = value.unwrap_or_else(|e| panic!("{}: user.lagan.{name}: {e}", path.display()));
+    String::from_utf8(value).expect("attributes of the archive are text")
+}
