@@ -13,7 +13,7 @@ use crate::stats::Stats;
 use crate::types::alias::OpenRaft;
 use bytes::Bytes;
 use lagan_meta::kv::StoreError;
-use lagan_types::Command;
+use lagan_types::{Command, NodeId};
 use openraft::raft::AppendEntriesRequest;
 use parking_lot::Mutex;
 use std::sync::Arc;
@@ -47,6 +47,8 @@ pub struct Raft {
     queue: mpsc::Sender<Proposal>,
     leader: watch::Receiver<LeaderInfo>,
     stepping_down: AtomicBool,
+    /// False while this machine's clock is wrong.
+    may_lead: AtomicBool,
     cancel: CancellationToken,
     tasks: Mutex<Vec<JoinHandle<()>>>,
 }
@@ -80,6 +82,7 @@ fn open_stores(options: &Options) -> Result<(StateStore, LogStore), RaftError> {
     let log = LogStore::open(
         LogOptions {
             dir: options.dir.join("log"),
+            node: options.node.0,
             segment_bytes: options.segment_bytes,
             cache_bytes: options.log_cache_bytes,
             slow_sync: Duration::from_millis(options.slow_sync_ms),
@@ -94,6 +97,16 @@ fn open_stores(options: &Options) -> Result<(StateStore, LogStore), RaftError> {
         )));
     }
     Ok((state, log))
+}
+
+/// A single voter need not wait for a leader that cannot be.
+async fn elect_if_alone(core: &OpenRaft, node: NodeId) -> Result<(), RaftError> {
+    let membership = core.server_metrics().borrow().membership_config.clone();
+    if membership.voter_ids().eq([node.0]) {
+        let asked = core.trigger().elect().await;
+        asked.map_err(|e| RaftError::Stopped(e.to_string()))?;
+    }
+    Ok(())
 }
 
 impl Raft {
@@ -119,6 +132,7 @@ impl Raft {
         core.with_raft_state(|_| ())
             .await
             .map_err(|e| RaftError::Stopped(e.to_string()))?;
+        elect_if_alone(&core, options.node).await?;
         let cancel = CancellationToken::new();
         let (following, leader) = leader::follow(&core, options.node, cancel.clone());
         let (queue, waiting) = mpsc::channel(options.queue_len_max);
@@ -153,6 +167,7 @@ impl Raft {
             queue,
             leader,
             stepping_down: AtomicBool::new(false),
+            may_lead: AtomicBool::new(true),
             cancel,
             tasks: Mutex::new(tasks),
         }))

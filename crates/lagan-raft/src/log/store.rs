@@ -28,6 +28,8 @@ use tokio::sync::oneshot;
 pub struct LogOptions {
     /// Its directory.
     pub dir: PathBuf,
+    /// The node whose log it is.
+    pub node: u64,
     /// Bytes of a segment.
     pub segment_bytes: u64,
     /// Bytes of entries kept in memory.
@@ -74,7 +76,8 @@ impl LogStore {
     pub fn open(options: LogOptions, floor: Arc<Floor>) -> Result<LogStore, RaftError> {
         let dir = Dir::open(options.dir, options.segment_bytes)
             .map_err(RaftError::io("open log directory"))?;
-        let found = recover(&dir)?;
+        let mut found = recover(&dir)?;
+        found.index.vote = found.index.vote.map(|vote| resigned(vote, options.node));
         let committed_next = found.index.committed.map_or(0, |id| id.index + 1);
         let shared = Arc::new(Shared {
             index: Mutex::default(),
@@ -234,6 +237,18 @@ pub(crate) fn payload_of(kind: Kind, bytes: Bytes) -> Result<EntryPayload<TypeCo
         Kind::Vote | Kind::Truncate | Kind::Purge | Kind::Checkpoint => {
             Err(format!("{kind:?} is no entry"))
         }
+    }
+}
+
+/// The vote after a restart: a node that led leads no more. openraft would put
+/// it back as the leader of its old term, which knows neither what it had
+/// committed last (that goes to disk lazily) nor begins with an entry of its
+/// own, and so would answer reads from before the end. As a follower that has
+/// voted for itself it asks for votes in a new term.
+fn resigned(vote: Vote, node: u64) -> Vote {
+    match vote.leader_id.node_id == node {
+        true => Vote::new(vote.leader_id.term, node),
+        false => vote,
     }
 }
 

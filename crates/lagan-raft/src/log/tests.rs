@@ -27,6 +27,7 @@ fn entry(term: u64, index: u64, len: usize) -> Entry {
 fn open(dir: &Path, floor: u64) -> LogStore {
     let options = LogOptions {
         dir: dir.to_path_buf(),
+        node: 9,
         segment_bytes: 16 * 1024,
         cache_bytes: 4 * 1024,
         slow_sync: Duration::from_secs(5),
@@ -90,6 +91,7 @@ async fn purging_waits_for_the_floor_and_then_frees_segments() {
     let floor = Arc::new(Floor::default());
     let options = LogOptions {
         dir: dir.path().to_path_buf(),
+        node: 9,
         segment_bytes: 16 * 1024,
         cache_bytes: 4 * 1024,
         slow_sync: Duration::from_secs(5),
@@ -151,6 +153,7 @@ async fn a_damaged_segment_with_another_behind_it_is_refused() {
     file.write_all_at(b"rot", 5_000).unwrap();
     let options = LogOptions {
         dir: dir.path().to_path_buf(),
+        node: 9,
         segment_bytes: 16 * 1024,
         cache_bytes: 0,
         slow_sync: Duration::from_secs(5),

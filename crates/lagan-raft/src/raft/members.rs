@@ -139,8 +139,21 @@ impl Raft {
         let gone = leader.wait_for(|l| !l.is_leader);
         // Nobody took over: this node goes on.
         let _ = tokio::time::timeout(STEP_DOWN_MAX, gone).await;
-        self.core.runtime_config().heartbeat(true);
-        self.core.runtime_config().elect(true);
-        self.stepping_down.store(false, Ordering::Relaxed);
+        let may = self.may_lead.load(Ordering::Relaxed);
+        self.core.runtime_config().heartbeat(may);
+        self.core.runtime_config().elect(may);
+        self.stepping_down.store(!may, Ordering::Relaxed);
+    }
+
+    /// Whether this node may lead: a node whose clock is wrong must not. One that
+    /// leads lets another take over. True if that is a change.
+    pub fn set_may_lead(&self, may: bool) -> bool {
+        let changed = self.may_lead.swap(may, Ordering::Relaxed) != may;
+        if changed {
+            self.stepping_down.store(!may, Ordering::Relaxed);
+            self.core.runtime_config().heartbeat(may);
+            self.core.runtime_config().elect(may);
+        }
+        changed
     }
 }

@@ -249,8 +249,11 @@ pub async fn prepare(cluster: &Cluster) -> SessionId {
     }
 }
 
+/// Table, key, value.
+pub type Rows = Vec<(u8, Vec<u8>, Vec<u8>)>;
+
 /// All rows of a state.
-pub fn rows(raft: &Raft) -> Vec<(u8, Vec<u8>, Vec<u8>)> {
+pub fn rows(raft: &Raft) -> Rows {
     use lagan_meta::kv::Read;
     let view = raft.local_view().unwrap();
     let mut all = Vec::new();
@@ -260,6 +263,16 @@ pub fn rows(raft: &Raft) -> Vec<(u8, Vec<u8>, Vec<u8>)> {
         }
     }
     all
+}
+
+/// Fails with the rows that are only in one of two states.
+pub fn assert_same(found: &Rows, expected: &Rows, what: &str) {
+    let missing: Vec<_> = expected.iter().filter(|r| !found.contains(r)).collect();
+    let extra: Vec<_> = found.iter().filter(|r| !expected.contains(r)).collect();
+    assert!(
+        missing.is_empty() && extra.is_empty(),
+        "{what}: missing {missing:?}, extra {extra:?}"
+    );
 }
 
 const TABLES: [Table; 21] = [

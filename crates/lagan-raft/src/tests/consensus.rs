@@ -1,6 +1,8 @@
 //! Three voters.
 
-use super::cluster::{Cluster, PATIENCE, command, create, init, open_session, prepare, rows};
+use super::cluster::{
+    Cluster, PATIENCE, assert_same, command, create, init, open_session, prepare, rows,
+};
 use crate::ProposeError;
 use lagan_types::{Answer, FsError, Ino, NodeId, Op, Query, QueryAnswer, SessionId, VolumeId};
 use std::time::{Duration, Instant};
@@ -21,7 +23,7 @@ async fn all_equal(cluster: &Cluster) {
     let expected = rows(&leader);
     for (id, node) in &cluster.nodes {
         cluster.caught_up(id.0, &leader).await;
-        assert!(rows(node) == expected, "{id} differs");
+        assert_same(&rows(node), &expected, &id.to_string());
     }
 }
 
@@ -196,7 +198,7 @@ async fn all_nodes_crash_at_once_and_come_back_with_everything() {
         cluster.boot(node).await;
     }
     let leader = cluster.leader().await;
-    assert!(rows(&leader) == before);
+    assert_same(&rows(&leader), &before, "leader");
     all_equal(&cluster).await;
     cluster.stop().await;
 }

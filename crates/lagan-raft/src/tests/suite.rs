@@ -19,6 +19,7 @@ impl StoreBuilder<TypeConfig, LogStore, StateStore, tempfile::TempDir> for Build
         floor.raise(u64::MAX);
         let log = LogOptions {
             dir: dir.path().join("log"),
+            node: 1,
             segment_bytes: 64 * 1024,
             cache_bytes: 1 << 20,
             slow_sync: Duration::from_secs(1),
