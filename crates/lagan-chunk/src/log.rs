@@ -34,10 +34,8 @@ use std::sync::atomic::Ordering;
 const BATCH_LEN_MAX: usize = 8 << 20;
 /// Bytes after which the disk is set to work while the rest is copied.
 const WRITE_BACK_LEN: u64 = 1 << 20;
-/// Index changes that may wait for a merge before writers do.
-const DELTA_LEN_MAX: usize = 64 * 1024;
-/// Index changes after which a merge is due.
-pub(crate) const DELTA_LEN_MERGE: usize = 1024;
+/// Merges that may wait before writers do: 64 thousand chunks.
+const FROZEN_MAX: usize = 256;
 
 static ZEROS: [u8; record::PAGE_LEN as usize] = [0; record::PAGE_LEN as usize];
 
@@ -164,8 +162,7 @@ impl Log {
     /// Holds back while merges are behind.
     fn wait_for_merge(&self) {
         let mut state = self.inner.state.lock();
-        while state.delta.len() >= DELTA_LEN_MAX
-            && !state.rebuilding
+        while state.frozen.len() >= FROZEN_MAX
             && self.inner.check_failed().is_ok()
             && !self.inner.stopping.load(Ordering::Acquire)
         {
@@ -299,19 +296,18 @@ impl Log {
 
     fn publish(&self, staged: &[(Op, u32)]) {
         let generation = self.active.segment.generation;
+        let next_generation = self.inner.pool.next_generation();
         let mut state = self.inner.state.lock();
         for (op, offset) in staged {
-            let at = Position {
-                generation,
-                offset: *offset,
-            };
-            publish_op(&mut state, op, at);
+            let at = |offset| Position { generation, offset };
+            publish_op(&mut state, op, at(*offset));
+            // Record by record, so that a merge may end at any of them.
+            state.publish_end(at(*offset + op.record_len() as u32));
+            if state.freeze_due() {
+                state.freeze(next_generation);
+            }
         }
-        state.publish_end(Position {
-            generation,
-            offset: self.active.pos,
-        });
-        let merge_due = state.delta.len() >= DELTA_LEN_MERGE;
+        let merge_due = !state.frozen.is_empty();
         drop(state);
         if merge_due {
             self.inner.merge_wanted.notify_one();

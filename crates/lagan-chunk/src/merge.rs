@@ -6,7 +6,6 @@
 
 use crate::error::ChunkError;
 use crate::inner::Inner;
-use crate::log::DELTA_LEN_MERGE;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
@@ -17,23 +16,32 @@ const MERGE_INTERVAL: Duration = Duration::from_secs(10);
 /// How often the index is made durable.
 const FLUSH_INTERVAL: Duration = Duration::from_secs(15);
 
-/// Merges all that is in memory into the index.
+/// Merges all that is in memory now into the index.
 pub(crate) fn merge(inner: &Inner) -> Result<(), ChunkError> {
-    merge_part(inner)?;
+    let next_generation = inner.pool.next_generation();
     while inner.state.lock().rebuilding {
-        merge_part(inner)?;
+        inner.state.lock().freeze(next_generation);
+        merge_oldest(inner)?;
+    }
+    let count = {
+        let mut state = inner.state.lock();
+        state.freeze(next_generation);
+        state.frozen.len()
+    };
+    for _ in 0..count {
+        merge_oldest(inner)?;
     }
     Ok(())
 }
 
-/// Makes one atomic change of the index.
-fn merge_part(inner: &Inner) -> Result<(), ChunkError> {
+/// Makes one atomic change of the index, if one waits.
+fn merge_oldest(inner: &Inner) -> Result<(), ChunkError> {
     let _merging = inner.merging.lock();
     inner.check_failed()?;
-    let Some(merge) = inner.state.lock().begin_merge(inner.pool.next_generation()) else {
+    let Some(merge) = inner.state.lock().begin_merge() else {
         return Ok(());
     };
-    // On an error the changes stay in `merging`, where reads find them; the
+    // On an error the changes stay in `frozen`, where reads find them; the
     // store takes no more writes, and the next open replays the log.
     inner.index.apply(merge).inspect_err(|e| {
         inner.fail(&e.to_string());
@@ -53,19 +61,20 @@ pub(crate) fn run(inner: Arc<Inner>) {
             if inner.stopping.load(Ordering::Acquire) {
                 return;
             }
-            if state.delta.len() < DELTA_LEN_MERGE {
-                inner
-                    .merge_wanted
-                    .wait_for(&mut state, Duration::from_secs(1));
+            if state.frozen.is_empty() && !state.rebuilding {
+                let second = Duration::from_secs(1);
+                inner.merge_wanted.wait_for(&mut state, second);
             }
-            let due = state.delta.len() >= DELTA_LEN_MERGE || merged.elapsed() > MERGE_INTERVAL;
-            if !due || inner.stopping.load(Ordering::Acquire) {
-                continue;
+            if state.frozen.is_empty() && (state.rebuilding || merged.elapsed() > MERGE_INTERVAL) {
+                state.freeze(inner.pool.next_generation());
+                merged = Instant::now();
+            }
+            if inner.stopping.load(Ordering::Acquire) {
+                return;
             }
         }
-        merged = Instant::now();
         let flush = flushed.elapsed() > FLUSH_INTERVAL;
-        let mut result = merge_part(&inner);
+        let mut result = merge_oldest(&inner);
         if flush && result.is_ok() {
             flushed = Instant::now();
             result = inner.index.flush();

@@ -226,8 +226,8 @@ fn merged(
     {
         let state = inner.state.lock();
         let range = (from, Bound::Unbounded);
-        if let Some(merging) = &state.merging {
-            memory.extend(merging.range(range).map(|(k, v)| (*k, *v)));
+        for frozen in &state.frozen {
+            memory.extend(frozen.delta.range(range).map(|(k, v)| (*k, *v)));
         }
         memory.extend(state.delta.range(range).map(|(k, v)| (*k, *v)));
     }

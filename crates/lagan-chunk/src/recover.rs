@@ -22,7 +22,7 @@ use std::fs::{self, File};
 use std::sync::Arc;
 
 /// Changes replayed before they are merged into the index.
-const REPLAY_LEN_MERGE: usize = 16 * 1024;
+const REPLAY_LEN_MERGE: usize = 256;
 /// Chunks that are kept in memory when the index is made anew, so that the
 /// store serves at once; about 64 bytes each.
 const REBUILD_LEN_MERGE: usize = 2_000_000;
@@ -277,7 +277,8 @@ impl Recovery {
         if self.state.delta.len() < len {
             return Ok(());
         }
-        if let Some(merge) = self.state.begin_merge(self.next_generation) {
+        self.state.freeze(self.next_generation);
+        while let Some(merge) = self.state.begin_merge() {
             self.index.apply(merge)?;
             self.state.end_merge();
         }

@@ -28,7 +28,7 @@ use std::time::Duration;
 pub type Done = Box<dyn FnOnce(Result<(), ChunkError>) + Send>;
 
 /// Chunks in one deletes record.
-const DELETES_MAX: usize = 1024;
+const DELETES_MAX: usize = 128;
 
 /// How full a store is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]

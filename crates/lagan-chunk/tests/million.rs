@@ -23,6 +23,15 @@ fn options(dir: &Path) -> Options {
     }
 }
 
+/// Says how much memory the process has and had at most.
+fn say_memory(when: &str) {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap();
+    let lines = status
+        .lines()
+        .filter(|l| l.starts_with("VmHWM") || l.starts_with("VmRSS"));
+    println!("{when}: {:?}", lines.collect::<Vec<_>>());
+}
+
 fn fill(store: &Store, count: u64) {
     let data = Bytes::from_static(&[7; 200]);
     let crcs = block_crcs(&data);
@@ -42,6 +51,7 @@ fn open(dir: &Path, count: u64, what: &str) -> u128 {
     let store = Store::open(options(dir)).unwrap();
     let ms = begin.elapsed().as_millis();
     println!("{count} chunks, {what}: open in {ms} ms");
+    say_memory(what);
     assert_eq!(store.usage().chunks, count);
     assert!(store.contains(id(count - 1)).unwrap());
     assert_eq!(
@@ -63,6 +73,7 @@ fn store_with_many_chunks_serves_again_soon() {
         "{count} chunks written in {} ms",
         begin.elapsed().as_millis()
     );
+    say_memory("after writing");
     // As a crash: nothing is sealed or merged.
     drop(store);
     let crash = open(dir.path(), count, "after a crash");
@@ -71,11 +82,10 @@ fn store_with_many_chunks_serves_again_soon() {
     let anew = open(dir.path(), count, "index made anew");
     let store = Store::open(options(dir.path())).unwrap();
     store.close().unwrap();
+    say_memory("after a clean end");
     drop(store);
     let closed = open(dir.path(), count, "after a clean end");
     if long {
         assert!(crash < 5000 && again < 5000 && anew < 5000 && closed < 5000);
     }
-    let status = std::fs::read_to_string("/proc/self/status").unwrap();
-    println!("{:?}", status.lines().find(|l| l.starts_with("VmHWM")));
 }
