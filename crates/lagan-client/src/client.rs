@@ -17,6 +17,7 @@ use lagan_types::message::{MetaReply, MetaRequest};
 use lagan_types::{FsError, Op, SessionId};
 use parking_lot::RwLock;
 use std::future::Future;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 use tokio::runtime::Handle;
@@ -29,6 +30,8 @@ use tokio_util::task::TaskTracker;
 const CONNECT_WAIT: Duration = Duration::from_secs(20);
 /// Room for written data, at least: a few of the largest writes.
 const WRITE_BUFFER_MIN: usize = 16 * 1024 * 1024;
+/// Time of a shutdown that is kept for closing the session, at most.
+const CLOSE_WAIT: Duration = Duration::from_secs(2);
 /// Chunks on their way to servers at the same time.
 const SENDS_MAX: usize = 32;
 /// Units fetched ahead at the same time.
@@ -60,6 +63,8 @@ pub struct Client {
     pub(crate) sends: Semaphore,
     pub(crate) ahead: Arc<Semaphore>,
     pub(crate) cancel: CancellationToken,
+    /// The session is being closed: no other follows it.
+    pub(crate) closing: AtomicBool,
     tasks: TaskTracker,
     runtime: Handle,
     invalidator: RwLock<Option<Invalidator>>,
@@ -113,6 +118,7 @@ impl Client {
             sends: Semaphore::new(SENDS_MAX),
             ahead: Arc::new(Semaphore::new(AHEAD_MAX)),
             cancel: CancellationToken::new(),
+            closing: AtomicBool::new(false),
             tasks: TaskTracker::new(),
             runtime: Handle::current(),
             invalidator: RwLock::default(),
@@ -144,8 +150,10 @@ impl Client {
     /// can be, all the same.
     pub async fn shutdown(&self, deadline: Duration) -> Result<(), FsError> {
         let until = Instant::now() + deadline;
-        let flushed = tokio::time::timeout_at(until, self.flush_all(until)).await;
+        let flush_until = until - (deadline / 5).min(CLOSE_WAIT);
+        let flushed = tokio::time::timeout_at(flush_until, self.flush_all(flush_until)).await;
         let flushed = flushed.unwrap_or(Err(FsError::Io));
+        self.closing.store(true, Ordering::Release);
         let session = self.session();
         let op = Op::CloseSession { session };
         let closed = self.mutate_by(op, Some(session), until).await;

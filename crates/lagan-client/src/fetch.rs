@@ -48,8 +48,11 @@ pub(crate) struct ChunkSpec {
 /// Why bytes could not be had.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Missing {
-    /// No replica has it: the map may be old.
-    NotFound,
+    /// A replica does not have it, and none gave it: the map may be old.
+    NotFound {
+        /// Every replica answered so.
+        everywhere: bool,
+    },
     /// What the caller gets.
     Failed(FsError),
 }
@@ -153,10 +156,11 @@ impl Client {
                 Err(counts) => counts,
             };
             let all = nodes.len();
-            if all > 0 && failed.missing == all {
-                return Err(Missing::NotFound);
+            if failed.missing > 0 {
+                let everywhere = failed.missing + failed.bad == all;
+                return Err(Missing::NotFound { everywhere });
             }
-            if all > 0 && failed.missing + failed.bad == all {
+            if all > 0 && failed.bad == all {
                 return Err(Missing::Failed(FsError::Corrupt));
             }
             if Instant::now() + pause >= until {
@@ -181,9 +185,9 @@ impl Client {
         let mut counts = Counts::default();
         let mut running: Vec<Attempt<'_>> = Vec::with_capacity(nodes.len());
         let mut rest = nodes.iter();
-        let mut ask_next = true;
         loop {
-            if ask_next && let Some(&node) = rest.next() {
+            let asked = rest.next().copied();
+            if let Some(node) = asked {
                 running.push(Box::pin(self.read_from(node, chunk, start, len, until)));
             }
             if running.is_empty() {
@@ -197,9 +201,14 @@ impl Client {
                 Ok((_, Outcome::NotFound)) => counts.missing += 1,
                 Ok((_, Outcome::Bad)) => counts.bad += 1,
                 Ok((node, Outcome::Failed)) => self.cluster.suspect(node),
-                Err(_) => {}
+                Err(_) => {
+                    asked.inspect(|&node| self.cluster.suspect(node));
+                    // One has it not: look at the map before waiting for the silent.
+                    if counts.missing > 0 && rest.len() == 0 {
+                        return Err(counts);
+                    }
+                }
             }
-            ask_next = true;
         }
     }
 
@@ -263,7 +272,7 @@ impl Client {
         loop {
             let suspects = self.cluster.suspects();
             let placement = self.cluster.current();
-            let mut missing = 0;
+            let (mut missing, mut refused) = (0, 0);
             let nodes = placement.any_order(|n| suspects.contains(&n), 0);
             for &node in &nodes {
                 let Some(Ok(addr)) = placement.addr(node).map(str::parse) else {
@@ -278,17 +287,29 @@ impl Client {
                         return Ok(data);
                     }
                     Ok((ChunkReply::NotFound, _)) => missing += 1,
-                    Ok((reply, _)) => tracing::warn!(%node, ?reply, %ino, "recall failed"),
+                    Ok((reply, _)) => {
+                        tracing::warn!(%node, ?reply, %ino, "recall failed");
+                        let never = matches!(
+                            reply,
+                            ChunkReply::RecallFailed {
+                                transient: false,
+                                ..
+                            }
+                        );
+                        refused += usize::from(never);
+                    }
                     Err(error) => {
                         tracing::debug!(%node, %error, %ino, "recall failed");
                         self.cluster.suspect(node);
                     }
                 }
             }
-            if missing > 0 && missing == nodes.len() {
-                return Err(Missing::NotFound);
+            if missing > 0 {
+                let everywhere = missing == nodes.len();
+                return Err(Missing::NotFound { everywhere });
             }
-            if Instant::now() + pause >= until {
+            let hopeless = refused > 0 && refused == nodes.len();
+            if hopeless || Instant::now() + pause >= until {
                 return Err(Missing::Failed(FsError::Io));
             }
             tokio::time::sleep(pause).await;

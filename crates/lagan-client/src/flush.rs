@@ -126,10 +126,14 @@ impl Client {
         if groups.is_empty() {
             return Ok(());
         }
-        let bytes = groups.iter().map(|g| g.len() as u64).sum();
+        let mut placing = Placing {
+            client: self,
+            inode,
+            bytes: groups.iter().map(|g| g.len() as u64).sum(),
+            ended: false,
+        };
         let result = self.place(inode, groups, kill_suid, until).await;
-        let freed = inode.state.lock().appends.placed(bytes);
-        self.give_back(freed);
+        placing.ended = true;
         result
     }
 
@@ -231,5 +235,26 @@ impl Client {
             result = result.and(self.flush_inode(&inode, until).await);
         }
         result
+    }
+}
+
+/// Appends that a commit is placing. If the call is dropped half-way, whether
+/// they are in the file is unknown: an error for the handles.
+struct Placing<'a> {
+    client: &'a Client,
+    inode: &'a Inode,
+    bytes: u64,
+    ended: bool,
+}
+
+impl Drop for Placing<'_> {
+    fn drop(&mut self) {
+        let mut state = self.inode.state.lock();
+        let freed = state.appends.placed(self.bytes);
+        if !self.ended {
+            state.failed(FsError::Io);
+        }
+        drop(state);
+        self.client.give_back(freed);
     }
 }

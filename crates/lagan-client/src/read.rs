@@ -49,7 +49,8 @@ impl Client {
         let sequential = handle.ahead.lock().next == offset;
         // The kernel does not ask for attributes before reads of these.
         let mut refetch = handle.is_direct();
-        for attempt in 0.. {
+        let (mut first, mut nowhere) = (true, 0);
+        loop {
             let view = self.view(inode, offset, len, refetch, until).await?;
             match self.fill(inode.ino, &view, offset, sequential, until).await {
                 Ok(bytes) => {
@@ -57,15 +58,21 @@ impl Client {
                     return Ok(bytes);
                 }
                 Err(Missing::Failed(error)) => return Err(error),
-                Err(Missing::NotFound) if attempt == MAP_RETRIES => break,
-                Err(Missing::NotFound) if attempt > 0 => tokio::time::sleep(MAP_PAUSE).await,
-                Err(Missing::NotFound) => {}
+                Err(Missing::NotFound { everywhere }) => nowhere += u32::from(everywhere),
+            }
+            if nowhere > MAP_RETRIES {
+                tracing::error!(ino = %inode.ino, off = offset, "no replica has what the file names");
+                return Err(FsError::Corrupt);
+            }
+            if Instant::now() >= until {
+                return Err(FsError::Io);
+            }
+            if !std::mem::take(&mut first) {
+                tokio::time::sleep(MAP_PAUSE).await;
             }
             inode.state.lock().map = None;
             refetch = true;
         }
-        tracing::error!(ino = %inode.ino, off = offset, "no replica has what the file names");
-        Err(FsError::Corrupt)
     }
 
     /// What the range consists of, at the newest version known now or later.

@@ -14,6 +14,7 @@ use lagan_types::{
     Answer, FsError, Incarnation, Op, Query, QueryAnswer, SessionId, Time, VolumeId,
 };
 use parking_lot::Mutex;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 use tokio::sync::Notify;
 use tokio::time::Instant;
@@ -200,8 +201,11 @@ impl Client {
     pub(crate) async fn renew(&self, ended: SessionId, until: Instant) -> Result<(), FsError> {
         let turn = tokio::time::timeout_at(until, self.session.renewing.lock());
         let _turn = turn.await.map_err(|_| FsError::TimedOut)?;
-        if self.session() != ended || self.cancel.is_cancelled() {
+        if self.session() != ended {
             return Ok(());
+        }
+        if self.closing.load(Ordering::Acquire) {
+            return Err(FsError::SessionEnded);
         }
         let (id, _) = open_session(&self.link, &self.options, Some(ended), until).await?;
         tracing::warn!(old = %ended, session = %id, "session was ended, a new one is open");

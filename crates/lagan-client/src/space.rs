@@ -83,8 +83,8 @@ impl Client {
         }
         let until = self.deadline();
         let inode = &handle.inode;
-        let _ = self.flush_inode(inode, until).await;
-        handle.take_error()?;
+        let flushed = self.flush_inode(inode, until).await;
+        handle.take_error().and(flushed)?;
         let turn = tokio::time::timeout_at(until, inode.turn.lock());
         let _turn = turn.await.map_err(|_| FsError::Io)?;
         let mut change = Change::new(inode.ino, Vec::new());

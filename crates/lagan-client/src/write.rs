@@ -46,8 +46,8 @@ impl Client {
             self.send_soon(piece);
         }
         if handle.options.sync {
-            let _ = self.flush_inode(&handle.inode, until).await;
-            handle.take_error()?;
+            let flushed = self.flush_inode(&handle.inode, until).await;
+            handle.take_error().and(flushed)?;
         } else {
             self.flush_if_much(&handle.inode);
         }
@@ -108,7 +108,7 @@ impl Client {
     pub async fn flush(&self, fh: u64, lock_owner: u64) -> Result<(), FsError> {
         let handle = self.files.handle(fh)?;
         let until = self.deadline();
-        let _ = self.flush_inode(&handle.inode, until).await;
+        let flushed = self.flush_inode(&handle.inode, until).await;
         let ino = handle.inode.ino;
         if self.locks.has(ino, lock_owner) {
             let op = Op::DropLocks {
@@ -121,7 +121,7 @@ impl Client {
             }
         }
         handle.check()?;
-        handle.take_error()
+        handle.take_error().and(flushed)
     }
 
     /// Commits what was written to the file through any handle of this mount.
@@ -130,9 +130,9 @@ impl Client {
     /// As [`Client::flush`].
     pub async fn fsync(&self, fh: u64) -> Result<(), FsError> {
         let handle = self.files.handle(fh)?;
-        let _ = self.flush_inode(&handle.inode, self.deadline()).await;
+        let flushed = self.flush_inode(&handle.inode, self.deadline()).await;
         handle.check()?;
-        handle.take_error()
+        handle.take_error().and(flushed)
     }
 }
 

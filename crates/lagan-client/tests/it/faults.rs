@@ -202,3 +202,49 @@ async fn connecting_says_what_is_wrong() {
     let refused = Client::connect(options).await.err();
     assert!(matches!(refused, Some(ConnectError::NoAnswer { .. })));
 }
+
+#[tokio::test]
+async fn a_chunk_that_moved_is_found_while_its_old_place_is_silent() {
+    let cluster = Cluster::start(2, 2);
+    let client = cluster.mount(1).await;
+    let ino = put(&client, "f", &bytes(1000, 6)).await;
+    let reader = client.open(ino, RW).await.unwrap().fh;
+    // Another mount replaces the content; what was there is deleted.
+    let old: Vec<_> = cluster.world().chunks.keys().copied().collect();
+    let new = bytes(1000, 7);
+    let other = cluster.mount(2).await;
+    let writer = other.open(ino, RW).await.unwrap().fh;
+    write(&other, writer, 0, &new).await;
+    close(&other, writer).await.unwrap();
+    for key in old {
+        if key.0 == NodeId(1) {
+            cluster.world().chunks.remove(&key);
+        }
+    }
+    cluster.world().silent.insert(NodeId(2));
+    let start = Instant::now();
+    assert!(client.read(reader, 0, 1000).await.unwrap() == new);
+    assert!(start.elapsed() < Duration::from_secs(5), "{start:?}");
+}
+
+#[tokio::test]
+async fn a_close_that_could_not_wait_for_its_commit_says_so() {
+    let cluster = Cluster::start(2, 2);
+    let client = cluster.mount_with(1, Duration::from_millis(800)).await;
+    let created = client.create(ROOT, b"f", new_file(), true, RW).await;
+    let fh = created.unwrap().1.fh;
+    cluster.world().silent.extend([NodeId(1), NodeId(2)]);
+    write(&client, fh, 0, b"x").await;
+    let calls: Vec<_> = (0..3)
+        .map(|_| {
+            let client = client.clone();
+            tokio::spawn(async move { client.fsync(fh).await })
+        })
+        .collect();
+    let mut failed = 0;
+    for call in calls {
+        failed += u32::from(call.await.unwrap().is_err());
+    }
+    assert!(failed >= 1);
+    cluster.world().silent.clear();
+}
