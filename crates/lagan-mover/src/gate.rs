@@ -46,12 +46,7 @@ pub(crate) struct Gate {
 }
 
 impl Gate {
-    pub fn new(
-        store: Arc<dyn ObjectStore>,
-        meta: Arc<dyn Meta>,
-        breaker: BreakerConfig,
-        permanent_retry: Duration,
-    ) -> Self {
+    pub fn new(store: Arc<dyn ObjectStore>, meta: Arc<dyn Meta>, breaker: BreakerConfig) -> Self {
         let inner = Inner {
             writes: Breaker::new(breaker),
             reads: Breaker::new(breaker),
@@ -63,7 +58,7 @@ impl Gate {
             store,
             meta,
             started: Instant::now(),
-            permanent_retry,
+            permanent_retry: Duration::from_millis(breaker.permanent_probe_ms),
             inner: Mutex::new(inner),
             open: watch::Sender::new(false),
             failed: Notify::new(),

@@ -7,7 +7,7 @@ use crate::recall::Recaller;
 use crate::upload::Uploader;
 use crate::{Chunks, Meta, MoverError, Options, RecallError, commit, delete, release};
 use bytes::Bytes;
-use lagan_object::{BreakerConfig, ObjectStore};
+use lagan_object::ObjectStore;
 use lagan_types::Ino;
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -58,16 +58,7 @@ impl Mover {
         cancel: CancellationToken,
         tasks: &TaskTracker,
     ) -> Arc<Mover> {
-        let breaker = BreakerConfig {
-            permanent_probe_ms: options.permanent_retry.as_millis() as u64,
-            ..BreakerConfig::default()
-        };
-        let gate = Gate::new(
-            store.clone(),
-            meta.clone(),
-            breaker,
-            options.permanent_retry,
-        );
+        let gate = Gate::new(store.clone(), meta.clone(), options.breaker);
         let gate = Arc::new(gate);
         let recaller = Recaller::new(
             meta.clone(),

@@ -1,6 +1,6 @@
 //! Settings of one node's mover.
 
-use lagan_object::Backoff;
+use lagan_object::{Backoff, BreakerConfig};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -34,8 +34,8 @@ pub struct Options {
     pub duty: Duration,
     /// Between releases: freed chunks take a while to become free space.
     pub release_pause: Duration,
-    /// Between tries of an endpoint that needs a person's help.
-    pub permanent_retry: Duration,
+    /// When an endpoint counts as down, and how it is probed.
+    pub breaker: BreakerConfig,
 }
 
 impl Default for Options {
@@ -54,7 +54,7 @@ impl Default for Options {
             stale_upload: Duration::from_secs(24 * 3600),
             duty: Duration::from_secs(1),
             release_pause: Duration::from_secs(30),
-            permanent_retry: Duration::from_secs(30),
+            breaker: BreakerConfig::default(),
         }
     }
 }

@@ -55,10 +55,11 @@ impl Queue {
                 self.ask().await;
                 continue;
             }
-            let may_ask = uploader.gate.is_open() && self.waiting.is_empty();
+            // also wakes up by itself: the gate may have opened just now
+            let wake_at = Instant::now() + uploader.options.poll;
             tokio::select! {
                 Some(_) = self.running.join_next() => {}
-                () = tokio::time::sleep_until(self.ask_at), if may_ask => {}
+                () = tokio::time::sleep_until(wake_at) => {}
                 () = uploader.gate.opened(), if !uploader.gate.is_open() => {}
             }
         }

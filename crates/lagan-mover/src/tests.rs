@@ -1,1 +1,6 @@
+//! The mover against a real state machine and an object store in memory.
 
+mod archive;
+mod faults;
+mod recall;
+mod world;
