@@ -77,9 +77,13 @@ async fn session(raft: &Raft, nonce: u128) -> SessionId {
 
 async fn measure(raft: &Arc<Raft>, proposers: u64, seconds: f64) {
     let stop = Arc::new(AtomicBool::new(false));
+    let mut sessions = Vec::new();
+    for _ in 0..proposers {
+        sessions.push(session(raft, rand::random()).await);
+    }
+    let (began, cpu_began, syncs) = (Instant::now(), cpu(), raft.stats().syncs);
     let mut tasks = Vec::new();
-    for proposer in 0..proposers {
-        let session = session(raft, rand::random()).await;
+    for (proposer, session) in sessions.into_iter().enumerate() {
         let (raft, stop) = (raft.clone(), stop.clone());
         tasks.push(tokio::spawn(async move {
             let mut times = Vec::new();
@@ -109,7 +113,6 @@ async fn measure(raft: &Arc<Raft>, proposers: u64, seconds: f64) {
             times
         }));
     }
-    let (began, cpu_began, syncs) = (Instant::now(), cpu(), raft.stats().syncs);
     tokio::time::sleep(Duration::from_secs_f64(seconds)).await;
     stop.store(true, Ordering::Relaxed);
     let mut times = Vec::new();
