@@ -173,7 +173,7 @@ impl Client {
         }
         if !knows_tail(inode) {
             let size = inode.state.lock().attr.as_ref().map_or(0, |a| a.size);
-            self.fetch_map(inode, size.saturating_sub(1), until)
+            self.fetch_page(inode, size.saturating_sub(1), until)
                 .await
                 .ok()?;
         }

@@ -111,7 +111,7 @@ impl Client {
         }
     }
 
-    /// Fetches a page of extents from `offset` on.
+    /// Fetches a page of extents that has `offset`, or leads there from what is known.
     pub(crate) async fn fetch_map(
         &self,
         inode: &Inode,
@@ -123,6 +123,16 @@ impl Client {
             let map = state.map.as_ref().filter(|m| m.version() == state.version);
             map.map_or(offset, |m| m.fetch_from(offset))
         };
+        self.fetch_page(inode, offset, until).await
+    }
+
+    /// Fetches the page of extents that starts exactly there.
+    pub(crate) async fn fetch_page(
+        &self,
+        inode: &Inode,
+        offset: u64,
+        until: Instant,
+    ) -> Result<(), FsError> {
         let query = Query::Extents {
             ino: inode.ino,
             offset,

@@ -178,6 +178,33 @@ async fn a_log_that_is_opened_for_each_line_keeps_few_extents() {
 }
 
 #[tokio::test]
+async fn the_tail_of_a_file_with_many_extents_is_merged_too() {
+    let cluster = Cluster::start(1, 1);
+    let client = cluster.mount(1).await;
+    let ino = put(&client, "log", b"").await;
+    let fh = client.open(ino, RW).await.unwrap().fh;
+    let mut want = vec![0; 700 * 20];
+    for i in 0..700usize {
+        write(&client, fh, i as u64 * 20, &[7; 10]).await;
+        want[i * 20..i * 20 + 10].fill(7);
+    }
+    want.truncate(699 * 20 + 10);
+    close(&client, fh).await.unwrap();
+    for _ in 0..5 {
+        let fh = client.open(ino, APPEND).await.unwrap().fh;
+        write(&client, fh, 0, b"line\n").await;
+        want.extend_from_slice(b"line\n");
+        close(&client, fh).await.unwrap();
+    }
+    assert!(get(&client, ino).await == want);
+    let all = Query::File { ino };
+    let QueryAnswer::File { extent_count, .. } = cluster.world().query(all) else {
+        panic!("file");
+    };
+    assert_eq!(extent_count, 700);
+}
+
+#[tokio::test]
 async fn an_append_is_seen_by_reads_and_getattr_of_its_mount() {
     let cluster = Cluster::start(1, 1);
     let client = cluster.mount(1).await;
