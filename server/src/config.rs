@@ -1,0 +1,227 @@
+//! `server.toml`: what one server is told. What all servers must agree on is
+//! in the replicated configuration instead (`lagan set`).
+
+use crate::s3::S3Secrets;
+use serde::Deserialize;
+use std::net::{IpAddr, SocketAddr};
+use std::path::{Path, PathBuf};
+
+/// A server's configuration file. Unknown keys are refused.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Config {
+    /// The name that people see; unique in the cluster.
+    pub name: String,
+    /// Data directory.
+    pub data: PathBuf,
+    /// Where mounts and the admin command connect.
+    pub listen: SocketAddr,
+    /// Where the other servers connect.
+    pub peer_listen: SocketAddr,
+    /// Where /health and /metrics are.
+    pub http: SocketAddr,
+    /// Address that outgoing connections come from; default: that of `peer_listen`.
+    pub bind: Option<IpAddr>,
+    /// Credentials for the archive; default: the AWS credential chain.
+    #[serde(default)]
+    pub s3: S3Secrets,
+    /// Bytes of a chunk segment file.
+    #[serde(default = "default_segment_len")]
+    pub segment_len: ByteSize,
+    /// Bytes of a metadata log segment, written ahead with zeros.
+    #[serde(default = "default_log_segment_len")]
+    pub log_segment_len: ByteSize,
+    /// Write segments ahead with zeros: faster syncs for twice the bandwidth.
+    #[serde(default = "default_true")]
+    pub prewrite: bool,
+    /// Memory for the metadata's cache.
+    #[serde(default = "default_cache")]
+    pub cache: ByteSize,
+    /// Bytes that chunks may take; default: what the disk has.
+    pub capacity: Option<ByteSize>,
+    /// Disk kept for recalled bytes.
+    #[serde(default = "default_recall_cache")]
+    pub recall_cache: ByteSize,
+    /// Files uploaded at the same time.
+    #[serde(default = "default_uploads")]
+    pub uploads: usize,
+    /// How to log.
+    #[serde(default)]
+    pub log: Log,
+    /// Written by `lagan up`: the file in which this process notes its pid.
+    pub cluster_json: Option<PathBuf>,
+    /// Written by `lagan up`: this process' name in that file.
+    pub process: Option<String>,
+}
+
+/// `[log]`.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Log {
+    /// `text` or `json`.
+    pub format: LogFormat,
+    /// A level, or a filter as tracing-subscriber's `EnvFilter` reads it.
+    pub level: String,
+}
+
+impl Default for Log {
+    fn default() -> Self {
+        Log {
+            format: LogFormat::Text,
+            level: "info".into(),
+        }
+    }
+}
+
+/// How a log line looks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum LogFormat {
+    /// For people.
+    Text,
+    /// One JSON object a line.
+    Json,
+}
+
+/// Bytes, written `"64MiB"`, `"1GiB"`, `"4096"` or as a number.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ByteSize(pub u64);
+
+impl<'de> Deserialize<'de> for ByteSize {
+    fn deserialize<D: serde::Deserializer<'de>>(d: D) -> Result<Self, D::Error> {
+        #[derive(Deserialize)]
+        #[serde(untagged)]
+        enum Raw {
+            Number(u64),
+            Text(String),
+        }
+        match Raw::deserialize(d)? {
+            Raw::Number(n) => Ok(ByteSize(n)),
+            Raw::Text(s) => parse_size(&s)
+                .map(ByteSize)
+                .map_err(serde::de::Error::custom),
+        }
+    }
+}
+
+fn parse_size(s: &str) -> Result<u64, String> {
+    let s = s.trim();
+    let digits = s.find(|c: char| !c.is_ascii_digit()).unwrap_or(s.len());
+    let (number, unit) = s.split_at(digits);
+    let shift = match unit.trim() {
+        "" | "B" => 0,
+        "KiB" => 10,
+        "MiB" => 20,
+        "GiB" => 30,
+        "TiB" => 40,
+        _ => {
+            return Err(format!(
+                "unknown unit in \"{s}\": use B, KiB, MiB, GiB or TiB"
+            ));
+        }
+    };
+    number
+        .parse::<u64>()
+        .ok()
+        .and_then(|n| n.checked_shl(shift).filter(|v| v >> shift == n))
+        .ok_or_else(|| format!("\"{s}\" is no size: write it like \"64MiB\""))
+}
+
+fn default_segment_len() -> ByteSize {
+    ByteSize(64 << 20)
+}
+
+fn default_log_segment_len() -> ByteSize {
+    ByteSize(32 << 20)
+}
+
+fn default_cache() -> ByteSize {
+    ByteSize(64 << 20)
+}
+
+fn default_recall_cache() -> ByteSize {
+    ByteSize(1 << 30)
+}
+
+fn default_uploads() -> usize {
+    8
+}
+
+fn default_true() -> bool {
+    true
+}
+
+impl Config {
+    /// Reads and checks a configuration file.
+    ///
+    /// # Errors
+    /// One line that names the file, the line and the key.
+    pub fn load(path: &Path) -> Result<Config, String> {
+        let text = std::fs::read_to_string(path)
+            .map_err(|e| format!("read configuration {}: {e}", path.display()))?;
+        Self::parse(&text).map_err(|e| format!("{}: {e}", path.display()))
+    }
+
+    /// Parses and checks the text of a configuration file.
+    ///
+    /// # Errors
+    /// One line that names the line and the key.
+    pub fn parse(text: &str) -> Result<Config, String> {
+        let config: Config = toml::from_str(text).map_err(|e| one_line(text, &e))?;
+        config.check()?;
+        Ok(config)
+    }
+
+    fn check(&self) -> Result<(), String> {
+        if self.name.is_empty() || self.name.len() > 64 {
+            return Err("name: must have 1 to 64 characters".into());
+        }
+        for (key, addr) in [
+            ("listen", self.listen),
+            ("peer_listen", self.peer_listen),
+            ("http", self.http),
+        ] {
+            if addr.ip().is_unspecified() {
+                return Err(format!(
+                    "{key}: {addr} would listen on all addresses: name the one to use"
+                ));
+            }
+        }
+        if self.listen == self.peer_listen || self.listen == self.http {
+            return Err("listen, peer_listen and http: must be three different addresses".into());
+        }
+        if !(1 << 20..=1 << 40).contains(&self.segment_len.0) {
+            return Err("segment_len: must be between 1MiB and 1TiB".into());
+        }
+        if !(1 << 20..=1 << 30).contains(&self.log_segment_len.0) {
+            return Err("log_segment_len: must be between 1MiB and 1GiB".into());
+        }
+        if !(1..=256).contains(&self.uploads) {
+            return Err("uploads: must be between 1 and 256".into());
+        }
+        self.s3.check()
+    }
+
+    /// Where outgoing connections come from.
+    pub fn bind_from(&self) -> IpAddr {
+        self.bind.unwrap_or(self.peer_listen.ip())
+    }
+}
+
+/// TOML's errors have several lines with a drawing; users want one.
+fn one_line(text: &str, error: &toml::de::Error) -> String {
+    let line = error
+        .span()
+        .map(|span| text[..span.start.min(text.len())].matches('\n').count() + 1);
+    let message = error.message().replace('\n', " ");
+    match line {
+        Some(n) => {
+            let key = text.lines().nth(n - 1).unwrap_or("").trim();
+            format!("line {n} ({key}): {message}")
+        }
+        None => message,
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,55 @@
+use super::*;
+
+const GOOD: &str = r#"
+name = "server-1"
+data = "/var/lib/lagan"
+listen = "127.0.0.1:7701"
+peer_listen = "127.0.0.1:7702"
+http = "127.0.0.1:7703"
+"#;
+
+fn refusal(extra: &str) -> String {
+    Config::parse(&format!("{GOOD}{extra}\n")).expect_err("must be refused")
+}
+
+#[test]
+fn defaults_fill_what_is_left_out() {
+    let config = Config::parse(GOOD).expect("good configuration");
+    assert_eq!(config.segment_len, ByteSize(64 << 20));
+    assert_eq!(config.bind_from(), config.peer_listen.ip());
+}
+
+#[test]
+fn unknown_key_is_named_with_its_line() {
+    let text = refusal("colour = \"red\"");
+    assert!(text.contains("line 7") && text.contains("colour"), "{text}");
+}
+
+#[test]
+fn wrong_size_is_named_with_its_line() {
+    let text = refusal("cache = \"12 parsecs\"");
+    assert!(
+        text.contains("line 7") && text.contains("cache") && text.contains("unit"),
+        "{text}"
+    );
+}
+
+#[test]
+fn listening_on_all_addresses_is_refused() {
+    let text = GOOD.replace("127.0.0.1:7701", "0.0.0.0:7701");
+    assert!(
+        Config::parse(&text)
+            .expect_err("refused")
+            .starts_with("listen:")
+    );
+}
+
+#[test]
+fn sizes_have_units() {
+    assert_eq!(parse_size("4096"), Ok(4096));
+    assert_eq!(parse_size("64MiB"), Ok(64 << 20));
+    assert_eq!(parse_size("2 GiB"), Ok(2 << 30));
+    assert!(parse_size("99999999999999999999").is_err());
+    assert!(parse_size("18446744073709551615KiB").is_err());
+    assert!(parse_size("MiB").is_err());
+}

@@ -1,0 +1,190 @@
+//! Judges connections and gives each request to its service.
+
+use crate::identity::DataDir;
+use crate::member::{Member, Parts, node_info};
+use crate::start::birth;
+use bytes::Bytes;
+use lagan_net::{Handler, Hello, Peer, Reply, Request, Response, Role, Service};
+use lagan_types::NodeId;
+use lagan_types::codec;
+use lagan_types::message::{ChunkReply, ChunkRequest, MetaReply, MetaRequest};
+use parking_lot::Mutex;
+use std::net::SocketAddr;
+use std::sync::{Arc, OnceLock};
+
+/// One server, before and after it belongs to a cluster.
+#[derive(Debug)]
+pub struct Node {
+    /// What members are made of.
+    pub parts: Parts,
+    /// The data directory.
+    pub data: Mutex<DataDir>,
+    /// Set once the server belongs to a cluster and its stores are open.
+    pub member: OnceLock<Arc<Member>>,
+    /// Held while it is being initialised or joined.
+    pub birth: tokio::sync::Mutex<()>,
+}
+
+/// The handler of one listener.
+#[derive(Debug)]
+pub struct Door {
+    node: Arc<Node>,
+    /// Raft comes in here.
+    peers: bool,
+}
+
+impl Door {
+    /// The door of `listen`, or (`peers`) of `peer_listen`.
+    pub fn new(node: Arc<Node>, peers: bool) -> Arc<Self> {
+        Arc::new(Door { node, peers })
+    }
+
+    fn meta(&self, peer: &Arc<Peer>, request: MetaRequest, reply: Reply) {
+        match (request, self.node.member.get()) {
+            (request @ (MetaRequest::Init { .. } | MetaRequest::JoinVia { .. }), _) => {
+                let node = self.node.clone();
+                tokio::spawn(async move {
+                    let answer = birth(&node, request).await.unwrap_or_else(|e| {
+                        tracing::warn!(error = format!("{e:#}"), "init or join");
+                        MetaReply::Refused(format!("{e:#}"))
+                    });
+                    reply.send_typed(&answer, Bytes::new());
+                });
+            }
+            (MetaRequest::DropRecallCache, Some(member)) => {
+                member.mover.drop_cache();
+                let pong = MetaReply::Pong {
+                    leader: member.raft.leader().map(|(node, _)| node),
+                    term: member.raft.term(),
+                };
+                reply.send_typed(&pong, Bytes::new());
+            }
+            (request, Some(member)) => member.meta.handle(peer, request, reply),
+            (MetaRequest::Ping, None) => {
+                let pong = MetaReply::Pong {
+                    leader: None,
+                    term: 0,
+                };
+                reply.send_typed(&pong, Bytes::new());
+            }
+            (_, None) => {
+                let waiting = MetaReply::NotLeader {
+                    leader: None,
+                    addr: None,
+                };
+                reply.send_typed(&waiting, Bytes::new());
+            }
+        }
+    }
+
+    fn chunk(&self, request: ChunkRequest, data: Bytes, mut reply: Reply) {
+        let Some(member) = self.node.member.get() else {
+            let answer = ChunkReply::Failed("this server does not belong to a cluster yet".into());
+            return reply.send_typed(&answer, Bytes::new());
+        };
+        let ChunkRequest::Recall {
+            ino,
+            version,
+            offset,
+            len,
+        } = request
+        else {
+            return member.chunks.handle(request, data, reply);
+        };
+        reply.reserve(len.min(lagan_types::limits::CHUNK_LEN_MAX) as usize);
+        let mover = member.mover.clone();
+        tokio::spawn(async move {
+            let (head, data) = mover.recall(ino, version, offset, len).await;
+            reply.send_typed(&head, data);
+        });
+    }
+
+    fn raft(&self, request: Request, reply: Reply) {
+        let Some(member) = self.node.member.get().cloned() else {
+            // Dropped: the peer learns that there will be no answer.
+            return;
+        };
+        tokio::spawn(async move {
+            let (head, data) = member.raft.handle(request.head, request.data).await;
+            reply.send(Response {
+                head: head.into(),
+                data,
+            });
+        });
+    }
+
+    fn own_hello(&self, service: Service) -> Hello {
+        let data = self.node.data.lock();
+        let identity = data.identity();
+        Hello {
+            role: Role::Server,
+            incarnation: identity.membership.map(|m| m.incarnation),
+            node: identity.membership.map(|m| m.node),
+            store: Some(identity.store),
+            boot: identity.boot,
+            service,
+            build: env!("CARGO_PKG_VERSION").into(),
+        }
+    }
+
+    /// A node whose store is another or older than the registered one is not
+    /// that node (DESIGN §1).
+    fn check_node(&self, node: NodeId, hello: &Hello) -> Result<(), String> {
+        let Some(member) = self.node.member.get() else {
+            return Ok(());
+        };
+        let map = member.map.get();
+        let Some(info) = map.node(node) else {
+            return Ok(());
+        };
+        if hello.store.is_some_and(|s| s != info.store) || hello.boot < info.boot {
+            return Err(format!(
+                "node {} is registered with store {} at boot {}, not {:?} at boot {}",
+                node.0, info.store, info.boot, hello.store, hello.boot
+            ));
+        }
+        Ok(())
+    }
+}
+
+impl Handler for Door {
+    fn check_hello(&self, hello: &Hello, _peer: SocketAddr) -> Result<Hello, String> {
+        let own = self.own_hello(hello.service);
+        hello.check_incarnation(own.incarnation)?;
+        if hello.service == Service::Raft && !(self.peers && hello.role == Role::Server) {
+            return Err("raft is for servers, on the peers' address".into());
+        }
+        if let Some(node) = hello.node {
+            self.check_node(node, hello)?;
+        }
+        Ok(own)
+    }
+
+    fn handle(&self, peer: &Arc<Peer>, request: Request, reply: Reply) {
+        match peer.hello.service {
+            Service::Meta | Service::Admin => match codec::decode(&request.head) {
+                Ok(message) => self.meta(peer, message, reply),
+                Err(e) => malformed(peer, &e.to_string()),
+            },
+            Service::Chunk => match codec::decode(&request.head) {
+                Ok(message) => self.chunk(message, request.data, reply),
+                Err(e) => malformed(peer, &e.to_string()),
+            },
+            Service::Raft => self.raft(request, reply),
+        }
+    }
+}
+
+/// A peer that passed the handshake and the frame checks but sends no message
+/// of ours: its connection ends.
+fn malformed(peer: &Peer, reason: &str) {
+    tracing::warn!(peer = %peer.addr, reason, "malformed message, connection closed");
+    peer.close();
+}
+
+impl Node {
+    /// The row to join with.
+    pub fn joining_info(&self) -> lagan_types::cluster::NodeInfo {
+        node_info(&self.parts, NodeId(0))
+    }
+}

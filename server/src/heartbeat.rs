@@ -1,0 +1,103 @@
+//! What a node does several times a second: says that it is alive, and
+//! fetches the cluster map when there is a newer one.
+
+use crate::clock::wall_ms;
+use crate::member::Member;
+use lagan_types::message::{MetaReply, MetaRequest, NodeHeartbeat};
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio_util::sync::CancellationToken;
+
+/// Between heartbeats: a fraction of the silence that makes a node count as down.
+const INTERVAL: Duration = Duration::from_millis(300);
+/// A clock that differs from that of most nodes by more is said to be wrong, and
+/// its node does not lead: file times would jump at a change of leader.
+const SKEW_MAX_MS: i64 = 10_000;
+
+/// Runs until `cancel`.
+pub async fn run(member: Arc<Member>, cancel: CancellationToken) {
+    loop {
+        beat(&member).await;
+        tokio::select! {
+            () = cancel.cancelled() => return,
+            () = member.map.wanted() => fetch_map(&member).await,
+            () = tokio::time::sleep(INTERVAL) => {}
+        }
+    }
+}
+
+async fn beat(member: &Member) {
+    if member.raft.is_leader() && member.raft.stats().disk_slow {
+        tracing::error!("this node's log disk is too slow to lead: another takes over");
+        member.raft.step_down().await;
+    }
+    let sent_at = wall_ms();
+    let request = MetaRequest::NodeHeartbeat(heartbeat(member));
+    match member.edge.call(&request).await {
+        Ok(MetaReply::NodeHeartbeat {
+            map_version,
+            known,
+            time_ms,
+        }) => {
+            check_clock(member, sent_at, time_ms);
+            if !known {
+                tracing::warn!("the leader does not know this node's store or boot");
+            }
+            if map_version > member.map.get().version {
+                fetch_map(member).await;
+            }
+        }
+        Ok(other) => tracing::warn!(answer = ?other, "heartbeat"),
+        Err(e) => tracing::debug!(error = %e, "heartbeat"),
+    }
+}
+
+fn heartbeat(member: &Member) -> NodeHeartbeat {
+    let usage = member.store.usage();
+    let health = member.mover.health();
+    NodeHeartbeat {
+        node: member.node,
+        boot: member.boot,
+        time_ms: wall_ms(),
+        used_bytes: usage.used_bytes,
+        free_bytes: usage.free_bytes,
+        full: usage.full,
+        set_chunks: member.store.set_counts().into_iter().collect(),
+        s3_error: health.error,
+        s3_permanent: health.permanent,
+        damaged_chunks: member.store.damage().len() as u64,
+    }
+}
+
+/// `cluster_ms` is the time that most nodes have, as the leader says.
+fn check_clock(member: &Member, sent_at: u64, cluster_ms: u64) {
+    // The leader read its clock between our two looks.
+    let middle = sent_at + wall_ms().saturating_sub(sent_at) / 2;
+    let skew = cluster_ms as i64 - middle as i64;
+    member.edge.set_skew(skew);
+    let wrong = skew.abs() > SKEW_MAX_MS;
+    if member.raft.set_may_lead(!wrong) && wrong {
+        tracing::error!(
+            skew_ms = skew,
+            "this machine's clock differs from that of most nodes: it does not lead until the clock is right"
+        );
+    }
+}
+
+/// Fetches and distributes a newer map.
+pub async fn fetch_map(member: &Member) {
+    let known = member.map.get().version;
+    match member.edge.call(&MetaRequest::Map { known }).await {
+        Ok(MetaReply::Map(Some(map))) => {
+            let nodes = map.nodes.iter().filter_map(|n| {
+                let addr: SocketAddr = n.peer_addr.parse().ok()?;
+                Some((n.id, addr))
+            });
+            member.leader_client.set_nodes(nodes);
+            member.map.put(map);
+        }
+        Ok(_) => {}
+        Err(e) => tracing::debug!(error = %e, "fetch cluster map"),
+    }
+}

@@ -1,0 +1,262 @@
+//! Who this server is: the lock and the identity file of its data directory.
+//!
+//! `identity.toml` holds the store id (drawn when the directory is made), the
+//! boot counter (raised and made durable before anything else starts) and, once the
+//! server belongs to a cluster, which and under which number. It is replaced by
+//! write, fsync, rename, fsync of the directory, so a crash leaves the old or
+//! the new one. `lock` is held for the life of the process and contains its pid.
+
+use anyhow::{Context, Result, bail};
+use lagan_types::{ClusterId, Incarnation, NodeId, StoreId};
+use serde::{Deserialize, Serialize};
+use std::fs::{File, OpenOptions, TryLockError};
+use std::io::Write;
+use std::path::{Path, PathBuf};
+
+/// Version of the data directory's layout. A higher one is refused.
+pub const FORMAT: u32 = 1;
+
+/// The identity file.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Identity {
+    /// Layout version.
+    pub format: u32,
+    /// This store.
+    pub store: StoreId,
+    /// How often it was opened.
+    pub boot: u64,
+    /// Where it belongs, once it was initialised or joined.
+    pub membership: Option<Membership>,
+}
+
+/// The cluster that a store belongs to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Membership {
+    /// The cluster.
+    pub cluster: ClusterId,
+    /// This life of it.
+    pub incarnation: Incarnation,
+    /// This server's number in it.
+    pub node: NodeId,
+}
+
+/// A data directory that this process holds.
+#[derive(Debug)]
+pub struct DataDir {
+    path: PathBuf,
+    /// Held open: the lock goes with the process.
+    _lock: File,
+    identity: Identity,
+}
+
+impl DataDir {
+    /// Locks the directory (made if missing), reads or makes its identity, and
+    /// raises the boot counter durably.
+    ///
+    /// # Errors
+    /// Another process holds it, it is of a newer format, or it cannot be written.
+    pub fn open(path: &Path, draw_store: impl FnOnce() -> StoreId) -> Result<DataDir> {
+        std::fs::create_dir_all(path)
+            .with_context(|| format!("make data directory {}", path.display()))?;
+        let lock = take_lock(path)?;
+        let mut identity = match load(path)? {
+            Some(identity) => identity,
+            None => first(path, draw_store())?,
+        };
+        identity.boot += 1;
+        let dir = DataDir {
+            path: path.to_owned(),
+            _lock: lock,
+            identity,
+        };
+        dir.store()?;
+        Ok(dir)
+    }
+
+    /// The identity as it is on disk.
+    pub fn identity(&self) -> &Identity {
+        &self.identity
+    }
+
+    /// The directory.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Records durably where the store belongs.
+    ///
+    /// # Errors
+    /// It belongs elsewhere already, or the disk failed.
+    pub fn join(&mut self, membership: Membership) -> Result<()> {
+        match self.identity.membership {
+            Some(old) if old != membership => bail!(
+                "data directory {} belongs to cluster {}, not {}",
+                self.path.display(),
+                old.cluster,
+                membership.cluster
+            ),
+            Some(_) => Ok(()),
+            None => {
+                self.identity.membership = Some(membership);
+                self.store()
+            }
+        }
+    }
+
+    fn store(&self) -> Result<()> {
+        let text = toml::to_string(&self.identity).context("encode identity")?;
+        replace_file(&self.path.join("identity.toml"), text.as_bytes()).context("store identity")
+    }
+}
+
+/// Writes a file so that a crash leaves its old or its new content; mode 0600.
+///
+/// # Errors
+/// The disk's.
+pub fn replace_file(path: &Path, content: &[u8]) -> std::io::Result<()> {
+    use std::os::unix::fs::OpenOptionsExt;
+    let new = path.with_extension("new");
+    let mut file = OpenOptions::new()
+        .write(true)
+        .create(true)
+        .truncate(true)
+        .mode(0o600)
+        .open(&new)?;
+    file.write_all(content)?;
+    file.sync_all()?;
+    std::fs::rename(&new, path)?;
+    match path.parent() {
+        Some(dir) => File::open(dir)?.sync_all(),
+        None => Ok(()),
+    }
+}
+
+fn take_lock(path: &Path) -> Result<File> {
+    let mut lock = OpenOptions::new()
+        .read(true)
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .open(path.join("lock"))
+        .with_context(|| format!("open {}/lock", path.display()))?;
+    match lock.try_lock() {
+        Ok(()) => {}
+        Err(TryLockError::WouldBlock) => {
+            let holder = std::fs::read_to_string(path.join("lock")).unwrap_or_default();
+            bail!(
+                "data directory {} is in use by process {}: stop that server first",
+                path.display(),
+                holder.trim()
+            );
+        }
+        Err(TryLockError::Error(e)) => {
+            return Err(e).with_context(|| format!("lock {}", path.display()));
+        }
+    }
+    lock.set_len(0)?;
+    writeln!(lock, "{}", std::process::id())?;
+    Ok(lock)
+}
+
+fn load(path: &Path) -> Result<Option<Identity>> {
+    let file = path.join("identity.toml");
+    let text = match std::fs::read_to_string(&file) {
+        Ok(text) => text,
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+        Err(e) => return Err(e).with_context(|| format!("read {}", file.display())),
+    };
+    let identity: Identity =
+        toml::from_str(&text).with_context(|| format!("{} is damaged", file.display()))?;
+    if identity.format > FORMAT {
+        bail!(
+            "data directory {} has format {}, this build knows up to {FORMAT}: use a newer build",
+            path.display(),
+            identity.format
+        );
+    }
+    Ok(Some(identity))
+}
+
+/// A directory without an identity must be empty: anything else is not ours,
+/// or has lost its past.
+fn first(path: &Path, store: StoreId) -> Result<Identity> {
+    let foreign = std::fs::read_dir(path)?
+        .filter_map(|e| e.ok())
+        .map(|e| e.file_name())
+        .find(|n| n != "lock" && n != "lost+found" && n != "identity.new");
+    if let Some(name) = foreign {
+        bail!(
+            "data directory {} has no identity.toml but contains {}: give an empty directory",
+            path.display(),
+            name.to_string_lossy()
+        );
+    }
+    Ok(Identity {
+        format: FORMAT,
+        store,
+        boot: 0,
+        membership: None,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn open(path: &Path) -> Result<DataDir> {
+        DataDir::open(path, || StoreId(7))
+    }
+
+    #[test]
+    fn boot_counter_rises_with_each_start() {
+        let dir = tempfile::tempdir().expect("temp dir");
+        assert_eq!(open(dir.path()).expect("first").identity().boot, 1);
+        assert_eq!(open(dir.path()).expect("second").identity().boot, 2);
+    }
+
+    #[test]
+    fn second_process_is_refused() {
+        let dir = tempfile::tempdir().expect("temp dir");
+        let _held = open(dir.path()).expect("first");
+        let text = open(dir.path()).expect_err("held").to_string();
+        assert!(text.contains("in use by process"), "{text}");
+    }
+
+    #[test]
+    fn newer_format_and_foreign_directory_are_refused() {
+        let dir = tempfile::tempdir().expect("temp dir");
+        std::fs::write(dir.path().join("something"), "x").expect("write");
+        let text = open(dir.path()).expect_err("foreign").to_string();
+        assert!(text.contains("something"), "{text}");
+        let dir = tempfile::tempdir().expect("temp dir");
+        drop(open(dir.path()).expect("first"));
+        let file = dir.path().join("identity.toml");
+        let text = std::fs::read_to_string(&file).expect("identity");
+        std::fs::write(&file, text.replace("format = 1", "format = 9")).expect("write");
+        assert!(
+            open(dir.path())
+                .expect_err("newer")
+                .to_string()
+                .contains("format 9")
+        );
+    }
+
+    #[test]
+    fn store_cannot_change_its_cluster() {
+        let dir = tempfile::tempdir().expect("temp dir");
+        let mut data = open(dir.path()).expect("open");
+        let membership = |n| Membership {
+            cluster: ClusterId(n),
+            incarnation: Incarnation(n),
+            node: NodeId(1),
+        };
+        data.join(membership(1)).expect("first cluster");
+        data.join(membership(1)).expect("the same again");
+        data.join(membership(2)).expect_err("another");
+        drop(data);
+        assert_eq!(
+            open(dir.path()).expect("reopen").identity().membership,
+            Some(membership(1))
+        );
+    }
+}

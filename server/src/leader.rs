@@ -1,0 +1,252 @@
+//! What the leader keeps in memory and does on its own: who is alive, which
+//! orphans are open nowhere, which sets to fill, who votes, who uploads what.
+//!
+//! Nothing here is needed to be right: a new leader begins with everybody
+//! just heard of and finds the rest in the replicated state. Every decision
+//! becomes a command that the state machine checks again.
+
+mod archive;
+pub mod liveness;
+pub mod membership;
+pub mod orphans;
+mod status;
+mod tick;
+
+pub use tick::run;
+
+use crate::clock::{Uptime, wall_ms};
+use lagan_meta::kv::StoreError;
+use lagan_raft::{Raft, View};
+use lagan_types::message::{MetaReply, MetaRequest, NodeHeartbeat};
+use lagan_types::op::Op;
+use lagan_types::{Answer, Command, FsError, Ino, NodeId, SessionId, Time, VolumeId};
+use liveness::{Liveness, NODE_SILENCE_MS, SESSION_SILENCE_MS};
+use orphans::OrphanCheck;
+use parking_lot::Mutex;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// Commands of the leader's own have this long.
+const PROPOSE_DEADLINE: Duration = Duration::from_secs(5);
+
+/// See the module.
+pub struct Leader {
+    raft: Arc<Raft>,
+    uptime: Uptime,
+    state: Mutex<State>,
+}
+
+impl std::fmt::Debug for Leader {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Leader").finish_non_exhaustive()
+    }
+}
+
+/// Forgotten at each change of term.
+#[derive(Debug)]
+struct State {
+    term: u64,
+    sessions: Liveness<SessionId>,
+    nodes: Liveness<NodeId>,
+    heartbeats: BTreeMap<NodeId, NodeHeartbeat>,
+    /// Leader's clock less the node's, when the heartbeat came.
+    skew_ms: BTreeMap<NodeId, i64>,
+    orphans: OrphanCheck,
+    /// Where the next check begins: orphans that stay open for long must not
+    /// hide those behind them.
+    orphans_from: Ino,
+    down_since: BTreeMap<NodeId, u64>,
+}
+
+impl State {
+    fn new(term: u64) -> Self {
+        State {
+            term,
+            sessions: Liveness::new(SESSION_SILENCE_MS),
+            nodes: Liveness::new(NODE_SILENCE_MS),
+            heartbeats: BTreeMap::new(),
+            skew_ms: BTreeMap::new(),
+            orphans: OrphanCheck::default(),
+            orphans_from: Ino(0),
+            down_since: BTreeMap::new(),
+        }
+    }
+}
+
+/// What most nodes' clocks differ from the leader's by, milliseconds: with three
+/// and more nodes one wrong clock, be it the leader's own, does not count.
+fn median_skew(state: &State) -> i64 {
+    let mut skews: Vec<i64> = state.skew_ms.values().copied().collect();
+    skews.sort_unstable();
+    match skews.len() {
+        0..=2 => 0,
+        n => skews[n / 2],
+    }
+}
+
+/// A session's heartbeat.
+struct SessionBeat {
+    session: SessionId,
+    check: u64,
+    open: Vec<Ino>,
+}
+
+impl Leader {
+    /// Proposes through `raft`.
+    pub fn new(raft: Arc<Raft>) -> Arc<Self> {
+        Arc::new(Leader {
+            raft,
+            uptime: Uptime::default(),
+            state: Mutex::new(State::new(0)),
+        })
+    }
+
+    /// A session that was just opened is alive.
+    pub fn session_heard(&self, session: SessionId) {
+        let now = self.uptime.ms();
+        self.state.lock().sessions.heard(session, now);
+    }
+
+    /// A session is over.
+    pub fn session_ended(&self, session: SessionId) {
+        let mut state = self.state.lock();
+        state.sessions.forget(session);
+        state.orphans.session_ended(session);
+    }
+
+    /// Answers what is asked of the leader alone; `view` is linearizable.
+    pub async fn answer(&self, view: &View, request: MetaRequest) -> MetaReply {
+        let answer = match request {
+            MetaRequest::SessionHeartbeat {
+                session,
+                check,
+                open,
+                map_version: _,
+            } => self.session_heartbeat(
+                view,
+                &SessionBeat {
+                    session,
+                    check,
+                    open,
+                },
+            ),
+            MetaRequest::NodeHeartbeat(beat) => self.node_heartbeat(view, beat),
+            MetaRequest::ArchiveJobs { node, slots } => {
+                Ok(self.archive_jobs(view, node, slots).await)
+            }
+            MetaRequest::Status => self.status(view),
+            MetaRequest::Join { info } => self.join(view, info).await,
+            MetaRequest::Init { .. } | MetaRequest::JoinVia { .. } => Ok(MetaReply::Refused(
+                "this server belongs to a cluster already".into(),
+            )),
+            MetaRequest::Mutate(_)
+            | MetaRequest::Query { .. }
+            | MetaRequest::Map { .. }
+            | MetaRequest::Ping
+            | MetaRequest::DropRecallCache => {
+                Ok(MetaReply::Refused("not asked of a leader".into()))
+            }
+        };
+        answer.unwrap_or_else(|e| {
+            tracing::error!(error = %e, "state store");
+            MetaReply::NotLeader {
+                leader: None,
+                addr: None,
+            }
+        })
+    }
+
+    fn session_heartbeat(&self, view: &View, beat: &SessionBeat) -> Result<MetaReply, StoreError> {
+        let alive = lagan_meta::session_exists(view, beat.session)?;
+        let map_version = lagan_meta::map_version(view)?;
+        let mut state = self.state.lock();
+        let mut question = None;
+        if alive {
+            state.sessions.heard(beat.session, self.uptime.ms());
+            state.orphans.answer(beat.session, beat.check, &beat.open);
+            question = state.orphans.question(beat.session);
+        }
+        let (check, orphans) = question.unwrap_or_default();
+        Ok(MetaReply::Heartbeat {
+            alive,
+            map_version,
+            check,
+            orphans,
+        })
+    }
+
+    fn node_heartbeat(&self, view: &View, beat: NodeHeartbeat) -> Result<MetaReply, StoreError> {
+        let map_version = lagan_meta::map_version(view)?;
+        let now = wall_ms();
+        let known = lagan_meta::node_boot(view, beat.node)? == Some(beat.boot);
+        let mut state = self.state.lock();
+        if known {
+            state.nodes.heard(beat.node, self.uptime.ms());
+            state
+                .skew_ms
+                .insert(beat.node, now as i64 - beat.time_ms as i64);
+            state.heartbeats.insert(beat.node, beat);
+        }
+        Ok(MetaReply::NodeHeartbeat {
+            map_version,
+            known,
+            time_ms: now.saturating_add_signed(-median_skew(&state)),
+        })
+    }
+
+    async fn join(
+        &self,
+        view: &View,
+        info: lagan_types::cluster::NodeInfo,
+    ) -> Result<MetaReply, StoreError> {
+        let Some(map) = lagan_meta::cluster_map(view)? else {
+            return Ok(MetaReply::Refused("the cluster is not initialised".into()));
+        };
+        if let Some(other) = map
+            .nodes
+            .iter()
+            .find(|n| n.store != info.store && (n.name == info.name || n.addr == info.addr))
+        {
+            return Ok(MetaReply::Refused(format!(
+                "node {} of this cluster already has the name {:?} at {}: a server with an \
+                 empty data directory joins under another name and address",
+                other.id.0, other.name, other.addr
+            )));
+        }
+        Ok(match self.propose(Op::RegisterNode { info }).await {
+            Some(Ok(Answer::Node { node })) => MetaReply::Joined {
+                node,
+                cluster: map.config.cluster,
+                incarnation: map.config.incarnation,
+            },
+            Some(Err(FsError::Stale)) => MetaReply::Refused(
+                "the store is older than the one registered under this name".into(),
+            ),
+            Some(other) => MetaReply::Refused(format!("not registered: {other:?}")),
+            None => MetaReply::NotLeader {
+                leader: None,
+                addr: None,
+            },
+        })
+    }
+
+    /// Proposes a command of the cluster's own; `None`: ask again later.
+    async fn propose(&self, op: Op) -> Option<Result<Answer, FsError>> {
+        let command = Command {
+            volume: VolumeId(1),
+            session: SessionId::SYSTEM,
+            seq: 0,
+            unanswered: 0,
+            time: Time::default(),
+            op,
+        };
+        match self.raft.propose(command, PROPOSE_DEADLINE).await {
+            Ok(answer) => Some(answer),
+            Err(e) => {
+                tracing::debug!(error = %e, "own command");
+                None
+            }
+        }
+    }
+}

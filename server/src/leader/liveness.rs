@@ -1,0 +1,95 @@
+//! Who was heard of lately: sessions and nodes, on the leader's monotonic clock.
+//!
+//! Pure: times are passed in as milliseconds since the leader's start. A new
+//! leader begins with everybody just heard of, so a change of leader never
+//! ends a session or a node early.
+
+use std::collections::BTreeMap;
+
+/// Silence after which a session is ended (DESIGN §4).
+pub const SESSION_SILENCE_MS: u64 = 30_000;
+/// Silence after which a node counts as down: long enough for a stalled disk
+/// or a busy machine, short enough that writers find other sets at once.
+pub const NODE_SILENCE_MS: u64 = 1_500;
+
+/// When each of them was heard of last.
+#[derive(Debug)]
+pub struct Liveness<K> {
+    silence_ms: u64,
+    heard: BTreeMap<K, u64>,
+}
+
+impl<K: Ord + Copy> Liveness<K> {
+    /// Nobody known yet.
+    pub fn new(silence_ms: u64) -> Self {
+        Liveness {
+            silence_ms,
+            heard: BTreeMap::new(),
+        }
+    }
+
+    /// A sign of life.
+    pub fn heard(&mut self, key: K, now_ms: u64) {
+        let last = self.heard.entry(key).or_insert(now_ms);
+        *last = now_ms.max(*last);
+    }
+
+    /// Makes the known set equal to `keys`; new ones count as heard of now.
+    pub fn retain_or_add(&mut self, keys: impl IntoIterator<Item = K>, now_ms: u64) {
+        let old = std::mem::take(&mut self.heard);
+        self.heard = keys
+            .into_iter()
+            .map(|k| (k, old.get(&k).copied().unwrap_or(now_ms)))
+            .collect();
+    }
+
+    /// Milliseconds since the last sign of life; `None`: unknown.
+    pub fn silent_ms(&self, key: K, now_ms: u64) -> Option<u64> {
+        self.heard.get(&key).map(|&at| now_ms.saturating_sub(at))
+    }
+
+    /// Those that have been silent for too long.
+    pub fn silent(&self, now_ms: u64) -> Vec<K> {
+        self.heard
+            .iter()
+            .filter(|&(_, &at)| now_ms.saturating_sub(at) > self.silence_ms)
+            .map(|(&k, _)| k)
+            .collect()
+    }
+
+    /// All that are known.
+    pub fn keys(&self) -> impl Iterator<Item = K> + '_ {
+        self.heard.keys().copied()
+    }
+
+    /// Forgets one.
+    pub fn forget(&mut self, key: K) {
+        self.heard.remove(&key);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn silence_is_counted_from_the_last_sign_of_life() {
+        let mut nodes = Liveness::new(1000);
+        nodes.heard(1, 0);
+        nodes.heard(2, 0);
+        nodes.heard(2, 900);
+        assert_eq!(nodes.silent(1000), Vec::<i32>::new());
+        assert_eq!(nodes.silent(1001), vec![1]);
+        assert_eq!(nodes.silent_ms(2, 1000), Some(100));
+    }
+
+    #[test]
+    fn newly_known_counts_as_heard_of_now() {
+        let mut sessions = Liveness::new(1000);
+        sessions.heard(1, 0);
+        sessions.retain_or_add([1, 2], 5000);
+        assert_eq!(sessions.silent(5000), vec![1]);
+        sessions.retain_or_add([2], 5500);
+        assert_eq!(sessions.keys().collect::<Vec<_>>(), vec![2]);
+    }
+}

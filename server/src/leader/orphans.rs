@@ -1,0 +1,122 @@
+//! Which orphans are open nowhere, as a pure state machine.
+//!
+//! A check names some orphans; every session that was alive when it began must
+//! answer which of them it has open. A session that opened later cannot have
+//! one open: open refuses orphans. When all have answered (or ended), the rest
+//! is reaped. A leader change forgets the check and begins another: nothing is
+//! lost but time.
+
+use lagan_types::{Ino, SessionId};
+use std::collections::BTreeSet;
+
+/// Orphans in one check: what fits a heartbeat's answer.
+pub const CHECK_INOS_MAX: usize = 2000;
+
+/// The check under way.
+#[derive(Debug, Default)]
+pub struct OrphanCheck {
+    number: u64,
+    waiting: BTreeSet<SessionId>,
+    inos: BTreeSet<Ino>,
+    open: BTreeSet<Ino>,
+    running: bool,
+}
+
+impl OrphanCheck {
+    /// Begins a check of these orphans with these live sessions. Ends the one before.
+    pub fn begin(&mut self, inos: Vec<Ino>, sessions: impl IntoIterator<Item = SessionId>) {
+        self.number += 1;
+        self.waiting = sessions.into_iter().collect();
+        self.inos = inos.into_iter().take(CHECK_INOS_MAX).collect();
+        self.open.clear();
+        self.running = !self.inos.is_empty();
+    }
+
+    /// What to ask the session: the check's number and inodes; nothing if it
+    /// has answered.
+    pub fn question(&self, session: SessionId) -> Option<(u64, Vec<Ino>)> {
+        (self.running && self.waiting.contains(&session))
+            .then(|| (self.number, self.inos.iter().copied().collect()))
+    }
+
+    /// A session's answer: what it has open of the check's inodes. Answers to
+    /// other checks are ignored.
+    pub fn answer(&mut self, session: SessionId, check: u64, open: &[Ino]) {
+        if self.running && check == self.number && self.waiting.remove(&session) {
+            self.open
+                .extend(open.iter().filter(|i| self.inos.contains(i)));
+        }
+    }
+
+    /// A session ended: it has nothing open any more.
+    pub fn session_ended(&mut self, session: SessionId) {
+        self.waiting.remove(&session);
+    }
+
+    /// The orphans that are open nowhere, once every session has answered; the
+    /// check is over then.
+    pub fn finished(&mut self) -> Option<Vec<Ino>> {
+        if !self.running || !self.waiting.is_empty() {
+            return None;
+        }
+        self.running = false;
+        Some(self.inos.difference(&self.open).copied().collect())
+    }
+
+    /// Whether a check waits for answers.
+    pub fn is_running(&self) -> bool {
+        self.running
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const A: SessionId = SessionId(1);
+    const B: SessionId = SessionId(2);
+
+    #[test]
+    fn reaps_only_what_every_session_has_closed() {
+        let mut check = OrphanCheck::default();
+        check.begin(vec![Ino(5), Ino(6)], [A, B]);
+        let (number, inos) = check.question(A).expect("a question");
+        assert_eq!(inos, vec![Ino(5), Ino(6)]);
+        check.answer(A, number, &[Ino(5)]);
+        assert_eq!(check.finished(), None);
+        check.answer(B, number, &[]);
+        assert_eq!(check.finished(), Some(vec![Ino(6)]));
+        assert!(!check.is_running());
+    }
+
+    #[test]
+    fn answers_of_an_older_check_do_not_count() {
+        let mut check = OrphanCheck::default();
+        check.begin(vec![Ino(5)], [A]);
+        let (old, _) = check.question(A).expect("a question");
+        check.begin(vec![Ino(5), Ino(9)], [A]);
+        check.answer(A, old, &[]);
+        assert_eq!(check.finished(), None);
+    }
+
+    #[test]
+    fn ended_session_is_not_waited_for() {
+        let mut check = OrphanCheck::default();
+        check.begin(vec![Ino(5)], [A, B]);
+        let (number, _) = check.question(A).expect("a question");
+        check.answer(A, number, &[]);
+        check.session_ended(B);
+        assert_eq!(check.finished(), Some(vec![Ino(5)]));
+    }
+
+    #[test]
+    fn second_answer_of_a_session_changes_nothing() {
+        let mut check = OrphanCheck::default();
+        check.begin(vec![Ino(5)], [A, B]);
+        let (number, _) = check.question(A).expect("a question");
+        check.answer(A, number, &[Ino(5)]);
+        check.answer(A, number, &[]);
+        check.answer(B, number, &[]);
+        assert_eq!(check.finished(), Some(vec![]));
+    }
+}

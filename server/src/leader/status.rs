@@ -1,0 +1,83 @@
+//! What `lagan status` asks for.
+
+use super::{Leader, State};
+use crate::clock::wall_ms;
+use lagan_meta::kv::StoreError;
+use lagan_raft::View;
+use lagan_types::cluster::{ClusterMap, NodeState, ReplicaSet};
+use lagan_types::message::{MetaReply, NodeStatus, Status};
+use lagan_types::query::{Counters, Query, QueryAnswer};
+use lagan_types::{NodeId, SessionId, VolumeId};
+
+impl Leader {
+    pub(super) fn status(&self, view: &View) -> Result<MetaReply, StoreError> {
+        let Some(map) = lagan_meta::cluster_map(view)? else {
+            return Ok(MetaReply::Refused("the cluster is not initialised".into()));
+        };
+        let ask = |q: Query| lagan_meta::query(view, VolumeId(1), SessionId::SYSTEM, &q);
+        let counters = match ask(Query::Counters)? {
+            Ok(QueryAnswer::Counters(counters)) => counters,
+            _ => Counters::default(),
+        };
+        let sessions = match ask(Query::Sessions)? {
+            Ok(QueryAnswer::Sessions(sessions)) => sessions,
+            _ => Vec::new(),
+        };
+        let now = self.uptime.ms();
+        let state = self.state.lock();
+        let nodes = map.nodes.iter().map(|n| node_status(&state, n.id, now));
+        let status = Status {
+            leader: self.raft.leader().map(|(node, _)| node),
+            term: self.raft.term(),
+            nodes: nodes.collect(),
+            degraded_chunks: degraded_chunks(&map, &state),
+            counters,
+            sessions,
+            time_ms: wall_ms(),
+            map,
+        };
+        Ok(MetaReply::Status(Box::new(status)))
+    }
+}
+
+fn node_status(state: &State, node: NodeId, now_ms: u64) -> NodeStatus {
+    let beat = state.heartbeats.get(&node);
+    NodeStatus {
+        node,
+        silent_ms: state.nodes.silent_ms(node, now_ms).unwrap_or(u64::MAX),
+        used_bytes: beat.map_or(0, |b| b.used_bytes),
+        free_bytes: beat.map_or(0, |b| b.free_bytes),
+        chunks: beat.map_or(0, |b| b.set_chunks.iter().map(|(_, n)| n).sum()),
+        s3_error: beat.map_or_else(String::new, |b| b.s3_error.clone()),
+        s3_permanent: beat.is_some_and(|b| b.s3_permanent),
+        damaged_chunks: beat.map_or(0, |b| b.damaged_chunks),
+        clock_skew_ms: state.skew_ms.get(&node).copied().unwrap_or(0),
+    }
+}
+
+/// Chunks in sets that have fewer live members than `copies`, as the members
+/// count them.
+fn degraded_chunks(map: &ClusterMap, state: &State) -> u64 {
+    map.sets
+        .iter()
+        .filter(|set| live_members(map, set) < map.config.copies as usize)
+        .map(|set| chunks_of(state, set))
+        .sum()
+}
+
+fn live_members(map: &ClusterMap, set: &ReplicaSet) -> usize {
+    set.nodes
+        .iter()
+        .filter(|&&n| map.node(n).is_some_and(|n| n.state != NodeState::Down))
+        .count()
+}
+
+fn chunks_of(state: &State, set: &ReplicaSet) -> u64 {
+    set.nodes
+        .iter()
+        .filter_map(|n| state.heartbeats.get(n))
+        .filter_map(|b| b.set_chunks.iter().find(|(id, _)| *id == set.id))
+        .map(|&(_, count)| count)
+        .max()
+        .unwrap_or(0)
+}

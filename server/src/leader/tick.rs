@@ -1,0 +1,199 @@
+//! What the leader looks after, four times a second.
+
+use super::membership::wanted_voters;
+use super::orphans::CHECK_INOS_MAX;
+use super::{Leader, State};
+use lagan_meta::kv::StoreError;
+use lagan_raft::View;
+use lagan_types::cluster::{ClusterMap, NodeState};
+use lagan_types::op::Op;
+use lagan_types::query::{Query, QueryAnswer};
+use lagan_types::{Ino, NodeId, SessionId, VolumeId};
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio_util::sync::CancellationToken;
+
+const INTERVAL: Duration = Duration::from_millis(250);
+/// Orphans are looked for every so many rounds.
+const ORPHAN_ROUNDS: u64 = 4;
+
+/// Runs until `cancel`; does nothing while another node leads.
+pub async fn run(leader: Arc<Leader>, cancel: CancellationToken) {
+    let mut round = 0u64;
+    loop {
+        tokio::select! {
+            () = cancel.cancelled() => return,
+            () = tokio::time::sleep(INTERVAL) => {}
+        }
+        round += 1;
+        if leader.raft.is_leader() {
+            leader.tick(round).await;
+        }
+    }
+}
+
+impl Leader {
+    async fn tick(&self, round: u64) {
+        let Ok(view) = self.raft.read().await else {
+            return;
+        };
+        let wanted = match self.look(&view, round) {
+            Ok(wanted) => wanted,
+            Err(e) => return tracing::error!(error = %e, "state store"),
+        };
+        drop(view);
+        for op in wanted.ops {
+            self.propose(op).await;
+        }
+        if let Some((voters, map)) = wanted.voters {
+            self.change_voters(voters, &map).await;
+        }
+    }
+
+    /// What is to be done now, judged on one state.
+    fn look(&self, view: &View, round: u64) -> Result<Wanted, StoreError> {
+        let Some(map) = lagan_meta::cluster_map(view)? else {
+            return Ok(Wanted::default());
+        };
+        let now = self.uptime.ms();
+        let sessions = live_sessions(view)?;
+        let orphans = if round.is_multiple_of(ORPHAN_ROUNDS) {
+            orphans(view, self.state.lock().orphans_from)?
+        } else {
+            Vec::new()
+        };
+        let mut guard = self.state.lock();
+        let state = &mut *guard;
+        self.begin_term(state, &map, &sessions, now);
+        state.sessions.retain_or_add(sessions.iter().copied(), now);
+        state
+            .nodes
+            .retain_or_add(map.nodes.iter().map(|n| n.id), now);
+        let mut ops = node_changes(state, &map, now);
+        ops.extend(silent_sessions(state, now));
+        if !state.orphans.is_running() && round.is_multiple_of(ORPHAN_ROUNDS) {
+            state.orphans_from = match orphans.last() {
+                Some(last) => Ino(last.0 + 1),
+                None => Ino(0),
+            };
+            state.orphans.begin(orphans, sessions);
+        }
+        if let Some(inos) = state.orphans.finished().filter(|i| !i.is_empty()) {
+            ops.push(Op::ReapOrphans { inos });
+        }
+        let down_for = state
+            .down_since
+            .iter()
+            .map(|(&n, &at)| (n, now.saturating_sub(at)))
+            .collect();
+        let changes = lagan_replica::plan::plan(&map, &down_for);
+        if !changes.is_empty() {
+            ops.push(Op::ChangeSets { changes });
+        }
+        let present = self.raft.voters();
+        let voters = wanted_voters(&map.nodes, &present);
+        let voters = (voters != present).then_some((voters, map));
+        Ok(Wanted { ops, voters })
+    }
+
+    /// A new term begins with everybody just heard of.
+    fn begin_term(&self, state: &mut State, map: &ClusterMap, sessions: &[SessionId], now: u64) {
+        let term = self.raft.term();
+        if state.term != term {
+            *state = State::new(term);
+            state.sessions.retain_or_add(sessions.iter().copied(), now);
+            state
+                .nodes
+                .retain_or_add(map.nodes.iter().map(|n| n.id), now);
+        }
+    }
+
+    async fn change_voters(&self, voters: BTreeSet<NodeId>, map: &ClusterMap) {
+        let present = self.raft.voters();
+        for node in voters.difference(&present) {
+            let Some(info) = map.node(*node) else { return };
+            if let Err(e) = self.raft.add_learner(*node, info.peer_addr.clone()).await {
+                return tracing::debug!(%node, error = %e, "node does not follow yet");
+            }
+        }
+        match self.raft.set_voters(voters.clone()).await {
+            Ok(()) => tracing::info!(?voters, "voters changed"),
+            Err(e) => return tracing::warn!(?voters, error = %e, "voters not changed"),
+        }
+        for info in &map.nodes {
+            let voter = voters.contains(&info.id);
+            if voter != info.voter {
+                let node = info.id;
+                self.propose(Op::SetVoter { node, voter }).await;
+            }
+        }
+    }
+}
+
+/// What one look found to do.
+#[derive(Default)]
+struct Wanted {
+    ops: Vec<Op>,
+    voters: Option<(BTreeSet<NodeId>, ClusterMap)>,
+}
+
+fn live_sessions(view: &View) -> Result<Vec<SessionId>, StoreError> {
+    match lagan_meta::query(view, VolumeId(1), SessionId::SYSTEM, &Query::Sessions)? {
+        Ok(QueryAnswer::Sessions(s)) => Ok(s.into_iter().map(|(id, _)| id).collect()),
+        _ => Ok(Vec::new()),
+    }
+}
+
+fn orphans(view: &View, from: Ino) -> Result<Vec<Ino>, StoreError> {
+    let query = Query::Orphans {
+        from,
+        limit: CHECK_INOS_MAX as u32,
+    };
+    match lagan_meta::query(view, VolumeId(1), SessionId::SYSTEM, &query)? {
+        Ok(QueryAnswer::Inos(inos)) => Ok(inos),
+        _ => Ok(Vec::new()),
+    }
+}
+
+/// Nodes that fell silent, came back, filled up or have space again.
+fn node_changes(state: &mut State, map: &ClusterMap, now: u64) -> Vec<Op> {
+    let silent: BTreeSet<NodeId> = state.nodes.silent(now).into_iter().collect();
+    let mut ops = Vec::new();
+    for info in &map.nodes {
+        let seen = if silent.contains(&info.id) {
+            NodeState::Down
+        } else {
+            match state.heartbeats.get(&info.id) {
+                Some(beat) if beat.full => NodeState::Full,
+                Some(_) => NodeState::Up,
+                // Not heard in this term yet: no news.
+                None => info.state,
+            }
+        };
+        if seen == NodeState::Down {
+            state.down_since.entry(info.id).or_insert(now);
+        } else {
+            state.down_since.remove(&info.id);
+        }
+        if seen != info.state {
+            tracing::info!(node = %info.id, name = %info.name, from = ?info.state, to = ?seen, "node state");
+            ops.push(Op::SetNodeState {
+                node: info.id,
+                state: seen,
+            });
+        }
+    }
+    ops
+}
+
+fn silent_sessions(state: &mut State, now: u64) -> Vec<Op> {
+    let silent = state.sessions.silent(now);
+    for &session in &silent {
+        tracing::info!(%session, "session was silent for too long, ended");
+        state.sessions.forget(session);
+        state.orphans.session_ended(session);
+    }
+    let end = |session| Op::EndSession { session };
+    silent.into_iter().map(end).collect()
+}

@@ -1,0 +1,27 @@
+//! Logs to standard error, as text or JSON.
+
+use crate::config::{Log, LogFormat};
+use std::io::IsTerminal;
+use tracing_subscriber::EnvFilter;
+
+/// Sets up logging for the process.
+///
+/// # Errors
+/// The filter cannot be parsed, or logging was set up before.
+pub fn init(log: &Log) -> Result<(), String> {
+    let filter = EnvFilter::try_new(&log.level).map_err(|e| format!("level: {e}"))?;
+    // openraft tells every election at info, and sled its every flush.
+    let quiet = ["openraft=warn", "sled=warn"]
+        .into_iter()
+        .filter_map(|d| d.parse().ok())
+        .fold(filter, EnvFilter::add_directive);
+    let subscriber = tracing_subscriber::fmt()
+        .with_env_filter(quiet)
+        .with_writer(std::io::stderr)
+        .with_ansi(std::io::stderr().is_terminal());
+    match log.format {
+        LogFormat::Text => subscriber.try_init(),
+        LogFormat::Json => subscriber.json().try_init(),
+    }
+    .map_err(|e| e.to_string())
+}

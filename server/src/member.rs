@@ -1,0 +1,298 @@
+//! Everything that runs once a server belongs to a cluster.
+
+use crate::config::Config;
+use crate::heartbeat;
+use crate::identity::{Membership, replace_file};
+use crate::leader::{self, Leader};
+use crate::meta_edge::MetaEdge;
+use crate::meta_service::MetaService;
+use crate::mover_edge::MoverSlot;
+use crate::transport::NetTransport;
+use anyhow::{Context, Result, bail};
+use lagan_chunk::Store;
+use lagan_net::{LeaderClient, Pool};
+use lagan_raft::Raft;
+use lagan_replica::heal::Healer;
+use lagan_replica::reap::Meta;
+use lagan_replica::{ChunkService, MapCell, Peers, fill, reap};
+use lagan_types::cluster::{NodeInfo, NodeRole, NodeState};
+use lagan_types::{Answer, FsError, NodeId, Op, StoreId};
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::runtime::Handle;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+/// Between attempts to register with a leader that is not there yet.
+const REGISTER_PAUSE: Duration = Duration::from_millis(300);
+
+/// What a member is made of.
+#[derive(Debug, Clone)]
+pub struct Parts {
+    /// The configuration file.
+    pub config: Arc<Config>,
+    /// This store.
+    pub store_id: StoreId,
+    /// How often it was opened.
+    pub boot: u64,
+    /// Connections to other servers.
+    pub pool: Pool,
+    /// Runtime for work that reads disks.
+    pub disk: Handle,
+    /// Ends the whole server.
+    pub cancel: CancellationToken,
+    /// Owns every task; joined at shutdown.
+    pub tasks: TaskTracker,
+}
+
+/// See the module.
+pub struct Member {
+    /// This server's number.
+    pub node: NodeId,
+    /// Its store's boot counter.
+    pub boot: u64,
+    /// The cluster map as this node has it.
+    pub map: Arc<MapCell>,
+    /// Chunks.
+    pub store: Arc<Store>,
+    /// Consensus.
+    pub raft: Arc<Raft>,
+    /// What it asks of the leader.
+    pub edge: Arc<MetaEdge>,
+    /// Finds the leader.
+    pub leader_client: Arc<LeaderClient>,
+    /// What mounts ask about metadata.
+    pub meta: Arc<MetaService>,
+    /// What mounts and nodes ask about chunks.
+    pub chunks: Arc<ChunkService>,
+    /// The way to S3.
+    pub mover: Arc<MoverSlot>,
+    parts: Parts,
+}
+
+impl std::fmt::Debug for Member {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Member").finish_non_exhaustive()
+    }
+}
+
+impl Member {
+    /// Opens the stores and starts every task but registration.
+    ///
+    /// # Errors
+    /// A store does not open: the reason.
+    pub async fn start(parts: Parts, membership: Membership) -> Result<Arc<Member>> {
+        let dir = parts.config.data.clone();
+        let store = open_store(&parts.config).await?;
+        let options = lagan_raft::Options {
+            cache_bytes: parts.config.cache.0 as usize,
+            segment_bytes: parts.config.log_segment_len.0,
+            ..lagan_raft::Options::new(dir.join("meta"), membership.node)
+        };
+        let transport = Arc::new(NetTransport::new(parts.pool.clone()));
+        let raft = Raft::start(options, transport)
+            .await
+            .context("open metadata")?;
+        let map = Arc::new(MapCell::default());
+        let servers = peer_hints(&dir, parts.config.peer_listen);
+        let leader_client = Arc::new(LeaderClient::new(parts.pool.clone(), servers));
+        let edge = MetaEdge::new(leader_client.clone());
+        let peers = Arc::new(Peers::new(Arc::new(parts.pool.clone()), map.clone()));
+        let (healer, suspects) = Healer::new();
+        let chunks = ChunkService::new(
+            store.clone(),
+            peers.clone(),
+            healer,
+            membership.node,
+            parts.disk.clone(),
+        );
+        let leader = Leader::new(raft.clone());
+        let meta = MetaService::new(raft.clone(), leader.clone(), map.clone());
+        let mover = MoverSlot::new(membership.node, edge.clone(), peers.clone(), store.clone());
+        let member = Arc::new(Member {
+            node: membership.node,
+            boot: parts.boot,
+            map,
+            store,
+            raft,
+            edge,
+            leader_client,
+            meta,
+            chunks,
+            mover,
+            parts,
+        });
+        member.spawn_tasks(leader, peers, suspects);
+        Ok(member)
+    }
+
+    fn spawn_tasks(
+        self: &Arc<Self>,
+        leader: Arc<Leader>,
+        peers: Arc<Peers>,
+        suspects: tokio::sync::mpsc::Receiver<lagan_types::ChunkId>,
+    ) {
+        let Parts { tasks, cancel, .. } = &self.parts;
+        let (store, node) = (self.store.clone(), self.node);
+        let meta: Arc<dyn Meta> = self.edge.clone();
+        tasks.spawn(leader::run(leader, cancel.clone()));
+        tasks.spawn(heartbeat::run(self.clone(), cancel.clone()));
+        tasks.spawn(Healer::run(
+            suspects,
+            store.clone(),
+            peers.clone(),
+            node,
+            cancel.clone(),
+        ));
+        tasks.spawn(fill::run(
+            meta.clone(),
+            store.clone(),
+            peers,
+            node,
+            cancel.clone(),
+        ));
+        tasks.spawn(reap::run(
+            meta,
+            store,
+            self.map.clone(),
+            node,
+            cancel.clone(),
+        ));
+        let mover = self.mover.clone();
+        let member = self.clone();
+        tasks.spawn(async move {
+            let Parts {
+                config,
+                cancel,
+                tasks,
+                ..
+            } = &member.parts;
+            mover.run(config, &member.raft, cancel.clone(), tasks).await;
+        });
+        tasks.spawn(keep_peer_hints(self.clone(), cancel.clone()));
+    }
+
+    /// Registers this boot with the leader, for as long as it takes.
+    ///
+    /// # Errors
+    /// The registered store is another or a newer one.
+    pub async fn register(&self) -> Result<()> {
+        loop {
+            match self
+                .edge
+                .mutate(Op::RegisterNode { info: self.info() })
+                .await
+            {
+                Ok(Answer::Node { .. }) => {
+                    heartbeat::fetch_map(self).await;
+                    return Ok(());
+                }
+                Err(FsError::Stale) => bail!(
+                    "the cluster knows another or a newer store as node {}: this directory is an \
+                     older copy; give the server an empty one and join it under a new name",
+                    self.node.0
+                ),
+                other => tracing::debug!(answer = ?other, "not registered yet"),
+            }
+            tokio::select! {
+                () = self.parts.cancel.cancelled() => return Ok(()),
+                () = tokio::time::sleep(REGISTER_PAUSE) => {}
+            }
+        }
+    }
+
+    /// This node's row, as it registers it.
+    pub fn info(&self) -> NodeInfo {
+        node_info(&self.parts, self.node)
+    }
+
+    /// Whether it can do its work: registered, up, a leader known, and a voter if
+    /// it is to be one.
+    pub fn is_ready(&self) -> bool {
+        let map = self.map.get();
+        let up = map
+            .node(self.node)
+            .is_some_and(|n| n.state != NodeState::Down && n.boot == self.boot);
+        let voters = self.raft.voters();
+        let wanted = leader::membership::wanted_voters(&map.nodes, &voters);
+        let votes = wanted.contains(&self.node) == voters.contains(&self.node);
+        up && votes && self.raft_leads_or_client_knows()
+    }
+
+    fn raft_leads_or_client_knows(&self) -> bool {
+        self.raft.leader().is_some() || self.leader_client.leader().is_some()
+    }
+
+    /// Stops what holds files, after the tasks have ended.
+    pub async fn close(&self) {
+        self.raft.shutdown().await;
+        let store = self.store.clone();
+        match tokio::task::spawn_blocking(move || store.close()).await {
+            Ok(Ok(())) => {}
+            Ok(Err(e)) => tracing::error!(error = %e, "close chunk store"),
+            Err(e) => tracing::error!(error = %e, "close chunk store"),
+        }
+    }
+}
+
+/// The row of a node that is not registered yet has number 0.
+pub fn node_info(parts: &Parts, node: NodeId) -> NodeInfo {
+    NodeInfo {
+        id: node,
+        name: parts.config.name.clone(),
+        store: parts.store_id,
+        boot: parts.boot,
+        addr: parts.config.listen.to_string(),
+        peer_addr: parts.config.peer_listen.to_string(),
+        http: parts.config.http.to_string(),
+        role: NodeRole::Storage,
+        state: NodeState::Up,
+        voter: false,
+    }
+}
+
+async fn open_store(config: &Config) -> Result<Arc<Store>> {
+    let mut options = lagan_chunk::Options::new(config.data.join("chunks"));
+    options.segment_len = config.segment_len.0;
+    options.prewrite = config.prewrite;
+    options.capacity_bytes = config.capacity.map(|c| c.0);
+    tokio::task::spawn_blocking(move || Store::open(options))
+        .await?
+        .context("open chunk store")
+}
+
+fn hint_file(dir: &Path) -> PathBuf {
+    dir.join("peers")
+}
+
+/// Addresses of the other servers when this one ran last: where to look for
+/// the leader. Only a hint; a missing file costs nothing but our own address.
+fn peer_hints(dir: &Path, own: SocketAddr) -> Vec<SocketAddr> {
+    let text = std::fs::read_to_string(hint_file(dir)).unwrap_or_default();
+    let mut servers: Vec<SocketAddr> = text.lines().filter_map(|l| l.parse().ok()).collect();
+    if !servers.contains(&own) {
+        servers.push(own);
+    }
+    servers
+}
+
+async fn keep_peer_hints(member: Arc<Member>, cancel: CancellationToken) {
+    let mut written = 0;
+    loop {
+        let map = member.map.get();
+        if map.version != written {
+            let lines: Vec<&str> = map.nodes.iter().map(|n| n.peer_addr.as_str()).collect();
+            let file = hint_file(&member.parts.config.data);
+            match replace_file(&file, lines.join("\n").as_bytes()) {
+                Ok(()) => written = map.version,
+                Err(e) => tracing::warn!(error = %e, "write peer addresses"),
+            }
+        }
+        tokio::select! {
+            () = cancel.cancelled() => return,
+            () = tokio::time::sleep(Duration::from_secs(2)) => {}
+        }
+    }
+}

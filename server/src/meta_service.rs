@@ -1,0 +1,186 @@
+//! The metadata service: what any process asks of the leader.
+//!
+//! Every server answers; others than the leader name who leads. A mutation of
+//! unknown outcome is answered like a missing leader: the asker sends it again,
+//! and the state machine does it once.
+
+use crate::leader::Leader;
+use bytes::Bytes;
+use lagan_meta::kv::StoreError;
+use lagan_net::{Peer, Reply, Role};
+use lagan_raft::{ProposeError, Raft, View};
+use lagan_replica::MapCell;
+use lagan_types::message::{MetaReply, MetaRequest};
+use lagan_types::query::Query;
+use lagan_types::{Answer, Command, FsError, NodeId, Op, SessionId, VolumeId};
+use std::sync::Arc;
+use std::time::Duration;
+
+/// A proposal that has no quorum by then is answered "ask again".
+const PROPOSE_DEADLINE: Duration = Duration::from_secs(5);
+
+/// See the module.
+pub struct MetaService {
+    raft: Arc<Raft>,
+    leader: Arc<Leader>,
+    map: Arc<MapCell>,
+}
+
+impl std::fmt::Debug for MetaService {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("MetaService").finish_non_exhaustive()
+    }
+}
+
+impl MetaService {
+    /// Over the consensus and what the leader keeps in memory.
+    pub fn new(raft: Arc<Raft>, leader: Arc<Leader>, map: Arc<MapCell>) -> Arc<Self> {
+        Arc::new(MetaService { raft, leader, map })
+    }
+
+    /// Answers a request on a task of its own.
+    pub fn handle(self: &Arc<Self>, peer: &Arc<Peer>, request: MetaRequest, reply: Reply) {
+        let (service, role) = (self.clone(), peer.hello.role);
+        tokio::spawn(async move {
+            let answer = service.answer(role, request).await;
+            reply.send_typed(&answer, Bytes::new());
+        });
+    }
+
+    async fn answer(&self, role: Role, request: MetaRequest) -> MetaReply {
+        let answer = match request {
+            MetaRequest::Ping => Ok(self.pong()),
+            MetaRequest::Mutate(command) => self.mutate(role, command).await,
+            MetaRequest::Query {
+                volume,
+                session,
+                query,
+            } => self.query(volume, session, &query).await,
+            MetaRequest::Map { known } => self.map(known).await,
+            other => match self.raft.read().await {
+                Ok(view) => Ok(self.leader.answer(&view, other).await),
+                Err(e) => Err(e),
+            },
+        };
+        answer.unwrap_or_else(|e| self.redirect(role, &e))
+    }
+
+    async fn mutate(&self, role: Role, command: Command) -> Result<MetaReply, ProposeError> {
+        if !allowed(role, &command) {
+            tracing::warn!(?role, op = ?command.op, "command refused");
+            return Ok(MetaReply::Answer(Err(FsError::NotPermitted)));
+        }
+        let ended = match command.op {
+            Op::CloseSession { session } => Some(session),
+            _ => None,
+        };
+        let answer = self.raft.propose(command, PROPOSE_DEADLINE).await?;
+        match (&answer, ended) {
+            (Ok(Answer::Session { session, .. }), _) => self.leader.session_heard(*session),
+            (Ok(_), Some(session)) => self.leader.session_ended(session),
+            _ => {}
+        }
+        Ok(MetaReply::Answer(answer))
+    }
+
+    async fn query(
+        &self,
+        volume: VolumeId,
+        session: SessionId,
+        query: &Query,
+    ) -> Result<MetaReply, ProposeError> {
+        let view = self.raft.read().await?;
+        match lagan_meta::query(&view, volume, session, query) {
+            Ok(answer) => Ok(MetaReply::Query(answer)),
+            Err(e) => Err(store_failed(&e)),
+        }
+    }
+
+    async fn map(&self, known: u64) -> Result<MetaReply, ProposeError> {
+        let view = self.raft.read().await?;
+        read_map(&view, known).map_err(|e| store_failed(&e))
+    }
+
+    fn pong(&self) -> MetaReply {
+        MetaReply::Pong {
+            leader: self.raft.leader().map(|(node, _)| node),
+            term: self.raft.term(),
+        }
+    }
+
+    /// Names the leader by the address that the asker can use.
+    fn redirect(&self, role: Role, error: &ProposeError) -> MetaReply {
+        let ProposeError::NotLeader {
+            leader: Some((node, peer_addr)),
+        } = error
+        else {
+            return MetaReply::NotLeader {
+                leader: None,
+                addr: None,
+            };
+        };
+        let addr = match role {
+            Role::Server => Some(peer_addr.clone()),
+            Role::Mount | Role::Admin => self.client_addr(*node),
+        };
+        MetaReply::NotLeader {
+            leader: Some(*node),
+            addr,
+        }
+    }
+
+    fn client_addr(&self, node: NodeId) -> Option<String> {
+        self.map.get().node(node).map(|n| n.addr.clone())
+    }
+}
+
+fn read_map(view: &View, known: u64) -> Result<MetaReply, StoreError> {
+    if lagan_meta::map_version(view)? <= known {
+        return Ok(MetaReply::Map(None));
+    }
+    Ok(MetaReply::Map(lagan_meta::cluster_map(view)?))
+}
+
+fn store_failed(error: &StoreError) -> ProposeError {
+    tracing::error!(%error, "state store");
+    ProposeError::Stopped
+}
+
+/// Mounts change files; the cluster's own commands come from servers and the
+/// admin command. (Who may connect at all is the handshake's and, later, TLS' affair.)
+fn allowed(role: Role, command: &Command) -> bool {
+    let own = command.session == SessionId::SYSTEM;
+    match &command.op {
+        Op::OpenSession { .. } => own,
+        Op::CloseSession { .. }
+        | Op::GrantBlock
+        | Op::CloseBlock { .. }
+        | Op::Create { .. }
+        | Op::Link { .. }
+        | Op::Unlink { .. }
+        | Op::Rmdir { .. }
+        | Op::Rename { .. }
+        | Op::SetAttr { .. }
+        | Op::SetXattr { .. }
+        | Op::RemoveXattr { .. }
+        | Op::Commit(_)
+        | Op::SetLock { .. }
+        | Op::DropLocks { .. } => !own,
+        Op::Init { .. } => false,
+        Op::SetConfig { .. } | Op::ArchiveNow { .. } | Op::Release { .. } => {
+            own && matches!(role, Role::Admin | Role::Server)
+        }
+        Op::RegisterNode { .. }
+        | Op::SetNodeState { .. }
+        | Op::SetVoter { .. }
+        | Op::ChangeSets { .. }
+        | Op::EndSession { .. }
+        | Op::ReapOrphans { .. }
+        | Op::ChunksReaped { .. }
+        | Op::StartArchive { .. }
+        | Op::FinishArchive { .. }
+        | Op::FailArchive { .. }
+        | Op::ObjectsDeleted { .. }
+        | Op::MarkLost { .. } => own && role == Role::Server,
+    }
+}

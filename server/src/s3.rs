@@ -1,0 +1,57 @@
+//! How this server speaks to the archive: the replicated part of the
+//! configuration joined with the secrets of its own file.
+
+use lagan_object::{Checksum, Credentials, S3Config, Secret};
+use lagan_types::cluster::ArchiveConfig;
+use serde::Deserialize;
+use std::path::PathBuf;
+
+/// `[s3]` in `server.toml`. Never shown in logs, status or metrics.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct S3Secrets {
+    /// Access key; without it the AWS credential chain is asked.
+    pub access_key: Option<String>,
+    /// Secret key.
+    pub secret_key: Option<Secret>,
+    /// Token of temporary keys.
+    pub session_token: Option<Secret>,
+    /// PEM file of certificates to trust besides the system's.
+    pub ca_file: Option<PathBuf>,
+    /// How uploads are verified.
+    pub checksum: Checksum,
+    /// Bucket in the path; default: when an endpoint is configured.
+    pub path_style: Option<bool>,
+}
+
+impl S3Secrets {
+    /// Says what is wrong, naming the key.
+    ///
+    /// # Errors
+    /// One line for a user.
+    pub fn check(&self) -> Result<(), String> {
+        match (&self.access_key, &self.secret_key) {
+            (Some(_), None) => Err("s3.secret_key: missing beside access_key".into()),
+            (None, Some(_)) => Err("s3.access_key: missing beside secret_key".into()),
+            _ => Ok(()),
+        }
+    }
+
+    /// The whole configuration of the endpoint.
+    pub fn join(&self, archive: &ArchiveConfig) -> S3Config {
+        let mut config = S3Config::new(archive.bucket.clone());
+        config.endpoint.clone_from(&archive.endpoint);
+        config.region = Some(archive.region.clone());
+        config.ca_file.clone_from(&self.ca_file);
+        config.checksum = self.checksum;
+        config.path_style = self.path_style;
+        if let (Some(access_key), Some(secret_key)) = (&self.access_key, &self.secret_key) {
+            config.credentials = Credentials::Static {
+                access_key: access_key.clone(),
+                secret_key: secret_key.clone(),
+                session_token: self.session_token.clone(),
+            };
+        }
+        config
+    }
+}

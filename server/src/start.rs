@@ -1,0 +1,297 @@
+//! From configuration to serving, and a server's birth into a cluster.
+//!
+//! Order: data directory (lock, identity, boot counter), listeners, then, if the
+//! store belongs to a cluster, the member's parts and its registration. A
+//! store without a cluster waits for `lagan init` or `lagan join`.
+//!
+//! # Birth
+//! The identity names the cluster before Raft does, so a crash in between
+//! leaves a member whose Raft is empty; the same `lagan init` again completes it.
+
+use crate::clock::wall_ms;
+use crate::config::Config;
+use crate::handler::{Door, Node};
+use crate::http;
+use crate::identity::{DataDir, Membership};
+use crate::member::{Member, Parts};
+use crate::shutdown;
+use anyhow::{Context, Result, bail};
+use lagan_net::{Hello, LeaderClient, Pool, PoolOptions, Role, Server, ServerLimits, Service};
+use lagan_types::cluster::Config as ClusterConfig;
+use lagan_types::message::{MetaReply, MetaRequest};
+use lagan_types::{Command, FsError, NodeId, Op, SessionId, StoreId, Time, VolumeId};
+use parking_lot::Mutex;
+use std::net::SocketAddr;
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+use tokio::runtime::{Builder, Runtime};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+/// For the first leader election and the first commands of a cluster.
+const BIRTH_DEADLINE: Duration = Duration::from_secs(20);
+/// The first node of a cluster.
+const FIRST: NodeId = NodeId(1);
+
+/// Runs the server until it is told to stop.
+///
+/// # Errors
+/// It could not start, or had to stop.
+pub fn run(config: Config) -> Result<()> {
+    let data = DataDir::open(&config.data, || StoreId(rand::random()))?;
+    let main = runtime("lagan", 2)?;
+    let disk = runtime("lagan-disk", 4)?;
+    let result = main.block_on(serve(Arc::new(config), data, disk.handle().clone()));
+    main.shutdown_timeout(Duration::from_secs(2));
+    disk.shutdown_timeout(Duration::from_secs(2));
+    result
+}
+
+fn runtime(name: &str, workers: usize) -> Result<Runtime> {
+    Builder::new_multi_thread()
+        .worker_threads(workers)
+        .thread_name(name)
+        .enable_all()
+        .build()
+        .context("start runtime")
+}
+
+async fn serve(config: Arc<Config>, data: DataDir, disk: tokio::runtime::Handle) -> Result<()> {
+    let identity = data.identity().clone();
+    let membership = identity.membership;
+    let hello = server_hello(&data);
+    let mut options = PoolOptions::new(hello);
+    options.connection.bind_from = Some(config.bind_from());
+    let node = Arc::new(Node {
+        parts: Parts {
+            config: config.clone(),
+            store_id: identity.store,
+            boot: identity.boot,
+            pool: Pool::new(options),
+            disk,
+            cancel: CancellationToken::new(),
+            tasks: TaskTracker::new(),
+        },
+        data: Mutex::new(data),
+        member: OnceLock::new(),
+        birth: tokio::sync::Mutex::new(()),
+    });
+    let doors = open_doors(&node)?;
+    let stopped = shutdown::on_signals(node.parts.cancel.clone())?;
+    tracing::info!(
+        name = %config.name, listen = %config.listen, peer_listen = %config.peer_listen,
+        http = %config.http, boot = identity.boot, "server started"
+    );
+    let fatal = match membership {
+        Some(membership) => revive(&node, membership).await,
+        None => {
+            tracing::info!("no cluster yet: waiting for `lagan init` or `lagan join`");
+            Ok(())
+        }
+    };
+    if fatal.is_ok() {
+        stopped.await;
+    }
+    shutdown::stop(&node, doors).await;
+    fatal
+}
+
+fn server_hello(data: &DataDir) -> Hello {
+    let identity = data.identity();
+    Hello {
+        role: Role::Server,
+        incarnation: identity.membership.map(|m| m.incarnation),
+        node: identity.membership.map(|m| m.node),
+        store: Some(identity.store),
+        boot: identity.boot,
+        service: Service::Meta,
+        build: env!("CARGO_PKG_VERSION").into(),
+    }
+}
+
+fn open_doors(node: &Arc<Node>) -> Result<Vec<Server>> {
+    let config = &node.parts.config;
+    let cancel = node.parts.cancel.clone();
+    http::serve(node.clone(), config.http, cancel.clone())
+        .with_context(|| format!("listen on http {}: is the port taken?", config.http))?;
+    let mut doors = Vec::new();
+    for (addr, peers) in [(config.listen, false), (config.peer_listen, true)] {
+        let door = Server::bind(
+            addr,
+            Door::new(node.clone(), peers),
+            ServerLimits::default(),
+            cancel.clone(),
+        )
+        .with_context(|| format!("listen on {addr}: is the port taken?"))?;
+        doors.push(door);
+    }
+    Ok(doors)
+}
+
+/// A member that was one before: opens its stores and registers this boot.
+async fn revive(node: &Arc<Node>, membership: Membership) -> Result<()> {
+    let member = start_member(node, membership).await?;
+    if !member.raft.is_initialized() && membership.node == FIRST {
+        tracing::warn!("the cluster was not completed: run `lagan init` again");
+        return Ok(());
+    }
+    register_in_background(node, member);
+    Ok(())
+}
+
+async fn start_member(node: &Arc<Node>, membership: Membership) -> Result<Arc<Member>> {
+    let member = Member::start(node.parts.clone(), membership).await?;
+    node.parts.pool.set_hello(server_hello(&node.data.lock()));
+    if node.member.set(member.clone()).is_err() {
+        bail!("started twice");
+    }
+    Ok(member)
+}
+
+/// A store that the cluster refuses ends the server; a leader that is not
+/// there yet is waited for.
+fn register_in_background(node: &Arc<Node>, member: Arc<Member>) {
+    let cancel = node.parts.cancel.clone();
+    node.parts.tasks.spawn(async move {
+        if let Err(e) = member.register().await {
+            tracing::error!(error = format!("{e:#}"), "refused by the cluster, stopping");
+            cancel.cancel();
+        }
+    });
+}
+
+/// `lagan init` and `lagan join`, asked of a server.
+///
+/// # Errors
+/// Why it cannot be, in words for the person who asked.
+pub async fn birth(node: &Arc<Node>, request: MetaRequest) -> Result<MetaReply> {
+    let _one_at_a_time = node.birth.lock().await;
+    match request {
+        MetaRequest::Init { config } => init(node, config).await,
+        MetaRequest::JoinVia { via } => join(node, &via).await,
+        other => bail!("not a birth: {other:?}"),
+    }
+}
+
+async fn init(node: &Arc<Node>, mut config: ClusterConfig) -> Result<MetaReply> {
+    check_cluster_config(&config)?;
+    let known = node.data.lock().identity().membership;
+    let membership = known.unwrap_or(Membership {
+        cluster: config.cluster,
+        incarnation: config.incarnation,
+        node: FIRST,
+    });
+    // An init that was cut off goes on under the identity it had drawn.
+    config.cluster = membership.cluster;
+    config.incarnation = membership.incarnation;
+    let member = match node.member.get() {
+        Some(member) if member.raft.is_initialized() => {
+            bail!(
+                "this server belongs to cluster {} already",
+                membership.cluster
+            )
+        }
+        Some(member) => member.clone(),
+        None => {
+            node.data.lock().join(membership)?;
+            start_member(node, membership).await?
+        }
+    };
+    let peer_addr = node.parts.config.peer_listen.to_string();
+    member.raft.initialize(peer_addr).await?;
+    first_commands(&member, config).await?;
+    register_in_background(node, member);
+    Ok(joined(membership))
+}
+
+/// Configuration and first node, once this node leads.
+async fn first_commands(member: &Member, config: ClusterConfig) -> Result<()> {
+    let until = wall_ms() + BIRTH_DEADLINE.as_millis() as u64;
+    for op in [
+        Op::Init { config },
+        Op::RegisterNode {
+            info: lagan_types::cluster::NodeInfo {
+                id: NodeId(0),
+                ..member.info()
+            },
+        },
+    ] {
+        let command = Command {
+            volume: VolumeId(1),
+            session: SessionId::SYSTEM,
+            seq: 0,
+            unanswered: 0,
+            time: Time::default(),
+            op,
+        };
+        loop {
+            match member.raft.propose(command.clone(), BIRTH_DEADLINE).await {
+                Ok(Ok(_) | Err(FsError::Exists)) => break,
+                Ok(Err(e)) => bail!("first command of the cluster: {e}"),
+                Err(e) if wall_ms() > until => bail!("first command of the cluster: {e}"),
+                Err(_) => tokio::time::sleep(Duration::from_millis(50)).await,
+            }
+        }
+    }
+    Ok(())
+}
+
+fn check_cluster_config(config: &ClusterConfig) -> Result<()> {
+    if config.copies == 0 || config.copies as usize > lagan_types::limits::SET_MEMBERS_MAX {
+        bail!(
+            "copies: must be 1 to {}",
+            lagan_types::limits::SET_MEMBERS_MAX
+        );
+    }
+    if config.min_copies == 0 || config.min_copies > config.copies {
+        bail!("min_copies: must be 1 to copies ({})", config.copies);
+    }
+    if config.low_water_percent >= config.high_water_percent || config.high_water_percent > 99 {
+        bail!("water marks: low must be below high, high below 100");
+    }
+    Ok(())
+}
+
+async fn join(node: &Arc<Node>, via: &str) -> Result<MetaReply> {
+    let known = node.data.lock().identity().membership;
+    if let Some(membership) = known {
+        bail!(
+            "this server belongs to cluster {} already",
+            membership.cluster
+        );
+    }
+    let via: SocketAddr = via
+        .parse()
+        .map_err(|_| anyhow::anyhow!("{via:?} is no ip:port of a server"))?;
+    let client = LeaderClient::new(node.parts.pool.clone(), vec![via]);
+    let request = MetaRequest::Join {
+        info: node.joining_info(),
+    };
+    let answer = client.call(&request, BIRTH_DEADLINE).await;
+    let membership = match answer.with_context(|| format!("join via {via}"))? {
+        MetaReply::Joined {
+            node,
+            cluster,
+            incarnation,
+        } => Membership {
+            cluster,
+            incarnation,
+            node,
+        },
+        MetaReply::Refused(reason) => bail!("{reason}"),
+        other => bail!("unexpected answer {other:?}"),
+    };
+    node.data.lock().join(membership)?;
+    let member = start_member(node, membership).await?;
+    member.leader_client.set_nodes([(NodeId(0), via)]);
+    register_in_background(node, member);
+    Ok(joined(membership))
+}
+
+fn joined(membership: Membership) -> MetaReply {
+    MetaReply::Joined {
+        node: membership.node,
+        cluster: membership.cluster,
+        incarnation: membership.incarnation,
+    }
+}
