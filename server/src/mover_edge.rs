@@ -262,12 +262,12 @@ impl lagan_mover::Chunks for ChunkSide {
             Ok(Err(e)) => tracing::warn!(chunk = %id, error = %e, "read from a peer instead"),
             Err(e) => return Err(MoverError::Chunk(e.to_string())),
         }
-        self.from_peers(id, offset, len).await
+        self.read_at_peers(id, offset, len).await
     }
 }
 
 impl ChunkSide {
-    async fn from_peers(&self, id: ChunkId, offset: u32, len: u32) -> Result<Bytes, MoverError> {
+    async fn read_at_peers(&self, id: ChunkId, offset: u32, len: u32) -> Result<Bytes, MoverError> {
         let map = self.slot.peers.map();
         let nodes = map
             .set(id.set())

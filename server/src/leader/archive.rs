@@ -99,8 +99,11 @@ fn may_upload(map: &ClusterMap, file: &DueFile, node: NodeId, now_ms: u64) -> bo
     holders.get(turn as usize) == Some(&node)
 }
 
+/// Metadata of an object, and the file's name.
+type Description = (Vec<(String, String)>, Vec<u8>);
+
 /// What S3 is told about the file beside its bytes.
-fn describe(view: &View, file: &DueFile) -> Option<(Vec<(String, String)>, Vec<u8>)> {
+fn describe(view: &View, file: &DueFile) -> Option<Description> {
     let query = Query::File { ino: file.ino };
     let answer = lagan_meta::query(view, VolumeId(1), SessionId::SYSTEM, &query).ok()?;
     let Ok(QueryAnswer::File { attr, path, .. }) = answer else {
