@@ -50,10 +50,15 @@ pub fn run(dir: &Path, json: bool) -> Outcome<u8> {
 /// # Errors
 /// When /proc cannot be read.
 pub fn stop(layout: &Layout, json: bool) -> Outcome<u8> {
+    let stopped: Vec<String> = layout
+        .processes()
+        .into_iter()
+        .filter(|(role, name)| lock::holder(&layout.lock(*role, name)).is_some())
+        .map(|(_, name)| name)
+        .collect();
     let mut troubles = unmount_all(layout, &mount_points(layout), BUSY_PATIENCE);
-    let mut stopped = Vec::new();
     for role in [Role::Mount, Role::Server, Role::S3] {
-        stop_role(layout, role, &mut stopped, &mut troubles);
+        stop_role(layout, role, &mut troubles);
     }
     // Mounts of processes that died in between, or that came back.
     troubles.extend(unmount_all(
@@ -167,7 +172,7 @@ fn is_ours(layout: &Layout, point: &Path) -> bool {
 }
 
 /// Ends all processes of a role at the same time.
-fn stop_role(layout: &Layout, role: Role, stopped: &mut Vec<String>, troubles: &mut Vec<String>) {
+fn stop_role(layout: &Layout, role: Role, troubles: &mut Vec<String>) {
     let names: Vec<String> = layout
         .processes()
         .into_iter()
@@ -181,7 +186,6 @@ fn stop_role(layout: &Layout, role: Role, stopped: &mut Vec<String>, troubles: &
             let _ = sys::kill(pid, libc::SIGTERM);
             // A stopped process has to run to end.
             let _ = sys::kill(pid, libc::SIGCONT);
-            stopped.push(name.clone());
             left.push(name);
         }
     }

@@ -66,7 +66,8 @@ impl Layout {
     /// # Errors
     /// When one cannot be made or written to.
     pub fn create(&self) -> Outcome<()> {
-        for dir in ["", "bin", "etc", "log", "run"] {
+        make_dir(&self.root)?;
+        for dir in ["bin", "etc", "log", "run"] {
             make_dir(&self.root.join(dir))?;
         }
         let probe = self.root.join("run/.writable");
