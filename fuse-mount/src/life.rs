@@ -93,7 +93,9 @@ pub(crate) fn run(invocation: &Invocation) -> ExitCode {
 fn runtime() -> Result<tokio::runtime::Runtime, Failure> {
     let cpus = std::thread::available_parallelism().map_or(2, usize::from);
     tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(cpus.clamp(2, 4))
+        // Requests begin on the FUSE threads; a second worker on a small
+        // machine would cost a wake-up for every message.
+        .worker_threads((cpus / 2).clamp(1, 4))
         .thread_name("mount")
         .enable_all()
         .build()

@@ -39,12 +39,18 @@ const FIRST: NodeId = NodeId(1);
 /// It could not start, or had to stop.
 pub fn run(config: Config) -> Result<()> {
     let data = DataDir::open(&config.data, || StoreId(rand::random()))?;
-    let main = runtime("lagan", 2)?;
+    let main = runtime("lagan", network_threads())?;
     let disk = runtime("lagan-disk", 4)?;
     let result = main.block_on(serve(Arc::new(config), data, disk.handle().clone()));
     main.shutdown_timeout(Duration::from_secs(2));
     disk.shutdown_timeout(Duration::from_secs(2));
     result
+}
+
+/// One thread for the network and the metadata for four processors: it carries a gigabyte a
+/// second, and waking a second one for every message costs more than it brings.
+fn network_threads() -> usize {
+    std::thread::available_parallelism().map_or(1, |n| (n.get() / 4).clamp(1, 8))
 }
 
 fn runtime(name: &str, workers: usize) -> Result<Runtime> {

@@ -56,7 +56,7 @@ impl Options {
             snapshot_every: 50_000,
             keep_entries: 20_000,
             durable_every_ms: 1_000,
-            entries_in_flight: 4,
+            entries_in_flight: 2,
             queue_len_max: 4096,
             slow_sync_ms: 1_000,
         }
