@@ -34,19 +34,12 @@ pub fn run(role: Role, args: Vec<OsString>) -> ExitCode {
     call(role, args)
 }
 
-#[cfg(feature = "daemons")]
 fn call(role: Role, args: Vec<OsString>) -> ExitCode {
     match role {
         Role::Server => lagan_server::main_with_args(args),
         Role::Mount => lagan_mount::main_with_args(args),
         Role::S3 => lagan_s3::main_with_args(args),
     }
-}
-
-#[cfg(not(feature = "daemons"))]
-fn call(role: Role, _args: Vec<OsString>) -> ExitCode {
-    eprintln!("this build has no {}", role.program());
-    ExitCode::from(crate::exit::ERROR)
 }
 
 /// Notes the pid in the cluster's record, if there is one, and takes the lock

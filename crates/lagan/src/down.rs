@@ -56,6 +56,7 @@ pub fn stop(layout: &Layout, json: bool) -> Outcome<u8> {
         .filter(|(role, name)| lock::holder(&layout.lock(*role, name)).is_some())
         .map(|(_, name)| name)
         .collect();
+    let _ = std::fs::write(layout.stopping_mark(), b"");
     let mut troubles = unmount_all(layout, &mount_points(layout), BUSY_PATIENCE);
     for role in [Role::Mount, Role::Server, Role::S3] {
         stop_role(layout, role, &mut troubles);

@@ -132,6 +132,11 @@ impl Layout {
         self.root.join("run/up/lock")
     }
 
+    /// Written by `lagan down` when it begins: processes that end are meant to.
+    pub fn stopping_mark(&self) -> PathBuf {
+        self.root.join("run/stopping")
+    }
+
     /// Written by `lagan down` when it has ended: a waiting `lagan up` leaves.
     pub fn stopped_mark(&self) -> PathBuf {
         self.root.join("run/stopped")

@@ -7,6 +7,7 @@ use crate::net::Cluster;
 use crate::units;
 use lagan_types::cluster::{NodeInfo, NodeState};
 use lagan_types::message::{NodeStatus, Status};
+use lagan_types::{Query, QueryAnswer};
 use serde::Serialize;
 use std::fmt::Write;
 
@@ -125,7 +126,10 @@ pub struct Mount {
 /// When the cluster refuses.
 pub async fn run(cluster: &Cluster, found: &Found, json: bool) -> Outcome<u8> {
     let report = match cluster.status().await {
-        Ok(status) => Report::new(&status),
+        Ok(status) => {
+            let changed_ms = oldest_change_ms(cluster).await;
+            Report::new(&status, changed_ms)
+        }
         Err(failure) if failure.status == NO_QUORUM => {
             let report = without_quorum(cluster, found).await;
             if json {
@@ -146,8 +150,8 @@ pub async fn run(cluster: &Cluster, found: &Found, json: bool) -> Outcome<u8> {
 }
 
 impl Report {
-    /// Of what the leader said.
-    pub fn new(status: &Status) -> Self {
+    /// Of what the leader said, and when the file that is due first was changed.
+    pub fn new(status: &Status, oldest_change_ms: Option<u64>) -> Self {
         let c = &status.counters;
         let config = &status.map.config;
         let servers: Vec<Server> = status.map.nodes.iter().map(|n| server(n, status)).collect();
@@ -166,7 +170,8 @@ impl Report {
             archive: Archive {
                 waiting: c.due_files,
                 bytes: c.due_bytes,
-                oldest_s: oldest_s(c.oldest_due_ms, config.archive_after_ms, status.time_ms),
+                oldest_s: oldest_change_ms
+                    .map_or(0, |changed| status.time_ms.saturating_sub(changed) / 1000),
                 failed: c.failed_files,
                 archived: c.archived_files,
                 uploading: c.attempts,
@@ -314,12 +319,20 @@ fn server(node: &NodeInfo, status: &Status) -> Server {
     }
 }
 
-/// Seconds since the change of the file that is due first: it became due
-/// `after_ms` later.
-fn oldest_s(due_ms: u64, after_ms: u64, now_ms: u64) -> u64 {
-    match due_ms {
-        0 => 0,
-        due => now_ms.saturating_add(after_ms).saturating_sub(due) / 1000,
+/// When the file that is due first was changed, leader's time; `None`: none waits.
+/// (Its due time does not tell: `archive now` and failed uploads move that.)
+async fn oldest_change_ms(cluster: &Cluster) -> Option<u64> {
+    let due = Query::Due {
+        now_ms: u64::MAX,
+        limit: 1,
+    };
+    let Ok(Ok(QueryAnswer::Due(files))) = cluster.query(due).await else {
+        return None;
+    };
+    let ino = files.first()?.ino;
+    match cluster.query(Query::GetAttr { ino }).await {
+        Ok(Ok(QueryAnswer::Attr(attr))) => Some(attr.ctime.as_millis()),
+        _ => None,
     }
 }
 

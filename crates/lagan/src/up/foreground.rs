@@ -84,9 +84,10 @@ pub fn wait(layout: &Layout, mut running: Vec<Running>) -> Outcome<u8> {
             return down::stop(layout, false);
         }
         let stopped = layout.stopped_mark().exists();
+        let stopping = stopped || layout.stopping_mark().exists();
         running.retain_mut(|r| match r.ended() {
             Some(status) => {
-                if !stopped {
+                if !stopping {
                     println!("{} (process {}) ended: {status}", r.name, r.pid());
                 }
                 false

@@ -27,8 +27,6 @@ use std::time::{Duration, Instant};
 const READY_DEADLINE: Duration = Duration::from_secs(60);
 /// Until every server is heard of and a set has all copies.
 const COPIES_DEADLINE: Duration = Duration::from_secs(15);
-/// Until a server that was a member before knows that it is one.
-const OPEN_PATIENCE: Duration = Duration::from_secs(10);
 /// Until a mount answers.
 const MOUNT_DEADLINE: Duration = Duration::from_secs(60);
 /// For one look at a server or a mount.
@@ -100,6 +98,7 @@ fn take_directory(layout: &Layout) -> Outcome<File> {
         }
     }
     let _ = std::fs::remove_file(layout.stopped_mark());
+    let _ = std::fs::remove_file(layout.stopping_mark());
     Ok(held)
 }
 
@@ -194,7 +193,8 @@ impl Start {
         let servers = self.plan.servers.clone();
         let mut waiting: Vec<&ServerPlan> = Vec::new();
         for server in &servers {
-            if self.belongs_to_none(server)? {
+            let decided = |h: &Health| !matches!(h, Health::Silent(_));
+            if self.wait_for(&server.name, server.http, decided)? == Health::Waiting {
                 waiting.push(server);
             }
         }
@@ -213,26 +213,6 @@ impl Start {
             self.wait_for(&server.name, server.http, |h| *h == Health::Ready)?;
         }
         Ok(())
-    }
-
-    /// Whether a server waits to be made a member. One that was a member says so
-    /// too until it has opened its stores, so it gets a while to.
-    fn belongs_to_none(&mut self, server: &ServerPlan) -> Outcome<bool> {
-        let decided = |h: &Health| !matches!(h, Health::Silent(_));
-        let end = match self.first {
-            true => Instant::now(),
-            false => Instant::now() + OPEN_PATIENCE,
-        };
-        loop {
-            let health = self.wait_for(&server.name, server.http, decided)?;
-            if health != Health::Waiting {
-                return Ok(false);
-            }
-            if Instant::now() >= end {
-                return Ok(true);
-            }
-            std::thread::sleep(PAUSE);
-        }
     }
 
     fn make_cluster(&mut self, first: &ServerPlan) -> Outcome<()> {

@@ -4,7 +4,7 @@ use crate::admin::Progress;
 use crate::admin::check::named::Names;
 use crate::admin::check::report::{Finding, Report};
 use crate::exit::Outcome;
-use crate::net::{Cluster, ask_chunks, node_addr};
+use crate::net::{Cluster, ask_chunks, node_addr, unexpected};
 use lagan_types::cluster::{ClusterMap, NodeState};
 use lagan_types::message::{ChunkReply, ChunkRequest};
 use lagan_types::{Content, Ino, Query, QueryAnswer};
@@ -48,7 +48,7 @@ pub async fn check(
                 report.leave_unchecked(&node.name, &reason, 1);
                 continue;
             }
-            Ok(other) => format!("unexpected answer {other:?}"),
+            Ok(other) => unexpected(&other).message,
             Err(e) => {
                 report.leave_unchecked(&node.name, &e.to_string(), 1);
                 continue;

@@ -3,7 +3,7 @@
 use crate::admin::check::named::{Named, Names};
 use crate::admin::check::report::Finding;
 use crate::exit::Outcome;
-use crate::net::{Cluster, ask_chunks, node_addr};
+use crate::net::{Cluster, ask_chunks, node_addr, unexpected};
 use lagan_net::Pool;
 use lagan_types::cluster::NodeInfo;
 use lagan_types::message::{ChunkHealth, ChunkReply, ChunkRequest};
@@ -15,8 +15,8 @@ use std::time::Duration;
 
 /// Ids in one answer.
 const LIST_LIMIT: u32 = 4096;
-/// Chunks and bytes that one request has read.
-const VERIFY_CHUNKS: usize = 256;
+/// Chunks and bytes that one request has read: a server verifies no more at once.
+const VERIFY_CHUNKS: usize = 64;
 const VERIFY_BYTES: u64 = 32 << 20;
 const LIST_DEADLINE: Duration = Duration::from_secs(20);
 /// For [`VERIFY_BYTES`], from a slow disk that also works.
@@ -99,7 +99,7 @@ impl Work {
             let ids = match reply.map_err(|e| e.to_string())? {
                 ChunkReply::Ids(ids) => ids,
                 ChunkReply::Failed(why) => return Err(why),
-                other => return Err(format!("unexpected answer {other:?}")),
+                other => return Err(unexpected(&other).message),
             };
             let Some((last, _)) = ids.last().copied() else {
                 break;
@@ -144,7 +144,7 @@ impl Work {
         let health = match reply.map_err(|e| e.to_string())? {
             ChunkReply::Verified(health) if health.len() == chunks.len() => health,
             ChunkReply::Failed(why) => return Err(why),
-            other => return Err(format!("unexpected answer {other:?}")),
+            other => return Err(unexpected(&other).message),
         };
         for ((&position, chunk), health) in batch.iter().zip(&chunks).zip(health) {
             result.checked += 1;
