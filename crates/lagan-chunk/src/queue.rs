@@ -88,6 +88,14 @@ struct Waiting {
     idle: bool,
 }
 
+impl Waiting {
+    /// A closed queue refuses at once, which is no wait.
+    fn has_room(&self, len: usize) -> bool {
+        let room = self.len + len <= WAITING_LEN_MAX || self.len == 0;
+        self.closed || (room && self.count < WAITING_MAX)
+    }
+}
+
 /// A bounded queue of ops with one consumer.
 #[derive(Default)]
 pub(crate) struct Queue {
@@ -97,6 +105,11 @@ pub(crate) struct Queue {
 }
 
 impl Queue {
+    /// Whether an op with `len` bytes would be taken at once.
+    pub fn has_room(&self, len: usize) -> bool {
+        self.waiting.lock().has_room(len)
+    }
+
     /// Appends an op; waits for room, but not for ever.
     ///
     /// # Errors
@@ -109,8 +122,7 @@ impl Queue {
             if waiting.closed {
                 return Err(Box::new((op, ChunkError::Closed)));
             }
-            let room = waiting.len + len <= WAITING_LEN_MAX || waiting.len == 0;
-            if room && waiting.count < WAITING_MAX {
+            if waiting.has_room(len) {
                 break;
             }
             if self.released.wait_until(&mut waiting, deadline).timed_out() {

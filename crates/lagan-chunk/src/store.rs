@@ -139,6 +139,12 @@ impl Store {
         }
     }
 
+    /// Whether [`Store::write`] of so many bytes would not wait now. For callers
+    /// that must not wait: they hand the write to a thread that may.
+    pub fn has_room(&self, len: usize) -> bool {
+        self.inner.queue.has_room(len)
+    }
+
     /// Writes a chunk and waits until it is on disk.
     ///
     /// # Errors
