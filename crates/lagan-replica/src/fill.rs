@@ -2,8 +2,14 @@
 //!
 //! The set is sealed while it is filled, so its chunks are fixed but for
 //! deletes: a page of ids from a live member, a copy of each that is missing
-//! here. After the last page the row is changed. A crash begins again at the
+//! here, then the same of the next one: a chunk that rotted on one is on the
+//! other. After the last page the row is changed. A crash begins again at the
 //! first page and copies only what is missing.
+//!
+//! What this node holds of sets that it does not belong to (it was replaced
+//! while it was away, or a fill was let go) is deleted here too, as far as a
+//! member has it. One task does both, so a set is never emptied by an old map
+//! while it is filled by a newer one.
 
 use crate::heal::{blocking, fetch};
 use crate::metrics::METRICS;
@@ -11,10 +17,11 @@ use crate::peers::Peers;
 use crate::reap::Meta;
 use bytes::Bytes;
 use lagan_chunk::Store;
-use lagan_types::cluster::{NodeState, ReplicaSet};
+use lagan_types::cluster::{ClusterMap, NodeState, ReplicaSet};
 use lagan_types::message::{ChunkReply, ChunkRequest};
 use lagan_types::op::{Op, SetChange};
-use lagan_types::{ChunkId, NodeId};
+use lagan_types::{ChunkId, Epoch, NodeId, SetId};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio_util::sync::CancellationToken;
@@ -32,8 +39,12 @@ pub async fn run(
     node: NodeId,
     cancel: CancellationToken,
 ) {
+    let mut left = BTreeSet::new();
     loop {
         let map = peers.map();
+        if let Err(e) = leave(&store, &peers, &map, node, &mut left).await {
+            tracing::debug!(error = %e, "chunks of sets that this node left");
+        }
         for set in map.sets.iter().filter(|s| s.joining == Some(node)) {
             if cancel.is_cancelled() {
                 return;
@@ -81,17 +92,71 @@ async fn fill(
         .copied()
         .filter(|n| *n != node && live(n))
         .collect();
-    let first = *sources.first().ok_or("no member is up")?;
-    let mut after = None;
+    if sources.is_empty() {
+        return Err("no member is up".into());
+    }
     let mut copied = 0;
-    loop {
-        let ids = page(peers, first, set, after).await?;
-        let Some(&(last, _)) = ids.last() else {
-            return Ok(copied);
-        };
-        for (id, _) in ids {
-            copied += u64::from(copy(store, peers, &sources, id).await?);
+    for &source in &sources {
+        let mut after = None;
+        loop {
+            let ids = page(peers, source, set.id, after).await?;
+            let Some(&(last, _)) = ids.last() else { break };
+            for (id, _) in ids {
+                copied += u64::from(copy(store, peers, &sources, id).await?);
+            }
+            after = Some(last);
         }
+    }
+    Ok(copied)
+}
+
+/// Deletes what is here of sets that this node is no member of, and that a
+/// member has. What no member has stays: it may be the last copy. Rows in `done`
+/// are not looked at again.
+async fn leave(
+    store: &Arc<Store>,
+    peers: &Peers,
+    map: &ClusterMap,
+    node: NodeId,
+    done: &mut BTreeSet<(SetId, Epoch)>,
+) -> Result<(), String> {
+    for (id, count) in store.set_counts() {
+        let Some(set) = map.set(id) else { continue };
+        let ours = set.nodes.contains(&node) || set.joining.is_some();
+        if ours || done.contains(&(id, set.epoch)) {
+            continue;
+        }
+        let live = |n: &&NodeId| map.node(**n).is_some_and(|n| n.state != NodeState::Down);
+        let Some(&member) = set.nodes.iter().find(live) else {
+            continue;
+        };
+        let dropped = leave_set(store, peers, id, member).await?;
+        done.insert((id, set.epoch));
+        if dropped > 0 {
+            tracing::info!(set = %id, dropped, of = count, "deleted chunks of a set that others hold now");
+        }
+    }
+    Ok(())
+}
+
+/// One set, against what `member` lists; how many were deleted.
+async fn leave_set(
+    store: &Arc<Store>,
+    peers: &Peers,
+    set: SetId,
+    member: NodeId,
+) -> Result<usize, String> {
+    let (mut after, mut dropped) = (None, 0);
+    loop {
+        let theirs = page(peers, member, set, after).await?;
+        let Some(&(last, _)) = theirs.last() else {
+            return Ok(dropped);
+        };
+        let ids: Vec<ChunkId> = theirs.into_iter().map(|(id, _)| id).collect();
+        let local = store.clone();
+        dropped += blocking(move || local.delete(&ids))
+            .await
+            .map_err(|e| e.to_string())?;
         after = Some(last);
     }
 }
@@ -99,11 +164,11 @@ async fn fill(
 async fn page(
     peers: &Peers,
     source: NodeId,
-    set: &ReplicaSet,
+    set: SetId,
     after: Option<ChunkId>,
 ) -> Result<Vec<(ChunkId, u32)>, String> {
     let request = ChunkRequest::List {
-        set: Some(set.id),
+        set: Some(set),
         after,
         limit: PAGE,
     };

@@ -16,3 +16,6 @@ pub mod service;
 
 pub use peers::{MapCell, Peers};
 pub use service::ChunkService;
+
+#[cfg(test)]
+mod tests;

@@ -2,6 +2,7 @@
 //! reap queue, which stay until it says so.
 //!
 //! A crash between delete and answer repeats the delete, which does nothing.
+//! Without a cluster map nothing is deleted: it says what this node is filled with.
 //! While this node is being filled for a set, its rows wait, so that a copy made
 //! meanwhile from a member that is behind is deleted afterwards.
 
@@ -43,11 +44,12 @@ pub async fn run(
     cancel: CancellationToken,
 ) {
     loop {
-        let filling = map.get().sets.iter().any(|s| s.joining == Some(node));
-        let worked = if filling {
+        let now = map.get();
+        let filling = now.sets.iter().any(|s| s.joining == Some(node));
+        let worked = if filling || now.version == 0 {
             false
         } else {
-            round(&*meta, &store, &map, node).await.unwrap_or_else(|e| {
+            round(&*meta, &store, node).await.unwrap_or_else(|e| {
                 tracing::debug!(error = %e, "reap round");
                 false
             })
@@ -64,12 +66,7 @@ pub async fn run(
 }
 
 /// One page of rows. True if there was any.
-async fn round(
-    meta: &dyn Meta,
-    store: &Arc<Store>,
-    map: &MapCell,
-    node: NodeId,
-) -> Result<bool, String> {
+async fn round(meta: &dyn Meta, store: &Arc<Store>, node: NodeId) -> Result<bool, String> {
     let query = Query::ChunkReap {
         node,
         now_ms: meta.now_ms(),
@@ -82,9 +79,8 @@ async fn round(
     let Some(through) = rows.last().map(|(seq, _)| *seq) else {
         return Ok(false);
     };
-    let sets: Vec<SetId> = map.get().sets.iter().map(|s| s.id).collect();
     let local = store.clone();
-    let reaped = blocking(move || delete(&local, &sets, &rows))
+    let reaped = blocking(move || delete(&local, &rows))
         .await
         .map_err(|e| e.to_string())?;
     METRICS.reaped.add(reaped as u64);
@@ -94,13 +90,15 @@ async fn round(
     Ok(true)
 }
 
-fn delete(store: &Store, sets: &[SetId], rows: &[(u64, ReapChunks)]) -> Result<usize, ChunkError> {
+fn delete(store: &Store, rows: &[(u64, ReapChunks)]) -> Result<usize, ChunkError> {
+    // Of what is here: the map may not know the newest sets yet.
+    let sets: Vec<SetId> = store.set_counts().into_keys().collect();
     let mut ids = Vec::new();
     for (_, row) in rows {
         match row {
             ReapChunks::Chunks(chunks) => ids.extend_from_slice(chunks),
             ReapChunks::UnnamedOf { block, named } => {
-                unnamed(store, sets, *block, named, &mut ids)?;
+                unnamed(store, &sets, *block, named, &mut ids)?;
             }
         }
     }

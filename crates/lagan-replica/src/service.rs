@@ -9,7 +9,7 @@ use crate::heal::Healer;
 use crate::metrics::METRICS;
 use crate::peers::Peers;
 use bytes::Bytes;
-use lagan_chunk::{ChunkError, Store};
+use lagan_chunk::{ChunkError, Done, Store};
 use lagan_net::Reply;
 use lagan_types::cluster::{ClusterMap, ReplicaSet};
 use lagan_types::limits::CHUNK_LEN_MAX;
@@ -131,8 +131,19 @@ impl ChunkService {
                 let answer = result.map_or_else(|e| refusal(&e), |()| ChunkReply::Written);
                 reply.send_typed(&answer, Bytes::new());
             });
-            self.store
-                .write(write.id, write.data, &write.block_crcs, done);
+            self.store_here(write.id, write.data, write.block_crcs, done);
+        }
+    }
+
+    /// Gives a chunk to the store without waiting: while its queue is full, a
+    /// thread waits, not the network, which also carries the consensus.
+    fn store_here(&self, id: ChunkId, data: Bytes, crcs: Vec<u32>, done: Done) {
+        if self.store.has_room(data.len()) {
+            self.store.write(id, data, &crcs, done);
+        } else {
+            let store = self.store.clone();
+            self.disk
+                .spawn_blocking(move || store.write(id, data, &crcs, done));
         }
     }
 
@@ -169,10 +180,10 @@ impl ChunkService {
             return ChunkReply::StaleEpoch;
         };
         let (done, local) = oneshot::channel();
-        self.store.write(
+        self.store_here(
             write.id,
             write.data.clone(),
-            &write.block_crcs,
+            write.block_crcs.clone(),
             Box::new(move |result| {
                 let _ = done.send(result);
             }),

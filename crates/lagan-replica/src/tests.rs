@@ -1,0 +1,321 @@
+//! Nodes with real stores on loopback, over the real state machine without
+//! its replication: sets lose members, are filled, are left.
+
+use crate::heal::Healer;
+use crate::reap::{self, Meta};
+use crate::{ChunkService, MapCell, Peers, fill, plan};
+use async_trait::async_trait;
+use bytes::Bytes;
+use lagan_chunk::Store;
+use lagan_meta::memory::MemoryStore;
+use lagan_net::{
+    Handler, Hello, Peer, Pool, PoolOptions, Reply, Request, Role, Server, ServerLimits, Service,
+};
+use lagan_types::cluster::{ClusterMap, Config, NodeInfo, NodeRole, NodeState};
+use lagan_types::op::{Op, SessionIdentity};
+use lagan_types::query::{Query, QueryAnswer};
+use lagan_types::{
+    Answer, BlockId, ChunkId, Command, FsError, Incarnation, NodeId, SessionId, SetId, StoreId,
+    Time, VolumeId, chunk, codec,
+};
+use parking_lot::Mutex;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+use tempfile::TempDir;
+use tokio_util::sync::CancellationToken;
+
+const LONG: Duration = Duration::from_secs(20);
+
+/// The state machine that all nodes ask.
+#[derive(Default)]
+struct State {
+    store: Mutex<MemoryStore>,
+}
+
+impl State {
+    fn apply(&self, session: SessionId, seq: u64, op: Op) -> Result<Answer, FsError> {
+        let command = Command {
+            volume: VolumeId(1),
+            session,
+            seq,
+            unanswered: seq,
+            time: Time { secs: 1, nanos: 0 },
+            op,
+        };
+        lagan_meta::apply(&mut *self.store.lock(), &command).unwrap()
+    }
+
+    fn map(&self) -> ClusterMap {
+        lagan_meta::cluster_map(&*self.store.lock())
+            .unwrap()
+            .unwrap()
+    }
+}
+
+#[async_trait]
+impl Meta for State {
+    async fn mutate(&self, op: Op) -> Result<Answer, FsError> {
+        self.apply(SessionId::SYSTEM, 0, op)
+    }
+
+    async fn query(&self, query: Query) -> Result<QueryAnswer, FsError> {
+        let store = self.store.lock();
+        lagan_meta::query(&*store, VolumeId(1), SessionId::SYSTEM, &query).unwrap()
+    }
+
+    fn now_ms(&self) -> u64 {
+        1_000_000
+    }
+}
+
+struct Chunks(Arc<ChunkService>);
+
+impl Handler for Chunks {
+    fn check_hello(&self, hello: &Hello, _: SocketAddr) -> Result<Hello, String> {
+        Ok(hello.clone())
+    }
+
+    fn handle(&self, _: &Arc<Peer>, request: Request, reply: Reply) {
+        let message = codec::decode(&request.head).unwrap();
+        self.0.handle(message, request.data, reply);
+    }
+}
+
+struct Node {
+    id: NodeId,
+    store: Arc<Store>,
+    map: Arc<MapCell>,
+    peers: Arc<Peers>,
+    cancel: CancellationToken,
+    _dir: TempDir,
+}
+
+impl Node {
+    fn start(state: &State, id: u64) -> Node {
+        let dir = tempfile::tempdir().unwrap();
+        let mut options = lagan_chunk::Options::new(dir.path());
+        options.segment_len = 8 << 20;
+        options.prewrite = false;
+        options.reserve_bytes = 8 << 20;
+        options.capacity_bytes = Some(256 << 20);
+        let store = Store::open(options).unwrap();
+        let map = Arc::new(MapCell::default());
+        let hello = Hello::client(Role::Server, Some(Incarnation(1)), Service::Chunk);
+        let pool = Arc::new(Pool::new(PoolOptions::new(hello)));
+        let peers = Arc::new(Peers::new(pool, map.clone()));
+        let (healer, _) = Healer::new();
+        let handle = tokio::runtime::Handle::current();
+        let service = ChunkService::new(store.clone(), peers.clone(), healer, NodeId(id), handle);
+        let cancel = CancellationToken::new();
+        let server = Server::bind(
+            "127.0.0.1:0".parse().unwrap(),
+            Arc::new(Chunks(service)),
+            ServerLimits::default(),
+            cancel.clone(),
+        );
+        let addr = server.unwrap().local_addr().to_string();
+        let info = NodeInfo {
+            id: NodeId(0),
+            name: format!("server-{id}"),
+            store: StoreId(id.into()),
+            boot: 1,
+            addr: addr.clone(),
+            peer_addr: addr,
+            http: String::new(),
+            role: NodeRole::Storage,
+            state: NodeState::Up,
+            voter: true,
+        };
+        let node = state.apply(SessionId::SYSTEM, 0, Op::RegisterNode { info });
+        assert_eq!(node, Ok(Answer::Node { node: NodeId(id) }));
+        Node {
+            id: NodeId(id),
+            store,
+            map,
+            peers,
+            cancel,
+            _dir: dir,
+        }
+    }
+
+    fn put(&self, id: ChunkId) {
+        let data = Bytes::from(vec![id.index() as u8; 3000]);
+        let crcs = chunk::block_crcs(&data);
+        self.store.write_blocking(id, data, &crcs).unwrap();
+    }
+
+    fn has(&self, id: ChunkId) -> bool {
+        self.store.contains(id).unwrap()
+    }
+
+    fn work(&self, state: &Arc<State>) {
+        let meta: Arc<dyn Meta> = state.clone();
+        tokio::spawn(fill::run(
+            meta.clone(),
+            self.store.clone(),
+            self.peers.clone(),
+            self.id,
+            self.cancel.clone(),
+        ));
+        tokio::spawn(reap::run(
+            meta,
+            self.store.clone(),
+            self.map.clone(),
+            self.id,
+            self.cancel.clone(),
+        ));
+    }
+}
+
+impl Drop for Node {
+    fn drop(&mut self) {
+        self.cancel.cancel();
+    }
+}
+
+fn cluster(count: u64) -> (Arc<State>, Vec<Node>) {
+    let state = Arc::new(State::default());
+    let config = Config {
+        incarnation: Incarnation(1),
+        replace_after_ms: 1000,
+        ..Config::default()
+    };
+    state
+        .apply(SessionId::SYSTEM, 0, Op::Init { config })
+        .unwrap();
+    let nodes = (1..=count).map(|id| Node::start(&state, id)).collect();
+    (state, nodes)
+}
+
+async fn eventually(what: &str, condition: impl Fn() -> bool) {
+    let end = Instant::now() + LONG;
+    while !condition() {
+        assert!(Instant::now() < end, "never: {what}");
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+}
+
+fn set_state(state: &State, node: NodeId, to: NodeState) {
+    let op = Op::SetNodeState { node, state: to };
+    state.apply(SessionId::SYSTEM, 0, op).unwrap();
+}
+
+fn set_of(map: &ClusterMap, members: [u64; 2]) -> SetId {
+    let members = members.map(NodeId);
+    let set = map.sets.iter().find(|s| s.nodes == members);
+    set.unwrap().id
+}
+
+fn chunk_of(set: SetId, index: u16) -> ChunkId {
+    ChunkId::new(VolumeId(1), set, BlockId(77), index)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn lost_member_is_replaced_and_gives_up_its_chunks_when_it_returns() {
+    let (state, nodes) = cluster(3);
+    let set = set_of(&state.map(), [1, 2]);
+    let (both, rotten, last) = (chunk_of(set, 1), chunk_of(set, 2), chunk_of(set, 3));
+    nodes[0].put(both);
+    nodes[1].put(both);
+    nodes[0].put(rotten);
+    // Only the one that was lost has this: it stays until somebody looks at it.
+    nodes[1].put(last);
+
+    set_state(&state, NodeId(2), NodeState::Down);
+    let down = [(NodeId(2), 1000)].into();
+    let changes = plan::plan(&state.map(), &down);
+    assert!(!changes.is_empty());
+    state
+        .apply(SessionId::SYSTEM, 0, Op::ChangeSets { changes })
+        .unwrap();
+    nodes[0].map.put(state.map());
+    nodes[2].map.put(state.map());
+    nodes[2].work(&state);
+    let members = || state.map().set(set).unwrap().nodes.clone();
+    eventually("node 3 takes the place of node 2", || {
+        members() == [NodeId(1), NodeId(3)]
+    })
+    .await;
+    assert!(nodes[2].has(both) && nodes[2].has(rotten));
+    assert!(!state.map().set(set).unwrap().sealed);
+
+    set_state(&state, NodeId(2), NodeState::Up);
+    nodes[1].map.put(state.map());
+    nodes[1].work(&state);
+    eventually("node 2 gives up what others hold", || !nodes[1].has(both)).await;
+    assert!(nodes[1].has(last));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn joining_node_gets_what_only_the_second_member_has() {
+    let (state, nodes) = cluster(2);
+    let set = set_of(&state.map(), [1, 2]);
+    let id = chunk_of(set, 1);
+    nodes[1].put(id);
+    let third = Node::start(&state, 3);
+    let epoch = state.map().set(set).unwrap().epoch;
+    let changes = vec![lagan_types::op::SetChange::StartJoin {
+        set,
+        epoch,
+        joining: NodeId(3),
+        leaving: None,
+    }];
+    state
+        .apply(SessionId::SYSTEM, 0, Op::ChangeSets { changes })
+        .unwrap();
+    third.map.put(state.map());
+    third.work(&state);
+    eventually("node 3 is a member", || {
+        state.map().set(set).unwrap().nodes.len() == 3
+    })
+    .await;
+    assert!(third.has(id));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn garbage_of_closed_blocks_waits_for_the_map_and_goes_from_all_sets() {
+    let (state, nodes) = cluster(2);
+    let set = set_of(&state.map(), [1, 2]);
+    let identity = SessionIdentity {
+        machine: "m".into(),
+        boot: "b".into(),
+        mount_point: "/mnt".into(),
+        instance: 1,
+    };
+    let open = Op::OpenSession {
+        nonce: 1,
+        identity,
+        predecessor: None,
+    };
+    let Ok(Answer::Session { session, .. }) = state.apply(SessionId::SYSTEM, 0, open) else {
+        panic!("no session");
+    };
+    let Ok(Answer::Block { block, .. }) = state.apply(session, 1, Op::GrantBlock) else {
+        panic!("no block");
+    };
+    let known = ChunkId::new(VolumeId(1), set, block, 1);
+    let unknown = ChunkId::new(VolumeId(1), SetId(999), block, 2);
+    nodes[0].put(known);
+    nodes[0].put(unknown);
+    state
+        .apply(SessionId::SYSTEM, 0, Op::EndSession { session })
+        .unwrap();
+    nodes[0].work(&state);
+    let rows = |now_ms| {
+        let query = Query::ChunkReap {
+            node: NodeId(1),
+            now_ms,
+            limit: 10,
+        };
+        match lagan_meta::query(&*state.store.lock(), VolumeId(1), SessionId::SYSTEM, &query) {
+            Ok(Ok(QueryAnswer::Reap(rows))) => rows.len(),
+            other => panic!("{other:?}"),
+        }
+    };
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    assert_eq!(rows(u64::MAX), 1, "a node without a map answered for a row");
+    nodes[0].map.put(state.map());
+    eventually("the row is worked off", || rows(u64::MAX) == 0).await;
+    assert!(!nodes[0].has(known) && !nodes[0].has(unknown));
+}
