@@ -6,7 +6,6 @@ use lagan_types::{FsError, Ino, Op, Query, QueryAnswer};
 use parking_lot::Mutex;
 use std::collections::HashSet;
 use std::time::Duration;
-use tokio::time::Instant;
 
 /// Waits between tries for a lock that another holds, at first and at most.
 const PAUSE: Duration = Duration::from_millis(10);
@@ -59,7 +58,8 @@ impl Client {
     }
 
     /// F_SETLK, F_SETLKW and flock(2): takes, changes or drops a lock. With
-    /// `wait`, tries until it is free, `interrupted` says yes, or the time is up.
+    /// `wait`, tries until it is free or `interrupted` says yes, however long
+    /// another holds it: [`crate::Options::timeout`] is for the leader's answers.
     ///
     /// # Errors
     /// [`FsError::WouldBlock`], [`FsError::Interrupted`], [`FsError::TimedOut`].
@@ -70,14 +70,13 @@ impl Client {
         wait: bool,
         interrupted: impl Fn() -> bool + Send + Sync,
     ) -> Result<(), FsError> {
-        let until = self.deadline();
         let mut pause = PAUSE;
         if lock.kind != LockKind::Unlock {
             // Before the call: its outcome may stay unknown.
             self.locks.note(ino, lock.owner);
         }
         loop {
-            match self.mutate_by(Op::SetLock { ino, lock }, None, until).await {
+            match self.mutate(Op::SetLock { ino, lock }).await {
                 Err(FsError::WouldBlock) if wait => {}
                 Ok(_) => {
                     let all = lock.start == 0 && lock.end == u64::MAX;
@@ -90,9 +89,6 @@ impl Client {
             }
             if interrupted() {
                 return Err(FsError::Interrupted);
-            }
-            if Instant::now() + pause >= until {
-                return Err(FsError::TimedOut);
             }
             tokio::time::sleep(pause).await;
             pause = (pause * 2).min(PAUSE_MAX);
