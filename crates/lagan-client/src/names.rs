@@ -35,7 +35,7 @@ impl Client {
     pub async fn make(&self, parent: Ino, name: &[u8], new: NewInode) -> Result<Attr, FsError> {
         let op = create_op(parent, name, new, true)?;
         match self.mutate(op).await? {
-            Answer::Created { attr, .. } => Ok(attr),
+            Answer::Created { attr, .. } => Ok(self.show(attr).await),
             _ => Err(FsError::Malformed),
         }
     }

@@ -11,6 +11,9 @@ use std::collections::{BTreeMap, HashMap};
 
 /// Inodes remembered, at most.
 const INODES_MAX: usize = 32 * 1024;
+/// Inodes not opened whose last shown attributes are remembered, at most: a
+/// lookup comes right before its open.
+const SHOWN_MAX: usize = 4096;
 
 /// What must happen before attributes may be answered.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -32,13 +35,30 @@ struct Inner {
     known: HashMap<Ino, Known>,
     by_age: BTreeMap<u64, Ino>,
     clock: u64,
+    /// Of inodes that are not in `known`; each has one place by its number.
+    shown: HashMap<u64, (Ino, Shown)>,
+}
+
+/// Size and mtime.
+type Shown = (u64, Time);
+
+impl Inner {
+    fn note_shown(&mut self, ino: Ino, shown: Shown) {
+        self.shown.insert(ino.0 % SHOWN_MAX as u64, (ino, shown));
+    }
+
+    fn take_shown(&mut self, ino: Ino) -> Option<Shown> {
+        let place = ino.0 % SHOWN_MAX as u64;
+        self.shown.get(&place).filter(|(i, _)| *i == ino)?;
+        self.shown.remove(&place).map(|(_, shown)| shown)
+    }
 }
 
 #[derive(Debug, Clone, Copy)]
 struct Known {
     version: u64,
     /// Size and mtime as the kernel has them; `None`: not seen by us.
-    shown: Option<(u64, Time)>,
+    shown: Option<Shown>,
     age: u64,
 }
 
@@ -52,12 +72,15 @@ impl KernelPages {
         inner.clock += 1;
         let age = inner.clock;
         let old = inner.known.get(&attr.ino).copied();
+        let looked_up = inner.take_shown(attr.ino);
         let known = Known {
             version: attr.version,
             shown: if shown {
                 Some((attr.size, attr.mtime))
             } else {
-                old.and_then(|o| o.shown)
+                // Telling the kernel makes it ignore the attributes that are
+                // on their way to it: only if it may have the same already.
+                old.map_or(looked_up, |o| o.shown)
             },
             age,
         };
@@ -71,8 +94,9 @@ impl KernelPages {
         } else {
             None
         };
-        if let Some(ino) = evicted {
-            inner.known.remove(&ino);
+        let gone = evicted.and_then(|ino| Some((ino, inner.known.remove(&ino)?.shown?)));
+        if let Some((ino, shown)) = gone {
+            inner.note_shown(ino, shown);
         }
         (old.is_some_and(|o| o.version == attr.version), evicted)
     }
@@ -80,10 +104,11 @@ impl KernelPages {
     /// Attributes are about to be answered.
     pub fn answered(&self, attr: &Attr) -> Seen {
         let mut inner = self.inner.lock();
+        let shown = (attr.size, attr.mtime);
         let Some(known) = inner.known.get_mut(&attr.ino) else {
+            inner.note_shown(attr.ino, shown);
             return Seen::Fine;
         };
-        let shown = (attr.size, attr.mtime);
         let stale = known.version != attr.version && known.shown.is_none_or(|old| old == shown);
         known.version = attr.version;
         known.shown = Some(shown);
@@ -157,6 +182,17 @@ mod tests {
         assert_eq!(pages.answered(&attr(5, 3, 10, 1)), Seen::Stale);
         pages.opened(&attr(6, 1, 10, 1), false);
         assert_eq!(pages.answered(&attr(6, 2, 11, 2)), Seen::Stale);
+    }
+
+    #[test]
+    fn what_lookup_showed_before_the_open_counts_as_known() {
+        let pages = KernelPages::default();
+        assert_eq!(pages.answered(&attr(5, 1, 10, 1)), Seen::Fine);
+        pages.opened(&attr(5, 1, 10, 1), false);
+        assert_eq!(pages.answered(&attr(5, 2, 30, 2)), Seen::Fine);
+        assert_eq!(pages.answered(&attr(6, 1, 10, 1)), Seen::Fine);
+        pages.opened(&attr(6, 1, 10, 1), false);
+        assert_eq!(pages.answered(&attr(6, 2, 10, 1)), Seen::Stale);
     }
 
     #[test]

@@ -139,3 +139,25 @@ async fn shutdown_commits_what_is_open_and_ends_the_session() {
     let gone = !lagan_meta::session_exists(&cluster.world().store, session).unwrap();
     assert!(gone);
 }
+
+#[tokio::test]
+async fn attributes_that_changed_visibly_after_an_open_are_answered_without_notice() {
+    let cluster = Cluster::start(1, 1);
+    let (a, b) = (cluster.mount(1).await, cluster.mount(2).await);
+    let told: Arc<Mutex<Vec<Ino>>> = Arc::default();
+    let tell = told.clone();
+    b.on_invalidate(Box::new(move |Invalidate::Data(ino)| {
+        tell.lock().unwrap().push(ino);
+    }));
+    let ino = put(&a, "f", b"one").await;
+    // As the kernel opens: it has the attributes from the lookup.
+    b.lookup(ROOT, b"f").await.unwrap();
+    let reader = b.open(ino, RW).await.unwrap().fh;
+    let writer = a.open(ino, RW).await.unwrap().fh;
+    write(&a, writer, 0, b"longer").await;
+    close(&a, writer).await.unwrap();
+    // A notice would make it ignore this size, and cut its read at the old one.
+    assert_eq!(b.getattr(ino).await.unwrap().size, 6);
+    assert_eq!(*told.lock().unwrap(), []);
+    close(&b, reader).await.unwrap();
+}
