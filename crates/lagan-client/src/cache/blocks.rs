@@ -9,6 +9,9 @@ use std::collections::{BTreeMap, HashMap};
 /// Chunks are fetched and kept in units of this many bytes: what the kernel
 /// asks for at most in one read.
 pub const UNIT_LEN: u32 = 1024 * 1024;
+/// Shorter bytes are copied: they may be a part of a received buffer, all of
+/// which they would keep in memory.
+const COPY_LEN: usize = 64 * 1024;
 /// Bookkeeping of one entry, roughly.
 const ENTRY_OVERHEAD_BYTES: usize = 256;
 
@@ -86,6 +89,10 @@ impl BlockCache {
         {
             return;
         }
+        let data = match data.len() {
+            len if len < COPY_LEN => Bytes::copy_from_slice(&data),
+            _ => data,
+        };
         inner.remove(key);
         while inner.bytes + cost > self.limit_bytes {
             let Some((_, &oldest)) = inner.by_age.first_key_value() else {
@@ -127,6 +134,15 @@ mod tests {
         assert!(cache.get(id(1), UNIT_LEN + BLOCK_LEN + 50, 51).is_none());
         assert!(cache.get(id(1), UNIT_LEN, 1).is_none());
         assert!(cache.get(id(2), UNIT_LEN + BLOCK_LEN, 1).is_none());
+    }
+
+    #[test]
+    fn a_short_entry_does_not_keep_the_buffer_that_it_came_in() {
+        let cache = BlockCache::new(1 << 20);
+        let received = Bytes::from(vec![7; COPY_LEN]);
+        cache.put(id(1), 0, received.slice(100..200));
+        assert!(received.is_unique());
+        assert_eq!(cache.get(id(1), 0, 100).unwrap(), [7; 100][..]);
     }
 
     #[test]
