@@ -145,19 +145,22 @@ impl Client {
         inode.state.lock().map = None;
         loop {
             self.fetch_map(inode, at, until).await.map_err(data_error)?;
-            let (found, known_to, size) = {
+            let (found, known_to, size, known) = {
                 let state = inode.state.lock();
                 let Some(map) = state.map.as_ref() else {
                     continue;
                 };
                 let found = map.seek(at, whence == Seek::Data);
-                (found, map.known_to(), map.size())
+                // Another read of the file may have put its own page here.
+                let known = map.covers(at, at.saturating_add(1));
+                (found, map.known_to(), map.size(), known)
             };
             if offset >= size {
                 return Err(FsError::NoSuchOffset);
             }
             match found {
                 Some(found) => return Ok(found),
+                None if !known => {}
                 None if known_to >= size => break self.end_of(whence, size),
                 None => at = known_to.max(at),
             }

@@ -231,6 +231,9 @@ impl FileMap {
     /// The first byte at or after `offset` that is data (or, without `data`,
     /// that is a hole); `None`: none below the known end. The size counts as a hole.
     pub fn seek(&self, offset: u64, data: bool) -> Option<u64> {
+        if !self.covers(offset, offset.saturating_add(1)) {
+            return None;
+        }
         self.plan(offset, self.to.min(self.size).saturating_sub(offset))
             .iter()
             .find(|p| (p.source != Source::Hole) == data)

@@ -30,6 +30,8 @@ fn what_no_extent_covers_is_a_hole() {
     assert_eq!(map.seek(0, true), Some(10));
     assert_eq!(map.seek(11, false), Some(15));
     assert_eq!(map.seek(16, true), None);
+    let later = FileMap::page(1, 1000, 500, vec![], false);
+    assert_eq!((later.seek(0, false), later.seek(0, true)), (None, None));
 }
 
 #[test]
