@@ -9,7 +9,11 @@ use lagan_types::{Answer, BlockId, FsError, Op, SessionId};
 use parking_lot::Mutex;
 use std::collections::HashMap;
 use std::sync::Weak;
+use std::time::Duration;
 use tokio::time::Instant;
+
+/// Wait before a block is closed again whose closing got no answer.
+const CLOSE_PAUSE: Duration = Duration::from_secs(1);
 
 /// See the module.
 #[derive(Debug)]
@@ -225,10 +229,18 @@ impl Client {
         drop(state);
         if last {
             self.spawn(move |client| async move {
-                let until = client.deadline();
-                let op = Op::CloseBlock { block };
-                if let Err(error) = client.mutate_by(op, Some(session), until).await {
-                    tracing::debug!(%error, ?block, "close a block of chunk ids");
+                // A block that stays open counts against the session's limit.
+                while client.session() == session {
+                    let until = client.deadline();
+                    let op = Op::CloseBlock { block };
+                    match client.mutate_by(op, Some(session), until).await {
+                        Err(FsError::TimedOut) => tokio::time::sleep(CLOSE_PAUSE).await,
+                        Err(error) => {
+                            tracing::debug!(%error, ?block, "close a block of chunk ids");
+                            return;
+                        }
+                        Ok(_) => return,
+                    }
                 }
             });
         }
