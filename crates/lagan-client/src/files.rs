@@ -231,15 +231,16 @@ impl Files {
         entry.0.clone()
     }
 
-    /// Undoes [`Files::pin`].
-    pub fn unpin(&self, ino: Ino) {
+    /// Undoes [`Files::pin`]. The last time it gives the inode, which may hold
+    /// what could not be flushed.
+    pub fn unpin(&self, ino: Ino) -> Option<Arc<Inode>> {
         let mut inodes = self.inodes.lock();
-        if let Some(entry) = inodes.get_mut(&ino) {
-            entry.1 -= 1;
-            if entry.1 == 0 {
-                inodes.remove(&ino);
-            }
+        let entry = inodes.get_mut(&ino)?;
+        entry.1 -= 1;
+        if entry.1 > 0 {
+            return None;
         }
+        inodes.remove(&ino).map(|(inode, _)| inode)
     }
 
     /// The inode, if it is open.

@@ -149,7 +149,16 @@ impl Client {
                 Err(error) => tracing::warn!(%ino, %error, "drop the locks of a closed file"),
             }
         }
-        self.files.unpin(ino);
+        self.unpin(ino);
+    }
+
+    /// An open ends. What the last one leaves unflushed has failed already;
+    /// its room is free again.
+    fn unpin(&self, ino: Ino) {
+        if let Some(inode) = self.files.unpin(ino) {
+            let freed = inode.state.lock().discard();
+            self.give_back(freed);
+        }
     }
 }
 
@@ -179,7 +188,7 @@ impl<'a> Pin<'a> {
 impl Drop for Pin<'_> {
     fn drop(&mut self) {
         if !self.kept {
-            self.client.files.unpin(self.inode.ino);
+            self.client.unpin(self.inode.ino);
         }
     }
 }
