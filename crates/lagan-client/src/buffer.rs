@@ -120,6 +120,11 @@ impl<P: Placed> Buffer<P> {
         self.live.len()
     }
 
+    /// Live runs and pieces.
+    pub fn places(&self) -> usize {
+        self.live.len() + self.pieces.len()
+    }
+
     /// Bytes held, in live runs and pieces.
     pub fn held_bytes(&self) -> u64 {
         self.live_bytes + self.piece_bytes

@@ -20,6 +20,9 @@ use tokio::time::Instant;
 const COMMIT_AFTER: Duration = Duration::from_secs(4);
 /// A file has at most this many bytes uncommitted before a commit begins.
 const COMMIT_BYTES: u64 = 64 * 1024 * 1024;
+/// Runs and pieces that a file has at most before its writer waits: each costs
+/// memory beside its bytes.
+const SCATTERED_MAX: usize = 4 * COMMIT_EDITS_MAX;
 /// Appends are committed when they fill a chunk.
 const APPEND_BYTES: u64 = 4 * 1024 * 1024;
 /// How long a writer waits for room before it looks again for a file to flush.
@@ -55,10 +58,12 @@ impl Client {
             result = result.and(self.flush_appends(inode, until).await);
         }
         let mut state = inode.state.lock();
-        state.dirty_since = state.is_dirty().then(Instant::now);
+        if live || !state.is_dirty() {
+            state.dirty_since = state.is_dirty().then(Instant::now);
+        }
+        drop(state);
         if let Err(error) = result {
             tracing::warn!(ino = %inode.ino, %error, "written data is lost");
-            state.failed(error);
         }
         result
     }
@@ -75,11 +80,12 @@ impl Client {
                 state.buffer.freeze_all(Piece::new);
             }
             let pieces = state.buffer.pieces().to_vec();
-            (pieces, std::mem::take(&mut state.kill_suid))
+            let kill = !pieces.is_empty() && std::mem::take(&mut state.kill_suid);
+            (pieces, kill)
         };
         let result = self.commit_pieces(inode, &pieces, kill_suid, until).await;
-        if result.is_err() {
-            self.retire(inode, &pieces);
+        if let Err(error) = result {
+            self.retire(inode, &pieces, Some(error));
         }
         result
     }
@@ -102,17 +108,22 @@ impl Client {
             let done = self.commit(&mut change, until).await?;
             // First the map, then the buffer: a reader in between sees both.
             self.note_commit(inode, &change, &done);
-            self.retire(inode, &batch);
+            self.retire(inode, &batch, None);
         }
         Ok(())
     }
 
-    fn retire(&self, inode: &Inode, gone: &[Arc<Piece>]) {
-        let freed = inode
-            .state
-            .lock()
+    /// Forgets pieces that were committed or are lost; the error is there
+    /// before the file looks clean to another flush.
+    fn retire(&self, inode: &Inode, gone: &[Arc<Piece>], lost: Option<FsError>) {
+        let mut state = inode.state.lock();
+        let freed = state
             .buffer
             .retire(|p| gone.iter().any(|g| Arc::ptr_eq(g, p)));
+        if let Some(error) = lost {
+            state.failed(error);
+        }
+        drop(state);
         self.give_back(freed);
     }
 
@@ -130,10 +141,10 @@ impl Client {
             client: self,
             inode,
             bytes: groups.iter().map(|g| g.len() as u64).sum(),
-            ended: false,
+            lost: Some(FsError::Io),
         };
         let result = self.place(inode, groups, kill_suid, until).await;
-        placing.ended = true;
+        placing.lost = result.err();
         result
     }
 
@@ -150,6 +161,25 @@ impl Client {
         if much {
             self.flush_soon(inode, live);
         }
+    }
+
+    /// Waits until the file's writes are in few enough places for another.
+    ///
+    /// # Errors
+    /// [`FsError::Io`] at the deadline.
+    pub(crate) async fn flush_scattered(
+        &self,
+        inode: &Arc<Inode>,
+        until: Instant,
+    ) -> Result<(), FsError> {
+        while inode.state.lock().buffer.places() >= SCATTERED_MAX {
+            if Instant::now() >= until {
+                return Err(FsError::Io);
+            }
+            // Its error is recorded for the handles.
+            let _ = self.flush_inode(inode, until).await;
+        }
+        Ok(())
     }
 
     /// Starts a flush in the background unless one is under way.
@@ -244,15 +274,16 @@ struct Placing<'a> {
     client: &'a Client,
     inode: &'a Inode,
     bytes: u64,
-    ended: bool,
+    /// What the handles get when this is dropped.
+    lost: Option<FsError>,
 }
 
 impl Drop for Placing<'_> {
     fn drop(&mut self) {
         let mut state = self.inode.state.lock();
         let freed = state.appends.placed(self.bytes);
-        if !self.ended {
-            state.failed(FsError::Io);
+        if let Some(error) = self.lost {
+            state.failed(error);
         }
         drop(state);
         self.client.give_back(freed);

@@ -40,6 +40,7 @@ impl Client {
         // Room taken is room to give back, also if this call is dropped here.
         let mut room = Room(self, data.len() as u64);
         self.flush_other_kind(&handle, append, until).await;
+        self.flush_scattered(&handle.inode, until).await?;
         let full = self.put(&handle, caller, offset, &data, &mut room)?;
         drop(room);
         for piece in full {

@@ -6,7 +6,7 @@ use crate::cluster::{
 use bytes::Bytes;
 use lagan_client::{OpenOptions, Seek};
 use lagan_types::op::SetAttr;
-use lagan_types::{Content, FsError, Query, QueryAnswer};
+use lagan_types::{Content, FsError, NodeId, Query, QueryAnswer};
 
 fn extents(cluster: &Cluster, ino: lagan_types::Ino) -> Vec<lagan_types::Extent> {
     match cluster.world().query(Query::File { ino }) {
@@ -283,4 +283,43 @@ async fn a_released_file_is_read_through_recall() {
     let mut want = data;
     want[1000..1005].copy_from_slice(b"dirty");
     assert!(get(&client, ino).await == want);
+}
+
+#[tokio::test]
+async fn appends_and_writes_of_users_clear_setuid() {
+    let cluster = Cluster::start(1, 1);
+    let client = cluster.mount(1).await;
+    let ino = put(&client, "f", b"program").await;
+    for open in [RW, APPEND] {
+        let set = SetAttr {
+            mode: Some(0o4755),
+            ..SetAttr::default()
+        };
+        client.setattr(USER, ino, set).await.unwrap();
+        let fh = client.open(ino, open).await.unwrap().fh;
+        write(&client, fh, 0, b"changed").await;
+        close(&client, fh).await.unwrap();
+        assert_eq!(client.getattr(ino).await.unwrap().mode, 0o755, "{open:?}");
+    }
+}
+
+#[tokio::test]
+async fn scattered_writes_wait_for_commits_instead_of_piling_up() {
+    let cluster = Cluster::start(1, 1);
+    let client = cluster.mount_with(1, std::time::Duration::from_millis(700));
+    let client = client.await;
+    let created = client.create(ROOT, b"f", new_file(), true, RW).await;
+    let fh = created.unwrap().1.fh;
+    cluster.world().silent.insert(NodeId(1));
+    let mut taken = 0;
+    for i in 0..5000u64 {
+        let data = Bytes::from_static(b"x");
+        let wrote = client.write(USER, fh, i * 100, data);
+        match tokio::time::timeout(std::time::Duration::from_millis(200), wrote).await {
+            Ok(Ok(_)) => taken += 1,
+            _ => break,
+        }
+    }
+    assert!((500..2000).contains(&taken), "{taken}");
+    cluster.world().silent.clear();
 }
