@@ -21,6 +21,7 @@ pub mod corpus;
 pub mod http;
 pub mod leftover;
 pub mod manifest;
+pub mod namespaces;
 pub mod network;
 pub mod options;
 pub mod processes;

@@ -204,22 +204,25 @@ fn killed_mount_harms_nobody_and_comes_back() {
         let (a, b) = work_dir(cluster);
         let file = fs::File::create(a.join("locked")).expect("create");
         sys::flock(&file, libc::LOCK_EX).expect("lock");
-        let doomed = Writers::start(&a, 2, 7);
-        let other = Writers::start(&b, 2, 8);
+        let mine = |top: &Path, name: &str| top.join(name);
+        fs::create_dir(mine(&a, "doomed")).expect("make a directory");
+        fs::create_dir(mine(&a, "other")).expect("make a directory");
+        let doomed = Writers::start(&mine(&a, "doomed"), 2, 7);
+        let other = Writers::start(&mine(&b, "other"), 2, 8);
         doomed.wait_more(30, GO_ON);
         cluster.kill("mount-1");
         let doomed = doomed.stop();
         drop(file);
         other.wait_more(30, GO_ON);
         cluster.start("mount-1");
-        doomed.check(&b);
-        doomed.check(&a);
+        doomed.check(&mine(&b, "doomed"));
+        doomed.check(&mine(&a, "doomed"));
         // its successor ends the session at once, and the lock with it
         let file = fs::File::open(b.join("locked")).expect("open");
         until("the lock is free", s(40), || {
             sys::flock(&file, libc::LOCK_EX | libc::LOCK_NB).ok()
         });
-        finish(cluster, other, &b, &a);
+        finish(cluster, other, &mine(&b, "other"), &mine(&a, "other"));
     });
 }
 

@@ -82,6 +82,36 @@ fn lock_in_the_way_is_named() {
 }
 
 #[test]
+fn record_lock_of_a_process_ends_when_it_closes_the_file() {
+    with_shared(s(60), |a, b| {
+        let (on_a, on_b) = (open(&a.join("x")), open(&b.join("x")));
+        let again = open(&a.join("x"));
+        sys::process_lock(&on_a, libc::F_WRLCK, 0, 0).expect("lock");
+        assert!(sys::process_lock(&on_b, libc::F_WRLCK, 0, 0).is_err());
+        // any close of that file by that process ends its locks (POSIX fcntl)
+        drop(again);
+        sys::process_lock(&on_b, libc::F_WRLCK, 0, 0).expect("free");
+    });
+}
+
+#[test]
+fn open_file_description_lock_ends_with_its_file() {
+    with_shared(s(60), |a, b| {
+        let (on_a, on_b) = (open(&a.join("x")), open(&b.join("x")));
+        sys::record_lock(&on_a, libc::F_WRLCK, 0, 0, false).expect("lock");
+        drop(open(&a.join("x")));
+        assert!(
+            sys::record_lock(&on_b, libc::F_WRLCK, 0, 0, false).is_err(),
+            "another description's close ends nothing"
+        );
+        drop(on_a);
+        lagan_tests::wait::until("the lock is free", s(10), || {
+            sys::record_lock(&on_b, libc::F_WRLCK, 0, 0, false).ok()
+        });
+    });
+}
+
+#[test]
 fn waiting_lock_is_given_when_the_other_mount_lets_go() {
     with_shared(s(60), |a, b| {
         for kind in ["flock", "record"] {
@@ -89,6 +119,10 @@ fn waiting_lock_is_given_when_the_other_mount_lets_go() {
             let lock = move |file: &File| match kind {
                 "flock" => sys::flock(file, libc::LOCK_EX),
                 _ => sys::record_lock(file, libc::F_WRLCK, 0, 0, true),
+            };
+            let unlock = |file: &File| match kind {
+                "flock" => sys::flock(file, libc::LOCK_UN),
+                _ => sys::record_lock(file, libc::F_UNLCK, 0, 0, false),
             };
             lock(&on_a).expect("lock");
             let (send, given) = mpsc::sync_channel(1);
@@ -99,14 +133,12 @@ fn waiting_lock_is_given_when_the_other_mount_lets_go() {
             });
             let early = given.recv_timeout(std::time::Duration::from_millis(500));
             assert!(early.is_err(), "{kind}: given while the other held it");
-            drop(on_a);
+            unlock(&on_a).expect("unlock");
             given
                 .recv_timeout(s(20))
                 .unwrap_or_else(|_| panic!("{kind}: not given"));
-            waiter
-                .join()
-                .expect("the waiter does not panic")
-                .expect("lock");
+            let waited = waiter.join().expect("the waiter does not panic");
+            drop(waited.expect("lock"));
         }
     });
 }

@@ -1,6 +1,7 @@
 //! Packets are dropped: no answer, no refusal, just silence.
 
 use crate::shorthands::s;
+use lagan_tests::namespaces::Namespaces;
 use lagan_tests::network::Silence;
 use lagan_tests::run::LONG;
 use lagan_tests::writer::Writers;
@@ -95,4 +96,52 @@ fn cut_off_server_is_seen_as_down_and_catches_up() {
         }
         cluster.check();
     });
+}
+
+#[test]
+fn servers_in_namespaces_survive_a_cut_link() {
+    let net = Namespaces::new(3);
+    let options = Options {
+        args: [net.args(), vec!["--s3".into(), "none".into()]].concat(),
+        ..Options::default()
+    };
+    let why = "links are cut";
+    let net = std::sync::Arc::new(net);
+    let links = net.clone();
+    with_cluster(options.with_faults(why), LONG, move |cluster| {
+        for server in cluster
+            .record()
+            .processes
+            .iter()
+            .filter(|p| p.role == "server")
+        {
+            let comm = fs::read_to_string(format!("/proc/{}/comm", server.pid));
+            assert_eq!(
+                comm.expect("it runs").trim(),
+                "lagan-server",
+                "the pid is the server's"
+            );
+            let addr = server.addr.as_ref().expect("a server has an address");
+            assert!(addr.starts_with("10."), "{addr}");
+        }
+        let (a, b) = (cluster.a().join("work"), cluster.b().join("work"));
+        fs::create_dir(&a).expect("make the writers' directory");
+        let writers = Writers::start(&a, 4, 22);
+        for n in 1..=3 {
+            writers.wait_more(30, GO_ON);
+            links.set_link(n, false);
+            writers.wait_more(60, GO_ON);
+            links.set_link(n, true);
+            cluster.wait_healthy();
+        }
+        let written = writers.stop();
+        assert!(
+            written.errors.is_empty(),
+            "writers got errors: {:?}",
+            written.errors
+        );
+        written.check(&b);
+        cluster.check();
+    });
+    drop(net);
 }

@@ -73,7 +73,11 @@ fn wrong_options_are_refused_before_anything_starts() {
         &["--min-copies"],
     );
     root.refused(2, &["--archive-after", "soon"], &["--archive-after"]);
-    root.refused(2, &["--addrs", "127.77.1.1,127.77.1.2"], &["--addrs"]);
+    root.refused(
+        2,
+        &["--servers", "3", "--addrs", "127.77.1.1,127.77.1.2"],
+        &["--addrs"],
+    );
     root.refused(2, &["--addrs", "somewhere"], &["--addrs"]);
     root.refused(2, &["--s3", "ftp://x"], &["--s3"]);
     root.refused(2, &["--bucket", "no bucket"], &["--bucket"]);
