@@ -53,12 +53,17 @@ impl Transport for Alone {
     }
 }
 
-/// Adds `files` files with one chunk each to the stopped server whose data
-/// directory is `data`. With [`End::Killed`] it does not return: the process aborts.
+/// Adds the files `first..first + files`, with one chunk each, to the stopped
+/// server whose data directory is `data`. `first` must begin a directory (a
+/// multiple of 1,000). With [`End::Killed`] it does not return: the process aborts.
 ///
 /// # Errors
 /// The stores do not open, are no single server's, or refuse something.
-pub async fn generate(data: &Path, files: u64, end: End) -> Result<()> {
+pub async fn generate(data: &Path, first: u64, files: u64, end: End) -> Result<()> {
+    ensure!(
+        first.is_multiple_of(DIR_FILES),
+        "--first: must be a multiple of {DIR_FILES}"
+    );
     ensure!(
         data.join("meta").is_dir() && data.join("chunks").is_dir(),
         "{}: no data directory of a server that was in a cluster",
@@ -68,7 +73,7 @@ pub async fn generate(data: &Path, files: u64, end: End) -> Result<()> {
     let options = lagan_raft::Options::new(data.join("meta"), NODE);
     let raft = Raft::start(options, Arc::new(Alone)).await?;
     let mut writer = Writer::start(raft.clone(), store.clone()).await?;
-    writer.fill(files).await?;
+    writer.fill(first / DIR_FILES, files).await?;
     if end == End::Killed {
         std::process::abort();
     }
@@ -181,12 +186,12 @@ impl Writer {
         answers.pop().ok_or_else(|| anyhow!("no answer"))
     }
 
-    async fn fill(&mut self, files: u64) -> Result<()> {
+    async fn fill(&mut self, first_dir: u64, files: u64) -> Result<()> {
         let begin = Instant::now();
         let mut made = 0;
         while made < files {
             let count = DIR_FILES.min(files - made);
-            self.directory(made / DIR_FILES, count).await?;
+            self.directory(first_dir + made / DIR_FILES, count).await?;
             made += count;
             if made.is_multiple_of(50 * DIR_FILES) {
                 eprintln!("{made} files after {:.0} s", begin.elapsed().as_secs_f64());

@@ -14,6 +14,9 @@ struct Args {
     /// How many
     #[arg(long, default_value_t = 1_000_000)]
     files: u64,
+    /// The first one's number, a multiple of 1,000: to add more to an earlier run
+    #[arg(long, default_value_t = 0)]
+    first: u64,
     /// Leave the stores as a killed server would: the program aborts at its end
     #[arg(long)]
     kill: bool,
@@ -23,5 +26,5 @@ struct Args {
 async fn main() -> Result<()> {
     let args = Args::parse();
     let end = if args.kill { End::Killed } else { End::Closed };
-    generate(&args.data, args.files, end).await
+    generate(&args.data, args.first, args.files, end).await
 }
