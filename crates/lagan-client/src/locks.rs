@@ -71,6 +71,13 @@ impl Client {
         interrupted: impl Fn() -> bool + Send + Sync,
     ) -> Result<(), FsError> {
         let mut pause = PAUSE;
+        if lock.kind != LockKind::Write
+            && let Some(inode) = self.files.inode(ino)
+        {
+            // Who takes the lock next must see what was written under it. An
+            // error is told by the flush of the handle that wrote.
+            let _ = self.flush_inode(&inode, self.deadline()).await;
+        }
         if lock.kind != LockKind::Unlock {
             // Before the call: its outcome may stay unknown.
             self.locks.note(ino, lock.owner);

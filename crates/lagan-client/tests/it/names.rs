@@ -1,6 +1,6 @@
 //! Names, attributes, directories and locks, through the leader.
 
-use crate::cluster::{Cluster, ROOT, RW, USER, close, new_dir, new_file, put, write};
+use crate::cluster::{Cluster, ROOT, RW, USER, close, get, new_dir, new_file, put, write};
 use lagan_client::{Client, NewInode, OpenOptions};
 use lagan_types::op::{LockKind, LockRange, SetAttr, XattrMode};
 use lagan_types::{FsError, Ino, Kind};
@@ -216,4 +216,19 @@ async fn a_waiter_outlasts_the_timeout_and_can_be_interrupted() {
     let unlock = lock(1, LockKind::Unlock);
     a.setlk(ino, unlock, false, || false).await.unwrap();
     assert_eq!(waiter.await.unwrap(), Ok(()));
+}
+
+#[tokio::test]
+async fn what_was_written_under_a_lock_is_seen_under_the_next() {
+    let cluster = Cluster::start(1, 1);
+    let (a, b) = (cluster.mount(1).await, cluster.mount(2).await);
+    let ino = put(&a, "f", b"old").await;
+    let fh = a.open(ino, RW).await.unwrap().fh;
+    take(&a, ino, 1, false).await.unwrap();
+    write(&a, fh, 0, b"new").await;
+    let unlock = lock(1, LockKind::Unlock);
+    a.setlk(ino, unlock, false, || false).await.unwrap();
+    take(&b, ino, 1, false).await.unwrap();
+    assert_eq!(get(&b, ino).await, b"new");
+    close(&a, fh).await.unwrap();
 }
