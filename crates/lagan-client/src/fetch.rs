@@ -117,6 +117,24 @@ impl Client {
         if let Some(bytes) = self.blocks.get(chunk.id, start, len) {
             return Ok(bytes);
         }
+        loop {
+            let fetched = self.fetch_shared(chunk, unit, (start, len), until).await;
+            // The deadline may have been that of another, who asked first.
+            let early =
+                fetched == Err(Missing::Failed(FsError::Io)) && Instant::now() + PAUSE_MAX < until;
+            if !early {
+                return fetched;
+            }
+        }
+    }
+
+    async fn fetch_shared(
+        &self,
+        chunk: ChunkSpec,
+        unit: u32,
+        (start, len): (u32, u32),
+        until: Instant,
+    ) -> Result<Bytes, Missing> {
         let key = (chunk.id, unit);
         let cell = self.fetching.units.lock().entry(key).or_default().clone();
         let fetched = cell
