@@ -121,6 +121,7 @@ impl Client {
             .buffer
             .retire(|p| gone.iter().any(|g| Arc::ptr_eq(g, p)));
         if let Some(error) = lost {
+            self.pages.lost(inode.ino);
             state.failed(error);
         }
         drop(state);

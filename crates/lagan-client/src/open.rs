@@ -157,6 +157,9 @@ impl Client {
     fn unpin(&self, ino: Ino) {
         if let Some(inode) = self.files.unpin(ino) {
             let freed = inode.state.lock().discard();
+            if freed > 0 {
+                self.pages.lost(ino);
+            }
             self.give_back(freed);
         }
     }

@@ -227,6 +227,7 @@ impl Client {
             if inode.state.lock().is_dirty() || locked.contains(&inode.ino) {
                 // First the handles: what is written after this is refused.
                 self.files.end_handles(inode.ino);
+                self.pages.lost(inode.ino);
                 freed += inode.state.lock().discard();
             }
         }

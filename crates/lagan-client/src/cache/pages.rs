@@ -15,6 +15,9 @@ const INODES_MAX: usize = 32 * 1024;
 /// lookup comes right before its open.
 const SHOWN_MAX: usize = 4096;
 
+/// The version of no inode.
+const NO_VERSION: u64 = u64::MAX;
+
 /// What must happen before attributes may be answered.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Seen {
@@ -113,6 +116,13 @@ impl KernelPages {
         known.version = attr.version;
         known.shown = Some(shown);
         if stale { Seen::Stale } else { Seen::Fine }
+    }
+
+    /// What this mount wrote to the inode is lost, and the kernel's pages show it.
+    pub fn lost(&self, ino: Ino) {
+        if let Some(known) = self.inner.lock().known.get_mut(&ino) {
+            known.version = NO_VERSION;
+        }
     }
 
     /// This mount's own commit changed the content from `before` to `after`

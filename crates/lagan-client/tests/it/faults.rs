@@ -2,9 +2,10 @@
 
 use crate::cluster::{APPEND, Cluster, ROOT, RW, bytes, close, get, new_file, put, write};
 use bytes::Bytes;
-use lagan_client::{Client, ConnectError};
+use lagan_client::{Client, ConnectError, Invalidate};
 use lagan_types::cluster::NodeState;
-use lagan_types::{FsError, NodeId, Op};
+use lagan_types::{FsError, Ino, NodeId, Op};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 #[tokio::test]
@@ -247,4 +248,27 @@ async fn a_close_that_could_not_wait_for_its_commit_says_so() {
     }
     assert!(failed >= 1);
     cluster.world().silent.clear();
+}
+
+#[tokio::test]
+async fn the_kernel_forgets_what_could_not_be_stored() {
+    let cluster = Cluster::start(1, 1);
+    let client = cluster.mount(1).await;
+    let told: Arc<Mutex<Vec<Ino>>> = Arc::default();
+    let tell = told.clone();
+    client.on_invalidate(Box::new(move |Invalidate::Data(ino)| {
+        tell.lock().unwrap().push(ino);
+    }));
+    let ino = put(&client, "f", b"content").await;
+    let fh = client.open(ino, RW).await.unwrap().fh;
+    client.getattr(ino).await.unwrap();
+    cluster.world().full.insert(NodeId(1));
+    write(&client, fh, 0, b"CONTENT").await;
+    assert_eq!(client.flush(fh, 0).await, Err(FsError::NoSpace));
+    assert_eq!(*told.lock().unwrap(), []);
+    client.getattr(ino).await.unwrap();
+    assert_eq!(*told.lock().unwrap(), [ino]);
+    write(&client, fh, 0, b"CONTENT").await;
+    assert_eq!(client.flush(fh, 0).await, Err(FsError::NoSpace));
+    assert!(!client.open(ino, RW).await.unwrap().keep_cache);
 }
