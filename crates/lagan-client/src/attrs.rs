@@ -61,7 +61,11 @@ impl Client {
             return attr;
         }
         let attr = match self.files.inode(attr.ino) {
-            Some(inode) => inode.state.lock().merged(attr),
+            Some(inode) => {
+                // Late is better than never: the size is right at the latest after the flush.
+                let _ = inode.settled(attr.version, self.deadline()).await;
+                inode.state.lock().merged(attr)
+            }
             None => attr,
         };
         if self.pages.answered(&attr) == Seen::Stale {

@@ -14,7 +14,7 @@ use parking_lot::Mutex;
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use tokio::sync::OnceCell;
+use tokio::sync::{Notify, OnceCell};
 use tokio::time::Instant;
 
 /// Bytes that become one chunk; sent once, by whoever comes first.
@@ -62,6 +62,41 @@ pub(crate) struct Inode {
     pub state: Mutex<InodeState>,
     /// A background flush is under way or about to be.
     pub flushing: AtomicBool,
+    /// A commit has ended.
+    pub committed: Notify,
+}
+
+/// A commit of positional writes under way; it ends when this is dropped.
+pub(crate) struct UnderWay<'a>(&'a Inode);
+
+impl Drop for UnderWay<'_> {
+    fn drop(&mut self) {
+        self.0.state.lock().committing = None;
+        self.0.committed.notify_waiters();
+    }
+}
+
+impl Inode {
+    /// A commit is about to be sent.
+    pub fn begin_commit(&self) -> UnderWay<'_> {
+        let mut state = self.state.lock();
+        state.committing = Some(state.version);
+        UnderWay(self)
+    }
+
+    /// Waits until it is known whether what was written here comes before or
+    /// after that version; false if that takes too long.
+    pub async fn settled(&self, version: u64, until: Instant) -> bool {
+        loop {
+            let ended = self.committed.notified();
+            if !self.state.lock().is_unsettled(version) {
+                return true;
+            }
+            if tokio::time::timeout_at(until, ended).await.is_err() {
+                return false;
+            }
+        }
+    }
 }
 
 /// What is known of an inode.
@@ -79,6 +114,8 @@ pub(crate) struct InodeState {
     pub appends: Appends,
     /// An unprivileged caller wrote.
     pub kill_suid: bool,
+    /// The version that was known when the commit under way was sent.
+    pub committing: Option<u64>,
     /// Since when there is something to commit.
     pub dirty_since: Option<Instant>,
     /// Wall time of the last write that is not committed.
@@ -91,6 +128,12 @@ impl InodeState {
     /// Whether a flush has something to do or to wait for.
     pub fn is_dirty(&self) -> bool {
         !self.buffer.is_empty() || !self.appends.is_empty()
+    }
+
+    /// Whether a commit is under way that may be part of that version, or of
+    /// one before: then the buffer may no longer be laid over it.
+    pub fn is_unsettled(&self, version: u64) -> bool {
+        self.committing.is_some_and(|known| version > known)
     }
 
     /// Bytes held for commits.
@@ -224,6 +267,7 @@ impl Files {
                 turn: tokio::sync::Mutex::default(),
                 state: Mutex::default(),
                 flushing: AtomicBool::new(false),
+                committed: Notify::new(),
             };
             (Arc::new(inode), 0)
         });

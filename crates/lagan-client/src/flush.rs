@@ -105,6 +105,7 @@ impl Client {
             self.store_all(&slices, until).await?;
             let mut change = Change::new(inode.ino, slices);
             change.kill_suid = kill_suid;
+            let _under_way = inode.begin_commit();
             let done = self.commit(&mut change, until).await?;
             // First the map, then the buffer: a reader in between sees both.
             self.note_commit(inode, &change, &done);

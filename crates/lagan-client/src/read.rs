@@ -86,9 +86,14 @@ impl Client {
     ) -> Result<View, FsError> {
         let need = inode.state.lock().version;
         loop {
+            let newest = inode.state.lock().map.as_ref().map_or(0, FileMap::version);
+            if !inode.settled(newest, until).await {
+                return Err(FsError::Io);
+            }
             let (view, missing) = {
                 let state = inode.state.lock();
-                let map = state.map.as_ref().filter(|m| m.version() >= need);
+                let sure = |m: &&FileMap| m.version() >= need && !state.is_unsettled(m.version());
+                let map = state.map.as_ref().filter(sure);
                 let end = offset + len as u64;
                 match map {
                     Some(map) if !refetch && map.covers(offset, end) => {

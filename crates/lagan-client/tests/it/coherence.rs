@@ -3,7 +3,7 @@
 use crate::cluster::{APPEND, Cluster, ROOT, RW, USER, close, get, new_file, put, read_all, write};
 use lagan_client::{Caller, Invalidate};
 use lagan_types::op::{SetAttr, SetTime};
-use lagan_types::{FsError, Ino};
+use lagan_types::{FsError, Ino, Op, Query, QueryAnswer};
 use std::sync::{Arc, Mutex};
 
 #[tokio::test]
@@ -160,4 +160,35 @@ async fn attributes_that_changed_visibly_after_an_open_are_answered_without_noti
     assert_eq!(b.getattr(ino).await.unwrap().size, 6);
     assert_eq!(*told.lock().unwrap(), []);
     close(&b, reader).await.unwrap();
+}
+
+#[tokio::test]
+async fn own_bytes_do_not_hide_a_later_change_while_their_commit_has_no_answer() {
+    let cluster = Cluster::start(1, 1);
+    let client = cluster.mount(1).await;
+    let ino = put(&client, "f", b"old").await;
+    let fh = client.open(ino, RW).await.unwrap().fh;
+    let version = || match cluster.world().query(Query::GetAttr { ino }) {
+        QueryAnswer::Attr(attr) => attr.version,
+        other => panic!("{other:?}"),
+    };
+    let before = version();
+    write(&client, fh, 0, b"new").await;
+    cluster.world().lost_answers = 8;
+    let flusher = client.clone();
+    let flush = tokio::spawn(async move { flusher.fsync(fh).await });
+    while version() == before {
+        tokio::time::sleep(std::time::Duration::from_millis(1)).await;
+    }
+    // Another mount truncates.
+    let set = SetAttr {
+        size: Some(0),
+        ..SetAttr::default()
+    };
+    cluster.world().system(Op::SetAttr { ino, set });
+    assert!(!flush.is_finished());
+    assert_eq!(client.getattr(ino).await.unwrap().size, 0);
+    assert_eq!(read_all(&client, fh).await.unwrap(), b"");
+    flush.await.unwrap().unwrap();
+    close(&client, fh).await.unwrap();
 }
