@@ -30,6 +30,7 @@ mod rpc;
 mod snapshot;
 pub mod state;
 mod stats;
+mod sys;
 #[cfg(test)]
 mod tests;
 mod types;

@@ -7,14 +7,18 @@
 //! of it. Until t0 + lease, each read of the local state sees all that was
 //! answered before the read began: only this node answers, and it answers after
 //! it has applied. Readers that come while a round is under way share it.
+//!
+//! Lease time is counted on a clock that goes on while the machine sleeps: the
+//! others elect a new leader meanwhile, and a lease from before must be over.
 
 use crate::error::ProposeError;
 use crate::raft::LeaderInfo;
+use crate::sys;
 use crate::types::alias::OpenRaft;
 use lagan_types::NodeId;
 use openraft::error::{CheckIsLeaderError, RaftError};
 use parking_lot::Mutex;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 use tokio::sync::watch;
 
 /// A round that takes longer has failed.
@@ -22,7 +26,8 @@ const ROUND_MAX: Duration = Duration::from_secs(1);
 
 #[derive(Debug, Clone, Copy)]
 struct Lease {
-    until: Instant,
+    /// On the clock of [`sys::boot_time`].
+    until: Duration,
     term: u64,
 }
 
@@ -54,7 +59,7 @@ impl ReadGate {
         if !leader.is_leader || leader.term != lease.term {
             return None;
         }
-        let left = lease.until.checked_duration_since(Instant::now())?;
+        let left = lease.until.checked_sub(sys::boot_time()?)?;
         (!left.is_zero()).then_some(left)
     }
 
@@ -95,10 +100,10 @@ impl ReadGate {
         if !is_leader {
             return Err(ProposeError::NotLeader { leader });
         }
-        let began = Instant::now();
+        let began = sys::boot_time();
         match tokio::time::timeout(ROUND_MAX, self.core.ensure_linearizable()).await {
             Ok(Ok(_)) => {
-                *self.lease.lock() = Some(Lease {
+                *self.lease.lock() = began.map(|began| Lease {
                     until: began + self.length,
                     term,
                 });

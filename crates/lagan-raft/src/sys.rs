@@ -1,0 +1,34 @@
+//! The one system call that the standard library does not offer.
+
+use std::time::Duration;
+
+/// Time since the machine started, the time that it slept included (`Instant`
+/// leaves that out). `None` if the kernel has no such clock.
+pub(crate) fn boot_time() -> Option<Duration> {
+    let mut time = libc::timespec {
+        tv_sec: 0,
+        tv_nsec: 0,
+    };
+    // SAFETY: `time` is a valid place for the answer.
+    let result = unsafe { libc::clock_gettime(libc::CLOCK_BOOTTIME, &mut time) };
+    if result != 0 {
+        return None;
+    }
+    let secs = u64::try_from(time.tv_sec).ok()?;
+    let nanos = u32::try_from(time.tv_nsec).ok()?;
+    Some(Duration::new(secs, nanos))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn boot_time_rises_and_is_that_of_the_kernel() {
+        let text = std::fs::read_to_string("/proc/uptime").unwrap();
+        let uptime: f64 = text.split(' ').next().unwrap().parse().unwrap();
+        let first = boot_time().unwrap();
+        assert!(first.as_secs_f64() >= uptime - 1.0);
+        assert!(boot_time().unwrap() >= first);
+    }
+}
