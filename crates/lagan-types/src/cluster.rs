@@ -117,7 +117,8 @@ pub struct Config {
     pub copies: u8,
     /// Replicas of a chunk, at least, while nodes are down.
     pub min_copies: u8,
-    /// From the last commit of content to the upload, milliseconds.
+    /// From the last commit of content to the upload, milliseconds. A change counts for
+    /// commits after it.
     pub archive_after_ms: u64,
     /// How long a node may be down before its sets are given to a spare, milliseconds.
     pub replace_after_ms: u64,

@@ -110,7 +110,9 @@ pub enum Op {
     /// The first command of a cluster: configuration and root directory.
     /// Refused (`Exists`) in one that has them. Answer: `Done`.
     Init { config: Config },
-    /// `lagan set`: replaces the configuration; identity cannot change. Answer: `Done`.
+    /// `lagan set`: replaces the configuration; identity cannot change. Another
+    /// `archive_after_ms` counts for later commits of content: files that wait
+    /// keep their time (`ArchiveNow` makes them due). Answer: `Done`.
     SetConfig { config: Config },
     /// Adds a node (id 0: draws the next one) or registers a new boot, address
     /// or name of one. `Stale` if store or boot is not the registered
@@ -143,7 +145,8 @@ pub enum Op {
     /// Makes files due at once (`lagan archive now`). Answer: `Done`.
     ArchiveNow { inos: Vec<Ino> },
     /// Swaps chunk extents of archived files for object extents: compare-and-set on
-    /// the version; skips what is not archived. Answer: `Released`.
+    /// the version; skips what is not archived. Does not know which files are open: a
+    /// handle goes on through the archive, by recall. Answer: `Released`.
     Release { files: Vec<(Ino, u64)> },
     /// Objects of that queue row were deleted. Answer: `Done`.
     ObjectsDeleted { rows: Vec<u64> },
