@@ -103,7 +103,7 @@ async fn purging_waits_for_the_floor_and_then_frees_segments() {
     assert!(before >= 6);
     log.purge(id(1, 89)).await.unwrap();
     append(&mut log, [entry(1, 100, 1)]).await;
-    assert_eq!(files(), before);
+    assert!(files() >= before);
     assert_eq!(log.needs_from(), 0);
     floor.raise(90);
     log.purge_to_floor();
