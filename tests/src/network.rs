@@ -24,8 +24,8 @@ impl Silence {
         let number = COUNT.fetch_add(1, Ordering::Relaxed);
         let table = format!("lagan_{}_{number}", std::process::id());
         let rules = format!(
-            "table inet {table} {{ chain out {{ type filter hook output priority 0; \
-             ip saddr {ip} drop; ip daddr {ip} drop; }} }}"
+            "table inet {table} {{\n chain out {{\n type filter hook output priority 0;\n\
+             ip saddr {ip} drop\n ip daddr {ip} drop\n }}\n}}\n"
         );
         let file = tempfile::NamedTempFile::new().expect("make a file for the rules");
         std::fs::write(file.path(), rules).expect("write the rules");
