@@ -14,7 +14,7 @@ mod tick;
 
 pub use tick::run;
 
-use crate::clock::{Uptime, wall_ms};
+use crate::clock::{Uptime, skew, wall_ms};
 use lagan_meta::kv::StoreError;
 use lagan_raft::{Raft, View};
 use lagan_types::message::{MetaReply, MetaRequest, NodeHeartbeat};
@@ -25,8 +25,11 @@ use orphans::OrphanCheck;
 use parking_lot::Mutex;
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
+/// A process that did not run for so long cannot judge who was silent.
+const PAUSE_MS: u64 = 1_000;
 /// Commands of the leader's own have this long.
 const PROPOSE_DEADLINE: Duration = Duration::from_secs(5);
 
@@ -35,6 +38,8 @@ pub struct Leader {
     raft: Arc<Raft>,
     uptime: Uptime,
     state: Mutex<State>,
+    /// One change of voters at a time.
+    changing_voters: AtomicBool,
 }
 
 impl std::fmt::Debug for Leader {
@@ -57,19 +62,34 @@ struct State {
     /// hide those behind them.
     orphans_from: Ino,
     down_since: BTreeMap<NodeId, u64>,
+    /// When this process was last seen running.
+    pulse_ms: u64,
 }
 
 impl State {
-    fn new(term: u64) -> Self {
+    fn new(term: u64, now_ms: u64) -> Self {
         State {
             term,
             sessions: Liveness::new(SESSION_SILENCE_MS),
             nodes: Liveness::new(NODE_SILENCE_MS),
             heartbeats: BTreeMap::new(),
             skew_ms: BTreeMap::new(),
-            orphans: OrphanCheck::default(),
+            orphans: OrphanCheck::new(term),
             orphans_from: Ino(0),
             down_since: BTreeMap::new(),
+            pulse_ms: now_ms,
+        }
+    }
+
+    /// Notes that the process runs. After a time in which it did not (stopped, or
+    /// starved), it has heard nobody, which says nothing about them.
+    fn pulse(&mut self, now_ms: u64) {
+        let gap_ms = now_ms.saturating_sub(self.pulse_ms);
+        self.pulse_ms = now_ms.max(self.pulse_ms);
+        if gap_ms > PAUSE_MS {
+            tracing::warn!(gap_ms, "this process did not run for a while");
+            self.sessions.forgive(now_ms);
+            self.nodes.forgive(now_ms);
         }
     }
 }
@@ -98,8 +118,26 @@ impl Leader {
         Arc::new(Leader {
             raft,
             uptime: Uptime::default(),
-            state: Mutex::new(State::new(0)),
+            state: Mutex::new(State::new(0, 0)),
+            changing_voters: AtomicBool::new(false),
         })
+    }
+
+    /// How full the nodes' disks are, of those that were heard of lately: node,
+    /// used and total bytes. Empty elsewhere than on the leader.
+    pub fn fill(&self) -> Vec<(NodeId, u64, u64)> {
+        let now = self.uptime.ms();
+        let state = self.state.lock();
+        let heard = |node| state.nodes.silent_ms(node, now).unwrap_or(u64::MAX);
+        state
+            .heartbeats
+            .iter()
+            .filter(|(node, _)| heard(**node) <= NODE_SILENCE_MS)
+            .map(|(&node, beat)| {
+                let total = beat.used_bytes.saturating_add(beat.free_bytes);
+                (node, beat.used_bytes, total)
+            })
+            .collect()
     }
 
     /// A session that was just opened is alive.
@@ -183,15 +221,13 @@ impl Leader {
         let mut state = self.state.lock();
         if known {
             state.nodes.heard(beat.node, self.uptime.ms());
-            state
-                .skew_ms
-                .insert(beat.node, now as i64 - beat.time_ms as i64);
+            state.skew_ms.insert(beat.node, skew(now, beat.time_ms));
             state.heartbeats.insert(beat.node, beat);
         }
         Ok(MetaReply::NodeHeartbeat {
             map_version,
             known,
-            time_ms: now.saturating_add_signed(-median_skew(&state)),
+            time_ms: now.saturating_add_signed(median_skew(&state).saturating_neg()),
         })
     }
 

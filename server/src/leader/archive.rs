@@ -12,6 +12,8 @@ use lagan_types::{Answer, Attr, NodeId, SessionId, VolumeId};
 
 /// Due files looked at for one request.
 const DUE_PAGE: u32 = 512;
+/// And if none of them is for the node that asks.
+const DUE_MAX: u32 = 4096;
 /// Uploads that one request may ask for.
 const SLOTS_MAX: u32 = 256;
 /// A file that has been due for longer may be uploaded by any holder: its own
@@ -68,19 +70,24 @@ impl Leader {
             return Ok(Vec::new());
         }
         let now_ms = wall_ms();
-        let query = Query::Due {
-            now_ms,
-            limit: DUE_PAGE,
-        };
-        let due = match lagan_meta::query(view, VolumeId(1), SessionId::SYSTEM, &query)? {
-            Ok(QueryAnswer::Due(due)) => due,
-            _ => Vec::new(),
-        };
-        Ok(due
-            .into_iter()
-            .filter(|file| may_upload(&map, file, node, now_ms))
-            .take(slots as usize)
-            .collect())
+        let mut files = Vec::new();
+        for limit in [DUE_PAGE, DUE_MAX] {
+            let query = Query::Due { now_ms, limit };
+            let due = match lagan_meta::query(view, VolumeId(1), SessionId::SYSTEM, &query)? {
+                Ok(QueryAnswer::Due(due)) => due,
+                _ => Vec::new(),
+            };
+            let all = due.len() < limit as usize;
+            let mine = due
+                .into_iter()
+                .filter(|file| may_upload(&map, file, node, now_ms));
+            files = mine.take(slots as usize).collect();
+            // The oldest may be on nodes that are down: look behind them.
+            if all || !files.is_empty() {
+                break;
+            }
+        }
+        Ok(files)
     }
 }
 

@@ -8,9 +8,14 @@ use std::collections::BTreeMap;
 
 /// Silence after which a session is ended (DESIGN §4).
 pub const SESSION_SILENCE_MS: u64 = 30_000;
-/// Silence after which a node counts as down: long enough for a stalled disk
-/// or a busy machine, short enough that writers find other sets at once.
-pub const NODE_SILENCE_MS: u64 = 1_500;
+/// Silence after which a node counts as down: three heartbeats, so that a busy
+/// machine does not; short enough that writers go on within two seconds (DESIGN
+/// §6). A node that was only slow is up again with its next heartbeat.
+pub const NODE_SILENCE_MS: u64 = 1_000;
+/// How long nodes count as silent when a term begins: a node that lives finds
+/// the new leader within the rest, one that died with the old leader should
+/// not cost the whole time once more.
+pub const NODE_SILENT_AT_TERM_MS: u64 = 300;
 
 /// When each of them was heard of last.
 #[derive(Debug)]
@@ -41,6 +46,13 @@ impl<K: Ord + Copy> Liveness<K> {
             .into_iter()
             .map(|k| (k, old.get(&k).copied().unwrap_or(now_ms)))
             .collect();
+    }
+
+    /// Nobody's silence counts up to now: it was this process that did not listen.
+    pub fn forgive(&mut self, now_ms: u64) {
+        for heard in self.heard.values_mut() {
+            *heard = now_ms.max(*heard);
+        }
     }
 
     /// Milliseconds since the last sign of life; `None`: unknown.
@@ -81,6 +93,15 @@ mod tests {
         assert_eq!(nodes.silent(1000), Vec::<i32>::new());
         assert_eq!(nodes.silent(1001), vec![1]);
         assert_eq!(nodes.silent_ms(2, 1000), Some(100));
+    }
+
+    #[test]
+    fn silence_while_nobody_listened_is_forgiven() {
+        let mut sessions = Liveness::new(1000);
+        sessions.heard(1, 0);
+        sessions.forgive(60_000);
+        assert_eq!(sessions.silent(61_000), Vec::<i32>::new());
+        assert_eq!(sessions.silent(61_001), vec![1]);
     }
 
     #[test]

@@ -23,6 +23,15 @@ pub struct OrphanCheck {
 }
 
 impl OrphanCheck {
+    /// No check yet. Checks are numbered within the term: an answer to another
+    /// leader's check must not count here.
+    pub fn new(term: u64) -> Self {
+        OrphanCheck {
+            number: (term & 0xffff_ffff) << 32,
+            ..OrphanCheck::default()
+        }
+    }
+
     /// Begins a check of these orphans with these live sessions. Ends the one before.
     pub fn begin(&mut self, inos: Vec<Ino>, sessions: impl IntoIterator<Item = SessionId>) {
         self.number += 1;
@@ -97,6 +106,17 @@ mod tests {
         check.begin(vec![Ino(5), Ino(9)], [A]);
         check.answer(A, old, &[]);
         assert_eq!(check.finished(), None);
+    }
+
+    #[test]
+    fn answers_to_another_leader_do_not_count() {
+        let mut old = OrphanCheck::new(7);
+        old.begin(vec![Ino(5)], [A]);
+        let (number, _) = old.question(A).expect("a question");
+        let mut new = OrphanCheck::new(8);
+        new.begin(vec![Ino(9)], [A]);
+        new.answer(A, number, &[]);
+        assert_eq!(new.finished(), None);
     }
 
     #[test]

@@ -1,5 +1,6 @@
-//! What the leader looks after, four times a second.
+//! What the leader looks after, eight times a second.
 
+use super::liveness::NODE_SILENT_AT_TERM_MS;
 use super::membership::wanted_voters;
 use super::orphans::CHECK_INOS_MAX;
 use super::{Leader, State};
@@ -11,22 +12,34 @@ use lagan_types::query::{Query, QueryAnswer};
 use lagan_types::{Ino, NodeId, SessionId, VolumeId};
 use std::collections::BTreeSet;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 
-const INTERVAL: Duration = Duration::from_millis(250);
+const INTERVAL: Duration = Duration::from_millis(125);
 /// Orphans are looked for every so many rounds.
-const ORPHAN_ROUNDS: u64 = 4;
+const ORPHAN_ROUNDS: u64 = 8;
 
 /// Runs until `cancel`; does nothing while another node leads.
 pub async fn run(leader: Arc<Leader>, cancel: CancellationToken) {
+    let work = async { tokio::join!(ticks(&leader), pulses(&leader)) };
+    cancel.run_until_cancelled(work).await;
+}
+
+/// Beside the ticks, which may take longer than a pause.
+async fn pulses(leader: &Leader) {
+    loop {
+        leader.state.lock().pulse(leader.uptime.ms());
+        tokio::time::sleep(INTERVAL).await;
+    }
+}
+
+async fn ticks(leader: &Arc<Leader>) {
     let mut round = 0u64;
     loop {
-        tokio::select! {
-            () = cancel.cancelled() => return,
-            () = tokio::time::sleep(INTERVAL) => {}
-        }
+        tokio::time::sleep(INTERVAL).await;
         round += 1;
+        leader.state.lock().pulse(leader.uptime.ms());
         if leader.raft.is_leader() {
             leader.tick(round).await;
         }
@@ -34,7 +47,7 @@ pub async fn run(leader: Arc<Leader>, cancel: CancellationToken) {
 }
 
 impl Leader {
-    async fn tick(&self, round: u64) {
+    async fn tick(self: &Arc<Self>, round: u64) {
         let Ok(view) = self.raft.read().await else {
             return;
         };
@@ -47,8 +60,21 @@ impl Leader {
             self.propose(op).await;
         }
         if let Some((voters, map)) = wanted.voters {
-            self.change_voters(voters, &map).await;
+            self.change_voters_aside(voters, map);
         }
+    }
+
+    /// A new voter takes as long as its copy of the state: meanwhile nodes and
+    /// sessions are looked after as ever.
+    fn change_voters_aside(self: &Arc<Self>, voters: BTreeSet<NodeId>, map: ClusterMap) {
+        if self.changing_voters.swap(true, Ordering::AcqRel) {
+            return;
+        }
+        let leader = self.clone();
+        tokio::spawn(async move {
+            let _done = Changing(&leader.changing_voters);
+            leader.change_voters(voters, &map).await;
+        });
     }
 
     /// What is to be done now, judged on one state.
@@ -101,11 +127,11 @@ impl Leader {
     fn begin_term(&self, state: &mut State, map: &ClusterMap, sessions: &[SessionId], now: u64) {
         let term = self.raft.term();
         if state.term != term {
-            *state = State::new(term);
+            *state = State::new(term, now);
             state.sessions.retain_or_add(sessions.iter().copied(), now);
-            state
-                .nodes
-                .retain_or_add(map.nodes.iter().map(|n| n.id), now);
+            let heard = now.saturating_sub(NODE_SILENT_AT_TERM_MS);
+            let nodes = map.nodes.iter().map(|n| n.id);
+            state.nodes.retain_or_add(nodes, heard);
         }
     }
 
@@ -128,6 +154,15 @@ impl Leader {
                 self.propose(Op::SetVoter { node, voter }).await;
             }
         }
+    }
+}
+
+/// Clears the flag, however the change ended.
+struct Changing<'a>(&'a AtomicBool);
+
+impl Drop for Changing<'_> {
+    fn drop(&mut self) {
+        self.0.store(false, Ordering::Release);
     }
 }
 
