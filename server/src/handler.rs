@@ -133,7 +133,13 @@ impl Door {
         let Some(member) = self.node.member.get() else {
             return Ok(());
         };
-        let map = member.map.get();
+        let mut map = member.map.get();
+        if map.version == 0 {
+            // After a start of all servers nobody has a map yet, but the state.
+            let view = member.raft.local_view().ok();
+            let stored = view.and_then(|v| lagan_meta::cluster_map(&v).ok().flatten());
+            map = stored.map(Arc::new).unwrap_or(map);
+        }
         let Some(info) = map.node(node) else {
             return Ok(());
         };

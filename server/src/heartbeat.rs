@@ -1,7 +1,7 @@
 //! What a node does several times a second: says that it is alive, and
 //! fetches the cluster map when there is a newer one.
 
-use crate::clock::wall_ms;
+use crate::clock::{skew, wall_ms};
 use crate::member::Member;
 use lagan_types::message::{MetaReply, MetaRequest, NodeHeartbeat};
 use std::net::SocketAddr;
@@ -10,10 +10,10 @@ use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 
 /// Between heartbeats: a fraction of the silence that makes a node count as down.
-const INTERVAL: Duration = Duration::from_millis(300);
+const INTERVAL: Duration = Duration::from_millis(250);
 /// A clock that differs from that of most nodes by more is said to be wrong, and
 /// its node does not lead: file times would jump at a change of leader.
-const SKEW_MAX_MS: i64 = 10_000;
+const SKEW_MAX_MS: u64 = 10_000;
 
 /// Runs until `cancel`.
 pub async fn run(member: Arc<Member>, cancel: CancellationToken) {
@@ -29,7 +29,6 @@ pub async fn run(member: Arc<Member>, cancel: CancellationToken) {
 
 async fn beat(member: &Member) {
     if member.raft.is_leader() && member.raft.stats().disk_slow {
-        tracing::error!("this node's log disk is too slow to lead: another takes over");
         member.raft.step_down().await;
     }
     let sent_at = wall_ms();
@@ -42,7 +41,7 @@ async fn beat(member: &Member) {
         }) => {
             check_clock(member, sent_at, time_ms);
             if !known {
-                tracing::warn!("the leader does not know this node's store or boot");
+                member.not_known().await;
             }
             if map_version > member.map.get().version {
                 fetch_map(member).await;
@@ -62,7 +61,7 @@ fn heartbeat(member: &Member) -> NodeHeartbeat {
         time_ms: wall_ms(),
         used_bytes: usage.used_bytes,
         free_bytes: usage.free_bytes,
-        full: usage.full,
+        full: usage.full || member.store.check().is_err(),
         set_chunks: member.store.set_counts().into_iter().collect(),
         s3_error: health.error,
         s3_permanent: health.permanent,
@@ -74,9 +73,9 @@ fn heartbeat(member: &Member) -> NodeHeartbeat {
 fn check_clock(member: &Member, sent_at: u64, cluster_ms: u64) {
     // The leader read its clock between our two looks.
     let middle = sent_at + wall_ms().saturating_sub(sent_at) / 2;
-    let skew = cluster_ms as i64 - middle as i64;
+    let skew = skew(cluster_ms, middle);
     member.edge.set_skew(skew);
-    let wrong = skew.abs() > SKEW_MAX_MS;
+    let wrong = skew.unsigned_abs() > SKEW_MAX_MS;
     if member.raft.set_may_lead(!wrong) && wrong {
         tracing::error!(
             skew_ms = skew,

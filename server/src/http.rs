@@ -90,9 +90,14 @@ fn answer(node: &Node, request: &Request<Incoming>) -> Response<Full<Bytes>> {
 /// 200 when this server can do its work; 503 with the reason otherwise.
 fn health(node: &Node) -> Response<Full<Bytes>> {
     let state = match node.member.get() {
+        // a member of a cluster that has not opened its stores yet is no newcomer
+        None if node.data.lock().identity().membership.is_some() => "starting",
         None => "waiting",
         Some(member) if member.is_ready() => "ready",
-        Some(_) => "starting",
+        Some(member) => match member.trouble() {
+            Some(trouble) if trouble.is_failure() => return sick(trouble.reason()),
+            _ => "starting",
+        },
     };
     let status = if state == "ready" {
         StatusCode::OK
@@ -100,6 +105,12 @@ fn health(node: &Node) -> Response<Full<Bytes>> {
         StatusCode::SERVICE_UNAVAILABLE
     };
     text(status, format!("{{\"state\":\"{state}\"}}\n"))
+}
+
+/// A node that steps aside says why.
+fn sick(reason: &str) -> Response<Full<Bytes>> {
+    let body = serde_json::json!({ "state": "failed", "reason": reason });
+    text(StatusCode::SERVICE_UNAVAILABLE, format!("{body}\n"))
 }
 
 fn text(status: StatusCode, body: String) -> Response<Full<Bytes>> {

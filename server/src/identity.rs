@@ -25,6 +25,10 @@ pub struct Identity {
     pub store: StoreId,
     /// How often it was opened.
     pub boot: u64,
+    /// Why the cluster refused this store for good: it is an older copy. Each start
+    /// raises the boot counter, which alone would let it in one day.
+    #[serde(default)]
+    pub refused: Option<String>,
     /// Where it belongs, once it was initialised or joined.
     pub membership: Option<Membership>,
 }
@@ -63,6 +67,9 @@ impl DataDir {
             Some(identity) => identity,
             None => first(path, draw_store())?,
         };
+        if let Some(reason) = &identity.refused {
+            bail!("data directory {}: {reason}", path.display());
+        }
         identity.boot += 1;
         let dir = DataDir {
             path: path.to_owned(),
@@ -101,6 +108,15 @@ impl DataDir {
                 self.store()
             }
         }
+    }
+
+    /// Records durably that the cluster refused this store: it never starts again.
+    ///
+    /// # Errors
+    /// The disk's.
+    pub fn refuse(&mut self, reason: &str) -> Result<()> {
+        self.identity.refused = Some(reason.to_owned());
+        self.store()
     }
 
     fn store(&self) -> Result<()> {
@@ -196,6 +212,7 @@ fn first(path: &Path, store: StoreId) -> Result<Identity> {
         store,
         boot: 0,
         membership: None,
+        refused: None,
     })
 }
 
@@ -239,6 +256,19 @@ mod tests {
                 .to_string()
                 .contains("format 9")
         );
+    }
+
+    #[test]
+    fn refused_store_never_starts_again() {
+        let dir = tempfile::tempdir().expect("temp dir");
+        open(dir.path())
+            .expect("open")
+            .refuse("an older copy")
+            .expect("note it");
+        let text = open(dir.path()).expect_err("refused").to_string();
+        assert!(text.contains("an older copy"), "{text}");
+        let text = open(dir.path()).expect_err("still refused").to_string();
+        assert!(text.contains("an older copy"), "{text}");
     }
 
     #[test]

@@ -16,6 +16,7 @@
 
 pub mod clock;
 pub mod config;
+pub mod fitness;
 pub mod handler;
 pub mod heartbeat;
 pub mod http;

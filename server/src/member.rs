@@ -1,6 +1,7 @@
 //! Everything that runs once a server belongs to a cluster.
 
 use crate::config::Config;
+use crate::fitness::{self, Signs, Trouble};
 use crate::heartbeat;
 use crate::identity::{Membership, replace_file};
 use crate::leader::{self, Leader};
@@ -19,7 +20,8 @@ use lagan_types::cluster::{NodeInfo, NodeRole, NodeState};
 use lagan_types::{Answer, FsError, NodeId, Op, StoreId};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 use tokio::runtime::Handle;
 use tokio_util::sync::CancellationToken;
@@ -45,6 +47,29 @@ pub struct Parts {
     pub cancel: CancellationToken,
     /// Owns every task; joined at shutdown.
     pub tasks: TaskTracker,
+    /// Why the server had to stop by itself.
+    pub failure: Arc<OnceLock<String>>,
+}
+
+impl Parts {
+    /// Stops the server for that reason, which its exit tells.
+    pub fn fail(&self, reason: String) {
+        if self.failure.set(reason).is_ok() {
+            let reason = self.failure.get().map(String::as_str);
+            tracing::error!(reason, "this server cannot go on, stopping");
+        }
+        self.cancel.cancel();
+    }
+
+    /// Runs what a server is not whole without: if it ends by a panic, the server stops.
+    pub fn spawn(&self, name: &'static str, work: impl Future<Output = ()> + Send + 'static) {
+        let parts = self.clone();
+        self.tasks.spawn(async move {
+            if tokio::spawn(work).await.is_err_and(|e| e.is_panic()) {
+                parts.fail(format!("its task {name:?} ended by a defect"));
+            }
+        });
+    }
 }
 
 /// See the module.
@@ -69,6 +94,8 @@ pub struct Member {
     pub chunks: Arc<ChunkService>,
     /// The way to S3.
     pub mover: Arc<MoverSlot>,
+    /// The cluster took this boot.
+    registered: AtomicBool,
     parts: Parts,
 }
 
@@ -110,7 +137,13 @@ impl Member {
         );
         let leader = Leader::new(raft.clone());
         let meta = MetaService::new(raft.clone(), leader.clone(), map.clone());
-        let mover = MoverSlot::new(membership.node, edge.clone(), peers.clone(), store.clone());
+        let mover = MoverSlot::new(
+            membership.node,
+            leader.clone(),
+            edge.clone(),
+            peers.clone(),
+            store.clone(),
+        );
         let member = Arc::new(Member {
             node: membership.node,
             boot: parts.boot,
@@ -122,6 +155,7 @@ impl Member {
             meta,
             chunks,
             mover,
+            registered: AtomicBool::new(false),
             parts,
         });
         member.spawn_tasks(leader, peers, suspects);
@@ -134,35 +168,21 @@ impl Member {
         peers: Arc<Peers>,
         suspects: tokio::sync::mpsc::Receiver<lagan_types::ChunkId>,
     ) {
-        let Parts { tasks, cancel, .. } = &self.parts;
+        let (parts, cancel) = (&self.parts, &self.parts.cancel);
         let (store, node) = (self.store.clone(), self.node);
         let meta: Arc<dyn Meta> = self.edge.clone();
-        tasks.spawn(leader::run(leader, cancel.clone()));
-        tasks.spawn(heartbeat::run(self.clone(), cancel.clone()));
-        tasks.spawn(Healer::run(
-            suspects,
-            store.clone(),
-            peers.clone(),
-            node,
-            cancel.clone(),
-        ));
-        tasks.spawn(fill::run(
-            meta.clone(),
-            store.clone(),
-            peers,
-            node,
-            cancel.clone(),
-        ));
-        tasks.spawn(reap::run(
-            meta,
-            store,
-            self.map.clone(),
-            node,
-            cancel.clone(),
-        ));
+        parts.spawn("leader's duties", leader::run(leader, cancel.clone()));
+        parts.spawn("heartbeat", heartbeat::run(self.clone(), cancel.clone()));
+        parts.spawn("watch", fitness::watch(self.clone(), cancel.clone()));
+        let heal = Healer::run(suspects, store.clone(), peers.clone(), node, cancel.clone());
+        parts.spawn("heal", heal);
+        let fill = fill::run(meta.clone(), store.clone(), peers, node, cancel.clone());
+        parts.spawn("fill", fill);
+        let reap = reap::run(meta, store, self.map.clone(), node, cancel.clone());
+        parts.spawn("reap", reap);
         let mover = self.mover.clone();
         let member = self.clone();
-        tasks.spawn(async move {
+        parts.spawn("mover", async move {
             let Parts {
                 config,
                 cancel,
@@ -171,7 +191,7 @@ impl Member {
             } = &member.parts;
             mover.run(config, &member.raft, cancel.clone(), tasks).await;
         });
-        tasks.spawn(keep_peer_hints(self.clone(), cancel.clone()));
+        parts.spawn("peer hints", keep_peer_hints(self.clone(), cancel.clone()));
     }
 
     /// Registers this boot with the leader, for as long as it takes.
@@ -186,6 +206,7 @@ impl Member {
                 .await
             {
                 Ok(Answer::Node { .. }) => {
+                    self.registered.store(true, Ordering::Release);
                     heartbeat::fetch_map(self).await;
                     return Ok(());
                 }
@@ -200,6 +221,18 @@ impl Member {
                 () = self.parts.cancel.cancelled() => return Ok(()),
                 () = tokio::time::sleep(REGISTER_PAUSE) => {}
             }
+        }
+    }
+
+    /// The leader does not know this boot. Once registered, that means that another
+    /// process runs under this node's number with a copy of its store: one of them
+    /// must go, and it is the one that is not registered.
+    pub async fn not_known(&self) {
+        if !self.registered.load(Ordering::Acquire) {
+            return;
+        }
+        if let Err(e) = self.register().await {
+            self.fail(format!("{e:#}"));
         }
     }
 
@@ -218,7 +251,29 @@ impl Member {
         let voters = self.raft.voters();
         let wanted = leader::membership::wanted_voters(&map.nodes, &voters);
         let votes = wanted.contains(&self.node) == voters.contains(&self.node);
-        up && votes && self.raft_leads_or_client_knows()
+        let failed = self.trouble().is_some_and(|t| t.is_failure());
+        up && votes && !failed && self.raft_leads_or_client_knows()
+    }
+
+    /// Stops the server for that reason.
+    pub fn fail(&self, reason: String) {
+        self.parts.fail(reason);
+    }
+
+    /// Why this node steps aside, if it does.
+    pub fn trouble(&self) -> Option<Trouble> {
+        fitness::judge(&self.signs())
+    }
+
+    fn signs(&self) -> Signs {
+        let stats = self.raft.stats();
+        Signs {
+            consensus_ended: self.raft.watch().borrow().stopped,
+            log_failed: stats.poisoned,
+            log_slow: stats.disk_slow,
+            store: self.store.check().map_err(|e| e.to_string()),
+            store_stalled: self.store.stalled_for(),
+        }
     }
 
     fn raft_leads_or_client_knows(&self) -> bool {
@@ -261,6 +316,14 @@ async fn open_store(config: &Config) -> Result<Arc<Store>> {
     tokio::task::spawn_blocking(move || Store::open(options))
         .await?
         .context("open chunk store")
+}
+
+/// Where to look for the leader after a crash that comes before the first map.
+///
+/// # Errors
+/// The disk's.
+pub fn keep_first_hint(dir: &Path, via: SocketAddr) -> Result<()> {
+    replace_file(&hint_file(dir), via.to_string().as_bytes()).context("write peer addresses")
 }
 
 fn hint_file(dir: &Path) -> PathBuf {

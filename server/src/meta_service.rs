@@ -48,6 +48,10 @@ impl MetaService {
     }
 
     async fn answer(&self, role: Role, request: MetaRequest) -> MetaReply {
+        if !may_ask(role, &request) {
+            tracing::warn!(?role, "request refused: it is for servers");
+            return MetaReply::Refused("only servers ask this".into());
+        }
         let answer = match request {
             MetaRequest::Ping => Ok(self.pong()),
             MetaRequest::Mutate(command) => self.mutate(role, command).await,
@@ -90,6 +94,11 @@ impl MetaService {
         query: &Query,
     ) -> Result<MetaReply, ProposeError> {
         let view = self.raft.read().await?;
+        match ended(&view, session, query) {
+            Ok(false) => {}
+            Ok(true) => return Ok(MetaReply::Query(Err(FsError::SessionEnded))),
+            Err(e) => return Err(store_failed(&e)),
+        }
         match lagan_meta::query(&view, volume, session, query) {
             Ok(answer) => Ok(MetaReply::Query(answer)),
             Err(e) => Err(store_failed(&e)),
@@ -131,6 +140,24 @@ impl MetaService {
 
     fn client_addr(&self, node: NodeId) -> Option<String> {
         self.map.get().node(node).map(|n| n.addr.clone())
+    }
+}
+
+/// A mount asks about locks as the holder of some: one whose session was
+/// ended has none, and must learn that. Other reads change nothing and show
+/// everybody the same.
+fn ended(view: &View, session: SessionId, query: &Query) -> Result<bool, StoreError> {
+    let matters = session != SessionId::SYSTEM && matches!(query, Query::GetLock { .. });
+    Ok(matters && !lagan_meta::session_exists(view, session)?)
+}
+
+/// What only servers and the admin command ask.
+fn may_ask(role: Role, request: &MetaRequest) -> bool {
+    match request {
+        MetaRequest::NodeHeartbeat(_)
+        | MetaRequest::ArchiveJobs { .. }
+        | MetaRequest::Join { .. } => role == Role::Server,
+        _ => true,
     }
 }
 

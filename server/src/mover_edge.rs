@@ -3,6 +3,7 @@
 
 use crate::clock::wall_ms;
 use crate::config::Config;
+use crate::leader::Leader;
 use crate::meta_edge::MetaEdge;
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -32,6 +33,7 @@ const RETRY: Duration = Duration::from_secs(10);
 /// The mover while there is one.
 pub struct MoverSlot {
     node: NodeId,
+    leader: Arc<Leader>,
     meta: Arc<MetaEdge>,
     peers: Arc<Peers>,
     store: Arc<Store>,
@@ -55,12 +57,14 @@ impl MoverSlot {
     /// No mover yet.
     pub fn new(
         node: NodeId,
+        leader: Arc<Leader>,
         meta: Arc<MetaEdge>,
         peers: Arc<Peers>,
         store: Arc<Store>,
     ) -> Arc<Self> {
         Arc::new(MoverSlot {
             node,
+            leader,
             meta,
             peers,
             store,
@@ -234,8 +238,9 @@ impl lagan_mover::Meta for MetaSide {
     }
 
     fn fill(&self) -> Vec<(NodeId, u64, u64)> {
-        let usage = self.slot.store.usage();
-        vec![(self.slot.node, usage.used_bytes, usage.total_bytes)]
+        // What all nodes say in their heartbeats: release is the leader's, and
+        // the full one may be another.
+        self.slot.leader.fill()
     }
 }
 

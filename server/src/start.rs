@@ -5,15 +5,18 @@
 //! store without a cluster waits for `lagan init` or `lagan join`.
 //!
 //! # Birth
-//! The identity names the cluster before Raft does, so a crash in between
-//! leaves a member whose Raft is empty; the same `lagan init` again completes it.
+//! The identity names the cluster before Raft does, Raft before there is a
+//! configuration, the configuration before the first node: a crash in between
+//! leaves a member that waits; the same `lagan init` again completes it. A
+//! server that joined notes where it did before it belongs to the cluster, so
+//! that it finds the leader after a crash too.
 
 use crate::clock::wall_ms;
 use crate::config::Config;
 use crate::handler::{Door, Node};
 use crate::http;
 use crate::identity::{DataDir, Membership};
-use crate::member::{Member, Parts};
+use crate::member::{Member, Parts, keep_first_hint};
 use crate::shutdown;
 use anyhow::{Context, Result, bail};
 use lagan_net::{Hello, LeaderClient, Pool, PoolOptions, Role, Server, ServerLimits, Service};
@@ -30,6 +33,15 @@ use tokio_util::task::TaskTracker;
 
 /// For the first leader election and the first commands of a cluster.
 const BIRTH_DEADLINE: Duration = Duration::from_secs(20);
+/// Between looks whether a cluster's birth is complete.
+const COMPLETION_LOOK: Duration = Duration::from_millis(200);
+/// A birth that is not complete after so many was cut off.
+const COMPLETION_LOOKS: u32 = 15;
+/// Bytes in flight to and from mounts. With the same of the servers (below), the
+/// caches and the mover's buffers a server stays below 512 MiB.
+const CLIENTS_LEN_MAX: usize = 96 << 20;
+/// Bytes in flight to and from other servers.
+const PEERS_LEN_MAX: usize = 64 << 20;
 /// The first node of a cluster.
 const FIRST: NodeId = NodeId(1);
 
@@ -62,31 +74,36 @@ fn runtime(name: &str, workers: usize) -> Result<Runtime> {
         .context("start runtime")
 }
 
-async fn serve(config: Arc<Config>, data: DataDir, disk: tokio::runtime::Handle) -> Result<()> {
+/// A server that does nothing yet.
+fn new_node(config: Arc<Config>, data: DataDir, disk: tokio::runtime::Handle) -> Arc<Node> {
     let identity = data.identity().clone();
-    let membership = identity.membership;
-    let hello = server_hello(&data);
-    let mut options = PoolOptions::new(hello);
+    let mut options = PoolOptions::new(server_hello(&data));
     options.connection.bind_from = Some(config.bind_from());
-    let node = Arc::new(Node {
+    Arc::new(Node {
         parts: Parts {
-            config: config.clone(),
+            config,
             store_id: identity.store,
             boot: identity.boot,
             pool: Pool::new(options),
             disk,
             cancel: CancellationToken::new(),
             tasks: TaskTracker::new(),
+            failure: Arc::default(),
         },
         data: Mutex::new(data),
         member: OnceLock::new(),
         birth: tokio::sync::Mutex::new(()),
-    });
+    })
+}
+
+async fn serve(config: Arc<Config>, data: DataDir, disk: tokio::runtime::Handle) -> Result<()> {
+    let membership = data.identity().membership;
+    let node = new_node(config.clone(), data, disk);
     let doors = open_doors(&node)?;
     let stopped = shutdown::on_signals(node.parts.cancel.clone())?;
     tracing::info!(
         name = %config.name, listen = %config.listen, peer_listen = %config.peer_listen,
-        http = %config.http, boot = identity.boot, "server started"
+        http = %config.http, boot = node.parts.boot, "server started"
     );
     let fatal = match membership {
         Some(membership) => revive(&node, membership).await,
@@ -99,7 +116,10 @@ async fn serve(config: Arc<Config>, data: DataDir, disk: tokio::runtime::Handle)
         stopped.await;
     }
     shutdown::stop(&node, doors).await;
-    fatal
+    match node.parts.failure.get() {
+        Some(reason) => bail!("{reason}"),
+        None => fatal,
+    }
 }
 
 fn server_hello(data: &DataDir) -> Hello {
@@ -121,14 +141,16 @@ fn open_doors(node: &Arc<Node>) -> Result<Vec<Server>> {
     http::serve(node.clone(), config.http, cancel.clone())
         .with_context(|| format!("listen on http {}: is the port taken?", config.http))?;
     let mut doors = Vec::new();
-    for (addr, peers) in [(config.listen, false), (config.peer_listen, true)] {
-        let door = Server::bind(
-            addr,
-            Door::new(node.clone(), peers),
-            ServerLimits::default(),
-            cancel.clone(),
-        )
-        .with_context(|| format!("listen on {addr}: is the port taken?"))?;
+    for (addr, peers, len) in [
+        (config.listen, false, CLIENTS_LEN_MAX),
+        (config.peer_listen, true, PEERS_LEN_MAX),
+    ] {
+        let limits = ServerLimits {
+            total_in_flight_len_max: len,
+            ..ServerLimits::default()
+        };
+        let door = Server::bind(addr, Door::new(node.clone(), peers), limits, cancel.clone())
+            .with_context(|| format!("listen on {addr}: is the port taken?"))?;
         doors.push(door);
     }
     Ok(doors)
@@ -137,12 +159,47 @@ fn open_doors(node: &Arc<Node>) -> Result<Vec<Server>> {
 /// A member that was one before: opens its stores and registers this boot.
 async fn revive(node: &Arc<Node>, membership: Membership) -> Result<()> {
     let member = start_member(node, membership).await?;
-    if !member.raft.is_initialized() && membership.node == FIRST {
-        tracing::warn!("the cluster was not completed: run `lagan init` again");
+    if membership.node == FIRST && !is_complete(&member)? {
+        let (cancel, parts) = (node.parts.cancel.clone(), node.parts.clone());
+        let node = node.clone();
+        parts.spawn("birth", async move {
+            cancel
+                .run_until_cancelled(await_completion(node, member))
+                .await;
+        });
         return Ok(());
     }
     register_in_background(node, member);
     Ok(())
+}
+
+/// Whether the cluster has its configuration and its first node, as far as
+/// this server's own state has it.
+fn is_complete(member: &Member) -> Result<bool> {
+    if !member.raft.is_initialized() {
+        return Ok(false);
+    }
+    let view = member.raft.local_view().context("read the metadata")?;
+    let map = lagan_meta::cluster_map(&view).context("read the metadata")?;
+    Ok(map.is_some_and(|map| map.node(FIRST).is_some()))
+}
+
+/// The first server's state may only lag behind its log; or its `lagan init`
+/// was cut off, and another one will complete it.
+async fn await_completion(node: Arc<Node>, member: Arc<Member>) {
+    let mut looks = 0u32;
+    loop {
+        match is_complete(&member) {
+            Ok(true) => return register_in_background(&node, member),
+            Ok(false) if looks == COMPLETION_LOOKS => {
+                tracing::warn!("the cluster was not completed: run `lagan init` again");
+            }
+            Ok(false) => {}
+            Err(e) => return node.parts.fail(format!("{e:#}")),
+        }
+        looks = looks.saturating_add(1);
+        tokio::time::sleep(COMPLETION_LOOK).await;
+    }
 }
 
 async fn start_member(node: &Arc<Node>, membership: Membership) -> Result<Arc<Member>> {
@@ -157,11 +214,14 @@ async fn start_member(node: &Arc<Node>, membership: Membership) -> Result<Arc<Me
 /// A store that the cluster refuses ends the server; a leader that is not
 /// there yet is waited for.
 fn register_in_background(node: &Arc<Node>, member: Arc<Member>) {
-    let cancel = node.parts.cancel.clone();
-    node.parts.tasks.spawn(async move {
+    let node = node.clone();
+    node.parts.clone().spawn("registration", async move {
         if let Err(e) = member.register().await {
-            tracing::error!(error = format!("{e:#}"), "refused by the cluster, stopping");
-            cancel.cancel();
+            let reason = format!("{e:#}");
+            if let Err(e) = node.data.lock().refuse(&reason) {
+                tracing::error!(error = format!("{e:#}"), "note the refusal");
+            }
+            node.parts.fail(reason);
         }
     });
 }
@@ -191,7 +251,7 @@ async fn init(node: &Arc<Node>, mut config: ClusterConfig) -> Result<MetaReply> 
     config.cluster = membership.cluster;
     config.incarnation = membership.incarnation;
     let member = match node.member.get() {
-        Some(member) if member.raft.is_initialized() => {
+        Some(member) if is_complete(member)? => {
             bail!(
                 "this server belongs to cluster {} already",
                 membership.cluster
@@ -203,8 +263,10 @@ async fn init(node: &Arc<Node>, mut config: ClusterConfig) -> Result<MetaReply> 
             start_member(node, membership).await?
         }
     };
-    let peer_addr = node.parts.config.peer_listen.to_string();
-    member.raft.initialize(peer_addr).await?;
+    if !member.raft.is_initialized() {
+        let peer_addr = node.parts.config.peer_listen.to_string();
+        member.raft.initialize(peer_addr).await?;
+    }
     first_commands(&member, config).await?;
     register_in_background(node, member);
     Ok(joined(membership))
@@ -287,6 +349,8 @@ async fn join(node: &Arc<Node>, via: &str) -> Result<MetaReply> {
         MetaReply::Refused(reason) => bail!("{reason}"),
         other => bail!("unexpected answer {other:?}"),
     };
+    // First, so that a server that belongs to a cluster always knows where it is.
+    keep_first_hint(&node.parts.config.data, via)?;
     node.data.lock().join(membership)?;
     let member = start_member(node, membership).await?;
     member.leader_client.set_nodes([(NodeId(0), via)]);
@@ -301,3 +365,6 @@ fn joined(membership: Membership) -> MetaReply {
         incarnation: membership.incarnation,
     }
 }
+
+#[cfg(test)]
+mod tests;

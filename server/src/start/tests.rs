@@ -1,0 +1,155 @@
+//! A first server on loopback, stopped in the middle of its birth.
+
+use super::*;
+use lagan_types::cluster::NodeState;
+use lagan_types::{ClusterId, Incarnation};
+use std::path::Path;
+use std::time::Instant;
+
+const LONG: Duration = Duration::from_secs(30);
+
+fn free_addr() -> SocketAddr {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("bind");
+    listener.local_addr().expect("address")
+}
+
+fn config(data: &Path) -> Config {
+    let text = format!(
+        "name = \"one\"\ndata = {:?}\nlisten = \"{}\"\npeer_listen = \"{}\"\nhttp = \"{}\"\n\
+         segment_len = \"8MiB\"\nlog_segment_len = \"1MiB\"\nprewrite = false\n",
+        data.display().to_string(),
+        free_addr(),
+        free_addr(),
+        free_addr()
+    );
+    Config::parse(&text).expect("configuration")
+}
+
+fn node(config: &Arc<Config>) -> Arc<Node> {
+    let data = DataDir::open(&config.data, || StoreId(7)).expect("data directory");
+    new_node(config.clone(), data, tokio::runtime::Handle::current())
+}
+
+async fn stop(node: Arc<Node>, doors: Vec<Server>) {
+    shutdown::stop(&node, doors).await;
+}
+
+fn wanted() -> ClusterConfig {
+    ClusterConfig {
+        cluster: ClusterId(5),
+        incarnation: Incarnation(6),
+        ..ClusterConfig::default()
+    }
+}
+
+async fn eventually(what: &str, condition: impl Fn() -> bool) {
+    let end = Instant::now() + LONG;
+    while !condition() {
+        assert!(Instant::now() < end, "never: {what}");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
+/// What a crash leaves of `lagan init` after the consensus, with or without
+/// the configuration.
+async fn cut_off(node: &Arc<Node>, configured: bool) {
+    let membership = Membership {
+        cluster: ClusterId(5),
+        incarnation: Incarnation(6),
+        node: FIRST,
+    };
+    node.data.lock().join(membership).expect("identity");
+    let member = start_member(node, membership).await.expect("stores");
+    let addr = node.parts.config.peer_listen.to_string();
+    member.raft.initialize(addr).await.expect("consensus");
+    if configured {
+        let command = Command {
+            volume: VolumeId(1),
+            session: SessionId::SYSTEM,
+            seq: 0,
+            unanswered: 0,
+            time: Time::default(),
+            op: Op::Init { config: wanted() },
+        };
+        let done = member.raft.propose(command, BIRTH_DEADLINE).await;
+        done.expect("leads").expect("configuration");
+    }
+}
+
+async fn init_goes_on_after_a_crash(configured: bool) {
+    let dir = tempfile::tempdir().expect("temp dir");
+    let config = Arc::new(config(&dir.path().join("data")));
+    let first = node(&config);
+    cut_off(&first, configured).await;
+    stop(first, Vec::new()).await;
+
+    let second = node(&config);
+    let doors = open_doors(&second).expect("doors");
+    let membership = second.data.lock().identity().membership.expect("a member");
+    // The first one's tasks let go of its files a little after its end.
+    let end = Instant::now() + LONG;
+    while let Err(e) = revive(&second, membership).await {
+        assert!(Instant::now() < end, "{e:#}");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    tokio::time::sleep(COMPLETION_LOOK * 2).await;
+    assert_eq!(second.parts.failure.get(), None);
+
+    let request = MetaRequest::Init { config: wanted() };
+    let answer = birth(&second, request.clone()).await.expect("init again");
+    assert!(matches!(answer, MetaReply::Joined { node: FIRST, .. }));
+    let member = second.member.get().expect("a member").clone();
+    eventually("the first node is up", || {
+        member
+            .map
+            .get()
+            .node(FIRST)
+            .is_some_and(|n| n.state == NodeState::Up)
+    })
+    .await;
+    let again = birth(&second, request).await.expect_err("it has one");
+    assert!(again.to_string().contains("already"), "{again}");
+    stop(second, doors).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn init_that_was_cut_off_before_the_configuration_is_completed() {
+    init_goes_on_after_a_crash(false).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn init_that_was_cut_off_before_the_first_node_is_completed() {
+    init_goes_on_after_a_crash(true).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn older_copy_of_a_store_stops_with_the_reason() {
+    let dir = tempfile::tempdir().expect("temp dir");
+    let config = Arc::new(config(&dir.path().join("data")));
+    let first = node(&config);
+    let doors = open_doors(&first).expect("doors");
+    let request = MetaRequest::Init { config: wanted() };
+    birth(&first, request).await.expect("init");
+    let member = first.member.get().expect("a member").clone();
+    // A newer boot of this store is known: this one is a copy of its past.
+    let mut info = member.info();
+    info.boot += 3;
+    use lagan_replica::reap::Meta;
+    let newer = Op::RegisterNode { info };
+    member.edge.mutate(newer).await.expect("registered");
+    eventually("it stops by itself", || first.parts.cancel.is_cancelled()).await;
+    let reason = first.parts.failure.get().cloned().unwrap_or_default();
+    assert!(reason.contains("older copy"), "{reason}");
+    stop(first, doors).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn task_that_panics_stops_the_server() {
+    let dir = tempfile::tempdir().expect("temp dir");
+    let node = node(&Arc::new(config(&dir.path().join("data"))));
+    node.parts.spawn("example", async { panic!("as asked") });
+    eventually("it stops by itself", || node.parts.cancel.is_cancelled()).await;
+    let reason = node.parts.failure.get().cloned().unwrap_or_default();
+    assert!(reason.contains("example"), "{reason}");
+    stop(node, Vec::new()).await;
+}
