@@ -4,6 +4,8 @@
 //! that waits looks at `/proc/PID/status` (proc(5)): a signal that is pending,
 //! not blocked and not ignored ends the wait with EINTR.
 
+use std::time::{Duration, Instant};
+
 /// Whether the thread has a signal to handle. A thread that cannot be seen
 /// (another pid namespace) has none.
 pub(crate) fn interrupted(tid: u32) -> bool {
@@ -13,7 +15,13 @@ pub(crate) fn interrupted(tid: u32) -> bool {
     std::fs::read_to_string(format!("/proc/{tid}/status")).is_ok_and(|status| has_signal(&status))
 }
 
-/// The same, of the text.
+/// Whether a waiter of another pid namespace (number 0) has waited long enough:
+/// its signals cannot be seen, so its wait is bounded as any other call.
+pub(crate) fn unseen(tid: u32, since: Instant, patience: Duration) -> bool {
+    tid == 0 && since.elapsed() >= patience
+}
+
+/// Whether the text of its status says so.
 fn has_signal(status: &str) -> bool {
     let mask = |name: &str| {
         status
@@ -53,6 +61,14 @@ mod tests {
         assert!(!has_signal(&status(NONE, TERM, TERM, NONE)));
         assert!(!has_signal(&status(NONE, TERM, NONE, TERM)));
         assert!(has_signal(&status(KILL, TERM, TERM, NONE)));
+    }
+
+    #[test]
+    fn who_cannot_be_seen_waits_only_so_long() {
+        let long_ago = Instant::now() - Duration::from_secs(5);
+        assert!(unseen(0, long_ago, Duration::from_secs(4)));
+        assert!(!unseen(0, long_ago, Duration::from_secs(60)));
+        assert!(!unseen(1, long_ago, Duration::from_secs(4)));
     }
 
     #[test]

@@ -28,7 +28,7 @@ use lagan_types::{FsError, Kind};
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
-use std::time::SystemTime;
+use std::time::{Instant, SystemTime};
 
 fn caller(req: &Request) -> Caller {
     Caller {
@@ -395,7 +395,12 @@ impl Filesystem for LaganFs {
                 if let Item::Entry(entry, _) = item
                     && opens.is_open(entry.ino)
                 {
-                    own.push((entry.ino, client.getattr(entry.ino).await?));
+                    match client.getattr(entry.ino).await {
+                        Ok(attr) => own.push((entry.ino, attr)),
+                        // Removed since the page was fetched.
+                        Err(FsError::Stale | FsError::NotFound) => {}
+                        Err(error) => return Err(error),
+                    }
                 }
             }
             Ok((listing, own))
@@ -570,8 +575,11 @@ impl Filesystem for LaganFs {
         let lock = lock(owner.0, (start, end), typ, pid);
         // The header's id is the thread that waits, `pid` the lock's process.
         let waiting = req.pid();
+        let patience = self.runner.deadline();
         let work = async move {
-            let interrupted = move || waiter::interrupted(waiting);
+            let since = Instant::now();
+            let interrupted =
+                move || waiter::interrupted(waiting) || waiter::unseen(waiting, since, patience);
             client.setlk(ino(node), lock?, sleep, interrupted).await
         };
         let call = Call::data("setlk", req, node, fh.0).range(start, end);

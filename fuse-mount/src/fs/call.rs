@@ -152,6 +152,11 @@ impl Runner {
         }
     }
 
+    /// After what time a call is answered at the latest.
+    pub(crate) fn deadline(&self) -> Duration {
+        self.deadline
+    }
+
     /// Runs `work`; `answer` gets the reply and what came out, errors are answered here.
     pub(crate) fn run<R, T, W, A>(&self, call: Call, reply: R, work: W, answer: A)
     where

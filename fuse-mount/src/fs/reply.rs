@@ -100,7 +100,7 @@ pub(super) fn statfs(reply: ReplyStatfs, fs: StatFs) {
         fs.total_bytes / block,
         free,
         free,
-        fs.files.saturating_add(fs.free_files),
+        fs.files,
         fs.free_files,
         STATFS_BLOCK,
         255,
