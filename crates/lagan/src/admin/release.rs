@@ -61,7 +61,10 @@ pub async fn run(cluster: &Cluster, paths: &[PathBuf], json: bool) -> Outcome<u8
             report.not_archived,
             "are not in S3 yet: `lagan archive now` sends them",
         ),
-        (report.skipped, "were left out: open, or changed meanwhile"),
+        (
+            report.skipped,
+            "were left out: changed or removed meanwhile",
+        ),
     ] {
         if count > 0 {
             println!("{count} files {what}");
