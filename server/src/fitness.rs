@@ -14,9 +14,9 @@ use tokio_util::sync::CancellationToken;
 
 /// Between looks.
 const LOOK: Duration = Duration::from_millis(250);
-/// A batch that takes the chunk disk longer is a stall: some twice what a
-/// writer waits before it takes another set.
-const STALL: Duration = Duration::from_secs(2);
+/// A batch that takes the chunk disk longer is a stall: writers have long taken
+/// other sets, and a disk that is only busy syncs a segment in less.
+const STALL: Duration = Duration::from_secs(5);
 
 /// What is looked at.
 #[derive(Debug, Clone)]

@@ -81,6 +81,18 @@ impl State {
         }
     }
 
+    fn fill(&self, now_ms: u64) -> Vec<(NodeId, u64, u64)> {
+        let heard = |node| self.nodes.silent_ms(node, now_ms).unwrap_or(u64::MAX);
+        self.heartbeats
+            .iter()
+            .filter(|(node, _)| heard(**node) <= NODE_SILENCE_MS)
+            .map(|(&node, beat)| {
+                let total = beat.used_bytes.saturating_add(beat.free_bytes);
+                (node, beat.used_bytes, total)
+            })
+            .collect()
+    }
+
     /// Notes that the process runs. After a time in which it did not (stopped, or
     /// starved), it has heard nobody, which says nothing about them.
     fn pulse(&mut self, now_ms: u64) {
@@ -126,18 +138,7 @@ impl Leader {
     /// How full the nodes' disks are, of those that were heard of lately: node,
     /// used and total bytes. Empty elsewhere than on the leader.
     pub fn fill(&self) -> Vec<(NodeId, u64, u64)> {
-        let now = self.uptime.ms();
-        let state = self.state.lock();
-        let heard = |node| state.nodes.silent_ms(node, now).unwrap_or(u64::MAX);
-        state
-            .heartbeats
-            .iter()
-            .filter(|(node, _)| heard(**node) <= NODE_SILENCE_MS)
-            .map(|(&node, beat)| {
-                let total = beat.used_bytes.saturating_add(beat.free_bytes);
-                (node, beat.used_bytes, total)
-            })
-            .collect()
+        self.state.lock().fill(self.uptime.ms())
     }
 
     /// A session that was just opened is alive.
@@ -284,5 +285,48 @@ impl Leader {
                 None
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn beat(node: u64, used_bytes: u64, free_bytes: u64) -> NodeHeartbeat {
+        NodeHeartbeat {
+            node: NodeId(node),
+            boot: 1,
+            time_ms: 0,
+            used_bytes,
+            free_bytes,
+            full: false,
+            set_chunks: Vec::new(),
+            s3_error: String::new(),
+            s3_permanent: false,
+            damaged_chunks: 0,
+        }
+    }
+
+    #[test]
+    fn fill_is_that_of_all_nodes_that_were_heard_of_lately() {
+        let mut state = State::new(1, 0);
+        for (node, heard_ms) in [(1, 5_000), (2, 5_100), (3, 0)] {
+            state.nodes.heard(NodeId(node), heard_ms);
+            let beat = beat(node, node * 10, u64::MAX * (node / 2));
+            state.heartbeats.insert(NodeId(node), beat);
+        }
+        let full = state.fill(5_200);
+        assert_eq!(full, [(NodeId(1), 10, 10), (NodeId(2), 20, u64::MAX)]);
+    }
+
+    #[test]
+    fn leader_that_was_stopped_ends_nobody_for_its_own_silence() {
+        let mut state = State::new(1, 0);
+        state.sessions.heard(SessionId(4), 0);
+        state.nodes.heard(NodeId(2), 0);
+        state.pulse(250);
+        state.pulse(60_000);
+        assert_eq!(state.sessions.silent(60_001), []);
+        assert_eq!(state.nodes.silent(60_001), []);
     }
 }

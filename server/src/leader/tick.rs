@@ -17,6 +17,8 @@ use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 
 const INTERVAL: Duration = Duration::from_millis(125);
+/// For a new voter to catch up, before it is looked whether it is still the one wanted.
+const CATCH_UP: Duration = Duration::from_secs(20);
 /// Orphans are looked for every so many rounds.
 const ORPHAN_ROUNDS: u64 = 8;
 
@@ -139,8 +141,15 @@ impl Leader {
         let present = self.raft.voters();
         for node in voters.difference(&present) {
             let Some(info) = map.node(*node) else { return };
-            if let Err(e) = self.raft.add_learner(*node, info.peer_addr.clone()).await {
-                return tracing::debug!(%node, error = %e, "node does not follow yet");
+            // It goes on to catch up when this gives up; the next round asks again, or
+            // for another node.
+            let adding = self.raft.add_learner(*node, info.peer_addr.clone());
+            match tokio::time::timeout(CATCH_UP, adding).await {
+                Ok(Ok(())) => {}
+                Ok(Err(e)) => {
+                    return tracing::debug!(%node, error = %e, "node does not follow yet");
+                }
+                Err(_) => return tracing::debug!(%node, "node does not follow yet"),
             }
         }
         match self.raft.set_voters(voters.clone()).await {

@@ -2,7 +2,9 @@
 
 use super::*;
 use lagan_types::cluster::NodeState;
-use lagan_types::{ClusterId, Incarnation};
+use lagan_types::op::{LockKind, LockRange};
+use lagan_types::query::Query;
+use lagan_types::{ClusterId, Incarnation, Ino};
 use std::path::Path;
 use std::time::Instant;
 
@@ -133,7 +135,7 @@ async fn older_copy_of_a_store_stops_with_the_reason() {
     let member = first.member.get().expect("a member").clone();
     // A newer boot of this store is known: this one is a copy of its past.
     let mut info = member.info();
-    info.boot += 3;
+    info.boot = lagan_types::cluster::next_boot(info.boot, 3);
     use lagan_replica::reap::Meta;
     let newer = Op::RegisterNode { info };
     member.edge.mutate(newer).await.expect("registered");
@@ -152,4 +154,32 @@ async fn task_that_panics_stops_the_server() {
     let reason = node.parts.failure.get().cloned().unwrap_or_default();
     assert!(reason.contains("example"), "{reason}");
     stop(node, Vec::new()).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn session_that_was_ended_learns_that_it_holds_no_locks() {
+    let dir = tempfile::tempdir().expect("temp dir");
+    let config = Arc::new(config(&dir.path().join("data")));
+    let node = node(&config);
+    let doors = open_doors(&node).expect("doors");
+    let request = MetaRequest::Init { config: wanted() };
+    birth(&node, request).await.expect("init");
+    let member = node.member.get().expect("a member").clone();
+    let request = MetaRequest::Query {
+        volume: VolumeId(1),
+        session: SessionId(99),
+        query: Query::GetLock {
+            ino: Ino::ROOT,
+            lock: LockRange {
+                owner: 1,
+                start: 0,
+                end: u64::MAX,
+                kind: LockKind::Write,
+                pid: 1,
+            },
+        },
+    };
+    let answer = member.edge.call(&request).await.expect("an answer");
+    assert_eq!(answer, MetaReply::Query(Err(FsError::SessionEnded)));
+    stop(node, doors).await;
 }
