@@ -4,6 +4,9 @@
 //! verified are released, least recently archived first, until the fullest
 //! node should be below the low one. Freed chunks become space only after
 //! their readers' deadline and compaction, so rounds are apart.
+//!
+//! Which files are open is not known here: they are released too, and an open
+//! handle goes on reading through the archive.
 
 use crate::{Meta, MoverError};
 use lagan_types::cluster::Config;
