@@ -179,3 +179,39 @@ impl Queue {
         self.released.notify_all();
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn op(len: usize) -> Op {
+        Op {
+            head: Vec::new(),
+            data: Bytes::from(vec![0; len]),
+            effect: Effect::Await(ChunkId(1)),
+            done: Box::new(|_| {}),
+        }
+    }
+
+    #[test]
+    fn room_is_told_before_a_push_would_wait() {
+        let queue = Queue::default();
+        assert!(
+            queue.has_room(WAITING_LEN_MAX + 1),
+            "an idle queue takes all"
+        );
+        assert!(queue.push(op(WAITING_LEN_MAX)).is_ok());
+        assert!(queue.has_room(0) && !queue.has_room(1));
+        queue.release(1, WAITING_LEN_MAX);
+        assert!(queue.has_room(1));
+    }
+
+    #[test]
+    fn closed_queue_refuses_without_a_wait() {
+        let queue = Queue::default();
+        assert!(queue.push(op(WAITING_LEN_MAX)).is_ok());
+        queue.close();
+        assert!(queue.has_room(1));
+        assert!(queue.push(op(1)).is_err());
+    }
+}
