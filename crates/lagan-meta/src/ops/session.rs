@@ -14,6 +14,9 @@ use lagan_types::{BlockId, FsError, SessionId};
 
 /// Rows that one scan of a loop over a table takes.
 const PAGE: usize = 512;
+/// Bytes of each part of an identity: a path, so that a list of sessions fits
+/// a message.
+const IDENTITY_LEN_MAX: usize = 4096;
 
 /// Opens a session, or finds the one that this nonce opened.
 pub(crate) fn open(
@@ -22,6 +25,10 @@ pub(crate) fn open(
     identity: &SessionIdentity,
     predecessor: Option<SessionId>,
 ) -> Outcome<Answer> {
+    let parts = [&identity.machine, &identity.boot, &identity.mount_point];
+    if parts.iter().any(|part| part.len() > IDENTITY_LEN_MAX) {
+        return Err(FsError::Invalid.into());
+    }
     let config: Config = txn
         .row(Table::Config, CONFIG_KEY)?
         .ok_or(FsError::NotFound)?;

@@ -233,3 +233,16 @@ fn two_stores_reach_the_same_bytes() {
     }
     assert!(a == b);
 }
+
+#[test]
+fn overlong_identity_is_refused() {
+    let mut w = World::new();
+    let mut hostile = identity(1);
+    hostile.mount_point = "/".repeat(4097);
+    let open = Op::OpenSession {
+        nonce: 9,
+        identity: hostile,
+        predecessor: None,
+    };
+    assert_eq!(w.system(open), Err(FsError::Invalid));
+}
