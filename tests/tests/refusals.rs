@@ -196,7 +196,8 @@ fn wrong_configuration_names_line_and_key() {
                 "{done}"
             );
             let done = daemon(cluster, name, |text| format!("{text}\n= broken")).expect(2);
-            assert!(done.err.contains("line"), "{done}");
+            assert!(done.err.contains("-changed.toml"), "names the file: {done}");
+            assert_eq!(done.err.lines().count(), 1, "one line: {done}");
         }
         let wrong = |text: &str| text.replace("127.77.", "not-an-address.");
         let done = daemon(cluster, "server-1", wrong).expect(2);

@@ -164,6 +164,8 @@ fn mounts_and_archive_time_can_be_changed_at_a_later_start() {
         command::run(&mut lagan, s(120)).expect("up ends").expect(0);
         assert_eq!(std::fs::read(third.join("kept")).expect("read"), b"x");
         assert!(mount_answers(&third));
+        // what waited before keeps its time, what comes now has the new one
+        std::fs::write(third.join("new"), b"y").expect("write");
         until("it is archived", s(60), || {
             let (_, json) = cluster.status();
             (json["archive"]["archived"] == 1).then_some(())
@@ -232,7 +234,7 @@ fn up_in_the_foreground_stops_everything_on_interrupt() {
         });
         until("up says how to look inside", s(30), || {
             let said = std::fs::read_to_string(&log).unwrap_or_default();
-            said.contains("lagan status").then_some(())
+            said.contains("Look inside").then_some(())
         });
         assert!(leftover::is_alive(pid), "up stays in the foreground");
         sys::kill(pid, libc::SIGINT).expect("interrupt up");
