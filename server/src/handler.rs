@@ -6,6 +6,7 @@ use crate::start::birth;
 use bytes::Bytes;
 use lagan_net::{Handler, Hello, Peer, Reply, Request, Response, Role, Service};
 use lagan_types::NodeId;
+use lagan_types::cluster::boot_follows;
 use lagan_types::codec;
 use lagan_types::message::{ChunkReply, ChunkRequest, MetaReply, MetaRequest};
 use parking_lot::Mutex;
@@ -143,7 +144,7 @@ impl Door {
         let Some(info) = map.node(node) else {
             return Ok(());
         };
-        if hello.store.is_some_and(|s| s != info.store) || hello.boot < info.boot {
+        if hello.store.is_some_and(|s| s != info.store) || !boot_follows(hello.boot, info.boot) {
             return Err(format!(
                 "node {} is registered with store {} at boot {}, not {:?} at boot {}",
                 node.0, info.store, info.boot, hello.store, hello.boot

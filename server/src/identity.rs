@@ -7,6 +7,7 @@
 //! the new one. `lock` is held for the life of the process and contains its pid.
 
 use anyhow::{Context, Result, bail};
+use lagan_types::cluster::next_boot;
 use lagan_types::{ClusterId, Incarnation, NodeId, StoreId};
 use serde::{Deserialize, Serialize};
 use std::fs::{File, OpenOptions, TryLockError};
@@ -60,8 +61,7 @@ impl DataDir {
     /// # Errors
     /// Another process holds it, it is of a newer format, or it cannot be written.
     pub fn open(path: &Path, draw_store: impl FnOnce() -> StoreId) -> Result<DataDir> {
-        std::fs::create_dir_all(path)
-            .with_context(|| format!("make data directory {}", path.display()))?;
+        make_private(path)?;
         let lock = take_lock(path)?;
         let mut identity = match load(path)? {
             Some(identity) => identity,
@@ -70,7 +70,7 @@ impl DataDir {
         if let Some(reason) = &identity.refused {
             bail!("data directory {}: {reason}", path.display());
         }
-        identity.boot += 1;
+        identity.boot = next_boot(identity.boot, rand::random());
         let dir = DataDir {
             path: path.to_owned(),
             _lock: lock,
@@ -147,6 +147,16 @@ pub fn replace_file(path: &Path, content: &[u8]) -> std::io::Result<()> {
     }
 }
 
+/// Makes the directory, and lets nobody but its owner in: it holds every user's
+/// bytes.
+fn make_private(path: &Path) -> Result<()> {
+    use std::os::unix::fs::PermissionsExt;
+    std::fs::create_dir_all(path)
+        .with_context(|| format!("make data directory {}", path.display()))?;
+    std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o700))
+        .with_context(|| format!("close data directory {} to others", path.display()))
+}
+
 fn take_lock(path: &Path) -> Result<File> {
     let mut lock = OpenOptions::new()
         .read(true)
@@ -219,6 +229,7 @@ fn first(path: &Path, store: StoreId) -> Result<Identity> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use lagan_types::cluster::boot_follows;
 
     fn open(path: &Path) -> Result<DataDir> {
         DataDir::open(path, || StoreId(7))
@@ -227,8 +238,9 @@ mod tests {
     #[test]
     fn boot_counter_rises_with_each_start() {
         let dir = tempfile::tempdir().expect("temp dir");
-        assert_eq!(open(dir.path()).expect("first").identity().boot, 1);
-        assert_eq!(open(dir.path()).expect("second").identity().boot, 2);
+        let first = open(dir.path()).expect("first").identity().boot;
+        let second = open(dir.path()).expect("second").identity().boot;
+        assert!(boot_follows(second, first) && !boot_follows(first, second));
     }
 
     #[test]

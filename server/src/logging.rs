@@ -10,8 +10,16 @@ use tracing_subscriber::EnvFilter;
 /// The filter cannot be parsed, or logging was set up before.
 pub fn init(log: &Log) -> Result<(), String> {
     let filter = EnvFilter::try_new(&log.level).map_err(|e| format!("level: {e}"))?;
-    // openraft tells every election at info, and sled its every flush.
-    let quiet = ["openraft=warn", "sled=warn"]
+    // openraft tells every election at info and, at error, each of the many tries
+    // while a server is away, which our own pool tells once; sled tells every flush.
+    let quiet = [
+        "openraft=warn",
+        "openraft::core::raft_core=off",
+        "openraft::engine=error",
+        "openraft::replication=off",
+        "sled=warn",
+    ];
+    let quiet = quiet
         .into_iter()
         .filter_map(|d| d.parse().ok())
         .fold(filter, EnvFilter::add_directive);

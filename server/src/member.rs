@@ -118,11 +118,11 @@ impl Member {
             segment_bytes: parts.config.log_segment_len.0,
             ..lagan_raft::Options::new(dir.join("meta"), membership.node)
         };
-        let transport = Arc::new(NetTransport::new(parts.pool.clone()));
+        let map = Arc::new(MapCell::default());
+        let transport = Arc::new(NetTransport::new(parts.pool.clone(), map.clone()));
         let raft = Raft::start(options, transport)
             .await
             .context("open metadata")?;
-        let map = Arc::new(MapCell::default());
         let servers = peer_hints(&dir, parts.config.peer_listen);
         let leader_client = Arc::new(LeaderClient::new(parts.pool.clone(), servers));
         let edge = MetaEdge::new(leader_client.clone());

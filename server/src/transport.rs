@@ -1,22 +1,26 @@
 //! Raft's way to its peers: opaque heads over the pool.
 
 use bytes::Bytes;
-use lagan_net::{NetError, Pool, Service};
+use lagan_net::{Hello, NetError, Pool, Service};
 use lagan_raft::{BoxFuture, Transport, TransportError};
+use lagan_replica::MapCell;
 use lagan_types::NodeId;
+use lagan_types::cluster::{ClusterMap, boot_follows};
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// See the module.
 #[derive(Debug)]
 pub struct NetTransport {
     pool: Pool,
+    map: Arc<MapCell>,
 }
 
 impl NetTransport {
-    /// Over connections of `pool`.
-    pub fn new(pool: Pool) -> Self {
-        NetTransport { pool }
+    /// Over connections of `pool`, to nodes that are who `map` says.
+    pub fn new(pool: Pool, map: Arc<MapCell>) -> Self {
+        NetTransport { pool, map }
     }
 }
 
@@ -30,17 +34,44 @@ impl Transport for NetTransport {
         deadline: Duration,
     ) -> BoxFuture<'_, Result<(Bytes, Bytes), TransportError>> {
         let pool = self.pool.clone();
+        let map = self.map.get();
         let addr: Result<SocketAddr, _> = addr.parse();
         Box::pin(async move {
             let addr = addr.map_err(|_| {
                 TransportError::Unreachable(format!("node {to} has a malformed address"))
             })?;
-            pool.call(addr, Service::Raft, head, data, deadline)
+            let connection = pool
+                .connection(addr, Service::Raft, deadline)
+                .await
+                .map_err(|e| convert(&e))?;
+            if let Err(e) = check_identity(&map, to, connection.server()) {
+                // It may be the right one after its next start.
+                pool.forget(addr);
+                return Err(e);
+            }
+            connection
+                .call(head, data, deadline)
                 .await
                 .map(|response| (response.head, response.data))
                 .map_err(|e| convert(&e))
         })
     }
+}
+
+/// A log that lost its end breaks the rules that Raft counts on: nothing goes to
+/// an older copy of a node's store, or to another under its name (DESIGN §1).
+fn check_identity(map: &ClusterMap, to: NodeId, server: &Hello) -> Result<(), TransportError> {
+    let Some(info) = map.node(to) else {
+        return Ok(());
+    };
+    let same = server.node == Some(to) && server.store == Some(info.store);
+    if same && boot_follows(server.boot, info.boot) {
+        return Ok(());
+    }
+    Err(TransportError::Unreachable(format!(
+        "node {} answers with another or an older store",
+        to.0
+    )))
 }
 
 fn convert(error: &NetError) -> TransportError {

@@ -33,7 +33,7 @@ pub struct NodeInfo {
     pub name: String,
     /// The store registered under that number.
     pub store: StoreId,
-    /// How often the store was opened: a lower one than registered is an older copy.
+    /// Which start of the store this is: see [`next_boot`].
     pub boot: u64,
     /// Where clients connect: `ip:port`.
     pub addr: String,
@@ -47,6 +47,23 @@ pub struct NodeInfo {
     pub state: NodeState,
     /// Whether it votes in Raft.
     pub voter: bool,
+}
+
+/// Bits of a boot number below its counter.
+const BOOT_DRAW_BITS: u32 = 20;
+
+/// The number of a store's next start: a counter that rises with each, and below
+/// it bits drawn for this start, so that two copies of one store that were
+/// started equally often differ.
+pub fn next_boot(last: u64, draw: u32) -> u64 {
+    let counter = (last >> BOOT_DRAW_BITS) + 1;
+    counter << BOOT_DRAW_BITS | (draw as u64 & ((1 << BOOT_DRAW_BITS) - 1))
+}
+
+/// Whether a store that says `boot` has all the past of the one that was
+/// registered as `registered`: the same start, or a later one.
+pub fn boot_follows(boot: u64, registered: u64) -> bool {
+    boot == registered || boot >> BOOT_DRAW_BITS > registered >> BOOT_DRAW_BITS
 }
 
 /// One row of the set table.
@@ -158,4 +175,22 @@ pub struct ArchiveConfig {
     pub bucket: String,
     /// The first part of each key; may be empty; no slash at either end.
     pub prefix: String,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn older_copy_of_a_store_does_not_follow() {
+        let first = next_boot(0, 77);
+        let second = next_boot(first, 5);
+        assert!(boot_follows(first, first));
+        assert!(boot_follows(second, first));
+        assert!(!boot_follows(first, second));
+        // A copy made before the second start, started once more.
+        for draw in [4, 6, u32::MAX] {
+            assert!(!boot_follows(next_boot(first, draw), second));
+        }
+    }
 }

@@ -7,7 +7,7 @@ use crate::sets;
 use crate::txn::{Outcome, Txn};
 use lagan_types::answer::Answer;
 use lagan_types::attr::Kind;
-use lagan_types::cluster::{Config, NodeInfo, NodeState, ReplicaSet};
+use lagan_types::cluster::{Config, NodeInfo, NodeState, ReplicaSet, boot_follows};
 use lagan_types::limits::{NODES_MAX, SET_MEMBERS_MAX};
 use lagan_types::op::SetChange;
 use lagan_types::{FsError, Ino, NodeId, SetId};
@@ -81,7 +81,7 @@ pub(crate) fn register(txn: &mut Txn<'_>, info: &NodeInfo) -> Outcome<Answer> {
     });
     let row = match old {
         Some(old) => {
-            if old.store != info.store || info.boot < old.boot {
+            if old.store != info.store || !boot_follows(info.boot, old.boot) {
                 return Err(FsError::Stale.into());
             }
             NodeInfo {

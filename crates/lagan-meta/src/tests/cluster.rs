@@ -2,6 +2,7 @@ use super::world::{World, config, node_info};
 use crate::kv::Table;
 use crate::{cluster_map, map_version};
 use lagan_types::answer::Answer;
+use lagan_types::cluster::next_boot;
 use lagan_types::cluster::{NodeState, ReplicaSet};
 use lagan_types::id::ClusterId;
 use lagan_types::op::SetChange;
@@ -59,7 +60,8 @@ fn a_cluster_is_made_once_and_keeps_its_identity() {
 fn stores_register_once_and_older_ones_are_refused() {
     let mut w = World::new();
     let mut info = node_info(2);
-    info.boot = 5;
+    let boot = next_boot(next_boot(0, 1), 5);
+    info.boot = boot;
     let register = |w: &mut World, info: &lagan_types::cluster::NodeInfo| {
         w.system(Op::RegisterNode { info: info.clone() })
     };
@@ -67,7 +69,7 @@ fn stores_register_once_and_older_ones_are_refused() {
         register(&mut w, &info),
         Ok(Answer::Node { node: NodeId(2) })
     );
-    assert_eq!(w.map().node(NodeId(2)).unwrap().boot, 5);
+    assert_eq!(w.map().node(NodeId(2)).unwrap().boot, boot);
     let version = map_version(&w.store).unwrap();
     info.id = NodeId(2);
     assert_eq!(
@@ -75,9 +77,12 @@ fn stores_register_once_and_older_ones_are_refused() {
         Ok(Answer::Node { node: NodeId(2) })
     );
     assert_eq!(map_version(&w.store).unwrap(), version);
-    info.boot = 4;
+    info.boot = next_boot(0, 1);
     assert_eq!(register(&mut w, &info), Err(FsError::Stale));
-    info.boot = 6;
+    // Another copy of the store, started as often.
+    info.boot = next_boot(next_boot(0, 1), 6);
+    assert_eq!(register(&mut w, &info), Err(FsError::Stale));
+    info.boot = next_boot(boot, 6);
     info.store = lagan_types::StoreId(99);
     assert_eq!(register(&mut w, &info), Err(FsError::Stale));
     info.id = NodeId(9);
