@@ -4,7 +4,7 @@ use crate::Client;
 use lagan_types::op::{LockKind, LockRange};
 use lagan_types::{FsError, Ino, Op, Query, QueryAnswer};
 use parking_lot::Mutex;
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::time::Duration;
 
 /// Waits between tries for a lock that another holds, at first and at most.
@@ -15,6 +15,10 @@ const PAUSE_MAX: Duration = Duration::from_millis(200);
 #[derive(Debug, Default)]
 pub(crate) struct LockOwners {
     owners: Mutex<HashSet<(Ino, u64)>>,
+    /// Who locked through which handle. The kernel says at the end of a process'
+    /// lock and of a flock whose it was, but not of a lock that belongs to an open
+    /// file description (F_OFD_SETLK): that ends with its handle.
+    through: Mutex<HashMap<u64, HashSet<u64>>>,
 }
 
 impl LockOwners {
@@ -28,12 +32,34 @@ impl LockOwners {
         self.owners.lock().remove(&(ino, owner));
     }
 
+    /// All locks that a process took through a handle ended: what it locks anew
+    /// must not end with that handle.
+    pub fn left(&self, fh: u64, owner: u64) {
+        let mut through = self.through.lock();
+        if let Some(owners) = through.get_mut(&fh) {
+            owners.remove(&owner);
+            if owners.is_empty() {
+                through.remove(&fh);
+            }
+        }
+    }
+
+    /// The handle ends: who locked through it and did not leave.
+    pub fn closed(&self, fh: u64) -> HashSet<u64> {
+        self.through.lock().remove(&fh).unwrap_or_default()
+    }
+
+    fn note_through(&self, fh: u64, owner: u64) {
+        self.through.lock().entry(fh).or_default().insert(owner);
+    }
+
     fn note(&self, ino: Ino, owner: u64) {
         self.owners.lock().insert((ino, owner));
     }
 
     /// All locks are gone; returns where there were some.
     pub fn clear(&self) -> HashSet<Ino> {
+        self.through.lock().clear();
         self.owners.lock().drain().map(|(ino, _)| ino).collect()
     }
 }
@@ -55,6 +81,24 @@ impl Client {
             }
             _ => Err(FsError::Malformed),
         }
+    }
+
+    /// As [`Client::setlk`]; the lock ends with the handle, if not before.
+    ///
+    /// # Errors
+    /// As [`Client::setlk`].
+    pub async fn setlk_through(
+        &self,
+        fh: u64,
+        ino: Ino,
+        lock: LockRange,
+        wait: bool,
+        interrupted: impl Fn() -> bool + Send + Sync,
+    ) -> Result<(), FsError> {
+        if lock.kind != LockKind::Unlock {
+            self.locks.note_through(fh, lock.owner);
+        }
+        self.setlk(ino, lock, wait, interrupted).await
     }
 
     /// F_SETLK, F_SETLKW and flock(2): takes, changes or drops a lock. With
@@ -99,6 +143,20 @@ impl Client {
             }
             tokio::time::sleep(pause).await;
             pause = (pause * 2).min(PAUSE_MAX);
+        }
+    }
+
+    /// Drops all locks of the owner on the inode, if it may have some.
+    pub(crate) async fn drop_locks(&self, ino: Ino, owner: u64, until: tokio::time::Instant) {
+        if !self.locks.has(ino, owner) {
+            return;
+        }
+        match self
+            .mutate_by(Op::DropLocks { ino, owner }, None, until)
+            .await
+        {
+            Ok(_) => self.locks.forget(ino, owner),
+            Err(error) => tracing::warn!(%ino, %error, "drop the locks of a closed file"),
         }
     }
 }

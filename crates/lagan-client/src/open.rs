@@ -128,7 +128,8 @@ impl Client {
     }
 
     /// The last descriptor of a handle is gone. What a mapping wrote after the
-    /// last flush is committed; drops the flock(2) lock of that owner.
+    /// last flush is committed; drops the flock(2) lock of that owner, and locks
+    /// that belong to the open file description.
     pub async fn release(&self, fh: u64, flock_owner: Option<u64>) {
         let Some(handle) = self.files.remove(fh) else {
             return;
@@ -138,16 +139,10 @@ impl Client {
         if let Err(error) = self.flush_inode(&handle.inode, until).await {
             tracing::warn!(%ino, fh, %error, "data written after the last flush is lost");
         }
-        if let Some(owner) = flock_owner
-            && self.locks.has(ino, owner)
-        {
-            match self
-                .mutate_by(Op::DropLocks { ino, owner }, None, until)
-                .await
-            {
-                Ok(_) => self.locks.forget(ino, owner),
-                Err(error) => tracing::warn!(%ino, %error, "drop the locks of a closed file"),
-            }
+        let mut owners = self.locks.closed(fh);
+        owners.extend(flock_owner);
+        for owner in owners {
+            self.drop_locks(ino, owner, until).await;
         }
         self.unpin(ino);
     }

@@ -4,8 +4,8 @@ use crate::Client;
 use crate::files::{Handle, Piece, wall_time};
 use crate::options::Caller;
 use bytes::Bytes;
+use lagan_types::FsError;
 use lagan_types::limits::{CHUNK_LEN_MAX, FILE_LEN_MAX};
-use lagan_types::{FsError, Op};
 use std::sync::Arc;
 
 impl Client {
@@ -111,16 +111,8 @@ impl Client {
         let until = self.deadline();
         let flushed = self.flush_inode(&handle.inode, until).await;
         let ino = handle.inode.ino;
-        if self.locks.has(ino, lock_owner) {
-            let op = Op::DropLocks {
-                ino,
-                owner: lock_owner,
-            };
-            match self.mutate_by(op, None, until).await {
-                Ok(_) => self.locks.forget(ino, lock_owner),
-                Err(error) => tracing::warn!(%ino, %error, "drop the locks of a closed file"),
-            }
-        }
+        self.drop_locks(ino, lock_owner, until).await;
+        self.locks.left(fh, lock_owner);
         handle.check()?;
         handle.take_error().and(flushed)
     }

@@ -580,7 +580,9 @@ impl Filesystem for LaganFs {
             let since = Instant::now();
             let interrupted =
                 move || waiter::interrupted(waiting) || waiter::unseen(waiting, since, patience);
-            client.setlk(ino(node), lock?, sleep, interrupted).await
+            client
+                .setlk_through(fh.0, ino(node), lock?, sleep, interrupted)
+                .await
         };
         let call = Call::data("setlk", req, node, fh.0).range(start, end);
         let call = if sleep { call.unbounded() } else { call };
