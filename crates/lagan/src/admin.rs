@@ -38,8 +38,8 @@ pub fn run(cli: Cli) -> Outcome<u8> {
             status::run(&c, &found, json).await
         }),
         Command::Check(args) => with(cluster, None, async |c, _| check::run(&c, args, json).await),
-        Command::Set { changes } => with(cluster, None, async |c, _| {
-            config::run(&c, &changes, json).await
+        Command::Set { changes, force } => with(cluster, None, async |c, _| {
+            config::run(&c, &changes, force, json).await
         }),
         Command::File { paths } => {
             on_paths(cluster, &paths, async |c| file::run(&c, &paths, json).await)

@@ -83,6 +83,10 @@ pub enum Command {
         /// `archive_after=10m`, `copies=3`; without any: show them all.
         #[arg(value_name = "KEY=VALUE")]
         changes: Vec<String>,
+        /// Take another endpoint or bucket although files have their only copy in
+        /// the present one.
+        #[arg(long)]
+        force: bool,
     },
     /// Look at a path in a process that can be given up (used by the program itself).
     #[command(hide = true)]

@@ -10,11 +10,16 @@ use lagan_types::limits::SET_MEMBERS_MAX;
 /// Changes the configuration by `KEY=VALUE`s, or shows it.
 ///
 /// # Errors
-/// Status 2 for an unknown key or a value out of range; the cluster's.
-pub async fn run(cluster: &Cluster, changes: &[String], json: bool) -> Outcome<u8> {
+/// Status 2 for an unknown key or a value out of range; 1 for another endpoint or
+/// bucket while objects are in the present one, unless `force`; the cluster's.
+pub async fn run(cluster: &Cluster, changes: &[String], force: bool, json: bool) -> Outcome<u8> {
     let mut config = cluster.map().await?.config;
     if !changes.is_empty() {
+        let old = config.clone();
         change(&mut config, changes)?;
+        if !force && leaves_bucket(&old, &config) {
+            check_bucket_empty(cluster).await?;
+        }
         cluster.set_config(config.clone()).await?;
     }
     if json {
@@ -23,6 +28,28 @@ pub async fn run(cluster: &Cluster, changes: &[String], json: bool) -> Outcome<u
         print!("{}", text(&config));
     }
     Ok(OK)
+}
+
+/// Whether objects would be looked for in another place than they are.
+fn leaves_bucket(old: &Config, new: &Config) -> bool {
+    let place = |c: &Config| {
+        c.archive
+            .as_ref()
+            .map(|a| (a.endpoint.clone(), a.bucket.clone()))
+    };
+    old.archive.is_some() && place(old) != place(new)
+}
+
+/// Objects do not move by themselves: a released file would be lost from sight.
+async fn check_bucket_empty(cluster: &Cluster) -> Outcome<()> {
+    let archived = cluster.status().await?.counters.archived_files;
+    if archived == 0 {
+        return Ok(());
+    }
+    Err(Failure::error(format!(
+        "{archived} files have objects in the present bucket, and released ones have no other \
+         copy: copy the objects to the new place first, then repeat with --force"
+    )))
 }
 
 /// Applies `KEY=VALUE`s, all or none.
@@ -169,5 +196,23 @@ mod tests {
             assert_eq!(failure.status, 2, "{bad}");
             assert!(failure.message.starts_with(key), "{failure}");
         }
+    }
+
+    #[test]
+    fn only_another_endpoint_or_bucket_leaves_the_objects_behind() {
+        let mut old = Config::default();
+        change(&mut old, &["bucket=a".into(), "region=r".into()]).unwrap();
+        for (text, leaves) in [
+            ("prefix=p", false),
+            ("copies=3", false),
+            ("bucket=b", true),
+            ("endpoint=http://127.0.0.1:1", true),
+            ("s3=none", true),
+        ] {
+            let mut new = old.clone();
+            change(&mut new, &[text.to_owned()]).unwrap();
+            assert_eq!(leaves_bucket(&old, &new), leaves, "{text}");
+        }
+        assert!(!leaves_bucket(&Config::default(), &old));
     }
 }
