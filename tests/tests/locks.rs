@@ -128,11 +128,14 @@ fn waiting_lock_is_given_when_the_other_mount_lets_go() {
             let (send, given) = mpsc::sync_channel(1);
             let waiter = std::thread::spawn(move || {
                 let result = lock(&on_b);
-                let _ = send.send(());
+                let _ = send.send(format!("{result:?}"));
                 result.map(|()| on_b)
             });
             let early = given.recv_timeout(std::time::Duration::from_millis(500));
-            assert!(early.is_err(), "{kind}: given while the other held it");
+            assert!(
+                early.is_err(),
+                "{kind}: ended while the other held it: {early:?}"
+            );
             unlock(&on_a).expect("unlock");
             given
                 .recv_timeout(s(20))

@@ -80,6 +80,15 @@ pub fn run(args: &UpArgs, json: bool) -> Outcome<u8> {
     foreground::wait(&start.layout, start.running)
 }
 
+/// How many of so many servers vote.
+fn voters(servers: usize) -> usize {
+    match servers {
+        0..=2 => 1,
+        3..=4 => 3,
+        _ => 5,
+    }
+}
+
 /// One `up` at a time, and none where something runs.
 fn take_directory(layout: &Layout) -> Outcome<File> {
     let hint = format!("stop it with `lagan down {}`", layout.root.display());
@@ -276,7 +285,8 @@ impl Start {
     }
 
     /// Waits for a set with all copies, so that the first files are not short
-    /// of any; goes on without one when a server takes its time.
+    /// of any, and for all votes, so that any one server may die from then on; goes on
+    /// without when a server takes its time.
     fn wait_for_copies(&mut self) -> Outcome<()> {
         let end = Instant::now() + COPIES_DEADLINE;
         let servers: Vec<String> = self
@@ -291,7 +301,8 @@ impl Start {
             let full = |set: &&ReplicaSet| set.nodes.len() >= usize::from(map.config.copies);
             let all_up = map.nodes.iter().all(|n| n.state == NodeState::Up);
             let complete = map.sets.iter().filter(full).any(|set| map.writable(set));
-            if (all_up && complete) || Instant::now() >= end {
+            let voting = map.nodes.iter().filter(|n| n.voter).count() >= voters(servers.len());
+            if (all_up && complete && voting) || Instant::now() >= end {
                 return Ok(());
             }
             std::thread::sleep(PAUSE);
