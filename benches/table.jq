@@ -1,5 +1,5 @@
 # Medians of the driver's JSON lines as the table of README.md: `jq -rsf table.jq FILE`.
-def median: sort | if length == 0 then null else .[(length - 1) / 2 | floor] end;
+def median: sort | if length == 0 then null else (.[(length - 1) / 2 | floor] + .[length / 2 | floor]) / 2 end;
 def shown: if . == null then "-"
   elif . >= 100 then (. + 0.5 | floor | tostring)
   elif . >= 10 then (. * 10 + 0.5 | floor / 10 | tostring)
