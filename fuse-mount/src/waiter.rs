@@ -6,6 +6,11 @@
 
 use std::time::{Duration, Instant};
 
+/// SIGCHLD, SIGCONT, SIGURG and SIGWINCH do nothing unless they are caught
+/// (signal(7)). One can be pending for a moment all the same: sent to a process
+/// while the thread that forked had it blocked.
+const IGNORED_BY_DEFAULT: u64 = 1 << 16 | 1 << 17 | 1 << 22 | 1 << 27;
+
 /// Whether the thread has a signal to handle. A thread that cannot be seen
 /// (another pid namespace) has none.
 pub(crate) fn interrupted(tid: u32) -> bool {
@@ -31,7 +36,8 @@ fn has_signal(status: &str) -> bool {
             .unwrap_or(0)
     };
     let pending = mask("SigPnd") | mask("ShdPnd");
-    pending & !mask("SigBlk") & !mask("SigIgn") != 0
+    let ignored = mask("SigIgn") | (IGNORED_BY_DEFAULT & !mask("SigCgt"));
+    pending & !mask("SigBlk") & !ignored != 0
 }
 
 #[cfg(test)]
@@ -61,6 +67,15 @@ mod tests {
         assert!(!has_signal(&status(NONE, TERM, TERM, NONE)));
         assert!(!has_signal(&status(NONE, TERM, NONE, TERM)));
         assert!(has_signal(&status(KILL, TERM, TERM, NONE)));
+    }
+
+    #[test]
+    fn signals_that_do_nothing_interrupt_only_when_caught() {
+        const CHLD: &str = "0000000000010000";
+        let pending = status(NONE, CHLD, NONE, NONE);
+        assert!(!has_signal(&pending));
+        let caught = pending.replace(&format!("SigCgt:\t{NONE}"), &format!("SigCgt:\t{CHLD}"));
+        assert!(has_signal(&caught));
     }
 
     #[test]
