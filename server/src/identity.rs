@@ -24,7 +24,7 @@ pub struct Identity {
     pub format: u32,
     /// This store.
     pub store: StoreId,
-    /// How often it was opened.
+    /// Which start of the store this is: see [`next_boot`].
     pub boot: u64,
     /// Why the cluster refused this store for good: it is an older copy. Each start
     /// raises the boot counter, which alone would let it in one day.

@@ -2,7 +2,7 @@
 //! orphans are open nowhere, which sets to fill, who votes, who uploads what.
 //!
 //! Nothing here is needed to be right: a new leader begins with everybody
-//! just heard of and finds the rest in the replicated state. Every decision
+//! heard of lately and finds the rest in the replicated state. Every decision
 //! becomes a command that the state machine checks again.
 
 mod archive;

@@ -37,7 +37,7 @@ pub struct Parts {
     pub config: Arc<Config>,
     /// This store.
     pub store_id: StoreId,
-    /// How often it was opened.
+    /// Which start of it this is.
     pub boot: u64,
     /// Connections to other servers.
     pub pool: Pool,
@@ -76,7 +76,7 @@ impl Parts {
 pub struct Member {
     /// This server's number.
     pub node: NodeId,
-    /// Its store's boot counter.
+    /// Which start of its store this is.
     pub boot: u64,
     /// The cluster map as this node has it.
     pub map: Arc<MapCell>,

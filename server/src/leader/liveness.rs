@@ -1,14 +1,14 @@
 //! Who was heard of lately: sessions and nodes, on the leader's monotonic clock.
 //!
 //! Pure: times are passed in as milliseconds since the leader's start. A new
-//! leader begins with everybody just heard of, so a change of leader never
-//! ends a session or a node early.
+//! leader begins with every session just heard of, so a change of leader never
+//! ends one early; nodes begin with a part of their silence behind them.
 
 use std::collections::BTreeMap;
 
 /// Silence after which a session is ended (DESIGN §4).
 pub const SESSION_SILENCE_MS: u64 = 30_000;
-/// Silence after which a node counts as down: three heartbeats, so that a busy
+/// Silence after which a node counts as down: four heartbeats, so that a busy
 /// machine does not; short enough that writers go on within two seconds (DESIGN
 /// §6). A node that was only slow is up again with its next heartbeat.
 pub const NODE_SILENCE_MS: u64 = 1_000;
