@@ -49,6 +49,15 @@ pub struct NodeInfo {
     pub voter: bool,
 }
 
+/// How many of so many storage nodes vote (DESIGN §3).
+pub fn voter_count(nodes: usize) -> usize {
+    match nodes {
+        0..=2 => 1,
+        3..=4 => 3,
+        _ => 5,
+    }
+}
+
 /// Bits of a boot number below its counter.
 const BOOT_DRAW_BITS: u32 = 20;
 

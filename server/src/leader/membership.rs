@@ -2,18 +2,14 @@
 //! nodes, 3 of 3-4, 5 of 5 and more).
 
 use lagan_types::NodeId;
-use lagan_types::cluster::{NodeInfo, NodeState};
+use lagan_types::cluster::{NodeInfo, NodeState, voter_count};
 use std::collections::BTreeSet;
 
 /// The voters wanted now. Present voters stay while they are registered, so
 /// that a node that is only down does not lose its vote; places left are given
 /// to nodes that are up, lowest number first.
 pub fn wanted_voters(nodes: &[NodeInfo], present: &BTreeSet<NodeId>) -> BTreeSet<NodeId> {
-    let count = match nodes.len() {
-        0..=2 => 1,
-        3..=4 => 3,
-        _ => 5,
-    };
+    let count = voter_count(nodes.len());
     let mut voters: BTreeSet<NodeId> = nodes
         .iter()
         .map(|n| n.id)

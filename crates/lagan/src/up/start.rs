@@ -14,7 +14,7 @@ use crate::up::archive::S3Plan;
 use crate::up::plan::{Plan, ServerPlan};
 use crate::up::process::{Running, spawn};
 use crate::up::{check, files, foreground};
-use lagan_types::cluster::{NodeState, ReplicaSet};
+use lagan_types::cluster::{NodeState, ReplicaSet, voter_count};
 use lagan_types::message::MetaRequest;
 use lagan_types::{ClusterId, Incarnation};
 use std::fs::File;
@@ -78,15 +78,6 @@ pub fn run(args: &UpArgs, json: bool) -> Outcome<u8> {
         return Ok(OK);
     }
     foreground::wait(&start.layout, start.running)
-}
-
-/// How many of so many servers vote.
-fn voters(servers: usize) -> usize {
-    match servers {
-        0..=2 => 1,
-        3..=4 => 3,
-        _ => 5,
-    }
 }
 
 /// One `up` at a time, and none where something runs.
@@ -301,7 +292,7 @@ impl Start {
             let full = |set: &&ReplicaSet| set.nodes.len() >= usize::from(map.config.copies);
             let all_up = map.nodes.iter().all(|n| n.state == NodeState::Up);
             let complete = map.sets.iter().filter(full).any(|set| map.writable(set));
-            let voting = map.nodes.iter().filter(|n| n.voter).count() >= voters(servers.len());
+            let voting = map.nodes.iter().filter(|n| n.voter).count() >= voter_count(servers.len());
             if (all_up && complete && voting) || Instant::now() >= end {
                 return Ok(());
             }
