@@ -3,6 +3,7 @@
 mod archive;
 mod coherence;
 mod crash;
+mod fsx;
 mod locks;
 mod mail;
 mod network;
