@@ -20,6 +20,27 @@ pub(crate) fn interrupted(tid: u32) -> bool {
     std::fs::read_to_string(format!("/proc/{tid}/status")).is_ok_and(|status| has_signal(&status))
 }
 
+/// Whether the thread waits in fcntl(F_SETLKW), that is for a lock of its process
+/// and not for flock(2) or a lock of an open file: the kernel's request does not tell
+/// them apart. A thread that cannot be seen does not.
+pub(crate) fn waits_as_process(tid: u32) -> bool {
+    if tid == 0 {
+        return false;
+    }
+    std::fs::read_to_string(format!("/proc/{tid}/syscall")).is_ok_and(|call| is_setlkw(&call))
+}
+
+/// Whether that is the system call: its number, then the arguments in hexadecimal.
+fn is_setlkw(call: &str) -> bool {
+    let mut words = call.split_whitespace();
+    let number = words.next().and_then(|n| n.parse::<i64>().ok());
+    let command = words
+        .nth(1)
+        .and_then(|c| c.strip_prefix("0x"))
+        .and_then(|c| i64::from_str_radix(c, 16).ok());
+    number == Some(libc::SYS_fcntl) && command == Some(libc::F_SETLKW.into())
+}
+
 /// Whether a waiter of another pid namespace (number 0) has waited long enough:
 /// its signals cannot be seen, so its wait is bounded as any other call.
 pub(crate) fn unseen(tid: u32, since: Instant, patience: Duration) -> bool {
@@ -84,6 +105,20 @@ mod tests {
         assert!(unseen(0, long_ago, Duration::from_secs(4)));
         assert!(!unseen(0, long_ago, Duration::from_secs(60)));
         assert!(!unseen(1, long_ago, Duration::from_secs(4)));
+    }
+
+    #[test]
+    fn only_fcntl_of_a_process_counts_as_its_wait() {
+        let fcntl = libc::SYS_fcntl;
+        assert!(is_setlkw(&format!(
+            "{fcntl} 0x5 0x7 0x7ffd 0x0 0x0 0x0 0x1 0x2"
+        )));
+        assert!(!is_setlkw(&format!(
+            "{fcntl} 0x5 0x26 0x7ffd 0x0 0x0 0x0 0x1 0x2"
+        )));
+        assert!(!is_setlkw(&format!("{} 0x5 0x7 0x0", libc::SYS_flock)));
+        assert!(!is_setlkw("running"));
+        assert!(!is_setlkw(""));
     }
 
     #[test]

@@ -11,6 +11,7 @@ pub mod membership;
 pub mod orphans;
 mod status;
 mod tick;
+pub mod waits;
 
 pub use tick::run;
 
@@ -18,8 +19,8 @@ use crate::clock::{Uptime, skew, wall_ms};
 use lagan_meta::kv::StoreError;
 use lagan_raft::{Raft, View};
 use lagan_types::message::{MetaReply, MetaRequest, NodeHeartbeat};
-use lagan_types::op::Op;
-use lagan_types::{Answer, Command, FsError, Ino, NodeId, SessionId, Time, VolumeId};
+use lagan_types::op::{LockKind, LockRange, Op};
+use lagan_types::{Answer, Command, FsError, Ino, NodeId, QueryAnswer, SessionId, Time, VolumeId};
 use liveness::{Liveness, NODE_SILENCE_MS, SESSION_SILENCE_MS};
 use orphans::OrphanCheck;
 use parking_lot::Mutex;
@@ -27,9 +28,12 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
+use waits::Waits;
 
 /// A process that did not run for so long cannot judge who was silent.
 const PAUSE_MS: u64 = 1_000;
+/// Holders of one range that are looked at when somebody waits for it.
+const HOLDERS_MAX: usize = 256;
 /// Commands of the leader's own have this long.
 const PROPOSE_DEADLINE: Duration = Duration::from_secs(5);
 
@@ -58,6 +62,8 @@ struct State {
     /// Leader's clock less the node's, when the heartbeat came.
     skew_ms: BTreeMap<NodeId, i64>,
     orphans: OrphanCheck,
+    /// Who waits for which lock.
+    waits: Waits,
     /// Where the next check begins: orphans that stay open for long must not
     /// hide those behind them.
     orphans_from: Ino,
@@ -75,6 +81,7 @@ impl State {
             heartbeats: BTreeMap::new(),
             skew_ms: BTreeMap::new(),
             orphans: OrphanCheck::new(term),
+            waits: Waits::default(),
             orphans_from: Ino(0),
             down_since: BTreeMap::new(),
             pulse_ms: now_ms,
@@ -179,6 +186,9 @@ impl Leader {
             MetaRequest::Init { .. } | MetaRequest::JoinVia { .. } => Ok(MetaReply::Refused(
                 "this server belongs to a cluster already".into(),
             )),
+            MetaRequest::WaitLock { session, ino, lock } => {
+                self.wait_lock(view, session, ino, lock)
+            }
             MetaRequest::Mutate(_)
             | MetaRequest::Query { .. }
             | MetaRequest::Map { .. }
@@ -194,6 +204,54 @@ impl Leader {
                 addr: None,
             }
         })
+    }
+
+    fn wait_lock(
+        &self,
+        view: &View,
+        session: SessionId,
+        ino: Ino,
+        lock: LockRange,
+    ) -> Result<MetaReply, StoreError> {
+        if !lagan_meta::session_exists(view, session)? {
+            return Ok(MetaReply::Query(Err(FsError::SessionEnded)));
+        }
+        let holders_of = |session, ino, lock: &LockRange| {
+            lagan_meta::lock_holders(view, session, ino, lock, HOLDERS_MAX)
+        };
+        let owners = |held: Vec<(SessionId, LockRange)>| {
+            held.into_iter()
+                .map(|(s, l)| (s, l.owner))
+                .collect::<Vec<_>>()
+        };
+        let held = match lock.kind {
+            LockKind::Unlock => Vec::new(),
+            _ => holders_of(session, ino, &lock)?,
+        };
+        let first = held.first().copied();
+        let now_ms = self.uptime.ms();
+        let mut state = self.state.lock();
+        let circle = state.waits.is_circle(
+            (session, lock.owner),
+            &owners(held),
+            now_ms,
+            |session, ino, lock| holders_of(session, ino, lock).map(owners),
+        )?;
+        if first.is_some() && !circle {
+            state.waits.begin(session, ino, lock, now_ms);
+        } else {
+            state.waits.end(session, ino, &lock);
+        }
+        let answer = match circle {
+            true => Err(FsError::Deadlock),
+            false => Ok(QueryAnswer::Lock(first)),
+        };
+        Ok(MetaReply::Query(answer))
+    }
+
+    /// A process got the lock: it no longer waits for it.
+    pub fn lock_taken(&self, session: SessionId, ino: Ino, lock: &LockRange) {
+        self.state.lock().waits.end(session, ino, lock);
     }
 
     fn session_heartbeat(&self, view: &View, beat: &SessionBeat) -> Result<MetaReply, StoreError> {

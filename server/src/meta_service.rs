@@ -78,7 +78,14 @@ impl MetaService {
             Op::CloseSession { session } => Some(session),
             _ => None,
         };
+        let locks = match command.op {
+            Op::SetLock { ino, lock } => Some((command.session, ino, lock)),
+            _ => None,
+        };
         let answer = self.raft.propose(command, PROPOSE_DEADLINE).await?;
+        if let (Ok(_), Some((session, ino, lock))) = (&answer, &locks) {
+            self.leader.lock_taken(*session, *ino, lock);
+        }
         match (&answer, ended) {
             (Ok(Answer::Session { session, .. }), _) => self.leader.session_heard(*session),
             (Ok(_), Some(session)) => self.leader.session_ended(session),

@@ -98,9 +98,20 @@ pub fn record_lock(file: &File, kind: i32, start: u64, len: u64, wait: bool) -> 
 /// # Errors
 /// EAGAIN or EACCES: another process has it.
 pub fn process_lock(file: &File, kind: i32, start: u64, len: u64) -> io::Result<()> {
-    let mut lock = lock_of(kind, start, len);
-    // SAFETY: as above.
-    let result = unsafe { libc::fcntl(file.as_raw_fd(), libc::F_SETLK, &raw mut lock) };
+    set_process_lock(file, libc::F_SETLK, lock_of(kind, start, len))
+}
+
+/// As [`process_lock`], waiting for it (F_SETLKW).
+///
+/// # Errors
+/// EDEADLK: who has it waits for this process. EINTR.
+pub fn await_process_lock(file: &File, kind: i32, start: u64, len: u64) -> io::Result<()> {
+    set_process_lock(file, libc::F_SETLKW, lock_of(kind, start, len))
+}
+
+fn set_process_lock(file: &File, command: i32, mut lock: libc::flock) -> io::Result<()> {
+    // SAFETY: `lock` is a whole flock structure that lives through the call.
+    let result = unsafe { libc::fcntl(file.as_raw_fd(), command, &raw mut lock) };
     check(result.into()).map(drop)
 }
 

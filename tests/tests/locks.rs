@@ -167,6 +167,85 @@ fn waiting_process_can_be_killed() {
 }
 
 #[test]
+fn processes_that_wait_for_each_other_get_edeadlk_once() {
+    with_shared(s(60), |a, b| {
+        let write = libc::F_WRLCK;
+        // one process, but two mounts: two owners
+        let (x_a, y_a) = (open(&a.join("x")), open(&a.join("y")));
+        let (x_b, y_b) = (open(&b.join("x")), open(&b.join("y")));
+        sys::process_lock(&x_a, write, 0, 0).expect("x on the first mount");
+        sys::process_lock(&y_b, write, 5, 5).expect("y on the second");
+        let (send, ended) = mpsc::channel();
+        let waits = [(y_a, "y"), (x_b, "x")].map(|(file, name)| {
+            let send = send.clone();
+            std::thread::spawn(move || {
+                let result = sys::await_process_lock(&file, write, 0, 8);
+                send.send((name, result.map_err(|e| e.raw_os_error())))
+                    .expect("the test waits");
+                file
+            })
+        });
+        let (loser, refused) = ended.recv_timeout(s(20)).expect("one is refused");
+        assert_eq!(refused, Err(Some(libc::EDEADLK)));
+        let early = ended.recv_timeout(std::time::Duration::from_millis(700));
+        assert!(early.is_err(), "the other goes on waiting: {early:?}");
+        match loser {
+            "y" => sys::process_lock(&x_a, libc::F_UNLCK, 0, 0).expect("unlock x"),
+            _ => sys::process_lock(&y_b, libc::F_UNLCK, 0, 0).expect("unlock y"),
+        }
+        let (_, got) = ended.recv_timeout(s(20)).expect("the other ends");
+        assert_eq!(got, Ok(()));
+        for wait in waits {
+            wait.join().expect("a waiter does not panic");
+        }
+    });
+}
+
+#[test]
+fn open_files_that_wait_for_each_other_wait_until_killed() {
+    with_shared(s(60), |a, b| {
+        let write = libc::F_WRLCK;
+        let (x_a, y_a) = (open(&a.join("x")), open(&a.join("y")));
+        let (x_b, y_b) = (open(&b.join("x")), open(&b.join("y")));
+        sys::record_lock(&x_a, write, 0, 0, false).expect("x on the first mount");
+        sys::flock(&y_b, TRY).expect("y on the second");
+        let mut waiters = [(&x_b, "x"), (&y_a, "y")].map(|(_, name)| {
+            let path = if name == "x" { b } else { a }.join(name);
+            let flock = std::process::Command::new("flock")
+                .arg(path)
+                .arg("true")
+                .spawn();
+            flock.expect("start flock(1)")
+        });
+        std::thread::sleep(std::time::Duration::from_secs(1));
+        for waiter in &mut waiters {
+            let early = waiter.try_wait().expect("ask");
+            waiter.kill().expect("kill it");
+            assert!(early.is_none(), "ended by itself: {early:?}");
+        }
+        for mut waiter in waiters {
+            lagan_tests::wait::until("it is gone", s(20), || waiter.try_wait().expect("ask"));
+        }
+    });
+}
+
+#[test]
+fn ranges_that_overflow_are_refused_as_linux_does() {
+    with_shared(s(60), |a, _| {
+        let file = open(&a.join("x"));
+        let lock = |start: i64, len: i64| {
+            sys::record_lock(&file, libc::F_WRLCK, start as u64, len as u64, false)
+        };
+        expect_errno(lock(i64::MAX, 2), libc::EOVERFLOW);
+        expect_errno(lock(-1, 1), libc::EINVAL);
+        expect_errno(lock(10, -11), libc::EINVAL);
+        lock(i64::MAX, 1).expect("the last byte");
+        lock(10, -10).expect("what is before");
+        lock(0, 0).expect("all");
+    });
+}
+
+#[test]
 fn locked_counter_loses_no_increment() {
     with_shared(s(120), |a, b| {
         std::fs::write(a.join("counter"), b"00000000").expect("write");

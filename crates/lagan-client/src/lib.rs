@@ -49,6 +49,7 @@ mod xattrs;
 
 pub use client::Client;
 pub use error::ConnectError;
+pub use locks::Waiter;
 pub use options::{
     Caller, DirPage, Invalidate, NewInode, OpenOptions, Opened, Options, Seek, StatFs,
 };

@@ -1,6 +1,8 @@
 //! Advisory locks: kept by the leader, so that they hold across mounts.
 
 use crate::Client;
+use crate::session::unanswered;
+use lagan_types::message::{MetaReply, MetaRequest};
 use lagan_types::op::{LockKind, LockRange};
 use lagan_types::{FsError, Ino, Op, Query, QueryAnswer};
 use parking_lot::Mutex;
@@ -10,6 +12,16 @@ use std::time::Duration;
 /// Waits between tries for a lock that another holds, at first and at most.
 const PAUSE: Duration = Duration::from_millis(10);
 const PAUSE_MAX: Duration = Duration::from_millis(200);
+
+/// What is known of a process that waits for a lock.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Waiter {
+    /// It has a signal to handle: its call ends.
+    pub interrupted: bool,
+    /// It waits in fcntl(F_SETLKW): for a lock of its own, not for one of an open
+    /// file. A circle of such waiters is refused.
+    pub process_lock: bool,
+}
 
 /// Who of this mount may hold locks: who does not need no call at close.
 #[derive(Debug, Default)]
@@ -93,28 +105,29 @@ impl Client {
         ino: Ino,
         lock: LockRange,
         wait: bool,
-        interrupted: impl Fn() -> bool + Send + Sync,
+        ask: impl Fn() -> Waiter + Send + Sync,
     ) -> Result<(), FsError> {
         if lock.kind != LockKind::Unlock {
             self.locks.note_through(fh, lock.owner);
         }
-        self.setlk(ino, lock, wait, interrupted).await
+        self.setlk(ino, lock, wait, ask).await
     }
 
     /// F_SETLK, F_SETLKW and flock(2): takes, changes or drops a lock. With
-    /// `wait`, tries until it is free or `interrupted` says yes, however long
-    /// another holds it: [`crate::Options::timeout`] is for the leader's answers.
+    /// `wait`, tries until it is free or `ask` says that the waiter is interrupted,
+    /// however long another holds it: [`crate::Options::timeout`] is for the
+    /// leader's answers.
     ///
     /// # Errors
-    /// [`FsError::WouldBlock`], [`FsError::Interrupted`], [`FsError::TimedOut`].
+    /// [`FsError::WouldBlock`], [`FsError::Interrupted`], [`FsError::Deadlock`],
+    /// [`FsError::TimedOut`].
     pub async fn setlk(
         &self,
         ino: Ino,
         lock: LockRange,
         wait: bool,
-        interrupted: impl Fn() -> bool + Send + Sync,
+        ask: impl Fn() -> Waiter + Send + Sync,
     ) -> Result<(), FsError> {
-        let mut pause = PAUSE;
         if lock.kind != LockKind::Write
             && let Some(inode) = self.files.inode(ino)
         {
@@ -138,11 +151,53 @@ impl Client {
                 }
                 Err(error) => return Err(error),
             }
-            if interrupted() {
+            self.wait_until_free(ino, lock, &ask).await?;
+        }
+    }
+
+    /// Looks, in reads that change nothing, until nothing is in the way.
+    async fn wait_until_free(
+        &self,
+        ino: Ino,
+        lock: LockRange,
+        ask: &(impl Fn() -> Waiter + Send + Sync),
+    ) -> Result<(), FsError> {
+        let mut pause = PAUSE;
+        let mut known = false;
+        loop {
+            let waiter = ask();
+            if waiter.interrupted {
+                if known {
+                    // Before the process does anything else.
+                    let kind = LockKind::Unlock;
+                    let _ = self.is_free(ino, LockRange { kind, ..lock }, true).await;
+                }
                 return Err(FsError::Interrupted);
+            }
+            known |= waiter.process_lock;
+            if self.is_free(ino, lock, waiter.process_lock).await? {
+                return Ok(());
             }
             tokio::time::sleep(pause).await;
             pause = (pause * 2).min(PAUSE_MAX);
+        }
+    }
+
+    /// Whether nothing stands in the way; with `told` the leader learns who waits.
+    async fn is_free(&self, ino: Ino, lock: LockRange, told: bool) -> Result<bool, FsError> {
+        if !told {
+            let held = self.query(Query::GetLock { ino, lock }).await?;
+            return Ok(held == QueryAnswer::Lock(None));
+        }
+        let request = MetaRequest::WaitLock {
+            session: self.session(),
+            ino,
+            lock,
+        };
+        match self.link.meta(&request, self.deadline()).await {
+            Ok(MetaReply::Query(Ok(held))) => Ok(held == QueryAnswer::Lock(None)),
+            Ok(MetaReply::Query(Err(error))) => Err(error),
+            other => Err(unanswered(other)),
         }
     }
 

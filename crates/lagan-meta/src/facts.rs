@@ -2,8 +2,10 @@
 
 use crate::kv::{Read, StoreError, Table};
 use crate::layout;
+use crate::ops::lock;
 use lagan_types::cluster::NodeInfo;
-use lagan_types::{NodeId, SessionId};
+use lagan_types::op::LockRange;
+use lagan_types::{Ino, NodeId, SessionId};
 
 /// Whether the session is alive.
 ///
@@ -13,6 +15,21 @@ pub fn session_exists<R: Read>(store: &R, session: SessionId) -> Result<bool, St
     Ok(store
         .get(Table::Session, &layout::key1(session.0))?
         .is_some())
+}
+
+/// Locks of other owners that stand against this one: one of each owner, of at
+/// most `most`.
+///
+/// # Errors
+/// [`StoreError`] stops the node.
+pub fn lock_holders<R: Read>(
+    store: &R,
+    session: SessionId,
+    ino: Ino,
+    lock: &LockRange,
+    most: usize,
+) -> Result<Vec<(SessionId, LockRange)>, StoreError> {
+    lock::holders(store, session, ino, lock, most)
 }
 
 /// The boot that a node registered last; `None`: no such node.

@@ -32,5 +32,5 @@ mod tests;
 mod txn;
 
 pub use apply::apply;
-pub use facts::{node_boot, session_exists};
+pub use facts::{lock_holders, node_boot, session_exists};
 pub use query::{cluster_map, map_version, query};

@@ -6,7 +6,7 @@ use crate::cluster::{ClusterMap, NodeInfo};
 use crate::codec::{Decode, Encode};
 use crate::error::FsError;
 use crate::id::{ChunkId, ClusterId, Epoch, Incarnation, Ino, NodeId, SessionId, SetId, VolumeId};
-use crate::op::Command;
+use crate::op::{Command, LockRange};
 use crate::query::{Counters, Query, QueryAnswer};
 
 /// Asked of the metadata service, on any server's `listen` or `peer_listen`
@@ -50,6 +50,14 @@ pub enum MetaRequest {
     JoinVia { via: String },
     /// Asked of a node that holds bytes: drop its recall cache. Answer: `Pong`.
     DropRecallCache,
+    /// A process waits for that fcntl lock, or (kind `Unlock`) no longer does:
+    /// asked several times a second. Answer: `Query` with a `Lock` in its way,
+    /// `Deadlock` if who holds that waits for this process.
+    WaitLock {
+        session: SessionId,
+        ino: Ino,
+        lock: LockRange,
+    },
 }
 
 /// Answers of the metadata service.

@@ -22,7 +22,7 @@ use fuser::{
     ReplyEmpty, ReplyEntry, ReplyIoctl, ReplyLock, ReplyLseek, ReplyOpen, ReplyPoll, ReplyStatfs,
     ReplyWrite, ReplyXattr, Request, TimeOrNow, WriteFlags,
 };
-use lagan_client::{Caller, NewInode, Seek};
+use lagan_client::{Caller, NewInode, Seek, Waiter};
 use lagan_types::op::SetAttr;
 use lagan_types::{FsError, Kind};
 use std::ffi::OsStr;
@@ -578,8 +578,11 @@ impl Filesystem for LaganFs {
         let patience = self.runner.deadline();
         let work = async move {
             let since = Instant::now();
-            let interrupted =
-                move || waiter::interrupted(waiting) || waiter::unseen(waiting, since, patience);
+            let ask = move || Waiter {
+                interrupted: waiter::interrupted(waiting)
+                    || waiter::unseen(waiting, since, patience),
+                process_lock: waiter::waits_as_process(waiting),
+            };
             client
                 .setlk_through(fh.0, ino(node), lock?, sleep, interrupted)
                 .await

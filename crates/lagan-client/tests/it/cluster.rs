@@ -195,6 +195,9 @@ fn meta(world: &mut World, node: NodeId, request: MetaRequest) -> Option<MetaRep
             term: 1,
         },
         MetaRequest::Status => MetaReply::Status(Box::new(status(world))),
+        MetaRequest::WaitLock { ino, lock, .. } => {
+            MetaReply::Query(Ok(world.query(Query::GetLock { ino, lock })))
+        }
         other => MetaReply::Refused(format!("{other:?}")),
     })
 }

@@ -1,7 +1,7 @@
 //! Names, attributes, directories and locks, through the leader.
 
 use crate::cluster::{Cluster, ROOT, RW, USER, close, get, new_dir, new_file, put, write};
-use lagan_client::{Client, NewInode, OpenOptions};
+use lagan_client::{Client, NewInode, OpenOptions, Waiter};
 use lagan_types::op::{LockKind, LockRange, SetAttr, XattrMode};
 use lagan_types::{FsError, Ino, Kind};
 use std::sync::Arc;
@@ -172,7 +172,7 @@ fn lock(owner: u64, kind: LockKind) -> LockRange {
 
 async fn take(client: &Arc<Client>, ino: Ino, owner: u64, wait: bool) -> Result<(), FsError> {
     client
-        .setlk(ino, lock(owner, LockKind::Write), wait, || false)
+        .setlk(ino, lock(owner, LockKind::Write), wait, Waiter::default)
         .await
 }
 
@@ -208,13 +208,16 @@ async fn a_waiter_outlasts_the_timeout_and_can_be_interrupted() {
     let ino = put(&a, "f", b"content").await;
     take(&a, ino, 1, false).await.unwrap();
     let asked = AtomicUsize::new(0);
-    let interrupted = || asked.fetch_add(1, Ordering::SeqCst) == 2;
-    let waited = b.setlk(ino, lock(1, LockKind::Read), true, interrupted);
+    let ask = || Waiter {
+        interrupted: asked.fetch_add(1, Ordering::SeqCst) == 2,
+        process_lock: true,
+    };
+    let waited = b.setlk(ino, lock(1, LockKind::Read), true, ask);
     assert_eq!(waited.await, Err(FsError::Interrupted));
     let waiter = tokio::spawn(async move { take(&b, ino, 1, true).await });
     tokio::time::sleep(Duration::from_millis(600)).await;
     let unlock = lock(1, LockKind::Unlock);
-    a.setlk(ino, unlock, false, || false).await.unwrap();
+    a.setlk(ino, unlock, false, Waiter::default).await.unwrap();
     assert_eq!(waiter.await.unwrap(), Ok(()));
 }
 
@@ -227,7 +230,7 @@ async fn what_was_written_under_a_lock_is_seen_under_the_next() {
     take(&a, ino, 1, false).await.unwrap();
     write(&a, fh, 0, b"new").await;
     let unlock = lock(1, LockKind::Unlock);
-    a.setlk(ino, unlock, false, || false).await.unwrap();
+    a.setlk(ino, unlock, false, Waiter::default).await.unwrap();
     take(&b, ino, 1, false).await.unwrap();
     assert_eq!(get(&b, ino).await, b"new");
     close(&a, fh).await.unwrap();

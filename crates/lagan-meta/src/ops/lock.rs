@@ -98,6 +98,19 @@ pub(crate) fn conflict(
     ino: Ino,
     lock: &LockRange,
 ) -> Result<Option<(SessionId, LockRange)>, StoreError> {
+    Ok(holders(store, session, ino, lock, 1)?.pop())
+}
+
+/// Locks of other owners that stand against this one: one of each, of at most
+/// `most` owners.
+pub(crate) fn holders(
+    store: &dyn Read,
+    session: SessionId,
+    ino: Ino,
+    lock: &LockRange,
+    most: usize,
+) -> Result<Vec<(SessionId, LockRange)>, StoreError> {
+    let mut found = Vec::new();
     let mut start = key_lock(ino.0, 0, 0).to_vec();
     let end = lock_end(ino);
     loop {
@@ -116,7 +129,10 @@ pub(crate) fn conflict(
                     kind: range.kind,
                     pid: range.pid,
                 };
-                return Ok(Some((SessionId(other), held)));
+                found.push((SessionId(other), held));
+                if found.len() >= most {
+                    return Ok(found);
+                }
             }
         }
         match rows.last() {
@@ -124,7 +140,7 @@ pub(crate) fn conflict(
                 start.clone_from(key);
                 start.push(0);
             }
-            _ => return Ok(None),
+            _ => return Ok(found),
         }
     }
 }
