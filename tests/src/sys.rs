@@ -115,6 +115,22 @@ fn set_process_lock(file: &File, command: i32, mut lock: libc::flock) -> io::Res
     check(result.into()).map(drop)
 }
 
+/// Sets or clears O_APPEND of an open file (F_SETFL).
+///
+/// # Errors
+/// The call's.
+pub fn set_append(file: &File, on: bool) -> io::Result<()> {
+    let fd = file.as_raw_fd();
+    // SAFETY: the descriptor lives through the call.
+    let flags = check(unsafe { libc::fcntl(fd, libc::F_GETFL) }.into())? as i32;
+    let flags = match on {
+        true => flags | libc::O_APPEND,
+        false => flags & !libc::O_APPEND,
+    };
+    // SAFETY: as above.
+    check(unsafe { libc::fcntl(fd, libc::F_SETFL, flags) }.into()).map(drop)
+}
+
 /// What stands in the way of a lock of that kind (F_GETLK): its kind, start and length.
 ///
 /// # Errors

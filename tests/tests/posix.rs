@@ -230,6 +230,29 @@ fn big_directory_is_listed_whole_while_it_changes() {
 }
 
 #[test]
+fn append_can_be_switched_on_and_off_while_a_file_is_open() {
+    with_shared(s(60), |a, b| {
+        let path = a.join("x");
+        for opened_with in [0, libc::O_APPEND] {
+            fs::write(&path, b"0123456789").expect("write");
+            let mut options = OpenOptions::new();
+            options.read(true).write(true);
+            let file = options.custom_flags(opened_with).open(&path).expect("open");
+            sys::set_append(&file, false).expect("F_SETFL");
+            file.write_at(b"ab", 2).expect("write in the middle");
+            sys::set_append(&file, true).expect("F_SETFL");
+            file.write_at(b"cd", 0).expect("write at the end");
+            file.sync_all().expect("fsync");
+            let found = fs::read(b.join("x")).expect("read");
+            assert_eq!(found, b"01ab456789cd", "opened with {opened_with:#o}");
+            let mut own = [0; 12];
+            file.read_exact_at(&mut own, 0).expect("read it back");
+            assert_eq!(&own, b"01ab456789cd");
+        }
+    });
+}
+
+#[test]
 fn renames_exchange_and_refuse_as_told() {
     with_shared(s(60), |a, b| {
         fs::write(a.join("x"), b"x").unwrap();

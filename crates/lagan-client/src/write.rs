@@ -24,15 +24,33 @@ impl Client {
         offset: u64,
         data: Bytes,
     ) -> Result<u32, FsError> {
+        let append = self.files.handle(fh)?.options.append;
+        let place = if append { None } else { Some(offset) };
+        self.write_at(caller, fh, place, data).await
+    }
+
+    /// As [`Client::write`], at that place, or without one at the end, however
+    /// the handle was opened: F_SETFL changes O_APPEND, and mapped pages may be
+    /// written through any handle.
+    ///
+    /// # Errors
+    /// As [`Client::write`].
+    pub async fn write_at(
+        &self,
+        caller: Caller,
+        fh: u64,
+        place: Option<u64>,
+        data: Bytes,
+    ) -> Result<u32, FsError> {
         let handle = self.files.handle(fh)?;
         handle.check()?;
         let data = data.slice(..data.len().min(CHUNK_LEN_MAX as usize));
         if data.is_empty() {
             return Ok(0);
         }
-        let append = handle.options.append;
-        let end = offset.checked_add(data.len() as u64);
-        if !append && end.is_none_or(|e| e > FILE_LEN_MAX) {
+        let append = place.is_none();
+        let end = place.unwrap_or(0).checked_add(data.len() as u64);
+        if end.is_none_or(|e| e > FILE_LEN_MAX) {
             return Err(FsError::FileTooLarge);
         }
         let until = self.deadline();
@@ -41,8 +59,12 @@ impl Client {
         let mut room = Room(self, data.len() as u64);
         self.flush_other_kind(&handle, append, until).await;
         self.flush_scattered(&handle.inode, until).await?;
-        let full = self.put(&handle, caller, offset, &data, &mut room)?;
+        let full = self.put(&handle, caller, place, &data, &mut room)?;
         drop(room);
+        if append && !handle.is_direct() {
+            // The kernel's pages have it where it took the end to be.
+            self.pages.lost(handle.inode.ino);
+        }
         for piece in full {
             self.send_soon(piece);
         }
@@ -75,7 +97,7 @@ impl Client {
         &self,
         handle: &Handle,
         caller: Caller,
-        offset: u64,
+        place: Option<u64>,
         data: &Bytes,
         room: &mut Room<'_>,
     ) -> Result<Vec<Arc<Piece>>, FsError> {
@@ -84,10 +106,9 @@ impl Client {
         handle.check()?;
         let before = state.held_bytes();
         let mut full = Vec::new();
-        if handle.options.append {
-            state.appends.push(data);
-        } else {
-            full = state.buffer.write(offset, data, Piece::new);
+        match place {
+            None => state.appends.push(data),
+            Some(offset) => full = state.buffer.write(offset, data, Piece::new),
         }
         state.wrote(!caller.privileged(), wall_time());
         room.1 = room.1.saturating_sub(state.held_bytes() - before);

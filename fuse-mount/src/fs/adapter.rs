@@ -282,7 +282,7 @@ impl Filesystem for LaganFs {
         offset: u64,
         data: &[u8],
         _write_flags: WriteFlags,
-        _flags: OpenFlags,
+        flags: OpenFlags,
         _lock_owner: Option<LockOwner>,
         reply: ReplyWrite,
     ) {
@@ -291,7 +291,10 @@ impl Filesystem for LaganFs {
         // The library's buffer is used again for the next request.
         let data = Bytes::copy_from_slice(data);
         let call = Call::data("write", req, node, fh.0).range(offset, data.len() as u64);
-        let work = async move { client.write(caller, fh.0, offset, data).await };
+        // As it is now: F_SETFL may have changed it since the open.
+        let append = flags.0 & libc::O_APPEND != 0;
+        let place = (!append).then_some(offset);
+        let work = async move { client.write_at(caller, fh.0, place, data).await };
         self.runner
             .run(call, reply, work, |reply, len| reply.written(len));
     }
