@@ -18,6 +18,7 @@ pub mod binary;
 pub mod cluster;
 pub mod command;
 pub mod corpus;
+pub mod differ;
 pub mod http;
 pub mod leftover;
 pub mod manifest;

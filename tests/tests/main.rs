@@ -3,6 +3,7 @@
 mod archive;
 mod coherence;
 mod crash;
+mod differential;
 mod fsx;
 mod locks;
 mod mail;

@@ -54,6 +54,24 @@ impl Client {
         }
     }
 
+    /// chown(2) that names no owner, or what the kernel sends when a write takes
+    /// setuid away; it does not say which. Only what the owner may do is done:
+    /// a write by others clears setuid with its commit.
+    ///
+    /// # Errors
+    /// As [`Client::setattr`].
+    pub async fn change_nothing(&self, caller: Caller, ino: Ino) -> Result<Attr, FsError> {
+        let attr = self.getattr(ino).await?;
+        if !caller.privileged() && attr.uid != caller.uid {
+            return Ok(attr);
+        }
+        let set = SetAttr {
+            kill_suid: true,
+            ..SetAttr::default()
+        };
+        self.setattr(caller, ino, set).await
+    }
+
     /// Makes attributes from the leader ready for the kernel: merged with
     /// unflushed writes, and after stale pages are gone.
     pub(crate) async fn show(&self, attr: Attr) -> Attr {

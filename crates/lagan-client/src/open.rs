@@ -18,21 +18,21 @@ impl Client {
         // Counted from here on, so that the leader is not told that it is closed.
         let pin = Pin::new(self, ino);
         let attr = if open.truncate {
-            self.open_truncated(&pin.inode).await?
+            self.open_truncated(&pin.inode, open.kill_suid).await?
         } else {
             self.open_at_leader(&pin.inode).await?
         };
         Ok(self.opened(pin, &attr, open, false).await)
     }
 
-    async fn open_truncated(&self, inode: &Arc<Inode>) -> Result<Attr, FsError> {
+    async fn open_truncated(&self, inode: &Arc<Inode>, kill_suid: bool) -> Result<Attr, FsError> {
         let until = self.deadline();
         let _ = self.flush_inode(inode, until).await;
         let op = Op::SetAttr {
             ino: inode.ino,
             set: SetAttr {
                 size: Some(0),
-                kill_suid: true,
+                kill_suid,
                 ..SetAttr::default()
             },
         };
@@ -107,7 +107,7 @@ impl Client {
             state.learn_map(FileMap::empty(attr.version, 0));
             state.learn(&attr);
         } else if open.truncate && attr.size > 0 {
-            attr = self.open_truncated(&pin.inode).await?;
+            attr = self.open_truncated(&pin.inode, open.kill_suid).await?;
         }
         attr = pin.inode.state.lock().merged(attr);
         let opened = self.opened(pin, &attr, open, true).await;

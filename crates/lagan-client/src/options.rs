@@ -60,6 +60,8 @@ pub struct OpenOptions {
     pub append: bool,
     /// O_TRUNC.
     pub truncate: bool,
+    /// O_TRUNC clears setuid and setgid: the caller is not privileged.
+    pub kill_suid: bool,
     /// O_DIRECT.
     pub direct: bool,
     /// O_SYNC or O_DSYNC: each write is committed before it is answered.

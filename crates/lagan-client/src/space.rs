@@ -3,12 +3,13 @@
 use crate::Client;
 use crate::commit::Change;
 use crate::files::Handle;
-use crate::options::{Seek, StatFs};
+use crate::options::{Caller, Seek, StatFs};
 use crate::session::unanswered;
 use crate::store::data_error;
 use lagan_types::limits::{FILE_LEN_MAX, NAME_LEN_MAX};
 use lagan_types::message::{MetaReply, MetaRequest, NodeStatus};
-use lagan_types::{FsError, NodeId};
+use lagan_types::op::{SetAttr, SetTime};
+use lagan_types::{FsError, Ino, NodeId};
 use tokio::time::Instant;
 
 /// linux/falloc.h.
@@ -63,6 +64,7 @@ impl Client {
     /// bytes, [`FsError::FileTooLarge`], and those of [`Client::fsync`].
     pub async fn fallocate(
         &self,
+        caller: Caller,
         fh: u64,
         offset: u64,
         len: u64,
@@ -78,15 +80,12 @@ impl Client {
         if end > FILE_LEN_MAX {
             return Err(FsError::FileTooLarge);
         }
-        if !plan.hole && !plan.grow {
-            return Ok(());
-        }
         let until = self.deadline();
         let inode = &handle.inode;
         let flushed = self.flush_inode(inode, until).await;
         handle.take_error().and(flushed)?;
         let turn = tokio::time::timeout_at(until, inode.turn.lock());
-        let _turn = turn.await.map_err(|_| FsError::Io)?;
+        let turn = turn.await.map_err(|_| FsError::Io)?;
         let mut change = Change::new(inode.ino, Vec::new());
         if plan.hole {
             change.holes = vec![(offset, len)];
@@ -94,17 +93,29 @@ impl Client {
         if plan.grow {
             change.size_min = end;
         }
-        // The kernel does not tell who calls; clearing is the safe side.
-        change.kill_suid = true;
+        change.kill_suid = !caller.privileged();
         if plan.hole && !plan.grow {
             self.cut_holes(&handle, &mut change, until).await?;
         }
-        if change.holes.is_empty() && !plan.grow {
-            return Ok(());
+        if !change.holes.is_empty() || plan.grow {
+            let done = self.commit(&mut change, until).await?;
+            self.note_commit(inode, &change, &done);
+            if done.before != done.attr.version {
+                return Ok(());
+            }
         }
-        let done = self.commit(&mut change, until).await?;
-        self.note_commit(inode, &change, &done);
-        Ok(())
+        drop(turn);
+        self.touch(caller, inode.ino).await
+    }
+
+    /// No byte changed; the times do all the same.
+    async fn touch(&self, caller: Caller, ino: Ino) -> Result<(), FsError> {
+        let set = SetAttr {
+            mtime: Some(SetTime::Now),
+            kill_suid: !caller.privileged(),
+            ..SetAttr::default()
+        };
+        self.setattr(caller, ino, set).await.map(|_| ())
     }
 
     /// A hole ends at the end of the file: beyond it nothing may grow.

@@ -182,13 +182,14 @@ pub struct SetAttr {
     pub uid: Option<u32>,
     /// Group; clears setuid and setgid of files.
     pub gid: Option<u32>,
-    /// truncate(2): cuts extents, raises the data version, clears setuid and setgid.
+    /// truncate(2): cuts extents, raises the data version.
     pub size: Option<u64>,
     /// Last access.
     pub atime: Option<SetTime>,
     /// Last change.
     pub mtime: Option<SetTime>,
-    /// Clear setuid and setgid (a write by an unprivileged caller).
+    /// Clear setuid and setgid (a write or truncate by an unprivileged caller, a
+    /// chown that names no owner).
     pub kill_suid: bool,
 }
 

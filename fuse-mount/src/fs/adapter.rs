@@ -116,7 +116,13 @@ impl Filesystem for LaganFs {
             kill_suid: size.is_some() && !caller.privileged(),
         };
         let client = self.client.clone();
-        let work = async move { client.setattr(caller, ino(node), set).await };
+        let work = async move {
+            let node = ino(node);
+            if set == SetAttr::default() {
+                return client.change_nothing(caller, node).await;
+            }
+            client.setattr(caller, node, set).await
+        };
         let call = Call::names("setattr", req, node);
         self.runner.run(call, reply, work, attributes);
     }
@@ -242,7 +248,7 @@ impl Filesystem for LaganFs {
         let client = self.client.clone();
         let opens = self.opens.clone();
         let track = self.options.readdirplus;
-        let options = open_options(flags.0);
+        let options = open_options(caller(req), flags.0);
         let work = async move {
             let opened = client.open(ino(node), options).await?;
             if track {
@@ -525,7 +531,7 @@ impl Filesystem for LaganFs {
         let at = name(at);
         let new = new_inode(req, Kind::File, mode);
         let exclusive = flags & libc::O_EXCL != 0;
-        let options = open_options(flags);
+        let options = open_options(caller(req), flags);
         let work = async move {
             let made = client
                 .create(ino(parent), &at?, new, exclusive, options)
@@ -587,7 +593,7 @@ impl Filesystem for LaganFs {
                 process_lock: waiter::waits_as_process(waiting),
             };
             client
-                .setlk_through(fh.0, ino(node), lock?, sleep, interrupted)
+                .setlk_through(fh.0, ino(node), lock?, sleep, ask)
                 .await
         };
         let call = Call::data("setlk", req, node, fh.0).range(start, end);
@@ -605,8 +611,9 @@ impl Filesystem for LaganFs {
         mode: i32,
         reply: ReplyEmpty,
     ) {
+        let caller = caller(req);
         let client = self.client.clone();
-        let work = async move { client.fallocate(fh.0, offset, length, mode).await };
+        let work = async move { client.fallocate(caller, fh.0, offset, length, mode).await };
         let call = Call::data("fallocate", req, node, fh.0).range(offset, length);
         self.runner.run(call, reply, work, ok);
     }

@@ -1,7 +1,7 @@
 //! Between the kernel's terms and ours.
 
 use fuser::{FileAttr, FileType, FopenFlags, INodeNo, TimeOrNow};
-use lagan_client::{OpenOptions, Opened};
+use lagan_client::{Caller, OpenOptions, Opened};
 use lagan_types::limits::NAME_LEN_MAX;
 use lagan_types::op::{LockKind, LockRange, SetTime, XattrMode};
 use lagan_types::{Attr, FsError, Ino, Kind, Time};
@@ -149,13 +149,14 @@ fn time_of(at: SystemTime) -> Time {
 }
 
 /// open(2)'s flags.
-pub(crate) fn open_options(flags: i32) -> OpenOptions {
+pub(crate) fn open_options(caller: Caller, flags: i32) -> OpenOptions {
     let access = flags & libc::O_ACCMODE;
     OpenOptions {
         read: access != libc::O_WRONLY,
         write: access != libc::O_RDONLY,
         append: flags & libc::O_APPEND != 0,
         truncate: flags & libc::O_TRUNC != 0,
+        kill_suid: !caller.privileged(),
         direct: flags & libc::O_DIRECT != 0,
         // O_SYNC contains O_DSYNC.
         sync: flags & libc::O_DSYNC != 0,

@@ -108,14 +108,21 @@ pub(super) fn statfs(reply: ReplyStatfs, fs: StatFs) {
     );
 }
 
+/// Kinds of attributes that exist here.
+const SPACES: [&[u8]; 3] = [b"user.", b"trusted.", b"security."];
+
 /// Names of attributes that exist here. POSIX ACLs do not, nor do file
 /// capabilities: the client answers the kernel's question for them at once.
 pub(super) fn xattr_name(at: &OsStr, set: bool) -> Result<Vec<u8>, FsError> {
     let bytes = at.as_bytes();
-    if bytes.starts_with(b"system.") || (set && bytes == b"security.capability") {
+    if set && bytes == b"security.capability" {
         return Err(FsError::Unsupported);
     }
-    Ok(bytes.to_vec())
+    match SPACES.iter().find_map(|space| bytes.strip_prefix(*space)) {
+        None => Err(FsError::Unsupported),
+        Some(b"") => Err(FsError::Invalid),
+        Some(_) => Ok(bytes.to_vec()),
+    }
 }
 
 /// Refuses a value that the caller has no room for; 0 asks for the length.

@@ -439,6 +439,7 @@ pub const RW: OpenOptions = OpenOptions {
     write: true,
     append: false,
     truncate: false,
+    kill_suid: false,
     direct: false,
     sync: false,
 };

@@ -241,11 +241,17 @@ async fn holes_are_punched_found_and_read_as_zeros() {
     let client = cluster.mount(1).await;
     let ino = put(&client, "f", &[7; 100_000]).await;
     let fh = client.open(ino, RW).await.unwrap().fh;
-    client.fallocate(fh, 10_000, 20_000, 0x3).await.unwrap();
-    client.fallocate(fh, 90_000, 50_000, 0x3).await.unwrap();
+    client
+        .fallocate(USER, fh, 10_000, 20_000, 0x3)
+        .await
+        .unwrap();
+    client
+        .fallocate(USER, fh, 90_000, 50_000, 0x3)
+        .await
+        .unwrap();
     assert_eq!(client.getattr(ino).await.unwrap().size, 100_000);
-    client.fallocate(fh, 150_000, 10, 0).await.unwrap();
-    client.fallocate(fh, 500_000, 10, 1).await.unwrap();
+    client.fallocate(USER, fh, 150_000, 10, 0).await.unwrap();
+    client.fallocate(USER, fh, 500_000, 10, 1).await.unwrap();
     let mut want = vec![7; 100_000];
     want[10_000..30_000].fill(0);
     want[90_000..].fill(0);

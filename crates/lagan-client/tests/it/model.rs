@@ -178,7 +178,10 @@ impl Rig {
             Step::Punch(m, f, at, len) => {
                 self.settle(m, f, false).await;
                 let fh = self.fhs[m][f].0;
-                self.mounts[m].fallocate(fh, at, len, 0x3).await.unwrap();
+                self.mounts[m]
+                    .fallocate(USER, fh, at, len, 0x3)
+                    .await
+                    .unwrap();
                 let model = &mut self.model[f];
                 let end = model.len().min((at + len) as usize);
                 if let Some(hole) = model.get_mut(at as usize..end) {

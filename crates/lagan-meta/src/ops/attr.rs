@@ -22,7 +22,7 @@ pub(crate) fn set_attr(txn: &mut Txn<'_>, ino: Ino, set: &SetAttr) -> Outcome<An
     check(&row, set)?;
     let time = txn.time;
     row.touch(time);
-    if set.kill_suid || set.uid.is_some() || set.gid.is_some() || set.size.is_some() {
+    if set.kill_suid || set.uid.is_some() || set.gid.is_some() {
         row.clear_suid();
     }
     row.uid = set.uid.unwrap_or(row.uid);

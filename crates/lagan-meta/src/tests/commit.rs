@@ -225,7 +225,7 @@ fn same_chunk_twice_in_a_commit_is_refused() {
 }
 
 #[test]
-fn set_id_bits_go_with_writes_truncation_and_new_owners() {
+fn set_id_bits_go_with_new_owners_and_what_the_unprivileged_write() {
     let mut w = World::new();
     let a = w.file("a");
     let with_mode = |w: &mut World, mode| {
@@ -244,6 +244,13 @@ fn set_id_bits_go_with_writes_truncation_and_new_owners() {
     assert_eq!((w.attr(a).mode, w.attr(a).uid), (0o775, 3));
     with_mode(&mut w, 0o6764);
     truncate(&mut w, a, 4);
+    assert_eq!(w.attr(a).mode, 0o6764);
+    let set = SetAttr {
+        size: Some(5),
+        kill_suid: true,
+        ..SetAttr::default()
+    };
+    w.op(Op::SetAttr { ino: a, set }).unwrap();
     assert_eq!(w.attr(a).mode, 0o2764);
     with_mode(&mut w, 0o4755);
     let mut commit = World::commit_of(a, vec![w.edit(0, 1)]);

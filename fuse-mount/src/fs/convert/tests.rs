@@ -47,12 +47,22 @@ fn long_names_are_refused() {
 
 #[test]
 fn open_flags_are_understood() {
-    let o = open_options(libc::O_WRONLY | libc::O_APPEND | libc::O_SYNC);
+    let caller = Caller {
+        uid: 1000,
+        gid: 1000,
+        pid: 1,
+    };
+    let o = open_options(caller, libc::O_WRONLY | libc::O_APPEND | libc::O_SYNC);
     assert!(!o.read && o.write && o.append && o.sync && !o.truncate && !o.direct);
-    let o = open_options(libc::O_RDWR | libc::O_TRUNC | libc::O_DSYNC | libc::O_DIRECT);
+    let o = open_options(
+        caller,
+        libc::O_RDWR | libc::O_TRUNC | libc::O_DSYNC | libc::O_DIRECT,
+    );
     assert!(o.read && o.write && o.truncate && o.sync && o.direct);
-    let o = open_options(libc::O_RDONLY);
-    assert!(o.read && !o.write && !o.sync);
+    let o = open_options(caller, libc::O_RDONLY);
+    assert!(o.read && !o.write && !o.sync && o.kill_suid);
+    let root = Caller { uid: 0, ..caller };
+    assert!(!open_options(root, libc::O_TRUNC).kill_suid);
 }
 
 #[test]
