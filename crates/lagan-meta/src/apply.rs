@@ -42,7 +42,31 @@ pub fn apply<W: Write>(
     if let Some(floor) = floor {
         remember(store, command, &answer, floor)?;
     }
+    if let Op::CreateReserved {
+        asked: Some(asked), ..
+    } = &command.op
+    {
+        answer_asked(store, *asked, &answer)?;
+    }
     Ok(answer)
+}
+
+/// The call that a reservation answered may be sent again, to a leader that
+/// does not know of it: it finds the file's creation as its answer.
+fn answer_asked<W: Write>(
+    store: &mut W,
+    (session, seq): (SessionId, u64),
+    answer: &Result<Answer, FsError>,
+) -> Result<(), StoreError> {
+    let key = key2(session.0, seq);
+    let gone = !crate::session_exists(store, session)?;
+    if gone || answer.is_err() || seq < floor(store, session.0)?.max(1) {
+        return Ok(());
+    }
+    if store.get(Table::Answer, &key)?.is_none() {
+        store.put(Table::Answer, &key, &layout::encode(answer))?;
+    }
+    Ok(())
 }
 
 /// What is known of a command before it is carried out.
@@ -154,6 +178,8 @@ fn is_system(op: &Op) -> bool {
             | Op::Commit(_)
             | Op::SetLock { .. }
             | Op::DropLocks { .. }
+            | Op::CreateReserved { .. }
+            | Op::CreateCommit { .. }
     )
 }
 
@@ -193,6 +219,10 @@ fn dispatch_files(txn: &mut Txn<'_>, command: &Command) -> Outcome<Answer> {
         Op::Commit(commit) => ops::commit::commit(txn, session, commit),
         Op::SetLock { ino, lock } => ops::lock::set_lock(txn, session, *ino, lock),
         Op::DropLocks { ino, owner } => ops::lock::drop_locks(txn, session, *ino, *owner),
+        Op::CreateReserved { file, .. } => ops::reserve::create(txn, file),
+        Op::CreateCommit { file, commit } => {
+            ops::reserve::create_commit(txn, session, file, commit)
+        }
         _ => Err(FsError::Malformed.into()),
     }
 }
@@ -222,6 +252,7 @@ fn dispatch_system(txn: &mut Txn<'_>, op: &Op) -> Outcome<Answer> {
         Op::Release { files } => ops::archive::release(txn, files),
         Op::ObjectsDeleted { rows } => ops::orphan::objects_deleted(txn, rows),
         Op::MarkLost { ino, offset, chunk } => ops::archive::mark_lost(txn, *ino, *offset, *chunk),
+        Op::GrantInos { count } => ops::reserve::grant_inos(txn, *count),
         _ => Err(FsError::Malformed.into()),
     }
 }

@@ -33,4 +33,5 @@ mod txn;
 
 pub use apply::apply;
 pub use facts::{lock_holders, node_boot, session_exists};
+pub use ops::reserve::preview;
 pub use query::{cluster_map, map_version, query};

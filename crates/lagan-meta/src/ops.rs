@@ -8,4 +8,5 @@ pub(crate) mod lock;
 pub(crate) mod names;
 pub(crate) mod orphan;
 pub(crate) mod rename;
+pub(crate) mod reserve;
 pub(crate) mod session;

@@ -6,5 +6,6 @@ mod commit;
 mod locks;
 mod model;
 mod names;
+mod reserve;
 mod sessions;
 pub(crate) mod world;

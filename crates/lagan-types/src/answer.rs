@@ -69,6 +69,13 @@ pub enum Answer {
         /// Bytes that chunks held.
         bytes: u64,
     },
+    /// Inode numbers that nobody else gets.
+    Inos {
+        /// The first.
+        first: Ino,
+        /// How many.
+        count: u32,
+    },
 }
 
 /// An upload that may begin.

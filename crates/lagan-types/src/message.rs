@@ -2,6 +2,7 @@
 //! travels beside the head, never through the codec.
 
 use crate::answer::Answer;
+use crate::attr::Attr;
 use crate::cluster::{ClusterMap, NodeInfo};
 use crate::codec::{Decode, Encode};
 use crate::error::FsError;
@@ -31,6 +32,11 @@ pub enum MetaRequest {
         open: Vec<Ino>,
         /// The map version that it has.
         map_version: u64,
+        /// The leader's term as it knows it.
+        term: u64,
+        /// Files whose names a leader before that term reserved for it and that, as far
+        /// as it knows, are not replicated yet.
+        reserved: u32,
     },
     /// A node is alive. Answer: `NodeHeartbeat`.
     NodeHeartbeat(NodeHeartbeat),
@@ -58,6 +64,10 @@ pub enum MetaRequest {
         ino: Ino,
         lock: LockRange,
     },
+    /// A mount creates a regular file: `Op::Create`. The leader may reserve the
+    /// name in its memory and answer `Reserved`, or replicate the command and
+    /// answer as to `Mutate`.
+    Create(Command),
 }
 
 /// Answers of the metadata service.
@@ -78,6 +88,8 @@ pub enum MetaReply {
         /// An orphan check to answer with the next heartbeat (0: none), and the inodes.
         check: u64,
         orphans: Vec<Ino>,
+        /// The leader's term.
+        term: u64,
     },
     /// To `NodeHeartbeat`: the map's version, and whether the leader knows the node.
     NodeHeartbeat {
@@ -104,6 +116,9 @@ pub enum MetaReply {
     Refused(String),
     /// To `Ping`.
     Pong { leader: Option<NodeId>, term: u64 },
+    /// To `Create`: the name is the asker's alone, by the word of the leader of
+    /// that term; the file is not replicated until `CreateReserved` or `CreateCommit` is.
+    Reserved { attr: Attr, term: u64 },
 }
 
 /// What a node tells the leader, several times a second.

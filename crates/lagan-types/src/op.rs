@@ -157,6 +157,77 @@ pub enum Op {
         offset: u64,
         chunk: crate::id::ChunkId,
     },
+
+    // -- reserved names -----------------------------------------------------
+    /// The leader takes inode numbers for files that it reserves names for
+    /// (`SessionId::SYSTEM`); those it does not use stay unused. Answer: `Inos`.
+    GrantInos { count: u32 },
+    /// Makes a file whose name the leader reserved, unless it is there already.
+    /// Sent by the session, or by the leader (`SessionId::SYSTEM`) before it lets
+    /// anybody else see the name; `asked` is the call that was answered
+    /// with the reservation: a retry of it finds its answer. `Exists`, `NotFound`: the name was
+    /// lost with the leader that reserved it. Answer: `Created`.
+    CreateReserved {
+        file: NewFile,
+        asked: Option<(SessionId, u64)>,
+    },
+    /// `CreateReserved` and its first `Commit` in one step: one replicated
+    /// command a file. Answer: `Committed`.
+    CreateCommit { file: NewFile, commit: Commit },
+}
+
+impl Op {
+    /// The names (directory and name) that it takes, removes or makes.
+    pub fn names(&self) -> Vec<(Ino, &[u8])> {
+        match self {
+            Op::Create { parent, name, .. }
+            | Op::Link { parent, name, .. }
+            | Op::Unlink { parent, name }
+            | Op::Rmdir { parent, name } => vec![(*parent, name)],
+            Op::Rename {
+                parent,
+                name,
+                new_parent,
+                new_name,
+                ..
+            } => vec![(*parent, name), (*new_parent, new_name)],
+            Op::CreateReserved { file, .. } | Op::CreateCommit { file, .. } => {
+                vec![(file.parent, &file.name)]
+            }
+            _ => Vec::new(),
+        }
+    }
+
+    /// The inode, named by number, that it changes.
+    pub fn changed_inode(&self) -> Option<Ino> {
+        match self {
+            Op::Link { ino, .. }
+            | Op::SetAttr { ino, .. }
+            | Op::SetXattr { ino, .. }
+            | Op::RemoveXattr { ino, .. }
+            | Op::SetLock { ino, .. }
+            | Op::DropLocks { ino, .. } => Some(*ino),
+            Op::Commit(commit) => Some(commit.ino),
+            _ => None,
+        }
+    }
+}
+
+/// A regular file whose name is reserved, but not in the replicated state yet.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+pub struct NewFile {
+    /// Its number, granted to the leader by `GrantInos` and given to nobody else.
+    pub ino: Ino,
+    /// Its directory.
+    pub parent: Ino,
+    /// Its name there.
+    pub name: Vec<u8>,
+    /// Permission bits.
+    pub mode: u16,
+    /// Owner.
+    pub uid: u32,
+    /// Group, unless the directory's setgid bit gives another.
+    pub gid: u32,
 }
 
 /// Who a session is. A mount that starts may take over only the session with

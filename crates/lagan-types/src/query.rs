@@ -65,6 +65,25 @@ pub enum Query {
     Blocks { blocks: Vec<BlockId> },
 }
 
+impl Query {
+    /// The inode, named by number, that it is about.
+    pub fn inode(&self) -> Option<Ino> {
+        match self {
+            Query::GetAttr { ino }
+            | Query::Open { ino }
+            | Query::Extents { ino, .. }
+            | Query::ReadDir { ino, .. }
+            | Query::ReadLink { ino }
+            | Query::GetXattr { ino, .. }
+            | Query::ListXattr { ino }
+            | Query::GetLock { ino, .. }
+            | Query::Parent { ino }
+            | Query::File { ino } => Some(*ino),
+            _ => None,
+        }
+    }
+}
+
 /// What a read found.
 #[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
 pub enum QueryAnswer {

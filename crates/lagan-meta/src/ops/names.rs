@@ -6,7 +6,7 @@ use crate::layout::rows::{CookieRow, DentryRow, InodeRow};
 use crate::layout::{encode_raw, key_name, key1, key2, prefix};
 use crate::txn::{Outcome, Txn};
 use lagan_types::answer::Answer;
-use lagan_types::attr::Kind;
+use lagan_types::attr::{Attr, Kind};
 use lagan_types::limits::{LINKS_MAX, NAME_LEN_MAX, SYMLINK_LEN_MAX};
 use lagan_types::{FsError, Ino, Op};
 
@@ -138,21 +138,9 @@ pub(crate) fn create(txn: &mut Txn<'_>, op: &Op) -> Outcome<Answer> {
         return existing(txn, &entry, *kind, *exclusive);
     }
     check_target(*kind, target)?;
-    let mut row = InodeRow::new(*kind, *mode, (*uid, *gid), txn.time);
-    if dir.mode & S_ISGID != 0 {
-        row.gid = dir.gid;
-        if *kind == Kind::Directory {
-            row.mode |= S_ISGID;
-        }
-    }
+    let mut row = new_row(txn, &dir, *kind, (*mode, *uid, *gid));
     if matches!(kind, Kind::CharDevice | Kind::BlockDevice) {
         row.rdev = *rdev;
-    }
-    row.parent = *parent;
-    row.name.clone_from(name);
-    if *kind == Kind::File {
-        let after = txn.counters.archive_after_ms;
-        row.archive.due_ms = Some(txn.now_ms().saturating_add(after));
     }
     txn.counters.ino += 1;
     let ino = Ino(txn.counters.ino);
@@ -160,13 +148,47 @@ pub(crate) fn create(txn: &mut Txn<'_>, op: &Op) -> Outcome<Answer> {
         row.size = target.len() as u64;
         txn.put_bytes(Table::Symlink, &key1(ino.0), encode_raw(target));
     }
-    let attr = row.attr(ino);
-    txn.add_inode(ino, row);
-    add_entry(txn, *parent, name, ino, *kind)?;
+    let attr = add_named(txn, (*parent, name), ino, row)?;
     Ok(Answer::Created {
         attr,
         created: true,
     })
+}
+
+/// A new inode's row, by the directory that it is made in.
+pub(crate) fn new_row(
+    txn: &Txn<'_>,
+    dir: &InodeRow,
+    kind: Kind,
+    (mode, uid, gid): (u16, u32, u32),
+) -> InodeRow {
+    let mut row = InodeRow::new(kind, mode, (uid, gid), txn.time);
+    if dir.mode & S_ISGID != 0 {
+        row.gid = dir.gid;
+        if kind == Kind::Directory {
+            row.mode |= S_ISGID;
+        }
+    }
+    if kind == Kind::File {
+        let after = txn.counters.archive_after_ms;
+        row.archive.due_ms = Some(txn.now_ms().saturating_add(after));
+    }
+    row
+}
+
+/// Adds an inode under its first name.
+pub(crate) fn add_named(
+    txn: &mut Txn<'_>,
+    (parent, name): (Ino, &[u8]),
+    ino: Ino,
+    mut row: InodeRow,
+) -> Outcome<Attr> {
+    row.parent = parent;
+    row.name = name.to_vec();
+    let (attr, kind) = (row.attr(ino), row.kind);
+    txn.add_inode(ino, row);
+    add_entry(txn, parent, name, ino, kind)?;
+    Ok(attr)
 }
 
 fn check_target(kind: Kind, target: &[u8]) -> Result<(), FsError> {

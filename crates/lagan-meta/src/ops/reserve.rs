@@ -1,0 +1,101 @@
+//! Files whose names a leader reserved before they are replicated.
+//!
+//! The leader keeps the reservation in memory and sees to it that nobody else
+//! takes the name or removes the directory (`lagan-server`). Here it becomes a
+//! file: once, whoever asks first, since its inode number was given to this
+//! reservation alone. An inode of that number is there until its session has
+//! closed the file, so "there is none" means that it was not made yet.
+
+use super::commit::commit;
+use super::names::{add_named, check_name, dentry, live_dir, new_row};
+use crate::apply::VOLUME;
+use crate::kv::{Read, StoreError};
+use crate::txn::{Fail, Outcome, Txn};
+use lagan_types::answer::Answer;
+use lagan_types::attr::{Attr, Kind, Time};
+use lagan_types::op::{Commit, NewFile};
+use lagan_types::{FsError, Ino, SessionId, VolumeId};
+
+/// Inode numbers that a leader may ask for at once.
+pub(crate) const INOS_MAX: u32 = 1 << 20;
+
+/// What the file will look like if it is made at `time`: for the answer to
+/// the one who reserves its name. Changes nothing.
+///
+/// # Errors
+/// The outer one stops the node. The inner one says why it cannot be made:
+/// [`FsError::Exists`], [`FsError::NotFound`], [`FsError::NotDirectory`],
+/// [`FsError::SessionEnded`], and those of a bad name.
+pub fn preview<R: Read>(
+    store: &R,
+    volume: VolumeId,
+    session: SessionId,
+    file: &NewFile,
+    time: Time,
+) -> Result<Result<Attr, FsError>, StoreError> {
+    if volume != VOLUME {
+        return Ok(Err(FsError::CrossDevice));
+    }
+    if !crate::session_exists(store, session)? {
+        return Ok(Err(FsError::SessionEnded));
+    }
+    let mut txn = Txn::new(store, time)?;
+    match make(&mut txn, file) {
+        Ok(attr) => Ok(Ok(attr)),
+        Err(Fail::Fs(e)) => Ok(Err(e)),
+        Err(Fail::Store(e)) => Err(e),
+    }
+}
+
+/// Numbers for a leader.
+pub(crate) fn grant_inos(txn: &mut Txn<'_>, count: u32) -> Outcome<Answer> {
+    if count == 0 || count > INOS_MAX {
+        return Err(FsError::Invalid.into());
+    }
+    let first = Ino(txn.counters.ino + 1);
+    txn.counters.ino += u64::from(count);
+    Ok(Answer::Inos { first, count })
+}
+
+/// Makes the file unless it is there.
+pub(crate) fn create(txn: &mut Txn<'_>, file: &NewFile) -> Outcome<Answer> {
+    let attr = ensure(txn, file)?;
+    Ok(Answer::Created {
+        attr,
+        created: true,
+    })
+}
+
+/// Makes the file unless it is there, and commits its content.
+pub(crate) fn create_commit(
+    txn: &mut Txn<'_>,
+    session: SessionId,
+    file: &NewFile,
+    content: &Commit,
+) -> Outcome<Answer> {
+    if content.ino != file.ino {
+        return Err(FsError::Invalid.into());
+    }
+    ensure(txn, file)?;
+    commit(txn, session, content)
+}
+
+fn ensure(txn: &mut Txn<'_>, file: &NewFile) -> Outcome<Attr> {
+    if let Some(row) = txn.find_inode(file.ino)? {
+        return Ok(row.attr(file.ino));
+    }
+    if file.ino.0 > txn.counters.ino {
+        return Err(FsError::Invalid.into());
+    }
+    make(txn, file)
+}
+
+fn make(txn: &mut Txn<'_>, file: &NewFile) -> Outcome<Attr> {
+    check_name(&file.name)?;
+    let dir = live_dir(txn, file.parent)?;
+    if dentry(txn, file.parent, &file.name)?.is_some() {
+        return Err(FsError::Exists.into());
+    }
+    let row = new_row(txn, &dir, Kind::File, (file.mode, file.uid, file.gid));
+    add_named(txn, (file.parent, &file.name), file.ino, row)
+}

@@ -1,0 +1,186 @@
+//! Files whose names a leader reserved.
+
+use super::world::World;
+use crate::preview;
+use lagan_types::answer::Answer;
+use lagan_types::attr::{Attr, Kind, Time};
+use lagan_types::op::{Commit, NewFile};
+use lagan_types::{FsError, Ino, Op, SessionId};
+
+const ROOT: Ino = Ino::ROOT;
+
+fn granted(w: &mut World) -> Ino {
+    match w.system(Op::GrantInos { count: 8 }) {
+        Ok(Answer::Inos { first, count: 8 }) => first,
+        other => panic!("{other:?}"),
+    }
+}
+
+fn new_file(ino: Ino, name: &str) -> NewFile {
+    NewFile {
+        ino,
+        parent: ROOT,
+        name: name.into(),
+        mode: 0o640,
+        uid: 10,
+        gid: 20,
+    }
+}
+
+fn make(file: &NewFile, asked: Option<(SessionId, u64)>) -> Op {
+    Op::CreateReserved {
+        file: file.clone(),
+        asked,
+    }
+}
+
+fn create_commit(file: &NewFile, size_min: u64) -> Op {
+    Op::CreateCommit {
+        file: file.clone(),
+        commit: Commit {
+            ino: file.ino,
+            edits: Vec::new(),
+            append: false,
+            size_min,
+            expect_version: None,
+            kill_suid: false,
+        },
+    }
+}
+
+fn seen(w: &World, file: &NewFile) -> Result<Attr, FsError> {
+    let time = Time::from_millis(w.now_ms);
+    preview(&w.store, super::world::VOLUME, w.session, file, time).unwrap()
+}
+
+#[test]
+fn granted_numbers_are_given_to_nothing_else() {
+    let mut w = World::new();
+    let first = granted(&mut w);
+    let other = w.file("other");
+    assert_eq!(other.0, first.0 + 8);
+    for count in [0, u32::MAX] {
+        assert_eq!(w.system(Op::GrantInos { count }), Err(FsError::Invalid));
+    }
+    let beyond = new_file(Ino(other.0 + 1), "a");
+    assert_eq!(w.op(make(&beyond, None)), Err(FsError::Invalid));
+    w.check();
+}
+
+#[test]
+fn file_is_as_the_preview_showed_it_and_made_once() {
+    let mut w = World::new();
+    let file = new_file(granted(&mut w), "a");
+    let shown = seen(&w, &file).unwrap();
+    assert_eq!(w.lookup(ROOT, "a"), Err(FsError::NotFound));
+    w.op(make(&file, None)).unwrap();
+    let made = w.lookup(ROOT, "a").unwrap();
+    let same = Attr {
+        atime: made.atime,
+        mtime: made.mtime,
+        ctime: made.ctime,
+        btime: made.btime,
+        ..shown
+    };
+    assert_eq!(made, same);
+    w.system(make(&file, None)).unwrap();
+    assert_eq!(w.names(ROOT), ["a"]);
+    assert_eq!(seen(&w, &file), Err(FsError::Exists));
+    w.check();
+}
+
+#[test]
+fn first_commit_makes_the_file_in_the_same_step() {
+    let mut w = World::new();
+    let file = new_file(granted(&mut w), "a");
+    let before = seen(&w, &file).unwrap().version;
+    match w.op(create_commit(&file, 100)) {
+        Ok(Answer::Committed {
+            before: b, attr, ..
+        }) => {
+            assert_eq!(b, before);
+            assert_eq!((attr.ino, attr.size), (file.ino, 100));
+        }
+        other => panic!("{other:?}"),
+    }
+    match w.op(create_commit(&file, 200)) {
+        Ok(Answer::Committed { attr, .. }) => assert_eq!(attr.size, 200),
+        other => panic!("{other:?}"),
+    }
+    assert_eq!(w.names(ROOT), ["a"]);
+    w.check();
+}
+
+#[test]
+fn name_or_directory_that_is_gone_makes_nothing() {
+    let mut w = World::new();
+    let first = granted(&mut w);
+    w.file("taken");
+    let taken = new_file(first, "taken");
+    assert_eq!(w.op(create_commit(&taken, 1)), Err(FsError::Exists));
+    let dir = w.dir(ROOT, "d");
+    let inside = NewFile {
+        parent: dir,
+        ..new_file(Ino(first.0 + 1), "a")
+    };
+    assert!(seen(&w, &inside).is_ok());
+    let (parent, name) = (ROOT, b"d".to_vec());
+    w.op(Op::Rmdir { parent, name }).unwrap();
+    for op in [make(&inside, None), create_commit(&inside, 1)] {
+        let error = w.op(op).unwrap_err();
+        assert!(
+            matches!(error, FsError::NotFound | FsError::Stale),
+            "{error}"
+        );
+    }
+    w.check();
+}
+
+#[test]
+fn unlinked_while_it_is_open_it_stays_unlinked() {
+    let mut w = World::new();
+    let file = new_file(granted(&mut w), "a");
+    w.system(make(&file, None)).unwrap();
+    let (parent, name) = (ROOT, b"a".to_vec());
+    w.op(Op::Unlink { parent, name }).unwrap();
+    match w.op(create_commit(&file, 5)) {
+        Ok(Answer::Committed { attr, .. }) => assert_eq!((attr.nlink, attr.size), (0, 5)),
+        other => panic!("{other:?}"),
+    }
+    assert_eq!(w.lookup(ROOT, "a"), Err(FsError::NotFound));
+    w.check();
+}
+
+#[test]
+fn retry_of_the_call_that_was_promised_finds_the_file_as_its_own() {
+    let mut w = World::new();
+    let file = new_file(granted(&mut w), "a");
+    let session = w.session;
+    let create = World::create_op(ROOT, "a", Kind::File);
+    let retry = w.command(session, create.clone());
+    w.system(make(&file, Some((session, retry.seq)))).unwrap();
+    match w.apply(&retry) {
+        Ok(Answer::Created { attr, created }) => {
+            assert_eq!((attr.ino, created), (file.ino, true));
+        }
+        other => panic!("{other:?}"),
+    }
+    assert_eq!(
+        w.op(create),
+        Err(FsError::Exists),
+        "another call is another call"
+    );
+    w.check();
+}
+
+#[test]
+fn session_that_is_over_is_promised_nothing() {
+    let mut w = World::new();
+    let file = new_file(granted(&mut w), "a");
+    let session = w.session;
+    w.system(Op::EndSession { session }).unwrap();
+    assert_eq!(seen(&w, &file), Err(FsError::SessionEnded));
+    assert_eq!(w.op(create_commit(&file, 1)), Err(FsError::SessionEnded));
+    w.system(make(&file, Some((session, 1)))).unwrap();
+    w.check();
+}
