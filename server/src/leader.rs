@@ -9,6 +9,7 @@ mod archive;
 pub mod liveness;
 pub mod membership;
 pub mod orphans;
+pub mod reservations;
 mod status;
 mod tick;
 pub mod waits;
@@ -24,6 +25,7 @@ use lagan_types::{Answer, Command, FsError, Ino, NodeId, QueryAnswer, SessionId,
 use liveness::{Liveness, NODE_SILENCE_MS, SESSION_SILENCE_MS};
 use orphans::OrphanCheck;
 use parking_lot::Mutex;
+use reservations::Reservations;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
@@ -44,6 +46,8 @@ pub struct Leader {
     state: Mutex<State>,
     /// One change of voters at a time.
     changing_voters: AtomicBool,
+    /// Names that are promised.
+    pub reservations: Arc<Reservations>,
 }
 
 impl std::fmt::Debug for Leader {
@@ -129,12 +133,15 @@ struct SessionBeat {
     session: SessionId,
     check: u64,
     open: Vec<Ino>,
+    term: u64,
+    reserved: u32,
 }
 
 impl Leader {
     /// Proposes through `raft`.
     pub fn new(raft: Arc<Raft>) -> Arc<Self> {
         Arc::new(Leader {
+            reservations: Arc::new(Reservations::new(raft.clone())),
             raft,
             uptime: Uptime::default(),
             state: Mutex::new(State::new(0, 0)),
@@ -152,6 +159,8 @@ impl Leader {
     pub fn session_heard(&self, session: SessionId) {
         let now = self.uptime.ms();
         self.state.lock().sessions.heard(session, now);
+        let term = self.raft.term();
+        self.reservations.session_settled(session, term);
     }
 
     /// A session is over.
@@ -159,6 +168,8 @@ impl Leader {
         let mut state = self.state.lock();
         state.sessions.forget(session);
         state.orphans.session_ended(session);
+        drop(state);
+        self.reservations.session_ended(session);
     }
 
     /// Answers what is asked of the leader alone; `view` is linearizable.
@@ -169,12 +180,16 @@ impl Leader {
                 check,
                 open,
                 map_version: _,
+                term,
+                reserved,
             } => self.session_heartbeat(
                 view,
                 &SessionBeat {
                     session,
                     check,
                     open,
+                    term,
+                    reserved,
                 },
             ),
             MetaRequest::NodeHeartbeat(beat) => self.node_heartbeat(view, beat),
@@ -190,6 +205,7 @@ impl Leader {
                 self.wait_lock(view, session, ino, lock)
             }
             MetaRequest::Mutate(_)
+            | MetaRequest::Create(_)
             | MetaRequest::Query { .. }
             | MetaRequest::Map { .. }
             | MetaRequest::Ping
@@ -257,6 +273,9 @@ impl Leader {
     fn session_heartbeat(&self, view: &View, beat: &SessionBeat) -> Result<MetaReply, StoreError> {
         let alive = lagan_meta::session_exists(view, beat.session)?;
         let map_version = lagan_meta::map_version(view)?;
+        if alive && beat.reserved == 0 {
+            self.reservations.session_settled(beat.session, beat.term);
+        }
         let mut state = self.state.lock();
         let mut question = None;
         if alive {
@@ -270,6 +289,7 @@ impl Leader {
             map_version,
             check,
             orphans,
+            term: self.raft.term(),
         })
     }
 

@@ -5,13 +5,14 @@
 //! and the state machine does it once.
 
 use crate::leader::Leader;
+use crate::leader::reservations::Reading;
 use bytes::Bytes;
 use lagan_meta::kv::StoreError;
 use lagan_net::{Peer, Reply, Role};
 use lagan_raft::{ProposeError, Raft, View};
 use lagan_replica::MapCell;
 use lagan_types::message::{MetaReply, MetaRequest};
-use lagan_types::query::Query;
+use lagan_types::query::{Query, QueryAnswer};
 use lagan_types::{Answer, Command, FsError, NodeId, Op, SessionId, VolumeId};
 use std::sync::Arc;
 use std::time::Duration;
@@ -55,6 +56,7 @@ impl MetaService {
         let answer = match request {
             MetaRequest::Ping => Ok(self.pong()),
             MetaRequest::Mutate(command) => self.mutate(role, command).await,
+            MetaRequest::Create(command) => self.create(role, command).await,
             MetaRequest::Query {
                 volume,
                 session,
@@ -76,22 +78,40 @@ impl MetaService {
         }
         let ended = match command.op {
             Op::CloseSession { session } => Some(session),
+            Op::OpenSession { predecessor, .. } => predecessor,
             _ => None,
         };
         let locks = match command.op {
             Op::SetLock { ino, lock } => Some((command.session, ino, lock)),
             _ => None,
         };
-        let answer = self.raft.propose(command, PROPOSE_DEADLINE).await?;
+        let answer = self
+            .leader
+            .reservations
+            .mutate(command, PROPOSE_DEADLINE)
+            .await?;
         if let (Ok(_), Some((session, ino, lock))) = (&answer, &locks) {
             self.leader.lock_taken(*session, *ino, lock);
         }
-        match (&answer, ended) {
-            (Ok(Answer::Session { session, .. }), _) => self.leader.session_heard(*session),
-            (Ok(_), Some(session)) => self.leader.session_ended(session),
-            _ => {}
+        if let Ok(answer) = &answer {
+            if let Some(session) = ended {
+                self.leader.session_ended(session);
+            }
+            if let Answer::Session { session, .. } = answer {
+                self.leader.session_heard(*session);
+            }
         }
         Ok(MetaReply::Answer(answer))
+    }
+
+    /// A mount creates a regular file: its name is reserved, if it can be.
+    async fn create(&self, role: Role, command: Command) -> Result<MetaReply, ProposeError> {
+        if allowed(role, &command)
+            && let Some((attr, term)) = self.leader.reservations.reserve(&command).await?
+        {
+            return Ok(MetaReply::Reserved { attr, term });
+        }
+        self.mutate(role, command).await
     }
 
     async fn query(
@@ -100,14 +120,24 @@ impl MetaService {
         session: SessionId,
         query: &Query,
     ) -> Result<MetaReply, ProposeError> {
+        // First what is reserved, then the state: what was made in between is in it.
+        let reading = self.leader.reservations.before_read(session, query).await?;
         let view = self.raft.read().await?;
+        if let Reading::Own(attr) = reading {
+            return Ok(MetaReply::Query(Ok(QueryAnswer::Attr(attr))));
+        }
         match ended(&view, session, query) {
             Ok(false) => {}
             Ok(true) => return Ok(MetaReply::Query(Err(FsError::SessionEnded))),
             Err(e) => return Err(store_failed(&e)),
         }
         match lagan_meta::query(&view, volume, session, query) {
-            Ok(answer) => Ok(MetaReply::Query(answer)),
+            Ok(mut answer) => {
+                if let Ok(answer) = &mut answer {
+                    self.leader.reservations.after_read(answer);
+                }
+                Ok(MetaReply::Query(answer))
+            }
             Err(e) => Err(store_failed(&e)),
         }
     }
@@ -199,7 +229,9 @@ fn allowed(role: Role, command: &Command) -> bool {
         | Op::RemoveXattr { .. }
         | Op::Commit(_)
         | Op::SetLock { .. }
-        | Op::DropLocks { .. } => !own,
+        | Op::DropLocks { .. }
+        | Op::CreateReserved { .. }
+        | Op::CreateCommit { .. } => !own,
         Op::Init { .. } => false,
         Op::SetConfig { .. } | Op::ArchiveNow { .. } | Op::Release { .. } => {
             own && matches!(role, Role::Admin | Role::Server)
@@ -215,6 +247,7 @@ fn allowed(role: Role, command: &Command) -> bool {
         | Op::FinishArchive { .. }
         | Op::FailArchive { .. }
         | Op::ObjectsDeleted { .. }
-        | Op::MarkLost { .. } => own && role == Role::Server,
+        | Op::MarkLost { .. }
+        | Op::GrantInos { .. } => own && role == Role::Server,
     }
 }

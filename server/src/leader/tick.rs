@@ -59,7 +59,13 @@ impl Leader {
         };
         drop(view);
         for op in wanted.ops {
-            self.propose(op).await;
+            let ended = match op {
+                Op::EndSession { session } => Some(session),
+                _ => None,
+            };
+            if let (Some(Ok(_)), Some(session)) = (self.propose(op).await, ended) {
+                self.reservations.session_ended(session);
+            }
         }
         if let Some((voters, map)) = wanted.voters {
             self.change_voters_aside(voters, map);

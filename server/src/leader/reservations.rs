@@ -1,0 +1,406 @@
+//! Creates that are answered before they are replicated: the leader's promises
+//! ([`names`]), and what else must wait for them.
+
+mod hold;
+mod names;
+
+use crate::clock::Uptime;
+use hold::Hold;
+use lagan_raft::{ProposeError, Raft};
+use lagan_types::op::NewFile;
+use lagan_types::{
+    Answer, Attr, Command, FsError, Ino, Kind, Op, Query, QueryAnswer, SessionId, Time, VolumeId,
+};
+use names::{Claim, Directories, End, INOS_GRANT, Mark, Names, Touch, Wish};
+use parking_lot::Mutex;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use tokio::sync::Notify;
+use tokio::time::{Instant, timeout_at};
+
+/// A file that is to be made has this long.
+const MAKE_DEADLINE: Duration = Duration::from_secs(5);
+
+type Outcome = Result<Result<Answer, FsError>, ProposeError>;
+
+/// See the module.
+pub struct Reservations {
+    raft: Arc<Raft>,
+    uptime: Uptime,
+    names: Mutex<Names>,
+    /// A reservation ended or can be claimed again.
+    changed: Notify,
+    hold: Mutex<Hold>,
+    /// A session has settled.
+    settled: Notify,
+    granting: AtomicBool,
+}
+
+impl std::fmt::Debug for Reservations {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Reservations").finish_non_exhaustive()
+    }
+}
+
+/// What a read is to do.
+#[derive(Debug)]
+pub enum Reading {
+    /// Ask the state.
+    State,
+    /// This is the answer, if this node leads.
+    Own(Attr),
+}
+
+impl Reservations {
+    /// Of the node whose consensus that is.
+    pub fn new(raft: Arc<Raft>) -> Self {
+        Reservations {
+            raft,
+            uptime: Uptime::default(),
+            names: Mutex::default(),
+            changed: Notify::new(),
+            hold: Mutex::default(),
+            settled: Notify::new(),
+            granting: AtomicBool::new(false),
+        }
+    }
+
+    /// The names of the present term.
+    fn names(&self) -> parking_lot::MutexGuard<'_, Names> {
+        let term = self.raft.term();
+        let mut names = self.names.lock();
+        names.enter(term);
+        names
+    }
+
+    // -- sessions -------------------------------------------------------------
+
+    /// The session has no reservation left of a leader before that term.
+    pub fn session_settled(&self, session: SessionId, term: u64) {
+        if term != self.raft.term() {
+            return;
+        }
+        let mut hold = self.hold.lock();
+        hold.enter(term, self.uptime.ms());
+        hold.settled(session);
+        drop(hold);
+        self.settled.notify_waiters();
+    }
+
+    /// The session is over.
+    pub fn session_ended(&self, session: SessionId) {
+        self.names().session_ended(session);
+        self.changed.notify_waiters();
+    }
+
+    /// Returns when names may be taken and directories removed in this term.
+    async fn wait_for_hold(&self) -> Result<(), ProposeError> {
+        loop {
+            let settled = self.settled.notified();
+            tokio::pin!(settled);
+            settled.as_mut().enable();
+            let left = {
+                let mut hold = self.hold.lock();
+                hold.enter(self.raft.term(), self.uptime.ms());
+                hold.left_ms(self.uptime.ms(), || self.live_sessions())?
+            };
+            if left == 0 {
+                return Ok(());
+            }
+            // The end of the time, or somebody settled: look again.
+            let _ = tokio::time::timeout(Duration::from_millis(left), settled).await;
+        }
+    }
+
+    fn live_sessions(&self) -> Result<Vec<SessionId>, ProposeError> {
+        let view = self.raft.local_view().map_err(stopped)?;
+        let query = Query::Sessions;
+        let found = lagan_meta::query(&view, VolumeId(1), SessionId::SYSTEM, &query);
+        match found.map_err(stopped)? {
+            Ok(QueryAnswer::Sessions(s)) => Ok(s.into_iter().map(|(id, _)| id).collect()),
+            _ => Ok(Vec::new()),
+        }
+    }
+
+    // -- creates --------------------------------------------------------------
+
+    /// Reserves the name that a create wants, if that can be, and gives the file and
+    /// the term; `None`: replicate it.
+    ///
+    /// # Errors
+    /// As [`Raft::read`].
+    pub async fn reserve(
+        self: &Arc<Self>,
+        command: &Command,
+    ) -> Result<Option<(Attr, u64)>, ProposeError> {
+        let Some(file) = regular_file(&command.op) else {
+            return Ok(None);
+        };
+        if !self.raft.is_leader() {
+            return Ok(None);
+        }
+        self.wait_for_hold().await?;
+        let (wish, term) = {
+            let mut names = self.names();
+            if names.wants_inos() {
+                self.grant_inos();
+            }
+            let asked = (command.session, command.seq);
+            (names.reserve(asked, file), names.term())
+        };
+        match wish {
+            Wish::Not => Ok(None),
+            Wish::Again(attr) => self.raft.read().await.map(|_| Some((attr, term))),
+            Wish::Look(file) => {
+                let attr = self.promise(command, file).await?;
+                Ok(attr.map(|attr| (attr, term)))
+            }
+        }
+    }
+
+    async fn promise(
+        &self,
+        command: &Command,
+        file: NewFile,
+    ) -> Result<Option<Attr>, ProposeError> {
+        let mut look = Look {
+            of: self,
+            ino: Some(file.ino),
+        };
+        // Taken after the name was marked: it has all that was answered before.
+        let view = self.raft.read().await?;
+        let (volume, session) = (command.volume, command.session);
+        let found = lagan_meta::preview(&view, volume, session, &file, wall_time());
+        let Ok(attr) = found.map_err(stopped)? else {
+            // Why not is for the state machine to say.
+            return Ok(None);
+        };
+        if !self.names().promise(file.ino, attr.clone()) {
+            return Ok(None);
+        }
+        look.ino = None;
+        self.changed.notify_waiters();
+        Ok(Some(attr))
+    }
+
+    fn grant_inos(self: &Arc<Self>) {
+        if self.granting.swap(true, Ordering::AcqRel) {
+            return;
+        }
+        let me = self.clone();
+        tokio::spawn(async move {
+            let term = me.raft.term();
+            let op = Op::GrantInos { count: INOS_GRANT };
+            if let Ok(Ok(Answer::Inos { first, count })) = me.propose(op).await {
+                me.names().grant(term, first, count);
+            }
+            me.granting.store(false, Ordering::Release);
+        });
+    }
+
+    async fn propose(&self, op: Op) -> Outcome {
+        let command = Command {
+            volume: VolumeId(1),
+            session: SessionId::SYSTEM,
+            seq: 0,
+            unanswered: 0,
+            time: Time::default(),
+            op,
+        };
+        self.raft.propose(command, MAKE_DEADLINE).await
+    }
+
+    /// Has a reserved file made, or waits for who does it.
+    async fn make(&self, ino: Ino) -> Result<(), ProposeError> {
+        let until = Instant::now() + MAKE_DEADLINE;
+        loop {
+            let changed = self.changed.notified();
+            tokio::pin!(changed);
+            changed.as_mut().enable();
+            let claim = self.names().claim(ino);
+            match claim {
+                Claim::Gone => return Ok(()),
+                Claim::Wait => timeout_at(until, changed)
+                    .await
+                    .map_err(|_| ProposeError::Unknown)?,
+                Claim::Propose(file, asked) => {
+                    let asked = Some(asked);
+                    let made = self.propose(Op::CreateReserved { file, asked }).await;
+                    let end = end_of(&made);
+                    if end == End::Refused {
+                        tracing::error!(%ino, answer = ?made, "a reserved name is lost");
+                    }
+                    self.names().made(ino, end);
+                    self.changed.notify_waiters();
+                    return made.map(|_| ());
+                }
+            }
+        }
+    }
+
+    // -- the others -------------------------------------------------------------
+
+    /// Proposes a mutation, after the reserved files that it touches are made.
+    ///
+    /// # Errors
+    /// As [`Raft::propose`].
+    pub async fn mutate(&self, command: Command, deadline: Duration) -> Outcome {
+        if !self.raft.is_leader() {
+            // It says who leads.
+            return self.raft.propose(command, deadline).await;
+        }
+        if takes_names(&command.op) {
+            self.wait_for_hold().await?;
+        }
+        let mark = self.begin(&command.op)?;
+        for &ino in &mark.first {
+            if let Err(error) = self.make(ino).await {
+                self.names().end(mark, End::Refused);
+                return Err(error);
+            }
+        }
+        let answer = self.raft.propose(command, deadline).await;
+        self.names().end(mark, end_of(&answer));
+        self.changed.notify_waiters();
+        answer
+    }
+
+    fn begin(&self, op: &Op) -> Result<Mark, ProposeError> {
+        let (directories, renames_other) = match op {
+            Op::Rmdir { .. } => (Directories::Removes, false),
+            Op::Create {
+                kind: Kind::Directory,
+                ..
+            } => (Directories::Makes, false),
+            // Only a directory takes the place of one.
+            Op::Rename { parent, name, .. } if self.is_no_directory(*parent, name)? => {
+                (Directories::Keeps, true)
+            }
+            Op::Rename { .. } => (Directories::Removes, false),
+            _ => (Directories::Keeps, false),
+        };
+        let mut names = self.names();
+        if renames_other && names.moves_directories() {
+            return Ok(names.begin(op, Directories::Removes));
+        }
+        Ok(names.begin(op, directories))
+    }
+
+    fn is_no_directory(&self, parent: Ino, name: &[u8]) -> Result<bool, ProposeError> {
+        let view = self.raft.local_view().map_err(stopped)?;
+        let name = name.to_vec();
+        let query = Query::Lookup { parent, name };
+        let found = lagan_meta::query(&view, VolumeId(1), SessionId::SYSTEM, &query);
+        Ok(match found.map_err(stopped)? {
+            Ok(QueryAnswer::Attr(attr)) => attr.kind != Kind::Directory,
+            _ => false,
+        })
+    }
+
+    /// To be called before a read takes its view of the state.
+    ///
+    /// # Errors
+    /// As [`Raft::propose`].
+    pub async fn before_read(
+        &self,
+        session: SessionId,
+        query: &Query,
+    ) -> Result<Reading, ProposeError> {
+        let touch = {
+            let names = self.names();
+            if names.is_empty() {
+                return Ok(Reading::State);
+            }
+            names.touched(session, query)
+        };
+        match touch {
+            Touch::None => Ok(Reading::State),
+            Touch::Own(attr) => Ok(Reading::Own(attr)),
+            Touch::Make(inos) => {
+                for ino in inos {
+                    self.make(ino).await?;
+                }
+                Ok(Reading::State)
+            }
+        }
+    }
+
+    /// To be called with each read's answer.
+    pub fn after_read(&self, answer: &mut QueryAnswer) {
+        let names = self.names();
+        if !names.is_empty() {
+            names.show(answer);
+        }
+    }
+}
+
+/// A name that is being looked at; given up when dropped.
+struct Look<'a> {
+    of: &'a Reservations,
+    ino: Option<Ino>,
+}
+
+impl Drop for Look<'_> {
+    fn drop(&mut self) {
+        if let Some(ino) = self.ino {
+            self.of.names().cancel(ino);
+            self.of.changed.notify_waiters();
+        }
+    }
+}
+
+fn regular_file(op: &Op) -> Option<NewFile> {
+    let Op::Create {
+        parent,
+        name,
+        kind: Kind::File,
+        mode,
+        uid,
+        gid,
+        ..
+    } = op
+    else {
+        return None;
+    };
+    Some(NewFile {
+        ino: Ino(0),
+        parent: *parent,
+        name: name.clone(),
+        mode: *mode,
+        uid: *uid,
+        gid: *gid,
+    })
+}
+
+/// Whether another's reservation could be in its way.
+fn takes_names(op: &Op) -> bool {
+    matches!(
+        op,
+        Op::Create { .. } | Op::Link { .. } | Op::Rename { .. } | Op::Rmdir { .. }
+    )
+}
+
+fn end_of(outcome: &Outcome) -> End {
+    match outcome {
+        Ok(Ok(_)) => End::Done,
+        Ok(Err(_)) => End::Refused,
+        Err(ProposeError::NotLeader { .. } | ProposeError::Busy) => End::Refused,
+        Err(_) => End::Unknown,
+    }
+}
+
+fn stopped(error: lagan_meta::kv::StoreError) -> ProposeError {
+    tracing::error!(%error, "state store");
+    ProposeError::Stopped
+}
+
+fn wall_time() -> Time {
+    let since = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .unwrap_or_default();
+    Time {
+        secs: i64::try_from(since.as_secs()).unwrap_or(i64::MAX),
+        nanos: since.subsec_nanos(),
+    }
+}
