@@ -23,7 +23,14 @@ impl Client {
                 let _ = self.flush_inode(&inode, self.deadline()).await;
             }
         }
-        match self.query(Query::GetAttr { ino }).await? {
+        let until = self.deadline();
+        let mut answer = self.query_by(Query::GetAttr { ino }, until).await;
+        if let Err(error) = &answer
+            && self.make_unknown(*error, |f| f.ino == ino, until).await
+        {
+            answer = self.query_by(Query::GetAttr { ino }, until).await;
+        }
+        match answer? {
             QueryAnswer::Attr(attr) => Ok(self.show(attr).await),
             _ => Err(FsError::Malformed),
         }

@@ -11,6 +11,7 @@ use crate::ids::Ids;
 use crate::link::{Link, resolve};
 use crate::locks::LockOwners;
 use crate::options::{Invalidate, Options};
+use crate::reserved::Reserved;
 use crate::session::{Session, open_session};
 use lagan_types::cluster::ClusterMap;
 use lagan_types::message::{MetaReply, MetaRequest};
@@ -53,6 +54,7 @@ pub struct Client {
     pub(crate) cluster: Cluster,
     pub(crate) files: Files,
     pub(crate) creates: Creates,
+    pub(crate) reserved: Reserved,
     pub(crate) dirs: Dirs,
     pub(crate) locks: LockOwners,
     pub(crate) blocks: BlockCache,
@@ -109,6 +111,7 @@ impl Client {
             cluster: Cluster::default(),
             files: Files::default(),
             creates: Creates::default(),
+            reserved: Reserved::default(),
             dirs: Dirs::default(),
             locks: LockOwners::default(),
             blocks: BlockCache::new(options.read_cache_bytes),

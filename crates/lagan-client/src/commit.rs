@@ -3,6 +3,7 @@
 use crate::Client;
 use crate::buffer::Placed;
 use crate::files::{Piece, one_session};
+use crate::reserved::Promise;
 use crate::store::{Stored, data_error};
 use lagan_types::extent::{ChunkRef, Edit};
 use lagan_types::op::Commit;
@@ -170,20 +171,30 @@ impl Client {
                 sessions.push(slice.stored()?.session());
             }
             let session = one_session(sessions.into_iter())?;
-            let op = Op::Commit(Commit {
+            let promise = self.reserved.get(change.ino);
+            let session = session.or(promise.as_ref().map(|p| p.session));
+            let commit = Commit {
                 ino: change.ino,
                 edits: change.edits_at(0),
                 append: change.append,
                 size_min: change.size_min,
                 expect_version: change.expect_version,
                 kill_suid: change.kill_suid,
-            });
-            match self.mutate_by(op, session, until).await {
+            };
+            let promised = promise.is_some();
+            let op = match promise {
+                Some(Promise { file, .. }) => Op::CreateCommit { file, commit },
+                None => Op::Commit(commit),
+            };
+            match self.mutate_now(op, session, until).await {
                 Ok(Answer::Committed {
                     before,
                     appended_at,
                     attr,
                 }) => {
+                    if promised {
+                        self.reserved_made(&attr);
+                    }
                     return Ok(Committed {
                         before,
                         appended_at,
@@ -195,6 +206,9 @@ impl Client {
                     self.store_again(change, until).await?;
                 }
                 Err(FsError::StaleEpoch) => return Err(FsError::Io),
+                Err(error) if promised => {
+                    return Err(data_error(self.reserved_failed(change.ino, error)));
+                }
                 Err(error) => return Err(data_error(error)),
             }
         }

@@ -9,6 +9,7 @@ use crate::Client;
 use crate::buffer::{Placed, batches};
 use crate::commit::{Change, Slice};
 use crate::files::{Inode, Piece};
+use crate::store::data_error;
 use lagan_types::FsError;
 use lagan_types::limits::COMMIT_EDITS_MAX;
 use std::sync::Arc;
@@ -49,13 +50,22 @@ impl Client {
         until: Instant,
     ) -> Result<(), FsError> {
         if !inode.state.lock().is_dirty() {
-            return Ok(());
+            return match live {
+                true => self
+                    .make_reserved(inode.ino, until)
+                    .await
+                    .map_err(data_error),
+                false => Ok(()),
+            };
         }
         let turn = tokio::time::timeout_at(until, inode.turn.lock());
         let _turn = turn.await.map_err(|_| FsError::Io)?;
         let mut result = self.flush_pieces(inode, live, until).await;
         if live {
             result = result.and(self.flush_appends(inode, until).await);
+            // Another flush may have failed to.
+            let made = self.make_reserved(inode.ino, until).await;
+            result = result.and(made.map_err(data_error));
         }
         let mut state = inode.state.lock();
         if live || !state.is_dirty() {

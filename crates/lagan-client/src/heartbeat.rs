@@ -13,6 +13,10 @@ const EVERY: Duration = Duration::from_secs(1);
 /// One heartbeat's patience: through a change of leader.
 const DEADLINE: Duration = Duration::from_secs(5);
 
+/// Heartbeats in a row until the new leader knows that nothing is promised.
+const SETTLE_BEATS: u32 = 20;
+const SETTLE_PAUSE: Duration = Duration::from_millis(50);
+
 /// An orphan check that is to be answered.
 #[derive(Debug, Default, PartialEq, Eq)]
 struct Check {
@@ -41,12 +45,27 @@ pub(crate) async fn run(client: Weak<Client>) {
         client.flush_old();
         tokio::select! {
             _ = cancel.cancelled() => return,
-            () = beat(&client, &mut check) => {}
+            () = beats(&client, &mut check) => {}
         }
     }
 }
 
-async fn beat(client: &Client, check: &mut Check) {
+/// One heartbeat, and others soon after it while a new leader waits for what
+/// the one before had promised.
+async fn beats(client: &Client, check: &mut Check) {
+    for _ in 0..SETTLE_BEATS {
+        let (said, left) = client.reserved.learn_term(0);
+        beat(client, check, said, left).await;
+        if client.reserved.learn_term(0).0 == said && left == 0 {
+            return;
+        }
+        if left > 0 {
+            tokio::time::sleep(SETTLE_PAUSE).await;
+        }
+    }
+}
+
+async fn beat(client: &Client, check: &mut Check, term: u64, reserved: u32) {
     let until = Instant::now() + DEADLINE;
     let session = client.session();
     let (number, open) = answer(client, check);
@@ -55,6 +74,8 @@ async fn beat(client: &Client, check: &mut Check) {
         check: number,
         open,
         map_version: client.cluster.version(),
+        term,
+        reserved,
     };
     match client.link.meta(&request, until).await {
         Ok(MetaReply::Heartbeat { alive: false, .. }) => {
@@ -66,8 +87,10 @@ async fn beat(client: &Client, check: &mut Check) {
             map_version,
             check: number,
             orphans,
+            term,
             ..
         }) => {
+            client.reserved.learn_term(term);
             if number != check.number {
                 *check = Check {
                     number,

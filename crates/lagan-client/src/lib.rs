@@ -40,6 +40,7 @@ mod open;
 pub mod options;
 mod placement;
 mod read;
+mod reserved;
 mod session;
 mod space;
 mod store;

@@ -3,6 +3,7 @@
 use crate::Client;
 use crate::options::NewInode;
 use lagan_types::limits::NAME_LEN_MAX;
+use lagan_types::op::NewFile;
 use lagan_types::{Answer, Attr, FsError, Ino, Op, Query, QueryAnswer};
 
 /// # Errors
@@ -22,7 +23,16 @@ impl Client {
     /// [`FsError::TimedOut`].
     pub async fn lookup(&self, parent: Ino, name: &[u8]) -> Result<Attr, FsError> {
         let name = check_name(name)?;
-        match self.query(Query::Lookup { parent, name }).await? {
+        let until = self.deadline();
+        let query = Query::Lookup { parent, name };
+        let mut answer = self.query_by(query.clone(), until).await;
+        if let (Err(error), Query::Lookup { name, .. }) = (&answer, &query) {
+            let touches = |f: &NewFile| f.parent == parent && f.name == *name;
+            if self.make_unknown(*error, touches, until).await {
+                answer = self.query_by(query, until).await;
+            }
+        }
+        match answer? {
             QueryAnswer::Attr(attr) => Ok(self.show(attr).await),
             _ => Err(FsError::Malformed),
         }

@@ -90,7 +90,8 @@ impl Client {
     ) -> Result<(Attr, Opened), FsError> {
         let op = create_op(parent, name, new, exclusive)?;
         let under_way = self.creates.begin();
-        let Answer::Created { mut attr, created } = self.mutate(op).await? else {
+        let answer = self.create_or_reserve(op, self.deadline()).await?;
+        let (Answer::Created { mut attr, created }, reserved) = answer else {
             return Err(FsError::Malformed);
         };
         if attr.kind != Kind::File {
@@ -102,6 +103,10 @@ impl Client {
         }
         let pin = Pin::new(self, attr.ino);
         drop(under_way);
+        if reserved && self.reserved.get(attr.ino).is_none() {
+            // The session ended, or the name was lost, before there was a handle to tell it to.
+            self.query(Query::GetAttr { ino: attr.ino }).await?;
+        }
         if created {
             let mut state = pin.inode.state.lock();
             state.learn_map(FileMap::empty(attr.version, 0));
@@ -151,6 +156,7 @@ impl Client {
     /// its room is free again.
     fn unpin(&self, ino: Ino) {
         if let Some(inode) = self.files.unpin(ino) {
+            self.give_up_reserved(ino);
             let freed = inode.state.lock().discard();
             if freed > 0 {
                 self.pages.lost(ino);
@@ -161,14 +167,15 @@ impl Client {
 }
 
 /// An inode that counts as open; closed again when dropped, unless kept.
-struct Pin<'a> {
+pub(crate) struct Pin<'a> {
     client: &'a Client,
     inode: Arc<Inode>,
     kept: bool,
 }
 
 impl<'a> Pin<'a> {
-    fn new(client: &'a Client, ino: Ino) -> Self {
+    /// Counts an open of the inode.
+    pub(crate) fn new(client: &'a Client, ino: Ino) -> Self {
         Pin {
             client,
             inode: client.files.pin(ino),

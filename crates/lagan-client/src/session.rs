@@ -136,19 +136,84 @@ impl Client {
         only: Option<SessionId>,
         until: Instant,
     ) -> Result<Answer, FsError> {
+        self.make_touched_by_op(&op, until).await?;
+        self.mutate_now(op, only, until).await
+    }
+
+    /// As [`Client::mutate_by`], whatever files are only promised.
+    pub(crate) async fn mutate_now(
+        &self,
+        op: Op,
+        only: Option<SessionId>,
+        until: Instant,
+    ) -> Result<Answer, FsError> {
+        let ask = |command| MetaRequest::Mutate(command);
+        match self.ask(&op, only, until, ask).await? {
+            MetaReply::Answer(result) => result,
+            other => Err(unanswered(Ok(other))),
+        }
+    }
+
+    /// Makes a regular file; true: the leader promised it, nothing is replicated.
+    pub(crate) async fn create_or_reserve(
+        &self,
+        op: Op,
+        until: Instant,
+    ) -> Result<(Answer, bool), FsError> {
+        self.make_touched_by_op(&op, until).await?;
+        let taken = |reply: &MetaReply, session| match reply {
+            MetaReply::Reserved { attr, term } => self.promised((&op, session), attr, *term),
+            _ => true,
+        };
+        match self
+            .ask_until(&op, None, until, MetaRequest::Create, taken)
+            .await?
+        {
+            MetaReply::Reserved { attr, .. } => {
+                let created = true;
+                Ok((Answer::Created { attr, created }, true))
+            }
+            MetaReply::Answer(result) => Ok((result?, false)),
+            other => Err(unanswered(Ok(other))),
+        }
+    }
+
+    async fn ask(
+        &self,
+        op: &Op,
+        only: Option<SessionId>,
+        until: Instant,
+        request: impl Fn(Command) -> MetaRequest,
+    ) -> Result<MetaReply, FsError> {
+        self.ask_until(op, only, until, request, |_, _| true).await
+    }
+
+    /// Has the leader answer a mutation. A reply that is not `taken` is asked for
+    /// again, as the same mutation, and then replicated.
+    async fn ask_until(
+        &self,
+        op: &Op,
+        only: Option<SessionId>,
+        until: Instant,
+        request: impl Fn(Command) -> MetaRequest,
+        taken: impl Fn(&MetaReply, SessionId) -> bool,
+    ) -> Result<MetaReply, FsError> {
         loop {
             let ticket = self.session.begin(only, until).await?;
-            let request = MetaRequest::Mutate(Command {
+            let id = ticket.id;
+            let command = Command {
                 volume: VOLUME,
-                session: ticket.id,
+                session: id,
                 seq: ticket.seq,
                 unanswered: ticket.unanswered,
                 time: Time::default(),
                 op: op.clone(),
-            });
+            };
             let sent = Instant::now();
-            let reply = self.link.meta(&request, until).await;
-            let id = ticket.id;
+            let mut reply = self.link.meta(&request(command.clone()), until).await;
+            if reply.as_ref().is_ok_and(|r| !taken(r, id)) {
+                reply = self.link.meta(&MetaRequest::Mutate(command), until).await;
+            }
             drop(ticket);
             match reply {
                 Ok(MetaReply::Answer(Err(FsError::SessionEnded))) => {
@@ -158,7 +223,7 @@ impl Client {
                         return Err(FsError::SessionEnded);
                     }
                 }
-                Ok(MetaReply::Answer(result)) => return result,
+                Ok(reply) => return Ok(reply),
                 other => return Err(unanswered(other)),
             }
         }
@@ -175,6 +240,7 @@ impl Client {
         query: Query,
         until: Instant,
     ) -> Result<QueryAnswer, FsError> {
+        self.make_touched_by_query(&query, until).await?;
         let mut request = MetaRequest::Query {
             volume: VOLUME,
             session: self.session(),
@@ -219,12 +285,13 @@ impl Client {
         Ok(())
     }
 
-    /// What the old session held is gone: unflushed data and locks.
+    /// What the old session held is gone: unflushed data, locks, promised files.
     fn lose_session_state(&self) {
-        let locked = self.locks.clear();
+        let mut lost = self.locks.clear();
+        lost.extend(self.reserved.clear());
         let mut freed = 0;
         for inode in self.files.inodes() {
-            if inode.state.lock().is_dirty() || locked.contains(&inode.ino) {
+            if inode.state.lock().is_dirty() || lost.contains(&inode.ino) {
                 // First the handles: what is written after this is refused.
                 self.files.end_handles(inode.ino);
                 self.pages.lost(inode.ino);
