@@ -4,6 +4,7 @@ mod archive;
 mod coherence;
 mod crash;
 mod differential;
+mod creates;
 mod fsx;
 mod locks;
 mod mail;
