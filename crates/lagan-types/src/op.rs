@@ -228,6 +228,8 @@ pub struct NewFile {
     pub uid: u32,
     /// Group, unless the directory's setgid bit gives another.
     pub gid: u32,
+    /// When the name was reserved: its times, and its directory's.
+    pub time: Time,
 }
 
 /// Who a session is. A mount that starts may take over only the session with

@@ -171,7 +171,7 @@ impl Reservations {
         // Taken after the name was marked: it has all that was answered before.
         let view = self.raft.read().await?;
         let (volume, session) = (command.volume, command.session);
-        let found = lagan_meta::preview(&view, volume, session, &file, wall_time());
+        let found = lagan_meta::preview(&view, volume, session, &file);
         let Ok(attr) = found.map_err(stopped)? else {
             // Why not is for the state machine to say.
             return Ok(None);
@@ -370,6 +370,7 @@ fn regular_file(op: &Op) -> Option<NewFile> {
         mode: *mode,
         uid: *uid,
         gid: *gid,
+        time: wall_time(),
     })
 }
 

@@ -148,7 +148,8 @@ fn meta(world: &mut World, node: NodeId, request: MetaRequest) -> Option<MetaRep
         });
     }
     Some(match request {
-        MetaRequest::Mutate(mut command) => {
+        // This leader promises nothing.
+        MetaRequest::Mutate(mut command) | MetaRequest::Create(mut command) => {
             world.mutations += 1;
             if matches!(command.op, Op::Commit(_)) && world.stale_commits > 0 {
                 world.stale_commits -= 1;
@@ -188,6 +189,7 @@ fn meta(world: &mut World, node: NodeId, request: MetaRequest) -> Option<MetaRep
                 map_version: map_version(&world.store).unwrap(),
                 check: world.check.0,
                 orphans: world.check.1.clone(),
+                term: 1,
             }
         }
         MetaRequest::Ping => MetaReply::Pong {

@@ -6,7 +6,7 @@ use crate::layout::rows::{CookieRow, DentryRow, InodeRow};
 use crate::layout::{encode_raw, key_name, key1, key2, prefix};
 use crate::txn::{Outcome, Txn};
 use lagan_types::answer::Answer;
-use lagan_types::attr::{Attr, Kind};
+use lagan_types::attr::{Attr, Kind, Time};
 use lagan_types::limits::{LINKS_MAX, NAME_LEN_MAX, SYMLINK_LEN_MAX};
 use lagan_types::{FsError, Ino, Op};
 
@@ -54,6 +54,17 @@ pub(crate) fn add_entry(
     kind: Kind,
 ) -> Outcome<()> {
     let time = txn.time;
+    add_entry_at(txn, parent, name, ino, kind, time)
+}
+
+fn add_entry_at(
+    txn: &mut Txn<'_>,
+    parent: Ino,
+    name: &[u8],
+    ino: Ino,
+    kind: Kind,
+    time: Time,
+) -> Outcome<()> {
     let cookie = txn.edit(parent, |row| {
         row.touch_content(time);
         row.cookie = row.cookie.saturating_add(1);
@@ -138,7 +149,7 @@ pub(crate) fn create(txn: &mut Txn<'_>, op: &Op) -> Outcome<Answer> {
         return existing(txn, &entry, *kind, *exclusive);
     }
     check_target(*kind, target)?;
-    let mut row = new_row(txn, &dir, *kind, (*mode, *uid, *gid));
+    let mut row = new_row(txn, &dir, *kind, (*mode, *uid, *gid), txn.time);
     if matches!(kind, Kind::CharDevice | Kind::BlockDevice) {
         row.rdev = *rdev;
     }
@@ -161,8 +172,9 @@ pub(crate) fn new_row(
     dir: &InodeRow,
     kind: Kind,
     (mode, uid, gid): (u16, u32, u32),
+    time: Time,
 ) -> InodeRow {
-    let mut row = InodeRow::new(kind, mode, (uid, gid), txn.time);
+    let mut row = InodeRow::new(kind, mode, (uid, gid), time);
     if dir.mode & S_ISGID != 0 {
         row.gid = dir.gid;
         if kind == Kind::Directory {
@@ -176,7 +188,7 @@ pub(crate) fn new_row(
     row
 }
 
-/// Adds an inode under its first name.
+/// Adds an inode under its first name; the directory changed when the inode was made.
 pub(crate) fn add_named(
     txn: &mut Txn<'_>,
     (parent, name): (Ino, &[u8]),
@@ -185,9 +197,9 @@ pub(crate) fn add_named(
 ) -> Outcome<Attr> {
     row.parent = parent;
     row.name = name.to_vec();
-    let (attr, kind) = (row.attr(ino), row.kind);
+    let (attr, kind, time) = (row.attr(ino), row.kind, row.btime);
     txn.add_inode(ino, row);
-    add_entry(txn, parent, name, ino, kind)?;
+    add_entry_at(txn, parent, name, ino, kind, time)?;
     Ok(attr)
 }
 

@@ -12,15 +12,15 @@ use crate::apply::VOLUME;
 use crate::kv::{Read, StoreError};
 use crate::txn::{Fail, Outcome, Txn};
 use lagan_types::answer::Answer;
-use lagan_types::attr::{Attr, Kind, Time};
+use lagan_types::attr::{Attr, Kind};
 use lagan_types::op::{Commit, NewFile};
 use lagan_types::{FsError, Ino, SessionId, VolumeId};
 
 /// Inode numbers that a leader may ask for at once.
 pub(crate) const INOS_MAX: u32 = 1 << 20;
 
-/// What the file will look like if it is made at `time`: for the answer to
-/// the one who reserves its name. Changes nothing.
+/// What the file will look like when it is made: for the answer to the one who
+/// reserves its name. Changes nothing.
 ///
 /// # Errors
 /// The outer one stops the node. The inner one says why it cannot be made:
@@ -31,7 +31,6 @@ pub fn preview<R: Read>(
     volume: VolumeId,
     session: SessionId,
     file: &NewFile,
-    time: Time,
 ) -> Result<Result<Attr, FsError>, StoreError> {
     if volume != VOLUME {
         return Ok(Err(FsError::CrossDevice));
@@ -39,7 +38,7 @@ pub fn preview<R: Read>(
     if !crate::session_exists(store, session)? {
         return Ok(Err(FsError::SessionEnded));
     }
-    let mut txn = Txn::new(store, time)?;
+    let mut txn = Txn::new(store, file.time)?;
     match make(&mut txn, file) {
         Ok(attr) => Ok(Ok(attr)),
         Err(Fail::Fs(e)) => Ok(Err(e)),
@@ -96,6 +95,9 @@ fn make(txn: &mut Txn<'_>, file: &NewFile) -> Outcome<Attr> {
     if dentry(txn, file.parent, &file.name)?.is_some() {
         return Err(FsError::Exists.into());
     }
-    let row = new_row(txn, &dir, Kind::File, (file.mode, file.uid, file.gid));
+    let owner = (file.mode, file.uid, file.gid);
+    // As it was shown when the name was reserved.
+    let time = file.time.min(txn.time);
+    let row = new_row(txn, &dir, Kind::File, owner, time);
     add_named(txn, (file.parent, &file.name), file.ino, row)
 }

@@ -35,6 +35,7 @@ fn file(name: &str) -> NewFile {
         mode: 0o644,
         uid: 0,
         gid: 0,
+        time: Time::default(),
     }
 }
 
