@@ -72,7 +72,8 @@ pub(crate) fn run(inner: Arc<Inner>) {
 pub(crate) fn compact_once(inner: &Inner) -> Result<bool, ChunkError> {
     let _compacting = inner.compacting.lock();
     inner.check_failed()?;
-    let pressed = inner.pressed.swap(false, Ordering::Relaxed);
+    // A full store is asked for nothing any more: it has to look by itself.
+    let pressed = inner.pressed.swap(false, Ordering::Relaxed) || inner.is_full();
     let Some(segment) = pick(inner, pressed) else {
         return Ok(false);
     };

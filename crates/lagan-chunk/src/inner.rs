@@ -5,10 +5,12 @@ use crate::index::DiskIndex;
 use crate::options::Options;
 use crate::pool::Pool;
 use crate::queue::{Effect, Op, Queue};
+use crate::record;
 use crate::segment::Damage;
 use crate::state::{Place, State};
 use crate::store::Done;
 use lagan_types::ChunkId;
+use lagan_types::limits::CHUNK_LEN_MAX;
 use parking_lot::{Condvar, Mutex};
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock, mpsc};
@@ -164,6 +166,13 @@ impl Inner {
     /// A chunk found no space.
     pub fn press(&self) {
         self.pressed.store(true, Ordering::Relaxed);
+    /// Whether a chunk of full length would be refused now.
+    pub fn is_full(&self) -> bool {
+        let left = self.pool.room().map_or(0, |room| room.left);
+        let longest = record::chunk_record_len(CHUNK_LEN_MAX).min(self.options.segment_len / 2);
+        left == 0 && self.active_left() < longest
+    }
+
         self.wake_space();
     }
 

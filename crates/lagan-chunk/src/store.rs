@@ -256,7 +256,7 @@ impl Store {
     pub fn usage(&self) -> Usage {
         let inner = &self.inner;
         let room = inner.pool.room().ok();
-        let active_left = inner.active_left();
+        let (active_left, full) = (inner.active_left(), inner.is_full());
         let state = inner.state.lock();
         let dead: u64 = state
             .stats
@@ -264,14 +264,13 @@ impl Store {
             .map(|s| (s.used as u64).saturating_sub(s.kept()))
             .sum();
         let left = room.map_or(0, |r| r.left);
-        let longest = record::chunk_record_len(CHUNK_LEN_MAX).min(inner.options.segment_len / 2);
         let free_bytes = left + active_left + dead;
         Usage {
             used_bytes: state.live_bytes,
             free_bytes,
             total_bytes: state.live_bytes + free_bytes,
             chunks: state.chunks,
-            full: left == 0 && active_left < longest,
+            full,
             segments: state.segments.len() as u64,
             segment_bytes: room.map_or(0, |r| r.log),
             damaged: inner.damage().1,

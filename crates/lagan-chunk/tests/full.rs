@@ -1,5 +1,4 @@
-//! A disk that is full: run on a small file system of one's own, named by
-//! `LAGAN_SMALL_DISK` (a directory on 100 MB or so); does nothing without.
+//! A disk that is full: a small file system of the test's own.
 
 #![allow(clippy::unwrap_used)]
 
@@ -7,13 +6,44 @@ mod common;
 
 use common::{Got, get, id, put};
 use lagan_chunk::{ChunkError, Options, Store};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+/// An ext4 in a file, mounted; gone when this is dropped.
+struct Disk {
+    point: PathBuf,
+    _root: tempfile::TempDir,
+}
+
+impl Disk {
+    fn mount(mib: u64) -> Self {
+        let root = tempfile::tempdir().unwrap();
+        let (image, point) = (root.path().join("image"), root.path().join("disk"));
+        let file = std::fs::File::create(&image).unwrap();
+        file.set_len(mib << 20).unwrap();
+        std::fs::create_dir(&point).unwrap();
+        run(&["mkfs.ext4", "-q", "-F", "-m", "0"], &[&image]);
+        run(&["mount", "-o", "loop"], &[&image, &point]);
+        Disk { point, _root: root }
+    }
+}
+
+impl Drop for Disk {
+    fn drop(&mut self) {
+        run(&["umount", "-l"], &[&self.point]);
+    }
+}
+
+fn run(words: &[&str], paths: &[&Path]) {
+    let (program, args) = words.split_first().unwrap();
+    let status = Command::new(program).args(args).args(paths).status();
+    assert!(status.unwrap().success(), "{words:?} {paths:?}");
+}
 
 #[test]
 fn full_disk_is_said_cleanly_and_deletes_still_work() {
-    let Some(disk) = std::env::var_os("LAGAN_SMALL_DISK") else {
-        return;
-    };
-    let dir = tempfile::TempDir::new_in(disk).unwrap();
+    let disk = Disk::mount(96);
+    let dir = tempfile::TempDir::new_in(&disk.point).unwrap();
     let options = Options {
         segment_len: 4 << 20,
         prewrite: true,

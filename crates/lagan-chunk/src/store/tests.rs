@@ -197,6 +197,33 @@ fn full_store_refuses_chunks_still_deletes_and_takes_chunks_again() {
 }
 
 #[test]
+fn full_store_gathers_what_is_dead_in_segments_that_mostly_live() {
+    let dir = TempDir::new().unwrap();
+    let options = Options {
+        capacity_bytes: Some(4 << 20),
+        ..options(&dir)
+    };
+    let store = Store::open(options).unwrap();
+    let mut n = 0;
+    loop {
+        let data = content(n, 60_000);
+        match store.write_blocking(id(n), data.clone(), &block_crcs(&data)) {
+            Ok(()) => n += 1,
+            Err(_) => break,
+        }
+        assert!(n < 200);
+    }
+    // Nothing to gain yet, and nobody asks again.
+    assert!(!store.compact_once().unwrap());
+    let gone: Vec<_> = (0..n).filter(|i| i % 3 == 0).map(id).collect();
+    assert_eq!(store.delete(&gone).unwrap(), gone.len());
+    while store.compact_once().unwrap() {}
+    assert!(!store.usage().full, "{:?}", store.usage());
+    put(&store, n + 1, 60_000);
+    check_whole(&store, 1, 60_000);
+}
+
+#[test]
 fn compaction_frees_segments_and_loses_nothing() {
     let dir = TempDir::new().unwrap();
     let store = Store::open_with(options(&dir), false).unwrap();
