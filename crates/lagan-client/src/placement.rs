@@ -73,6 +73,11 @@ impl Placement {
         Err(self.why_none(avoid))
     }
 
+    /// Whether no set takes chunks for want of space.
+    pub fn full(&self) -> bool {
+        self.writable.is_empty() && self.why_none(&[]) == NoSet::Full
+    }
+
     fn why_none(&self, avoid: &[SetId]) -> NoSet {
         let alive = |n: &NodeId| {
             self.map
@@ -215,12 +220,15 @@ mod tests {
     fn full_servers_are_no_space_and_dead_ones_are_not() {
         let full = Placement::new(map(&[UP, NodeState::Full], &[&[1, 2]]), |_| true);
         assert_eq!(full.choose(|_| false, &[], 0).err(), Some(NoSet::Full));
+        assert!(full.full());
         let down = Placement::new(map(&[UP, NodeState::Down], &[&[1, 2]]), |_| true);
         assert_eq!(down.choose(|_| false, &[], 0).err(), Some(NoSet::None));
+        assert!(!down.full());
         let refused = Placement::new(map(&[UP, UP], &[&[1, 2]]), |_| true);
         assert_eq!(
             refused.choose(|_| false, &[SetId(1)], 0).err(),
             Some(NoSet::Full)
         );
+        assert!(!refused.full());
     }
 }

@@ -10,12 +10,15 @@ use lagan_types::limits::{FILE_LEN_MAX, NAME_LEN_MAX};
 use lagan_types::message::{MetaReply, MetaRequest, NodeStatus};
 use lagan_types::op::{SetAttr, SetTime};
 use lagan_types::{FsError, Ino, NodeId};
+use std::time::Duration;
 use tokio::time::Instant;
 
 /// linux/falloc.h.
 const KEEP_SIZE: i32 = 0x01;
 const PUNCH_HOLE: i32 = 0x02;
 const ZERO_RANGE: i32 = 0x10;
+/// How long a write waits for a newer map when the present one says "full".
+const FULL_ASK: Duration = Duration::from_secs(1);
 /// Inodes that statfs calls free: there is no limit but disk space.
 const FREE_FILES: u64 = 1 << 32;
 
@@ -54,6 +57,24 @@ impl Client {
             }
             other => Err(unanswered(other)),
         }
+    }
+
+    /// Whether written bytes could become chunks, as far as the map tells; before
+    /// it says no, it asks whether there is a newer one.
+    ///
+    /// # Errors
+    /// [`FsError::NoSpace`] if no set takes chunks because servers are full.
+    pub(crate) async fn check_space(&self) -> Result<(), FsError> {
+        if !self.cluster.current().full() {
+            return Ok(());
+        }
+        // Without a leader nothing is known: the flush will tell.
+        self.refresh_map(Instant::now() + FULL_ASK)
+            .await
+            .map_or(Ok(()), |()| match self.cluster.current().full() {
+                true => Err(FsError::NoSpace),
+                false => Ok(()),
+            })
     }
 
     /// fallocate(2): mode 0, KEEP_SIZE, PUNCH_HOLE with KEEP_SIZE, ZERO_RANGE

@@ -14,7 +14,8 @@ impl Client {
     /// offset is ignored.
     ///
     /// # Errors
-    /// [`FsError::FileTooLarge`]; [`FsError::SessionEnded`] for a handle that
+    /// [`FsError::FileTooLarge`]; [`FsError::NoSpace`] if it is known that no set
+    /// takes chunks; [`FsError::SessionEnded`] for a handle that
     /// must be opened again; [`FsError::Io`] if there was no room in time;
     /// with `sync` what [`Client::fsync`] says.
     pub async fn write(
@@ -54,6 +55,7 @@ impl Client {
             return Err(FsError::FileTooLarge);
         }
         let until = self.deadline();
+        self.check_space().await?;
         self.reserve(data.len() as u32, until).await?;
         // Room taken is room to give back, also if this call is dropped here.
         let mut room = Room(self, data.len() as u64);
