@@ -1,6 +1,7 @@
 //! A cluster under test, made by `lagan up`.
 
 use crate::command::{self, Done};
+use crate::disk::Disk;
 use crate::leftover;
 use crate::processes::{Children, Frozen, Start, wait_gone};
 use crate::record::{Process, Record};
@@ -9,7 +10,7 @@ use crate::{Options, binary, http, sys};
 use serde_json::Value;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 /// The longest that one administrative command may take.
@@ -28,6 +29,8 @@ struct Inner {
     root: PathBuf,
     options: Options,
     children: Children,
+    /// What the servers' data is on, if the options want that.
+    disks: Mutex<Vec<Disk>>,
 }
 
 impl Cluster {
@@ -41,6 +44,7 @@ impl Cluster {
                 root,
                 options,
                 children: Children::default(),
+                disks: Mutex::default(),
             }),
         };
         for n in 0..cluster.options().mounts {
@@ -54,7 +58,29 @@ impl Cluster {
     /// # Panics
     /// When that fails.
     pub fn up(&self) {
+        if let Some(mib) = self.options().disk_mib {
+            self.mount_disks(mib);
+        }
         self.try_up(&[]).expect(0);
+    }
+
+    fn mount_disks(&self, mib: u64) {
+        let mut disks = self.disks();
+        for n in 1..=self.options().servers {
+            let image = self.root().join(format!("disk-{n}.img"));
+            let point = self.dir().join(format!("server-{n}"));
+            disks.push(Disk::mount(&image, &point, mib));
+        }
+    }
+
+    /// Takes the servers' disks away, after they have stopped.
+    pub fn remove_disks(&self) {
+        self.disks().clear();
+    }
+
+    fn disks(&self) -> std::sync::MutexGuard<'_, Vec<Disk>> {
+        let disks = self.inner.disks.lock();
+        disks.unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Runs `lagan up --detach` with the options and more arguments.

@@ -19,6 +19,8 @@ pub mod cluster;
 pub mod command;
 pub mod corpus;
 pub mod differ;
+pub mod disk;
+pub mod gauges;
 pub mod http;
 pub mod leftover;
 pub mod manifest;

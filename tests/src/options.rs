@@ -1,7 +1,5 @@
 //! What kind of cluster a test wants.
 
-use std::path::PathBuf;
-
 /// Options of `lagan up`, and what the test expects of the logs.
 #[derive(Debug, Clone)]
 pub struct Options {
@@ -19,8 +17,8 @@ pub struct Options {
     pub env: Vec<(String, String)>,
     /// Why ERROR lines in the logs are in order: the test breaks things.
     pub errors_because: Option<&'static str>,
-    /// A directory that the test made and removes, instead of one of the cluster's own.
-    pub root: Option<PathBuf>,
+    /// Each server's data is on a disk of its own of so many MiB.
+    pub disk_mib: Option<u64>,
 }
 
 impl Default for Options {
@@ -33,7 +31,7 @@ impl Default for Options {
             args: Vec::new(),
             env: Vec::new(),
             errors_because: None,
-            root: None,
+            disk_mib: None,
         }
     }
 }

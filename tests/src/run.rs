@@ -119,6 +119,7 @@ impl Owner {
         done.expect(0);
         let left = leftover::remove(self.cluster.root());
         assert!(left.is_empty(), "left behind: {left:#?}");
+        self.cluster.remove_disks();
         assert!(
             errors.is_empty(),
             "unexpected errors in the logs: {errors:#?}"
@@ -169,6 +170,7 @@ impl Drop for Owner {
 /// When none can be made.
 pub fn make_root() -> PathBuf {
     let dir = tempfile::Builder::new().prefix("lagan-test-").tempdir();
+        self.cluster.remove_disks();
     dir.expect("make a directory for the test").keep()
 }
 

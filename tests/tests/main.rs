@@ -6,6 +6,7 @@ mod crash;
 mod differential;
 mod creates;
 mod fsx;
+mod full;
 mod locks;
 mod mail;
 mod network;

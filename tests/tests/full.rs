@@ -1,0 +1,151 @@
+//! The servers' disks are full, all of them: small file systems made for the test.
+
+use crate::shorthands::{attribute, expect_errno, s};
+use lagan_tests::cluster::{Cluster, PATIENCE};
+use lagan_tests::manifest::Entry;
+use lagan_tests::random::Random;
+use lagan_tests::run::LONG;
+use lagan_tests::wait::until;
+use lagan_tests::writer::{Written, write_file};
+use lagan_tests::{Manifest, Options, sys, with_cluster};
+use std::fs::{self, File};
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+/// Room for two or three segments beside log and reserve.
+const DISK_MIB: u64 = 512;
+/// More than three such disks hold.
+const FILES_MAX: usize = 2000;
+
+#[test]
+fn full_disks_are_said_cleanly_and_space_comes_back() {
+    let options = Options {
+        disk_mib: Some(DISK_MIB),
+        ..Options::default()
+    };
+    let why = "full disks of a busy machine are slow";
+    with_cluster(options.with_faults(why), LONG, |cluster| {
+        let (a, b) = (cluster.a().join("work"), cluster.b().join("work"));
+        fs::create_dir(&a).expect("make a directory");
+        let empty = space(&a);
+        let mut written = fill(&a);
+        eprintln!("{} files fit", written.acknowledged.0.len());
+        write_answers_at_once(&a);
+        let full = space(&a);
+        assert!(full.free < empty.free / 4, "{empty:?}, then {full:?}");
+        assert!(full.free <= full.total && full.total <= empty.total + (16 << 20));
+        let (status, json) = cluster.status();
+        assert!(json.to_string().contains("\"full\""), "{status}: {json}");
+        written.check(&b);
+
+        what_needs_no_space_works(cluster, &a, &b, &mut written);
+        delete_half(&a, &mut written);
+        space_comes_back(&a, &mut written);
+        let back = space(&b);
+        assert!(back.free > full.free, "{full:?}, then {back:?}");
+        cluster.wait_healthy();
+        written.check(&b);
+        cluster.check();
+    });
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Space {
+    total: u64,
+    free: u64,
+}
+
+fn space(path: &Path) -> Space {
+    let answer = sys::statvfs(path).expect("statvfs");
+    assert_eq!(answer.f_bavail, answer.f_bfree, "nobody has more");
+    let bytes = |blocks: u64| blocks * answer.f_frsize;
+    let (total, free) = (bytes(answer.f_blocks), bytes(answer.f_bfree));
+    assert!(free <= total && total <= (3 * DISK_MIB) << 20, "{answer:?}");
+    Space { total, free }
+}
+
+/// Writes files until there is no space; each that was acknowledged counts.
+fn fill(top: &Path) -> Written {
+    let mut acknowledged = Manifest::default();
+    let mut random = Random::new(31);
+    for n in 0..FILES_MAX {
+        let name = PathBuf::from(format!("{n:04}"));
+        let len = random.size(64 << 10, 3 << 20);
+        let bytes = random.bytes(len as usize);
+        match write_file(&top.join(&name), &bytes) {
+            Ok(()) => acknowledged.0.insert(name, Entry::of(&bytes)),
+            Err(error) => {
+                assert_eq!(error.raw_os_error(), Some(libc::ENOSPC), "{error}");
+                fs::remove_file(top.join(&name)).expect("remove what did not fit");
+                return Written {
+                    acknowledged,
+                    errors: Vec::new(),
+                    slowest: Duration::ZERO,
+                };
+            }
+        };
+    }
+    panic!("{FILES_MAX} files fit on {DISK_MIB} MiB disks");
+}
+
+/// What closes before the leader knows is told by close; later writes fail themselves.
+fn write_answers_at_once(top: &Path) {
+    let path = top.join("refused");
+    until("write answers ENOSPC", PATIENCE, || {
+        let mut file = File::create(&path).expect("names need no chunks");
+        let wrote = file.write_all(b"some bytes");
+        let closed = sys::close(std::os::fd::IntoRawFd::into_raw_fd(file));
+        if wrote.is_err() {
+            expect_errno(wrote, libc::ENOSPC);
+            return Some(());
+        }
+        // a short chunk may still have found room
+        if closed.is_err() {
+            expect_errno(closed, libc::ENOSPC);
+        }
+        None
+    });
+    fs::remove_file(&path).expect("remove");
+}
+
+/// Names, attributes, archiving and releasing.
+fn what_needs_no_space_works(cluster: &Cluster, a: &Path, b: &Path, written: &mut Written) {
+    let names: Vec<PathBuf> = written.acknowledged.0.keys().take(2).cloned().collect();
+    fs::rename(a.join(&names[0]), a.join("renamed")).expect("rename");
+    fs::rename(b.join("renamed"), b.join(&names[0])).expect("rename");
+    fs::create_dir(a.join("directory")).expect("mkdir");
+    std::os::unix::fs::symlink("x", a.join("directory/link")).expect("symlink");
+    fs::remove_dir_all(b.join("directory")).expect("remove");
+    let path = a.join(&names[1]);
+    cluster.lagan_on(&["archive", "now", "--timeout", "90s"], &path);
+    assert_eq!(attribute(&path, "state"), "archived");
+    cluster.lagan_on(&["release"], &path);
+    assert_eq!(attribute(&b.join(&names[1]), "state"), "released");
+}
+
+fn delete_half(top: &Path, written: &mut Written) {
+    let half = written.acknowledged.0.len() / 2;
+    let gone: Vec<PathBuf> = written.acknowledged.0.keys().take(half).cloned().collect();
+    for name in gone {
+        fs::remove_file(top.join(&name)).expect("unlink needs no space");
+        written.acknowledged.0.remove(&name);
+    }
+}
+
+fn space_comes_back(top: &Path, written: &mut Written) {
+    let bytes = Random::new(32).bytes(2 << 20);
+    for n in 0..5 {
+        let name = PathBuf::from(format!("again-{n}"));
+        until("there is space again", s(120), || {
+            let done = write_file(&top.join(&name), &bytes);
+            if done.is_err() {
+                expect_errno(done, libc::ENOSPC);
+                fs::remove_file(top.join(&name)).expect("remove");
+                return None;
+            }
+            Some(())
+        });
+        written.acknowledged.0.insert(name, Entry::of(&bytes));
+    }
+}
