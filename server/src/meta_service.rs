@@ -240,6 +240,7 @@ fn allowed(role: Role, command: &Command) -> bool {
         | Op::SetNodeState { .. }
         | Op::SetVoter { .. }
         | Op::ChangeSets { .. }
+        | Op::RemoveNode { .. }
         | Op::EndSession { .. }
         | Op::ReapOrphans { .. }
         | Op::ChunksReaped { .. }

@@ -164,11 +164,16 @@ impl Client {
         until: Instant,
     ) -> Result<Bytes, Missing> {
         let mut pause = PAUSE;
+        let mut newest = false;
         loop {
             let suspects = self.cluster.suspects();
             let placement = self.cluster.current();
             let draw = self.cluster.draw();
             let nodes = placement.order(chunk.id.set(), |n| suspects.contains(&n), draw);
+            if nodes.is_empty() && newest {
+                // The set is gone, or all its members are.
+                return Err(Missing::NotFound { everywhere: true });
+            }
             let failed = match self.fetch_round(&nodes, chunk, start, len, until).await {
                 Ok(bytes) => return Ok(bytes),
                 Err(counts) => counts,
@@ -188,7 +193,7 @@ impl Client {
             pause = (pause * 2).min(PAUSE_MAX);
             // Members may have moved; without a leader the old map must do.
             let soon = until.min(Instant::now() + PAUSE_MAX);
-            let _ = self.refresh_map(soon).await;
+            newest = self.refresh_map(soon).await.is_ok();
         }
     }
 

@@ -242,6 +242,7 @@ fn dispatch_system(txn: &mut Txn<'_>, op: &Op) -> Outcome<Answer> {
         Op::RegisterNode { info } => ops::cluster::register(txn, info),
         Op::SetNodeState { node, state } => ops::cluster::set_state(txn, *node, *state),
         Op::SetVoter { node, voter } => ops::cluster::set_voter(txn, *node, *voter),
+        Op::RemoveNode { node, force } => ops::cluster::remove_node(txn, *node, *force),
         Op::ChangeSets { changes } => ops::cluster::change_sets(txn, changes),
         Op::ReapOrphans { inos } => ops::orphan::reap(txn, inos),
         Op::ChunksReaped { node, through } => ops::orphan::chunks_reaped(txn, *node, *through),

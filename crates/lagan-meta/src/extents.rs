@@ -71,6 +71,9 @@ pub(crate) fn insert(txn: &mut Txn<'_>, ino: Ino, row: &mut InodeRow, extent: &E
     if let Some(lost) = lost {
         *lost = lost.saturating_add(1);
     }
+    if let Content::Chunk { id, .. } = extent.content {
+        txn.count_use(id.set(), 1);
+    }
     let value = ExtentRow {
         len: extent.len,
         content: extent.content.clone(),
@@ -84,6 +87,9 @@ pub(crate) fn remove(txn: &mut Txn<'_>, ino: Ino, row: &mut InodeRow, extent: &E
     *bytes = bytes.saturating_sub(extent.len);
     if let Some(lost) = lost {
         *lost = lost.saturating_sub(1);
+    }
+    if let Content::Chunk { id, .. } = extent.content {
+        txn.count_use(id.set(), -1);
     }
     txn.delete(Table::Extent, &key2(ino.0, extent.offset));
 }

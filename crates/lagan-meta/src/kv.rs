@@ -30,11 +30,12 @@ pub enum Table {
     Lock = 25,
     Counter = 26,
     Releasable = 27,
+    SetUse = 28,
 }
 
 impl Table {
     /// Every table, in order of number.
-    pub const ALL: [Table; 21] = [
+    pub const ALL: [Table; 22] = [
         Table::Config,
         Table::Node,
         Table::Set,
@@ -56,6 +57,7 @@ impl Table {
         Table::Lock,
         Table::Counter,
         Table::Releasable,
+        Table::SetUse,
     ];
 }
 

@@ -9,8 +9,10 @@
 //! | --- | --- | --- |
 //! | Config | `0` | `Config` |
 //! | Config | `1` | map version, u64 |
+//! | Config | `2` | nothing: rows of SetUse are whole |
 //! | Node | node u64 | `NodeInfo` |
 //! | Set | set u32 | `ReplicaSet` |
+//! | SetUse | set u32 | extents that name chunks of the set, u64; no row: none |
 //! | Inode | ino u64 | [`rows::InodeRow`] |
 //! | Dentry | parent u64, name | [`rows::DentryRow`] |
 //! | Cookie | parent u64, cookie u64 | [`rows::CookieRow`] |
@@ -44,6 +46,8 @@ pub const ROW_VERSION: u8 = 1;
 pub const CONFIG_KEY: &[u8] = &[0];
 /// Key of the map version.
 pub const MAP_VERSION_KEY: &[u8] = &[1];
+/// Key of the mark that extents are counted by set.
+pub const SETS_COUNTED_KEY: &[u8] = &[2];
 /// Key of the counters.
 pub const COUNTER_KEY: &[u8] = &[0];
 

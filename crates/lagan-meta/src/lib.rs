@@ -30,6 +30,7 @@ pub mod sets;
 #[cfg(test)]
 mod tests;
 mod txn;
+mod uses;
 
 pub use apply::apply;
 pub use facts::{lock_holders, node_boot, session_exists};

@@ -72,6 +72,7 @@ fn answer(store: &dyn Read, session: SessionId, query: &Query) -> Outcome<QueryA
         Query::Sessions => queues::sessions(store),
         Query::Releasable { from, limit } => queues::releasable(store, *from, *limit),
         Query::Blocks { blocks } => queues::blocks(store, blocks),
+        Query::SetUses => Ok(QueryAnswer::SetUses(crate::uses::all(store)?.counts())),
     }
 }
 

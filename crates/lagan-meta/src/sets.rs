@@ -2,17 +2,22 @@
 //!
 //! - As many *full* sets (of `copies` nodes) as give every node at least
 //!   [`SETS_PER_NODE`], all combinations where there are not many more.
-//! - A full set with a node that goes down is sealed; it is opened when a node
-//!   of it comes back and all are up.
+//! - A full set is open while none of its nodes is down and no node joins it. Of
+//!   several with the same nodes (a short set became whole) only the oldest is.
 //! - A *short* set (fewer than `copies` nodes) is open exactly while fewer than
 //!   `copies` nodes are up and it holds all of those.
+//! - A *large* set (of a time of more copies) is open like a full one, but only
+//!   while no full set takes chunks.
 //!
-//! Rows are never removed: chunk ids name them.
+//! A row stays while an extent names a chunk of its set. One that none does goes,
+//! unless it is a full set's oldest row or the short set of now; its id is never
+//! given out again, so what a node still holds of it is garbage.
 
 use lagan_types::cluster::{Config, NodeInfo, NodeRole, NodeState, ReplicaSet};
 use lagan_types::limits::SET_MEMBERS_MAX;
 use lagan_types::op::SetChange;
 use lagan_types::{Epoch, FsError, NodeId, SetId};
+use std::cmp::Ordering;
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Sets that each node shall be in, so that the load and the repair of a dead
@@ -126,49 +131,153 @@ fn finish_join(row: &mut ReplicaSet, nodes: &[NodeInfo]) -> Result<(), FsError> 
     Ok(())
 }
 
-/// The rows that have to change or be added so that the table fits the nodes.
-/// `changed`: the node whose state changed, if that is the occasion.
+/// The row of a set that loses a node for good; `None` if it has nothing to do
+/// with it. The last member may be lost: what only it had is gone.
+pub fn without(set: &ReplicaSet, node: NodeId) -> Option<ReplicaSet> {
+    let concerned =
+        set.nodes.contains(&node) || set.joining == Some(node) || set.leaving == Some(node);
+    if !concerned {
+        return None;
+    }
+    let mut row = set.clone();
+    row.nodes.retain(|n| *n != node);
+    if row.joining == Some(node) {
+        row.joining = None;
+        row.leaving = None;
+    }
+    if row.leaving == Some(node) {
+        row.leaving = None;
+    }
+    row.sealed = true;
+    row.epoch = Epoch(set.epoch.0.saturating_add(1));
+    Some(row)
+}
+
+/// How the table has to change.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Settled {
+    /// Rows to set, old and new ones.
+    pub put: Vec<ReplicaSet>,
+    /// Rows to remove.
+    pub gone: Vec<SetId>,
+}
+
+/// What has to change so that the table fits the nodes. `used` says whether an
+/// extent names a chunk of the set; `last` is the highest id that was given out.
 pub fn settle(
     config: &Config,
     nodes: &[NodeInfo],
     table: &[ReplicaSet],
-    changed: Option<NodeId>,
-) -> Vec<ReplicaSet> {
+    used: impl Fn(SetId) -> bool,
+    last: SetId,
+) -> Settled {
     let copies = config.copies as usize;
     let up = in_states(nodes, &[NodeState::Up]);
     let alive = in_states(nodes, &[NodeState::Up, NodeState::Full]);
     let short =
-        (alive.len() < copies && up.len() >= (config.min_copies as usize).max(1)).then_some(&up);
-    let mut out = Vec::new();
+        (alive.len() < copies && up.len() >= (config.min_copies as usize).max(1)).then_some(up);
+    let mut state = Settling {
+        copies,
+        nodes,
+        short,
+        rows: Vec::with_capacity(table.len()),
+        oldest: BTreeMap::new(),
+    };
+    let mut out = Settled::default();
     for set in table {
-        let sealed = if set.nodes.len() < copies {
-            set.joining.is_some() || short != Some(&sorted(&set.nodes))
-        } else if changed.is_some_and(|c| set.nodes.contains(&c)) {
-            set.joining.is_some() || !all_alive(&set.nodes, nodes)
+        if set.joining.is_none() && !used(set.id) && state.useless(set) {
+            out.gone.push(set.id);
         } else {
-            set.sealed
-        };
-        if sealed != set.sealed {
-            out.push(ReplicaSet {
+            state.keep(set.clone());
+        }
+    }
+    let made = state.add_missing(last);
+    let full_open = state.full_set_takes_chunks();
+    for (at, set) in state.rows.iter().enumerate() {
+        let sealed = state.sealed(set, full_open);
+        if at >= made {
+            out.put.push(ReplicaSet {
+                sealed,
+                ..set.clone()
+            });
+        } else if sealed != set.sealed {
+            out.put.push(ReplicaSet {
                 sealed,
                 epoch: Epoch(set.epoch.0.saturating_add(1)),
                 ..set.clone()
             });
         }
     }
-    let mut wanted = missing_full(copies, nodes, table);
-    let held = |members: &Vec<NodeId>| {
-        table
-            .iter()
-            .any(|s| s.joining.is_none() && sorted(&s.nodes) == *members)
-    };
-    wanted.extend(short.filter(|members| !held(members)).cloned());
-    let mut id = table.iter().map(|s| s.id.0).max().unwrap_or(0);
-    for members in wanted {
-        id += 1;
-        out.push(new_set(SetId(id), members, nodes));
-    }
     out
+}
+
+/// The table that [`settle`] works on.
+struct Settling<'a> {
+    copies: usize,
+    nodes: &'a [NodeInfo],
+    /// Who would be in the short set of now, if there is to be one.
+    short: Option<Vec<NodeId>>,
+    /// In order of id.
+    rows: Vec<ReplicaSet>,
+    /// Of all rows with these (sorted) members that nobody joins, the first.
+    oldest: BTreeMap<Vec<NodeId>, SetId>,
+}
+
+impl Settling<'_> {
+    fn keep(&mut self, row: ReplicaSet) {
+        if row.joining.is_none() {
+            self.oldest.entry(sorted(&row.nodes)).or_insert(row.id);
+        }
+        self.rows.push(row);
+    }
+
+    /// Whether the table, of which the rows before this one were looked at, is as
+    /// good without it.
+    fn useless(&self, set: &ReplicaSet) -> bool {
+        let members = sorted(&set.nodes);
+        let known = members
+            .iter()
+            .all(|m| self.nodes.iter().any(|n| n.id == *m));
+        let wanted = members.len() == self.copies || self.short.as_ref() == Some(&members);
+        !known || !wanted || self.oldest.contains_key(&members)
+    }
+
+    /// Adds the full sets and the short one that are missing; gives the index of
+    /// the first.
+    fn add_missing(&mut self, last: SetId) -> usize {
+        let made = self.rows.len();
+        let mut wanted = missing_full(self.copies, self.nodes, &self.rows);
+        let short = self.short.iter();
+        wanted.extend(short.filter(|m| !self.oldest.contains_key(*m)).cloned());
+        for (id, members) in (last.0.saturating_add(1)..).zip(wanted) {
+            self.keep(new_set(SetId(id), members, self.nodes));
+        }
+        made
+    }
+
+    fn full_set_takes_chunks(&self) -> bool {
+        let up = |m: &NodeId| {
+            let mut found = self.nodes.iter().filter(|n| n.id == *m);
+            found.next().is_some_and(|n| n.state == NodeState::Up)
+        };
+        let mut full = self.rows.iter().filter(|s| s.nodes.len() == self.copies);
+        full.any(|s| s.joining.is_none() && s.nodes.iter().all(up))
+    }
+
+    fn sealed(&self, set: &ReplicaSet, full_open: bool) -> bool {
+        let members = sorted(&set.nodes);
+        if set.joining.is_some() {
+            return true;
+        }
+        match members.len().cmp(&self.copies) {
+            Ordering::Less => self.short.as_ref() != Some(&members),
+            Ordering::Greater => full_open || !all_alive(&members, self.nodes),
+            Ordering::Equal => {
+                let oldest = self.oldest.get(&members) == Some(&set.id);
+                !oldest || !all_alive(&members, self.nodes)
+            }
+        }
+    }
 }
 
 fn in_states(nodes: &[NodeInfo], states: &[NodeState]) -> Vec<NodeId> {
@@ -187,7 +296,8 @@ fn sorted(nodes: &[NodeId]) -> Vec<NodeId> {
     nodes
 }
 
-fn all_alive(members: &[NodeId], nodes: &[NodeInfo]) -> bool {
+/// Whether no member is down, or unknown.
+pub fn all_alive(members: &[NodeId], nodes: &[NodeInfo]) -> bool {
     members.iter().all(|m| {
         nodes
             .iter()

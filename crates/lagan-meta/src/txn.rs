@@ -9,6 +9,7 @@ use crate::kv::{Read, Row, StoreError, Table};
 use crate::layout::rows::{CounterRow, InodeRow, ReapChunkRow, ReapObjectRow};
 use crate::layout::{self, COUNTER_KEY, MAP_VERSION_KEY, key1, key2};
 use crate::memory::range;
+use crate::uses;
 use lagan_types::attr::Time;
 use lagan_types::cluster::ReplicaSet;
 use lagan_types::query::{Counters, ReapChunks};
@@ -97,6 +98,8 @@ pub(crate) struct Txn<'a> {
     inodes: BTreeMap<Ino, CachedInode>,
     counters_before: CounterRow,
     freed: BTreeSet<ChunkId>,
+    /// Extents that name chunks of a set, more or (negative) fewer than before.
+    uses: BTreeMap<SetId, i64>,
     /// Numbers to give out, and sums.
     pub counters: CounterRow,
     /// A node, a set or the configuration changed.
@@ -118,6 +121,7 @@ impl<'a> Txn<'a> {
             inodes: BTreeMap::new(),
             counters_before: counters.clone(),
             freed: BTreeSet::new(),
+            uses: BTreeMap::new(),
             counters,
             map_changed: false,
             time,
@@ -239,6 +243,11 @@ impl<'a> Txn<'a> {
         self.freed.insert(id);
     }
 
+    /// An extent that names a chunk of the set came (1) or went (-1).
+    pub fn count_use(&mut self, set: SetId, change: i64) {
+        *self.uses.entry(set).or_default() += change;
+    }
+
     /// Nothing names the object any more.
     pub fn free_object(&mut self, key: String) {
         let ready = self.now_ms().saturating_add(OBJECT_GRACE_MS);
@@ -287,6 +296,8 @@ impl<'a> Txn<'a> {
     /// All changed rows.
     pub fn finish(mut self) -> Result<Changes, StoreError> {
         self.flush_freed()?;
+        let uses = std::mem::take(&mut self.uses);
+        uses::flush(&mut self, uses)?;
         for (ino, cached) in std::mem::take(&mut self.inodes) {
             if cached.dirty {
                 self.flush_inode(ino, cached);

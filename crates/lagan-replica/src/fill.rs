@@ -8,7 +8,7 @@
 //!
 //! What this node holds of sets that it does not belong to (it was replaced
 //! while it was away, or a fill was let go) is deleted here too, as far as a
-//! member has it. One task does both, so a set is never emptied by an old map
+//! member has it, and all of it once the set is gone. One task does both, so a set is never emptied by an old map
 //! while it is filled by a newer one.
 
 use crate::heal::{blocking, fetch};
@@ -121,7 +121,13 @@ async fn leave(
     done: &mut BTreeSet<(SetId, Epoch)>,
 ) -> Result<(), String> {
     for (id, count) in store.set_counts() {
-        let Some(set) = map.set(id) else { continue };
+        let Some(set) = map.set(id) else {
+            if is_gone(map, id) {
+                drop_set(store, id).await?;
+                tracing::info!(set = %id, dropped = count, "deleted chunks of a set that is gone");
+            }
+            continue;
+        };
         let ours = set.nodes.contains(&node) || set.joining.is_some();
         if ours || done.contains(&(id, set.epoch)) {
             continue;
@@ -137,6 +143,27 @@ async fn leave(
         }
     }
     Ok(())
+}
+
+/// Whether the set was in the map once: a set goes when nothing names its chunks
+/// any more, and numbers rise, so that a map with a later one is no older.
+fn is_gone(map: &ClusterMap, set: SetId) -> bool {
+    map.sets.last().is_some_and(|last| set < last.id)
+}
+
+/// Deletes all that is here of a set.
+async fn drop_set(store: &Arc<Store>, set: SetId) -> Result<(), String> {
+    loop {
+        let local = store.clone();
+        let dropped = blocking(move || {
+            let here = local.list(Some(set), None, PAGE as usize)?;
+            let ids: Vec<ChunkId> = here.into_iter().map(|(id, _)| id).collect();
+            local.delete(&ids)
+        });
+        if dropped.await.map_err(|e| e.to_string())? == 0 {
+            return Ok(());
+        }
+    }
 }
 
 /// One set, against what `member` lists; how many were deleted.
@@ -206,4 +233,24 @@ async fn copy(
         }
     }
     problem.map_or(Ok(false), Err)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::plan::tests::map;
+
+    #[test]
+    fn set_is_gone_only_where_a_later_one_is_known() {
+        let mut m = map(2, &[NodeState::Up; 3], &[&[1, 2], &[1, 3], &[2, 3]]);
+        m.sets.remove(1);
+        let gone: Vec<bool> = (1..=4).map(|n| is_gone(&m, SetId(n))).collect();
+        assert_eq!(gone, [true, true, false, false]);
+        assert!(
+            m.set(SetId(1)).is_some(),
+            "asked only about those not there"
+        );
+        m.sets.clear();
+        assert!(!is_gone(&m, SetId(1)));
+    }
 }

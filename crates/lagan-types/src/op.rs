@@ -174,6 +174,12 @@ pub enum Op {
     /// `CreateReserved` and its first `Commit` in one step: one replicated
     /// command a file. Answer: `Committed`.
     CreateCommit { file: NewFile, commit: Commit },
+
+    /// A node goes for good: its row, its reap rows, and its place in sets that no
+    /// file uses. `Busy` unless it is down and no used set needs it; with
+    /// `force` it goes in any case, and what only it had is gone. `Invalid` for the
+    /// last node. Answer: `Done`.
+    RemoveNode { node: NodeId, force: bool },
 }
 
 impl Op {
@@ -345,9 +351,10 @@ pub enum SetChange {
     FinishJoin { set: SetId, epoch: Epoch },
     /// The joining node failed: as before `StartJoin`.
     AbortJoin { set: SetId, epoch: Epoch },
-    /// Takes no new chunks.
+    /// Takes no new chunks. Without effect: which sets take chunks follows from the
+    /// nodes' states after each change.
     Seal { set: SetId, epoch: Epoch },
-    /// Takes new chunks again.
+    /// Takes new chunks again. Without effect, as `Seal`.
     Unseal { set: SetId, epoch: Epoch },
 }
 

@@ -3,7 +3,7 @@
 use crate::attr::{Attr, Kind};
 use crate::codec::{Decode, Encode};
 use crate::extent::Extent;
-use crate::id::{BlockId, ChunkId, Ino, NodeId, SessionId};
+use crate::id::{BlockId, ChunkId, Ino, NodeId, SessionId, SetId};
 use crate::op::{LockRange, SessionIdentity};
 
 /// A read.
@@ -63,6 +63,8 @@ pub enum Query {
     Releasable { from: (u64, Ino), limit: u32 },
     /// Whether blocks are open, and which of their ids are named. Answer: `Blocks`.
     Blocks { blocks: Vec<BlockId> },
+    /// How many extents name chunks of each set. Answer: `SetUses`.
+    SetUses,
 }
 
 impl Query {
@@ -171,6 +173,9 @@ pub enum QueryAnswer {
     /// `None`: closed and forgotten (every id in it that is not named by an
     /// extent is garbage).
     Blocks(Vec<Option<(bool, Vec<u8>)>>),
+    /// Sets with extents, and how many; `None`: this cluster was begun by a build
+    /// that did not count them.
+    SetUses(Option<Vec<(SetId, u64)>>),
 }
 
 /// A directory entry.

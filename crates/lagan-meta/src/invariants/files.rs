@@ -7,9 +7,10 @@ use crate::kv::{StoreError, Table};
 use crate::layout::rows::{BlockRow, ObjectRow};
 use crate::layout::{key_set, key1, part};
 use crate::query::row;
+use crate::uses;
 use lagan_types::attr::Kind;
 use lagan_types::cluster::ReplicaSet;
-use lagan_types::{ChunkId, Content, Extent, Ino};
+use lagan_types::{ChunkId, Content, Extent, Ino, SetId};
 use std::collections::BTreeMap;
 
 #[derive(Default, PartialEq, Eq, Debug, Clone, Copy)]
@@ -24,6 +25,7 @@ impl Walk<'_> {
     pub(super) fn extents(&mut self) -> Result<(), StoreError> {
         let mut sums: BTreeMap<Ino, Sums> = BTreeMap::new();
         let mut owners: BTreeMap<ChunkId, Ino> = BTreeMap::new();
+        let mut uses: BTreeMap<SetId, u64> = BTreeMap::new();
         let mut before = (Ino(0), 0);
         for (key, value) in self.rows(Table::Extent)? {
             let (ino, extent) = decode(&key, &value)?;
@@ -36,6 +38,7 @@ impl Walk<'_> {
             match extent.content {
                 Content::Chunk { id, .. } => {
                     sum.chunk += extent.len;
+                    *uses.entry(id.set()).or_default() += 1;
                     let owner = *owners.entry(id).or_insert(ino);
                     self.expect(owner == ino, || {
                         format!("{ino} and {owner} both name chunk {id}")
@@ -63,6 +66,12 @@ impl Walk<'_> {
         }
         for ino in sums.keys() {
             self.say(format!("{ino}: extents without inode"));
+        }
+        if let Some(kept) = uses::all(self.store)?.counts() {
+            let real: Vec<(SetId, u64)> = uses.into_iter().collect();
+            self.expect(real == kept, || {
+                format!("extents by set: {real:?}, says {kept:?}")
+            });
         }
         Ok(())
     }

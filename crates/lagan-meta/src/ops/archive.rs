@@ -10,15 +10,15 @@
 
 use crate::apply::VOLUME;
 use crate::extents::{self, home};
-use crate::kv::{StoreError, Table};
+use crate::kv::{Read, StoreError, Table};
 use crate::layout::rows::{AttemptRow, InodeRow, ObjectRow};
-use crate::layout::{CONFIG_KEY, key1, key2};
+use crate::layout::{self, CONFIG_KEY, key1, key2, part};
 use crate::txn::{Outcome, Txn};
 use lagan_types::answer::{Answer, Attempt};
 use lagan_types::cluster::{ArchiveConfig, Config};
 use lagan_types::limits::FILE_LEN_MAX;
 use lagan_types::op::{ArchiveFail, ArchiveFinish, ArchiveStart};
-use lagan_types::{ChunkId, Content, Extent, FsError, Incarnation, Ino};
+use lagan_types::{ChunkId, Content, Extent, FsError, Incarnation, Ino, NodeId};
 use std::fmt::Write;
 
 /// Bytes of a key that S3 takes.
@@ -204,6 +204,33 @@ pub(crate) fn fail(txn: &mut Txn<'_>, files: &[ArchiveFail]) -> Outcome<Answer> 
         }
     }
     Ok(Answer::Done)
+}
+
+/// A node will never report: what it uploaded is deleted in case it is there,
+/// and its files are due again.
+pub(crate) fn fail_of(txn: &mut Txn<'_>, node: NodeId) -> Outcome<()> {
+    let mut start = Vec::new();
+    loop {
+        let rows = txn.scan(Table::Attempt, &start, None, PAGE)?;
+        let mut lost = Vec::new();
+        for (key, value) in &rows {
+            let attempt: AttemptRow = layout::decode(Table::Attempt, value)?;
+            if attempt.node == node {
+                lost.push(ArchiveFail {
+                    ino: attempt.ino,
+                    version: attempt.version,
+                    attempt: part(Table::Attempt, key, 0)?,
+                    key: attempt.key,
+                    retry_at: txn.time,
+                });
+            }
+        }
+        fail(txn, &lost)?;
+        match rows.last() {
+            Some((key, _)) if rows.len() == PAGE => start = [key.as_slice(), &[0]].concat(),
+            _ => return Ok(()),
+        }
+    }
 }
 
 /// Makes files due at once.

@@ -3,8 +3,11 @@
 use crate::kv::{Read, StoreError, Table};
 use crate::layout::rows::InodeRow;
 use crate::layout::{self, CONFIG_KEY, key_set, key1};
+use crate::ops::archive;
+use crate::ops::orphan;
 use crate::sets;
 use crate::txn::{Outcome, Txn};
+use crate::uses;
 use lagan_types::answer::Answer;
 use lagan_types::attr::Kind;
 use lagan_types::cluster::{Config, NodeInfo, NodeState, ReplicaSet, boot_follows};
@@ -46,6 +49,7 @@ pub(crate) fn init(txn: &mut Txn<'_>, config: &Config) -> Outcome<Answer> {
     root.parent = Ino::ROOT;
     txn.add_inode(Ino::ROOT, root);
     txn.counters.ino = Ino::ROOT.0;
+    uses::begin(txn);
     store_config(txn, config);
     Ok(Answer::Done)
 }
@@ -66,7 +70,7 @@ pub(crate) fn set_config(txn: &mut Txn<'_>, new: &Config) -> Outcome<Answer> {
     }
     if *new != old {
         store_config(txn, new);
-        settle(txn, new, None)?;
+        settle(txn, new)?;
     }
     Ok(Answer::Done)
 }
@@ -112,7 +116,7 @@ pub(crate) fn register(txn: &mut Txn<'_>, info: &NodeInfo) -> Outcome<Answer> {
         txn.map_changed = true;
     }
     if added {
-        settle(txn, &config, None)?;
+        settle(txn, &config)?;
     }
     Ok(Answer::Node { node })
 }
@@ -126,7 +130,7 @@ pub(crate) fn set_state(txn: &mut Txn<'_>, node: NodeId, state: NodeState) -> Ou
         row.state = state;
         txn.put(Table::Node, &key1(node.0), &row);
         txn.map_changed = true;
-        settle(txn, &config, Some(node))?;
+        settle(txn, &config)?;
     }
     Ok(Answer::Done)
 }
@@ -140,6 +144,42 @@ pub(crate) fn set_voter(txn: &mut Txn<'_>, node: NodeId, voter: bool) -> Outcome
         txn.put(Table::Node, &key1(node.0), &row);
         txn.map_changed = true;
     }
+    Ok(Answer::Done)
+}
+
+/// `lagan remove`: the node and all that is only there for it. Without `force`
+/// it must be down, and in no set that a file uses but where enough others are.
+pub(crate) fn remove_node(txn: &mut Txn<'_>, node: NodeId, force: bool) -> Outcome<Answer> {
+    let config = config(txn)?;
+    let row: Option<NodeInfo> = txn.row(Table::Node, &key1(node.0))?;
+    let row = row.ok_or(FsError::NotFound)?;
+    if nodes(txn)?.len() < 2 {
+        return Err(FsError::Invalid.into());
+    }
+    if !force && row.state != NodeState::Down {
+        return Err(FsError::Busy.into());
+    }
+    let (uses, nodes) = (uses::all(txn)?, nodes(txn)?);
+    for set in all_sets(txn)? {
+        let Some(without) = sets::without(&set, node) else {
+            continue;
+        };
+        let enough = without.joining.is_none()
+            && without.nodes.len() >= config.copies as usize
+            && sets::all_alive(&without.nodes, &nodes);
+        if !uses.is_used(set.id) {
+            txn.delete(Table::Set, &key_set(set.id.0));
+        } else if force || enough {
+            txn.put(Table::Set, &key_set(set.id.0), &without);
+        } else {
+            return Err(FsError::Busy.into());
+        }
+    }
+    archive::fail_of(txn, node)?;
+    orphan::chunks_reaped(txn, node, u64::MAX)?;
+    txn.delete(Table::Node, &key1(node.0));
+    txn.map_changed = true;
+    settle(txn, &config)?;
     Ok(Answer::Done)
 }
 
@@ -166,18 +206,24 @@ pub(crate) fn change_sets(txn: &mut Txn<'_>, changes: &[SetChange]) -> Outcome<A
         txn.put(Table::Set, &key_set(row.id.0), &row);
         txn.map_changed = true;
     }
-    settle(txn, &config, None)?;
+    settle(txn, &config)?;
     Ok(Answer::Done)
 }
 
-/// Brings the set table in line with the nodes; `changed` is the node whose
-/// state changed.
-fn settle(txn: &mut Txn<'_>, config: &Config, changed: Option<NodeId>) -> Outcome<()> {
+/// Brings the set table in line with the nodes.
+fn settle(txn: &mut Txn<'_>, config: &Config) -> Outcome<()> {
     let nodes = nodes(txn)?;
     let table = all_sets(txn)?;
-    for row in sets::settle(config, &nodes, &table, changed) {
+    let uses = uses::all(txn)?;
+    let last = SetId(txn.counters.set);
+    let settled = sets::settle(config, &nodes, &table, |set| uses.is_used(set), last);
+    for row in settled.put {
         txn.counters.set = txn.counters.set.max(row.id.0);
         txn.put(Table::Set, &key_set(row.id.0), &row);
+        txn.map_changed = true;
+    }
+    for set in settled.gone {
+        txn.delete(Table::Set, &key_set(set.0));
         txn.map_changed = true;
     }
     Ok(())

@@ -33,6 +33,7 @@ fn reap_one(txn: &mut Txn<'_>, ino: Ino, row: &InodeRow) -> Outcome<()> {
         for extent in &page {
             txn.delete(Table::Extent, &key2(ino.0, extent.offset));
             if let Content::Chunk { id, .. } = extent.content {
+                txn.count_use(id.set(), -1);
                 txn.free_chunk(id);
             }
         }

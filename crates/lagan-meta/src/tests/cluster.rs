@@ -110,7 +110,7 @@ fn a_short_set_serves_until_there_are_enough_nodes() {
     set_state(&mut w, 3, NodeState::Up);
     set_state(&mut w, 1, NodeState::Up);
     assert_eq!(open(&w), [[1, 2], [1, 3], [2, 3]]);
-    assert_eq!(w.map().sets.len(), count);
+    assert!(w.map().sets.len() < count, "the short sets are gone");
 }
 
 #[test]
@@ -213,6 +213,143 @@ fn joining_node_deletes_freed_chunks_too() {
     w.system(Op::ReapOrphans { inos: vec![a] }).unwrap();
     assert_eq!(w.reaped(joining.0), [id]);
     w.check();
+}
+
+/// Three nodes, two copies; the second goes, and a file uses all sets that it is in.
+fn with_dead_node() -> (World, Vec<SetId>) {
+    let mut w = World::new();
+    let a = w.file("a");
+    let mut used = Vec::new();
+    for n in 0..12 {
+        let id = w.write(a, n * 100, 100);
+        let set = w.map().set(id.set()).unwrap().clone();
+        if set.nodes.contains(&NodeId(2)) && !used.contains(&set.id) {
+            used.push(set.id);
+        }
+    }
+    set_state(&mut w, 2, NodeState::Down);
+    (w, used)
+}
+
+fn remove(w: &mut World, node: u64, force: bool) -> Result<Answer, FsError> {
+    let node = NodeId(node);
+    let done = w.system(Op::RemoveNode { node, force });
+    w.check();
+    done
+}
+
+#[test]
+fn node_that_lives_or_is_needed_stays() {
+    let (mut w, used) = with_dead_node();
+    assert_eq!(remove(&mut w, 1, false), Err(FsError::Busy));
+    assert_eq!(remove(&mut w, 9, true), Err(FsError::NotFound));
+    assert!(!used.is_empty());
+    assert_eq!(remove(&mut w, 2, false), Err(FsError::Busy));
+    let mut one = World::with(1, 1);
+    assert_eq!(remove(&mut one, 1, true), Err(FsError::Invalid));
+}
+
+#[test]
+fn removed_node_leaves_nothing_behind() {
+    let (mut w, used) = with_dead_node();
+    for set in used {
+        let row = w.map().set(set).unwrap().clone();
+        let joining = (1..=3).map(NodeId).find(|n| !row.nodes.contains(n));
+        let start = SetChange::StartJoin {
+            set,
+            epoch: row.epoch,
+            joining: joining.unwrap(),
+            leaving: Some(NodeId(2)),
+        };
+        let changes = vec![start];
+        w.system(Op::ChangeSets { changes }).unwrap();
+        assert_eq!(remove(&mut w, 2, false), Err(FsError::Busy));
+        let epoch = w.map().set(set).unwrap().epoch;
+        let changes = vec![SetChange::FinishJoin { set, epoch }];
+        w.system(Op::ChangeSets { changes }).unwrap();
+    }
+    // A block that closes is to be looked through by all nodes.
+    w.system(Op::CloseSession { session: w.session }).unwrap();
+    assert!(w.counters().reap_chunks >= 3);
+    assert_eq!(remove(&mut w, 2, false), Ok(Answer::Done));
+    let map = w.map();
+    assert_eq!(map.node(NodeId(2)), None);
+    assert!(map.sets.iter().all(|s| !s.nodes.contains(&NodeId(2))));
+    assert_eq!(open(&w), [[1, 3]]);
+    assert_eq!(w.reap_rows(2), 0);
+    assert_eq!(w.counters().reap_chunks, w.reap_rows(1) + w.reap_rows(3));
+    // Its store is nobody's, and its number nobody gets.
+    let mut info = node_info(2);
+    info.id = NodeId(2);
+    let back = w.system(Op::RegisterNode { info });
+    assert_eq!(back, Err(FsError::Stale));
+    let new = w.system(Op::RegisterNode { info: node_info(4) });
+    assert_eq!(new, Ok(Answer::Node { node: NodeId(4) }));
+    w.check();
+    assert_eq!(open(&w), [[1, 3], [1, 4], [3, 4]]);
+}
+
+#[test]
+fn forced_removal_takes_the_last_replica_too() {
+    let mut w = World::with(1, 2);
+    let a = w.file("a");
+    let id = w.write(a, 0, 10);
+    w.system(Op::RegisterNode { info: node_info(2) }).unwrap();
+    w.system(Op::RegisterNode { info: node_info(3) }).unwrap();
+    assert_eq!(remove(&mut w, 1, true), Ok(Answer::Done));
+    let map = w.map();
+    let set = map.set(id.set()).unwrap();
+    assert!(set.nodes.is_empty() && set.sealed);
+    let lost = Op::MarkLost {
+        ino: a,
+        offset: 0,
+        chunk: id,
+    };
+    w.system(lost).unwrap();
+    w.check();
+    set_state(&mut w, 2, NodeState::Full);
+    assert_eq!(w.map().set(id.set()), None);
+}
+
+#[test]
+fn uploads_of_a_removed_node_are_due_again() {
+    let mut w = World::new();
+    let a = w.file("a");
+    w.write(a, 0, 10);
+    let version = w.attr(a).version;
+    let files = vec![lagan_types::op::ArchiveStart {
+        ino: a,
+        version,
+        node: NodeId(3),
+    }];
+    w.system(Op::StartArchive { files }).unwrap();
+    assert_eq!(w.counters().attempts, 1);
+    assert_eq!(remove(&mut w, 3, true), Ok(Answer::Done));
+    let counters = w.counters();
+    assert_eq!((counters.attempts, counters.due_files), (0, 1));
+    assert_eq!(counters.reap_objects, 1);
+}
+
+#[test]
+fn state_of_a_build_that_did_not_count_loses_no_set() {
+    use crate::kv::Write;
+    let mut w = World::with(1, 2);
+    let rows: Vec<_> = w
+        .store
+        .rows()
+        .filter(|(t, k, _)| *t == Table::SetUse || (*t == Table::Config && *k == [2]))
+        .map(|(t, k, _)| (t, k.to_vec()))
+        .collect();
+    assert_eq!(rows.len(), 1, "nothing is used, and that is known");
+    for (table, key) in rows {
+        w.store.delete(table, &key).unwrap();
+    }
+    let before = w.map().sets.len();
+    for store in 2..=3 {
+        let info = node_info(store);
+        w.system(Op::RegisterNode { info }).unwrap();
+    }
+    assert_eq!(w.map().sets.len(), before + 3);
 }
 
 #[test]

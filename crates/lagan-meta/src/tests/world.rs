@@ -1,5 +1,6 @@
 //! A cluster in memory that the tests talk to.
 
+use crate::kv::Table;
 use crate::memory::MemoryStore;
 use crate::{apply, cluster_map, invariants, query};
 use lagan_types::answer::Answer;
@@ -318,6 +319,13 @@ impl World {
             Ok(QueryAnswer::Extents { extents, .. }) => extents,
             other => panic!("{other:?}"),
         }
+    }
+
+    /// Rows that wait for a node to delete chunks.
+    pub fn reap_rows(&self, node: u64) -> u64 {
+        let rows = self.store.rows();
+        let of_node = |t: Table, k: &[u8]| t == Table::ReapChunk && k[..8] == node.to_be_bytes();
+        rows.filter(|(t, k, _)| of_node(*t, k)).count() as u64
     }
 
     pub fn counters(&self) -> Counters {

@@ -1,0 +1,71 @@
+//! How many extents name chunks of each replica set: a set that none does can go.
+//!
+//! Counted with each change of an extent, from the first command of a cluster on.
+//! A state that was begun by a build that did not count has no mark of it: there
+//! every set counts as used, for ever.
+
+use crate::kv::{Read, StoreError, Table};
+use crate::layout::{self, SETS_COUNTED_KEY, key_set, malformed};
+use crate::txn::Txn;
+use lagan_types::SetId;
+use std::collections::BTreeMap;
+
+/// Rows that one scan takes.
+const PAGE: usize = 1024;
+
+/// The counts of all sets.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Uses(Option<BTreeMap<SetId, u64>>);
+
+impl Uses {
+    /// Whether an extent names, or may name, a chunk of the set.
+    pub fn is_used(&self, set: SetId) -> bool {
+        self.0
+            .as_ref()
+            .is_none_or(|counts| counts.contains_key(&set))
+    }
+
+    /// Sets with extents, and how many; `None` if they were not counted.
+    pub fn counts(self) -> Option<Vec<(SetId, u64)>> {
+        self.0.map(|counts| counts.into_iter().collect())
+    }
+}
+
+/// The first command: from here on extents are counted.
+pub(crate) fn begin(txn: &mut Txn<'_>) {
+    txn.put_mark(Table::Config, SETS_COUNTED_KEY);
+}
+
+/// The counts of one state.
+pub(crate) fn all(store: &dyn Read) -> Result<Uses, StoreError> {
+    if store.get(Table::Config, SETS_COUNTED_KEY)?.is_none() {
+        return Ok(Uses(None));
+    }
+    let mut counts = BTreeMap::new();
+    let mut start = Vec::new();
+    loop {
+        let rows = store.scan(Table::SetUse, &start, None, PAGE)?;
+        for (key, value) in &rows {
+            let set = key.as_slice().try_into().map(u32::from_be_bytes);
+            let set = set.map_err(|_| malformed(Table::SetUse, "key".into()))?;
+            counts.insert(SetId(set), layout::decode(Table::SetUse, value)?);
+        }
+        match rows.last() {
+            Some((key, _)) if rows.len() == PAGE => start = [key.as_slice(), &[0]].concat(),
+            _ => return Ok(Uses(Some(counts))),
+        }
+    }
+}
+
+/// Writes the counts after a command's `changes`.
+pub(crate) fn flush(txn: &mut Txn<'_>, changes: BTreeMap<SetId, i64>) -> Result<(), StoreError> {
+    for (set, change) in changes.into_iter().filter(|(_, change)| *change != 0) {
+        let key = key_set(set.0);
+        let before: u64 = txn.row(Table::SetUse, &key)?.unwrap_or(0);
+        match before.saturating_add_signed(change) {
+            0 => txn.delete(Table::SetUse, &key),
+            after => txn.put(Table::SetUse, &key, &after),
+        }
+    }
+    Ok(())
+}
