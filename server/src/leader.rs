@@ -9,6 +9,7 @@ mod archive;
 pub mod liveness;
 pub mod membership;
 pub mod orphans;
+mod removal;
 pub mod reservations;
 mod status;
 mod tick;
@@ -44,10 +45,10 @@ pub struct Leader {
     raft: Arc<Raft>,
     uptime: Uptime,
     state: Mutex<State>,
-    /// One change of voters at a time.
-    changing_voters: AtomicBool,
     /// Names that are promised.
     pub reservations: Arc<Reservations>,
+    /// One change of Raft's members at a time.
+    changing_members: AtomicBool,
 }
 
 impl std::fmt::Debug for Leader {
@@ -72,6 +73,8 @@ struct State {
     /// hide those behind them.
     orphans_from: Ino,
     down_since: BTreeMap<NodeId, u64>,
+    /// Nodes that are being removed, and when that was asked for last.
+    leaving: BTreeMap<NodeId, u64>,
     /// When this process was last seen running.
     pulse_ms: u64,
 }
@@ -88,6 +91,7 @@ impl State {
             waits: Waits::default(),
             orphans_from: Ino(0),
             down_since: BTreeMap::new(),
+            leaving: BTreeMap::new(),
             pulse_ms: now_ms,
         }
     }
@@ -145,7 +149,7 @@ impl Leader {
             raft,
             uptime: Uptime::default(),
             state: Mutex::new(State::new(0, 0)),
-            changing_voters: AtomicBool::new(false),
+            changing_members: AtomicBool::new(false),
         })
     }
 
@@ -198,6 +202,7 @@ impl Leader {
             }
             MetaRequest::Status => self.status(view),
             MetaRequest::Join { info } => self.join(view, info).await,
+            MetaRequest::RemoveNode { node, force } => self.remove_node(view, node, force).await,
             MetaRequest::Init { .. } | MetaRequest::JoinVia { .. } => Ok(MetaReply::Refused(
                 "this server belongs to a cluster already".into(),
             )),

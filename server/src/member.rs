@@ -211,8 +211,9 @@ impl Member {
                     return Ok(());
                 }
                 Err(FsError::Stale) => bail!(
-                    "the cluster knows another or a newer store as node {}: this directory is an \
-                     older copy; give the server an empty one and join it under a new name",
+                    "the cluster knows another or a newer store as node {}, or removed it: this \
+                     directory is an older copy or of no use; give the server an empty one and \
+                     join it under a new name",
                     self.node.0
                 ),
                 other => tracing::debug!(answer = ?other, "not registered yet"),

@@ -194,6 +194,7 @@ fn may_ask(role: Role, request: &MetaRequest) -> bool {
         MetaRequest::NodeHeartbeat(_)
         | MetaRequest::ArchiveJobs { .. }
         | MetaRequest::Join { .. } => role == Role::Server,
+        MetaRequest::RemoveNode { .. } => matches!(role, Role::Admin | Role::Server),
         _ => true,
     }
 }
@@ -233,14 +234,14 @@ fn allowed(role: Role, command: &Command) -> bool {
         | Op::CreateReserved { .. }
         | Op::CreateCommit { .. } => !own,
         Op::Init { .. } => false,
-        Op::SetConfig { .. } | Op::ArchiveNow { .. } | Op::Release { .. } => {
+        Op::SetConfig { .. } | Op::ArchiveNow { .. } | Op::Release { .. } | Op::MarkLost { .. } => {
             own && matches!(role, Role::Admin | Role::Server)
         }
         Op::RegisterNode { .. }
         | Op::SetNodeState { .. }
         | Op::SetVoter { .. }
-        | Op::ChangeSets { .. }
         | Op::RemoveNode { .. }
+        | Op::ChangeSets { .. }
         | Op::EndSession { .. }
         | Op::ReapOrphans { .. }
         | Op::ChunksReaped { .. }
@@ -248,7 +249,6 @@ fn allowed(role: Role, command: &Command) -> bool {
         | Op::FinishArchive { .. }
         | Op::FailArchive { .. }
         | Op::ObjectsDeleted { .. }
-        | Op::MarkLost { .. }
         | Op::GrantInos { .. } => own && role == Role::Server,
     }
 }

@@ -9,6 +9,7 @@ mod fsx;
 mod full;
 mod locks;
 mod mail;
+mod members;
 mod network;
 mod pjdfstest;
 mod posix;

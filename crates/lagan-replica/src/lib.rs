@@ -12,6 +12,7 @@ pub mod metrics;
 pub mod peers;
 pub mod plan;
 pub mod reap;
+pub mod removal;
 pub mod service;
 
 pub use peers::{MapCell, Peers};

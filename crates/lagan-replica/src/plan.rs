@@ -2,14 +2,15 @@
 //!
 //! A set needs a node when it has fewer members than `copies` (a short set of
 //! a time when too few nodes were up), or when a member has been down for
-//! longer than `replace_after` and a spare can take its place. Filling is:
+//! longer than `replace_after`, or is being removed, and a spare can take its
+//! place. A set whose chunks no file names is left alone. Filling is:
 //! seal the set with `joining` named (`StartJoin`), copy its chunks, change the
 //! row (`FinishJoin`). A joining node that dies is let go (`AbortJoin`).
 
-use lagan_types::NodeId;
 use lagan_types::cluster::{ClusterMap, NodeState, ReplicaSet};
 use lagan_types::op::SetChange;
-use std::collections::BTreeMap;
+use lagan_types::{NodeId, SetId};
+use std::collections::{BTreeMap, BTreeSet};
 
 /// Sets that are filled at the same time: each costs a node's bandwidth.
 pub const JOINS_MAX: usize = 4;
@@ -18,9 +19,23 @@ pub const JOINS_MAX: usize = 4;
 /// leader counts on its monotonic clock.
 pub type DownFor = BTreeMap<NodeId, u64>;
 
+/// What the leader knows beside the map.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Circumstances {
+    /// Nodes that are silent, and for how long.
+    pub down_for: DownFor,
+    /// Nodes that are being removed: others take their places now, and they take none.
+    pub leaving: BTreeSet<NodeId>,
+}
+
 /// The changes to propose now. Deterministic; empty when nothing is to be done.
-pub fn plan(map: &ClusterMap, down_for: &DownFor) -> Vec<SetChange> {
-    let mut changes = aborts(map);
+/// `used` says whether files name chunks of a set; it is asked about few.
+pub fn plan(
+    map: &ClusterMap,
+    now: &Circumstances,
+    used: &mut dyn FnMut(SetId) -> bool,
+) -> Vec<SetChange> {
+    let mut changes = aborts(map, now);
     let running = map.sets.iter().filter(|s| s.joining.is_some()).count();
     let mut free = JOINS_MAX.saturating_sub(running);
     let mut load = joining_load(map);
@@ -28,7 +43,9 @@ pub fn plan(map: &ClusterMap, down_for: &DownFor) -> Vec<SetChange> {
         if free == 0 {
             break;
         }
-        if let Some((joining, leaving)) = needs(map, set, down_for, &load) {
+        if let Some((joining, leaving)) = needs(map, set, now, &load)
+            && used(set.id)
+        {
             *load.entry(joining).or_default() += 1;
             free -= 1;
             changes.push(SetChange::StartJoin {
@@ -46,10 +63,11 @@ fn is_up(map: &ClusterMap, node: NodeId) -> bool {
     map.node(node).is_some_and(|n| n.state != NodeState::Down)
 }
 
-fn aborts(map: &ClusterMap) -> Vec<SetChange> {
+fn aborts(map: &ClusterMap, now: &Circumstances) -> Vec<SetChange> {
+    let lost = |n: NodeId| !is_up(map, n) || now.leaving.contains(&n);
     map.sets
         .iter()
-        .filter(|s| s.joining.is_some_and(|n| !is_up(map, n)))
+        .filter(|s| s.joining.is_some_and(lost))
         .map(|s| SetChange::AbortJoin {
             set: s.id,
             epoch: s.epoch,
@@ -69,7 +87,7 @@ fn joining_load(map: &ClusterMap) -> BTreeMap<NodeId, usize> {
 fn needs(
     map: &ClusterMap,
     set: &ReplicaSet,
-    down_for: &DownFor,
+    now: &Circumstances,
     load: &BTreeMap<NodeId, usize>,
 ) -> Option<(NodeId, Option<NodeId>)> {
     if set.joining.is_some() || !set.nodes.iter().any(|&n| is_up(map, n)) {
@@ -78,29 +96,35 @@ fn needs(
     let leaving = if set.nodes.len() < map.config.copies as usize {
         None
     } else {
-        Some(lost_member(map, set, down_for)?)
+        Some(lost_member(map, set, now)?)
     };
-    Some((spare(map, set, load)?, leaving))
+    Some((spare(map, set, now, load)?, leaving))
 }
 
-/// A member that has been down for longer than the configured time.
-fn lost_member(map: &ClusterMap, set: &ReplicaSet, down_for: &DownFor) -> Option<NodeId> {
-    set.nodes.iter().copied().find(|n| {
-        !is_up(map, *n)
-            && down_for
-                .get(n)
-                .is_some_and(|&ms| ms >= map.config.replace_after_ms)
-    })
+/// A member that is being removed, or has been down for longer than the configured time.
+fn lost_member(map: &ClusterMap, set: &ReplicaSet, now: &Circumstances) -> Option<NodeId> {
+    let long = |n: &NodeId| {
+        let down_ms = now.down_for.get(n);
+        !is_up(map, *n) && down_ms.is_some_and(|&ms| ms >= map.config.replace_after_ms)
+    };
+    let lost = |n: &NodeId| now.leaving.contains(n) || long(n);
+    set.nodes.iter().copied().find(lost)
 }
 
 /// The node that is up, has space, is not a member, and fills the fewest sets.
-fn spare(map: &ClusterMap, set: &ReplicaSet, load: &BTreeMap<NodeId, usize>) -> Option<NodeId> {
+fn spare(
+    map: &ClusterMap,
+    set: &ReplicaSet,
+    now: &Circumstances,
+    load: &BTreeMap<NodeId, usize>,
+) -> Option<NodeId> {
     map.nodes
         .iter()
         .filter(|n| n.state == NodeState::Up && !set.nodes.contains(&n.id))
+        .filter(|n| !now.leaving.contains(&n.id))
         .min_by_key(|n| (load.get(&n.id).copied().unwrap_or(0), n.id))
         .map(|n| n.id)
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

@@ -68,6 +68,13 @@ pub enum MetaRequest {
     /// name in its memory and answer `Reserved`, or replicate the command and
     /// answer as to `Mutate`.
     Create(Command),
+    /// Take a node that is gone out of the cluster; asked again and again until the
+    /// answer is `Removed`, and given up by not asking. Answer: `Removing`, `Removed`.
+    RemoveNode {
+        node: NodeId,
+        /// Although it lives, or is the last to have something.
+        force: bool,
+    },
 }
 
 /// Answers of the metadata service.
@@ -119,6 +126,15 @@ pub enum MetaReply {
     /// To `Create`: the name is the asker's alone, by the word of the leader of
     /// that term; the file is not replicated until `CreateReserved` or `CreateCommit` is.
     Reserved { attr: Attr, term: u64 },
+    /// To `RemoveNode`: not yet. What is still to be done.
+    Removing {
+        /// Sets whose chunks other nodes get first.
+        sets: u64,
+        /// It still votes.
+        votes: bool,
+    },
+    /// To `RemoveNode`: there is no such node (any more).
+    Removed,
 }
 
 /// What a node tells the leader, several times a second.

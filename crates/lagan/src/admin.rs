@@ -7,6 +7,7 @@ mod file;
 mod init;
 mod recall;
 mod release;
+mod remove;
 mod status;
 mod walk;
 
@@ -38,6 +39,9 @@ pub fn run(cli: Cli) -> Outcome<u8> {
             status::run(&c, &found, json).await
         }),
         Command::Check(args) => with(cluster, None, async |c, _| check::run(&c, args, json).await),
+        Command::Remove { name, force } => with(cluster, None, async |c, _| {
+            remove::run(&c, &name, force, json).await
+        }),
         Command::Set { changes, force } => with(cluster, None, async |c, _| {
             config::run(&c, &changes, force, json).await
         }),

@@ -77,6 +77,17 @@ pub enum Command {
         #[command(flatten)]
         server: LocalServer,
     },
+    /// Take a server that is gone for good out of the cluster, once others have its chunks.
+    #[command(after_help = HELP)]
+    Remove {
+        /// Its name, as `lagan status` shows it.
+        #[arg(value_name = "NODE")]
+        name: String,
+        /// Although it lives, or nobody else has something, or too few servers are
+        /// left: what cannot be saved is given up.
+        #[arg(long)]
+        force: bool,
+    },
     /// Change the configuration that all nodes share.
     #[command(after_help = HELP)]
     Set {

@@ -1,37 +1,75 @@
-//! Which nodes should vote, as a pure function (DESIGN §3: 1 of 1-2 storage
-//! nodes, 3 of 3-4, 5 of 5 and more).
+//! Who should vote (DESIGN §3: 1 of 1-2 storage nodes, 3 of 3-4, 5 of 5 and
+//! more) and where they are, as pure functions.
 
 use lagan_types::NodeId;
 use lagan_types::cluster::{NodeInfo, NodeState, voter_count};
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
+
+/// A change of Raft's members.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Change {
+    /// These are at another address now.
+    Addrs(BTreeMap<NodeId, String>),
+    /// These shall vote.
+    Voters(BTreeSet<NodeId>),
+    /// These are no nodes of the cluster any more.
+    Forget(BTreeSet<NodeId>),
+}
+
+/// The next change of Raft's `members` (with their addresses) of whom `voters` vote:
+/// addresses first, so that those who are to agree can be reached.
+pub fn next_change(
+    nodes: &[NodeInfo],
+    members: &BTreeMap<NodeId, String>,
+    voters: &BTreeSet<NodeId>,
+) -> Option<Change> {
+    let moved: BTreeMap<NodeId, String> = nodes
+        .iter()
+        .filter(|n| members.get(&n.id).is_some_and(|addr| *addr != n.peer_addr))
+        .map(|n| (n.id, n.peer_addr.clone()))
+        .collect();
+    if !moved.is_empty() {
+        return Some(Change::Addrs(moved));
+    }
+    let wanted = wanted_voters(nodes, voters);
+    if wanted != *voters {
+        return Some(Change::Voters(wanted));
+    }
+    let stays = |id: &NodeId| voters.contains(id) || nodes.iter().any(|n| n.id == *id);
+    let gone: BTreeSet<NodeId> = members.keys().copied().filter(|id| !stays(id)).collect();
+    (!gone.is_empty()).then_some(Change::Forget(gone))
+}
 
 /// The voters wanted now. Present voters stay while they are registered, so
 /// that a node that is only down does not lose its vote; places left are given
-/// to nodes that are up, lowest number first.
+/// to nodes that are up, lowest number first. Where there are too many, those
+/// that are down go first. Nobody changes while most of the new ones would be down:
+/// they could not agree to anything.
 pub fn wanted_voters(nodes: &[NodeInfo], present: &BTreeSet<NodeId>) -> BTreeSet<NodeId> {
     let count = voter_count(nodes.len());
-    let mut voters: BTreeSet<NodeId> = nodes
-        .iter()
-        .map(|n| n.id)
-        .filter(|id| present.contains(id))
-        .take(count)
-        .collect();
-    let spares = nodes
-        .iter()
-        .filter(|n| n.state != NodeState::Down)
-        .map(|n| n.id);
-    for id in spares {
+    let up = |n: &&NodeInfo| n.state != NodeState::Down;
+    let stays = |n: &&NodeInfo| present.contains(&n.id);
+    let first = nodes.iter().filter(stays).filter(up);
+    let second = nodes.iter().filter(stays).filter(|n| !up(n));
+    let mut voters: BTreeSet<NodeId> = first.chain(second).take(count).map(|n| n.id).collect();
+    for spare in nodes.iter().filter(up) {
         if voters.len() >= count {
             break;
         }
-        voters.insert(id);
+        voters.insert(spare.id);
     }
-    voters
+    let live = nodes.iter().filter(up).filter(|n| voters.contains(&n.id));
+    if 2 * live.count() > voters.len() {
+        voters
+    } else {
+        present.clone()
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use NodeState::{Down, Up};
     use lagan_types::StoreId;
     use lagan_types::cluster::NodeRole;
 
@@ -56,8 +94,6 @@ mod tests {
         assert_eq!(wanted_voters(&nodes(states), &set(present)), set(expected));
     }
 
-    use NodeState::{Down, Up};
-
     #[test]
     fn number_of_voters_follows_the_number_of_nodes() {
         check(&[Up], &[1], &[1]);
@@ -75,5 +111,51 @@ mod tests {
     #[test]
     fn node_that_is_down_gets_no_vote() {
         check(&[Up, Down, Up], &[1], &[1, 3]);
+    }
+
+    #[test]
+    fn too_many_voters_lose_those_that_are_down_first() {
+        check(&[Down, Up], &[1, 2, 3], &[2]);
+        check(&[Down, Up, Down, Up], &[1, 2, 3, 4, 5], &[1, 2, 4]);
+    }
+
+    #[test]
+    fn seat_of_a_removed_voter_goes_to_a_node_that_is_up() {
+        let all = nodes(&[Up, Down, Up, Down, Up]);
+        let left: Vec<NodeInfo> = all.into_iter().filter(|n| n.id != NodeId(2)).collect();
+        let present = [1, 2, 3].map(NodeId).into();
+        assert_eq!(wanted_voters(&left, &present), [1, 3, 5].map(NodeId).into());
+    }
+
+    #[test]
+    fn voters_that_could_not_agree_are_not_made() {
+        check(&[Down, Down], &[1, 2, 3], &[1, 2, 3]);
+        check(&[Down, Down, Up], &[1, 2, 3], &[1, 2, 3]);
+    }
+
+    #[test]
+    fn address_comes_before_votes_and_votes_before_forgetting() {
+        let mut all = nodes(&[Up, Up, Up]);
+        let mut members: BTreeMap<NodeId, String> =
+            [1, 2, 3, 9].map(|n| (NodeId(n), String::new())).into();
+        let voters: BTreeSet<NodeId> = [1, 2, 9].map(NodeId).into();
+        all[2].peer_addr = "10.0.0.3:2".into();
+        let change = next_change(&all, &members, &voters);
+        let moved = [(NodeId(3), "10.0.0.3:2".to_owned())];
+        assert_eq!(change, Some(Change::Addrs(moved.clone().into())));
+        members.extend(moved);
+        let wanted: BTreeSet<NodeId> = [1, 2, 3].map(NodeId).into();
+        let change = next_change(&all, &members, &voters);
+        assert_eq!(change, Some(Change::Voters(wanted.clone())));
+        let change = next_change(&all, &members, &wanted);
+        assert_eq!(change, Some(Change::Forget([NodeId(9)].into())));
+        members.remove(&NodeId(9));
+        assert_eq!(next_change(&all, &members, &wanted), None);
+    }
+
+    #[test]
+    fn first_voter_of_a_cluster_is_not_forgotten_before_it_is_registered() {
+        let members: BTreeMap<NodeId, String> = [(NodeId(1), String::new())].into();
+        assert_eq!(next_change(&[], &members, &[NodeId(1)].into()), None);
     }
 }

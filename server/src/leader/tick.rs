@@ -1,15 +1,18 @@
 //! What the leader looks after, eight times a second.
 
 use super::liveness::NODE_SILENT_AT_TERM_MS;
-use super::membership::wanted_voters;
+use super::membership::{Change, next_change};
 use super::orphans::CHECK_INOS_MAX;
+use super::removal::Uses;
 use super::{Leader, State};
 use lagan_meta::kv::StoreError;
 use lagan_raft::View;
-use lagan_types::cluster::{ClusterMap, NodeState};
+use lagan_replica::plan::{Circumstances, plan};
+use lagan_types::cluster::{ClusterMap, NodeInfo, NodeState};
 use lagan_types::op::Op;
 use lagan_types::query::{Query, QueryAnswer};
 use lagan_types::{Ino, NodeId, SessionId, VolumeId};
+use std::cell::OnceCell;
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -67,21 +70,21 @@ impl Leader {
                 self.reservations.session_ended(session);
             }
         }
-        if let Some((voters, map)) = wanted.voters {
-            self.change_voters_aside(voters, map);
+        if let Some((change, map)) = wanted.members {
+            self.change_members_aside(change, map);
         }
     }
 
     /// A new voter takes as long as its copy of the state: meanwhile nodes and
     /// sessions are looked after as ever.
-    fn change_voters_aside(self: &Arc<Self>, voters: BTreeSet<NodeId>, map: ClusterMap) {
-        if self.changing_voters.swap(true, Ordering::AcqRel) {
+    fn change_members_aside(self: &Arc<Self>, change: Change, map: ClusterMap) {
+        if self.changing_members.swap(true, Ordering::AcqRel) {
             return;
         }
         let leader = self.clone();
         tokio::spawn(async move {
-            let _done = Changing(&leader.changing_voters);
-            leader.change_voters(voters, &map).await;
+            let _done = Changing(&leader.changing_members);
+            leader.change_members(change, &map).await;
         });
     }
 
@@ -116,19 +119,18 @@ impl Leader {
         if let Some(inos) = state.orphans.finished().filter(|i| !i.is_empty()) {
             ops.push(Op::ReapOrphans { inos });
         }
-        let down_for = state
-            .down_since
-            .iter()
-            .map(|(&n, &at)| (n, now.saturating_sub(at)))
-            .collect();
-        let changes = lagan_replica::plan::plan(&map, &down_for);
-        if !changes.is_empty() {
-            ops.push(Op::ChangeSets { changes });
+        let circumstances = state.circumstances(now);
+        drop(guard);
+        ops.extend(set_changes(view, &map, &circumstances)?);
+        let voters = self.raft.voters();
+        if !self.changing_members.load(Ordering::Acquire) {
+            ops.extend(vote_changes(&map, &voters));
         }
-        let present = self.raft.voters();
-        let voters = wanted_voters(&map.nodes, &present);
-        let voters = (voters != present).then_some((voters, map));
-        Ok(Wanted { ops, voters })
+        let stays = |n: &&NodeInfo| !circumstances.leaving.contains(&n.id);
+        let nodes: Vec<NodeInfo> = map.nodes.iter().filter(stays).cloned().collect();
+        let change = next_change(&nodes, &self.raft.members(), &voters);
+        let members = change.map(|change| (change, map));
+        Ok(Wanted { ops, members })
     }
 
     /// A new term begins with everybody just heard of.
@@ -143,32 +145,45 @@ impl Leader {
         }
     }
 
-    async fn change_voters(&self, voters: BTreeSet<NodeId>, map: &ClusterMap) {
-        let present = self.raft.voters();
-        for node in voters.difference(&present) {
-            let Some(info) = map.node(*node) else { return };
+    async fn change_members(&self, change: Change, map: &ClusterMap) {
+        let done = match change.clone() {
+            Change::Addrs(addrs) => self.raft.set_addrs(addrs).await,
+            Change::Voters(voters) => {
+                if !self.bring_up_to_date(&voters, map).await {
+                    return;
+                }
+                self.raft.set_voters(voters).await
+            }
+            Change::Forget(members) => self.raft.forget(members).await,
+        };
+        match done {
+            Ok(()) => tracing::info!(?change, "members changed"),
+            Err(e) => tracing::warn!(?change, error = %e, "members not changed"),
+        }
+    }
+
+    /// Has those that are to vote and do not yet follow; false: not all do yet.
+    async fn bring_up_to_date(&self, voters: &BTreeSet<NodeId>, map: &ClusterMap) -> bool {
+        for node in voters.difference(&self.raft.voters()) {
+            let Some(info) = map.node(*node) else {
+                return false;
+            };
             // It goes on to catch up when this gives up; the next round asks again, or
             // for another node.
             let adding = self.raft.add_learner(*node, info.peer_addr.clone());
             match tokio::time::timeout(CATCH_UP, adding).await {
                 Ok(Ok(())) => {}
                 Ok(Err(e)) => {
-                    return tracing::debug!(%node, error = %e, "node does not follow yet");
+                    tracing::debug!(%node, error = %e, "node does not follow yet");
+                    return false;
                 }
-                Err(_) => return tracing::debug!(%node, "node does not follow yet"),
+                Err(_) => {
+                    tracing::debug!(%node, "node does not follow yet");
+                    return false;
+                }
             }
         }
-        match self.raft.set_voters(voters.clone()).await {
-            Ok(()) => tracing::info!(?voters, "voters changed"),
-            Err(e) => return tracing::warn!(?voters, error = %e, "voters not changed"),
-        }
-        for info in &map.nodes {
-            let voter = voters.contains(&info.id);
-            if voter != info.voter {
-                let node = info.id;
-                self.propose(Op::SetVoter { node, voter }).await;
-            }
-        }
+        true
     }
 }
 
@@ -185,7 +200,42 @@ impl Drop for Changing<'_> {
 #[derive(Default)]
 struct Wanted {
     ops: Vec<Op>,
-    voters: Option<(BTreeSet<NodeId>, ClusterMap)>,
+    members: Option<(Change, ClusterMap)>,
+}
+
+/// Sets to refill, and those whose refilling is to begin or to be given up.
+fn set_changes(
+    view: &View,
+    map: &ClusterMap,
+    now: &Circumstances,
+) -> Result<Option<Op>, StoreError> {
+    let uses = OnceCell::new();
+    let mut problem = None;
+    let mut used = |set| match uses.get_or_init(|| Uses::of(view)) {
+        Ok(uses) => uses.is_used(set),
+        Err(e) => {
+            problem = Some(e.to_string());
+            false
+        }
+    };
+    let changes = plan(map, now, &mut used);
+    match problem {
+        Some(e) => Err(StoreError::Io(e)),
+        None => Ok((!changes.is_empty()).then_some(Op::ChangeSets { changes })),
+    }
+}
+
+/// The node table says who votes, for people and for `lagan up`.
+fn vote_changes(map: &ClusterMap, voters: &BTreeSet<NodeId>) -> Vec<Op> {
+    let wrong = map
+        .nodes
+        .iter()
+        .filter(|n| n.voter != voters.contains(&n.id));
+    let right = |n: &NodeInfo| Op::SetVoter {
+        node: n.id,
+        voter: !n.voter,
+    };
+    wrong.map(right).collect()
 }
 
 fn live_sessions(view: &View) -> Result<Vec<SessionId>, StoreError> {

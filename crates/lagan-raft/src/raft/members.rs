@@ -3,8 +3,8 @@
 use super::{LeaderInfo, Raft};
 use crate::error::RaftError;
 use lagan_types::NodeId;
-use openraft::BasicNode;
 use openraft::error::{ClientWriteError, InitializeError, RaftError as CoreError};
+use openraft::{BasicNode, ChangeMembers};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -92,7 +92,7 @@ impl Raft {
         self.leader.borrow().members.clone()
     }
 
-    /// Adds a member that does not vote, or gives a member a new address;
+    /// Adds a member that does not vote (one that is there keeps its address);
     /// returns when it has nearly all entries.
     ///
     /// # Errors
@@ -107,18 +107,43 @@ impl Raft {
     }
 
     /// Changes who votes, by joint consensus. All must be members already; those
-    /// that are left out are removed.
+    /// that are left out follow without a vote, so that they know that they have
+    /// none, until [`Raft::forget`].
     ///
     /// # Errors
     /// [`RaftError::NotLeader`], [`RaftError::Refused`], [`RaftError::TimedOut`]
     /// (it may still happen).
     pub async fn set_voters(&self, voters: BTreeSet<NodeId>) -> Result<(), RaftError> {
-        let voters: BTreeSet<u64> = voters.into_iter().map(|id| id.0).collect();
-        let changing = self.core.change_membership(voters, false);
+        let voters = voters.into_iter().map(|id| id.0).collect();
+        self.change(ChangeMembers::ReplaceAllVoters(voters)).await
+    }
+
+    /// Gives members new addresses. Each must lead to the same store as the old
+    /// one did.
+    ///
+    /// # Errors
+    /// As [`Raft::set_voters`].
+    pub async fn set_addrs(&self, addrs: BTreeMap<NodeId, String>) -> Result<(), RaftError> {
+        let node = |(id, addr): (NodeId, String)| (id.0, BasicNode { addr });
+        let nodes = addrs.into_iter().map(node).collect();
+        self.change(ChangeMembers::SetNodes(nodes)).await
+    }
+
+    /// Removes members that do not vote.
+    ///
+    /// # Errors
+    /// As [`Raft::set_voters`].
+    pub async fn forget(&self, members: BTreeSet<NodeId>) -> Result<(), RaftError> {
+        let members = members.into_iter().map(|id| id.0).collect();
+        self.change(ChangeMembers::RemoveNodes(members)).await
+    }
+
+    async fn change(&self, change: ChangeMembers<u64, BasicNode>) -> Result<(), RaftError> {
+        let changing = self.core.change_membership(change, true);
         match tokio::time::timeout(CHANGE_MAX, changing).await {
             Ok(Ok(_)) => Ok(()),
             Ok(Err(e)) => Err(refused(e)),
-            Err(_) => Err(RaftError::TimedOut("change the voters")),
+            Err(_) => Err(RaftError::TimedOut("change the members")),
         }
     }
 

@@ -3,8 +3,9 @@
 use super::cluster::{
     Cluster, PATIENCE, assert_same, command, create, init, open_session, prepare, rows,
 };
-use crate::ProposeError;
+use crate::{ProposeError, Raft};
 use lagan_types::{Answer, FsError, Ino, NodeId, Op, Query, QueryAnswer, SessionId, VolumeId};
+use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 const DEADLINE: Duration = Duration::from_secs(20);
@@ -216,6 +217,13 @@ async fn a_leader_that_steps_down_is_replaced() {
     cluster.stop().await;
 }
 
+async fn members_become(raft: &Raft, wanted: impl Fn(&BTreeMap<NodeId, String>) -> bool) {
+    let mut leader = raft.watch();
+    let change = leader.wait_for(|l| wanted(&l.members));
+    let changed = tokio::time::timeout(PATIENCE, change).await;
+    changed.expect("members change").expect("it runs");
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_voter_can_be_replaced() {
     let mut cluster = Cluster::start(3, |_| {}).await;
@@ -234,7 +242,15 @@ async fn a_voter_can_be_replaced() {
         .set_voters(voters.map(NodeId).collect())
         .await
         .unwrap();
-    assert!(!leader.members().contains_key(&NodeId(gone)));
+    assert!(!leader.voters().contains(&NodeId(gone)));
+    leader.forget([NodeId(gone)].into()).await.unwrap();
+    members_become(&leader, |m| !m.contains_key(&NodeId(gone))).await;
+    let moved = BTreeMap::from([(NodeId(4), "addr-44".to_owned())]);
+    leader.set_addrs(moved).await.unwrap();
+    members_become(&leader, |m| {
+        m.get(&NodeId(4)).is_some_and(|a| a == "addr-44")
+    })
+    .await;
     cluster.insist(create(session, 1, "x")).await.unwrap();
     all_equal(&cluster).await;
     // Only commands that the state machine refuses are left to try.

@@ -1,8 +1,20 @@
-use super::*;
-use lagan_types::cluster::{Config, NodeInfo, NodeRole};
-use lagan_types::{Epoch, SetId, StoreId};
+use super::{Circumstances, DownFor, JOINS_MAX};
+use lagan_types::cluster::{ClusterMap, Config, NodeInfo, NodeRole, NodeState, ReplicaSet};
+use lagan_types::op::SetChange;
+use lagan_types::{Epoch, NodeId, SetId, StoreId};
+use std::collections::BTreeSet;
 
-fn map(copies: u8, states: &[NodeState], sets: &[&[u64]]) -> ClusterMap {
+/// Where files use every set.
+fn plan(map: &ClusterMap, down_for: &DownFor) -> Vec<SetChange> {
+    let now = Circumstances {
+        down_for: down_for.clone(),
+        leaving: BTreeSet::new(),
+    };
+    super::plan(map, &now, &mut |_| true)
+}
+
+/// Nodes and sets numbered from 1.
+pub(crate) fn map(copies: u8, states: &[NodeState], sets: &[&[u64]]) -> ClusterMap {
     let nodes = states.iter().enumerate().map(|(i, &state)| NodeInfo {
         id: NodeId(i as u64 + 1),
         name: format!("server-{}", i + 1),
@@ -133,4 +145,39 @@ fn joins_at_a_time_are_bounded_and_spread() {
         })
         .count();
     assert_eq!(on_3, JOINS_MAX / 2);
+}
+
+#[test]
+fn node_that_is_removed_gives_its_place_at_once() {
+    let m = map(2, &[Up, Down, Up, Up], &[&[1, 2], &[3, 4]]);
+    let now = Circumstances {
+        down_for: DownFor::new(),
+        leaving: BTreeSet::from([NodeId(2), NodeId(3)]),
+    };
+    let changes = super::plan(&m, &now, &mut |_| true);
+    let join = |set, joining, leaving| SetChange::StartJoin {
+        set: SetId(set),
+        epoch: Epoch(1),
+        joining: NodeId(joining),
+        leaving: Some(NodeId(leaving)),
+    };
+    assert_eq!(changes, [join(1, 4, 2), join(2, 1, 3)]);
+    let mut filling = m.clone();
+    filling.sets[0].joining = Some(NodeId(3));
+    let changes = super::plan(&filling, &now, &mut |_| true);
+    assert!(matches!(
+        changes[0],
+        SetChange::AbortJoin { set: SetId(1), .. }
+    ));
+}
+
+#[test]
+fn set_that_no_file_uses_is_left_alone() {
+    let m = map(3, &[Up, Up, Up], &[&[1, 2], &[2, 3]]);
+    let now = Circumstances::default();
+    let changes = super::plan(&m, &now, &mut |set| set == SetId(2));
+    assert!(matches!(
+        changes.as_slice(),
+        [SetChange::StartJoin { set: SetId(2), .. }]
+    ));
 }

@@ -1,0 +1,116 @@
+//! `lagan remove NODE`: a server that is gone for good leaves the cluster.
+//!
+//! The leader does the work, a step each time it is asked; this asks until it is
+//! done. Broken off, it leaves what was done so far: chunks with new replicas.
+
+use crate::admin::{Progress, print_json};
+use crate::exit::{Failure, OK, Outcome};
+use crate::net::Cluster;
+use lagan_types::cluster::ClusterMap;
+use lagan_types::message::{MetaReply, MetaRequest};
+use lagan_types::{Content, Ino, NodeId, Op, Query, QueryAnswer};
+use serde::Serialize;
+use std::time::Duration;
+
+/// Between questions; the leader forgets a removal that nobody asks for in 5 s.
+const ASK_EVERY: Duration = Duration::from_millis(500);
+/// Extents in one answer.
+const PAGE: u32 = 1024;
+
+#[derive(Debug, Serialize)]
+struct Removed<'a> {
+    schema: u32,
+    removed: &'a str,
+    lost_extents: u64,
+}
+
+/// Removes the server of that name.
+///
+/// # Errors
+/// Status 1 with the leader's reason; 4 without a quorum.
+pub async fn run(cluster: &Cluster, name: &str, force: bool, json: bool) -> Outcome<u8> {
+    let node = find(&cluster.map().await?, name)?;
+    let mut progress = Progress::new(json);
+    let request = MetaRequest::RemoveNode { node, force };
+    loop {
+        match cluster.ask(&request).await {
+            Ok(MetaReply::Removed) => break,
+            Ok(MetaReply::Removing { sets, votes }) => progress.show(|| step(sets, votes)),
+            Ok(other) => {
+                return Err(Failure::error(format!("unexpected answer {other:?}")));
+            }
+            Err(failure) => {
+                progress.end();
+                return Err(Failure {
+                    message: format!("{name} is not removed: {}", failure.message),
+                    ..failure
+                });
+            }
+        }
+        tokio::time::sleep(ASK_EVERY).await;
+    }
+    let lost_extents = if force { give_up(cluster).await? } else { 0 };
+    progress.end();
+    if json {
+        print_json(&Removed {
+            schema: 1,
+            removed: name,
+            lost_extents,
+        })?;
+    } else {
+        println!("{name} is removed");
+        if lost_extents > 0 {
+            println!("{lost_extents} extents of files were only there and are lost");
+        }
+    }
+    Ok(OK)
+}
+
+fn find(map: &ClusterMap, name: &str) -> Outcome<NodeId> {
+    let found = map.nodes.iter().find(|n| n.name == name).map(|n| n.id);
+    found.ok_or_else(|| {
+        let names: Vec<&str> = map.nodes.iter().map(|n| n.name.as_str()).collect();
+        Failure::error(format!(
+            "no server {name:?} in this cluster, there are {}",
+            names.join(", ")
+        ))
+    })
+}
+
+fn step(sets: u64, votes: bool) -> String {
+    match (sets, votes) {
+        (0, true) => "its vote goes to another server".into(),
+        (0, false) => "its rows go".into(),
+        (n, _) => format!("{n} replica sets get another server for it"),
+    }
+}
+
+/// Marks what no server has any more, so that readers need not wait for it.
+async fn give_up(cluster: &Cluster) -> Outcome<u64> {
+    let map = cluster.map().await?;
+    if map.sets.iter().all(|s| !s.nodes.is_empty()) {
+        return Ok(0);
+    }
+    let (mut from, mut lost) = ((Ino(0), 0), 0);
+    loop {
+        let query = Query::AllExtents { from, limit: PAGE };
+        let Ok(QueryAnswer::AllExtents { extents, next }) = cluster.query(query).await? else {
+            return Err(Failure::error("the extents cannot be listed"));
+        };
+        for (ino, extent) in extents {
+            let Content::Chunk { id: chunk, .. } = extent.content else {
+                continue;
+            };
+            if map.set(chunk.set()).is_some_and(|s| s.nodes.is_empty()) {
+                let offset = extent.offset;
+                let marked = cluster.mutate(Op::MarkLost { ino, offset, chunk }).await?;
+                marked.map_err(|e| Failure::error(format!("mark what is lost: {e}")))?;
+                lost += 1;
+            }
+        }
+        match next {
+            Some(next) => from = next,
+            None => return Ok(lost),
+        }
+    }
+}

@@ -1,0 +1,161 @@
+//! Taking a node out of the cluster (`lagan remove`).
+//!
+//! The command asks again and again; as long as it does, the node's sets are
+//! given to others as if it had been down for long, and its vote too. When no set
+//! needs it any more and it does not vote, its rows go in one command. Nothing
+//! of this is remembered but what was done: a command that is broken off, or a
+//! change of leader, leaves a cluster with a dead node in fewer sets.
+
+use super::{Leader, State};
+use lagan_meta::kv::StoreError;
+use lagan_raft::View;
+use lagan_replica::plan::Circumstances;
+use lagan_replica::removal::{Verdict, judge};
+use lagan_types::message::MetaReply;
+use lagan_types::op::Op;
+use lagan_types::query::{Query, QueryAnswer};
+use lagan_types::{Answer, FsError, NodeId, SessionId, SetId, VolumeId};
+use std::collections::BTreeMap;
+
+/// A removal that nobody asked for during this time is given up.
+const ASKED_MS: u64 = 5_000;
+/// Reap rows that one command removes, at most.
+const ROWS: u32 = 1_024;
+/// Such commands of one request, so that it is answered in time.
+const ROUNDS: u32 = 64;
+
+/// Which sets files use.
+pub(super) struct Uses(Option<BTreeMap<SetId, u64>>);
+
+impl Uses {
+    /// Of that state.
+    pub fn of(view: &View) -> Result<Self, StoreError> {
+        let query = Query::SetUses;
+        match lagan_meta::query(view, VolumeId(1), SessionId::SYSTEM, &query)? {
+            Ok(QueryAnswer::SetUses(Some(counts))) => Ok(Uses(Some(counts.into_iter().collect()))),
+            _ => Ok(Uses(None)),
+        }
+    }
+
+    /// Whether files name, or may name, chunks of the set.
+    pub fn is_used(&self, set: SetId) -> bool {
+        self.0.as_ref().is_none_or(|sets| sets.contains_key(&set))
+    }
+}
+
+impl State {
+    /// What the plan for the sets goes by.
+    pub(super) fn circumstances(&mut self, now_ms: u64) -> Circumstances {
+        self.leaving
+            .retain(|_, asked_ms| now_ms.saturating_sub(*asked_ms) <= ASKED_MS);
+        let down = self.down_since.iter();
+        Circumstances {
+            down_for: down
+                .map(|(&n, &at)| (n, now_ms.saturating_sub(at)))
+                .collect(),
+            leaving: self.leaving.keys().copied().collect(),
+        }
+    }
+
+    fn forget_node(&mut self, node: NodeId) {
+        self.leaving.remove(&node);
+        self.heartbeats.remove(&node);
+        self.skew_ms.remove(&node);
+        self.down_since.remove(&node);
+        self.nodes.forget(node);
+    }
+}
+
+impl Leader {
+    /// One step of a removal.
+    pub(super) async fn remove_node(
+        &self,
+        view: &View,
+        node: NodeId,
+        force: bool,
+    ) -> Result<MetaReply, StoreError> {
+        let votes = self.raft.voters().contains(&node);
+        let Some(map) = lagan_meta::cluster_map(view)? else {
+            return Ok(MetaReply::Refused("the cluster is not initialised".into()));
+        };
+        if map.node(node).is_none() {
+            return Ok(match votes {
+                true => MetaReply::Removing { sets: 0, votes },
+                false => MetaReply::Removed,
+            });
+        }
+        let uses = Uses::of(view)?;
+        match judge(&map, node, force, |set| uses.is_used(set)) {
+            Verdict::Refused(reason) => Ok(MetaReply::Refused(reason)),
+            Verdict::Wait(sets) => Ok(self.leaves(node, sets, votes)),
+            // A node that finds itself removed stops: its vote must count no more then.
+            Verdict::Ready if votes => Ok(self.leaves(node, 0, votes)),
+            Verdict::Ready => Ok(self.remove_rows(node, force).await),
+        }
+    }
+
+    /// Its places go to others, in sets and among the voters.
+    fn leaves(&self, node: NodeId, sets: u64, votes: bool) -> MetaReply {
+        let now_ms = self.uptime.ms();
+        self.state.lock().leaving.insert(node, now_ms);
+        MetaReply::Removing { sets, votes }
+    }
+
+    async fn remove_rows(&self, node: NodeId, force: bool) -> MetaReply {
+        let again = MetaReply::NotLeader {
+            leader: None,
+            addr: None,
+        };
+        let mut rounds = 0..ROUNDS;
+        while rounds.next().is_some() {
+            match self.reap_some(node).await {
+                Some(true) => {}
+                Some(false) => break,
+                None => return again,
+            }
+        }
+        if rounds.is_empty() {
+            return MetaReply::Removing {
+                sets: 0,
+                votes: false,
+            };
+        }
+        match self.propose(Op::RemoveNode { node, force }).await {
+            Some(Ok(Answer::Done)) => {
+                tracing::info!(%node, force, "node removed");
+                self.state.lock().forget_node(node);
+                MetaReply::Removed
+            }
+            Some(Err(FsError::NotFound)) => MetaReply::Removed,
+            // A set came into use, or the node came back: judge again.
+            Some(Err(FsError::Busy)) => MetaReply::Removing {
+                sets: 0,
+                votes: false,
+            },
+            Some(other) => MetaReply::Refused(format!("not removed: {other:?}")),
+            None => again,
+        }
+    }
+
+    /// Removes some of the node's reap rows; false: there are none.
+    async fn reap_some(&self, node: NodeId) -> Option<bool> {
+        let view = self.raft.read().await.ok()?;
+        let query = Query::ChunkReap {
+            node,
+            now_ms: u64::MAX,
+            limit: ROWS,
+        };
+        let answer = lagan_meta::query(&view, VolumeId(1), SessionId::SYSTEM, &query).ok()?;
+        let Ok(QueryAnswer::Reap(rows)) = answer else {
+            return None;
+        };
+        let Some((through, _)) = rows.last() else {
+            return Some(false);
+        };
+        let through = *through;
+        self.propose(Op::ChunksReaped { node, through })
+            .await?
+            .ok()?;
+        Some(true)
+    }
+}

@@ -1,0 +1,254 @@
+//! Servers leave for good, move, and new ones come.
+
+use crate::shorthands::s;
+use lagan_tests::cluster::Cluster;
+use lagan_tests::processes::{Start, wait_gone};
+use lagan_tests::run::LONG;
+use lagan_tests::s3::free_addr;
+use lagan_tests::wait::until;
+use lagan_tests::writer::Writers;
+use lagan_tests::{Options, http, sys, with_cluster};
+use serde_json::Value;
+use std::fs;
+use std::path::Path;
+use std::time::Instant;
+
+const GO_ON: std::time::Duration = s(60);
+
+/// The servers as `lagan status` has them.
+fn servers(cluster: &Cluster) -> Vec<Value> {
+    let (_, json) = cluster.status();
+    json["servers"].as_array().cloned().unwrap_or_default()
+}
+
+fn wait_down(cluster: &Cluster, name: &str) {
+    until("it is seen as down", s(60), || {
+        let all = servers(cluster);
+        let down = |x: &&Value| x["name"] == name && x["state"] == "down";
+        all.iter().find(down).map(drop)
+    });
+}
+
+fn voters(cluster: &Cluster) -> Vec<String> {
+    let voters = servers(cluster).into_iter().filter(|x| x["voter"] == true);
+    voters
+        .filter_map(|x| x["name"].as_str().map(str::to_owned))
+        .collect()
+}
+
+#[test]
+fn dead_server_is_removed_and_a_new_one_takes_its_place() {
+    let why = "a server is killed for good";
+    let options = Options {
+        servers: 4,
+        ..Options::default()
+    };
+    with_cluster(options.with_faults(why), LONG, |cluster| {
+        let (a, b) = (cluster.a().join("work"), cluster.b().join("work"));
+        fs::create_dir(&a).expect("make a directory");
+        let writers = Writers::start(&a, 2, 51);
+        writers.wait_more(60, GO_ON);
+        until("three vote", s(60), || {
+            (voters(cluster).len() == 3).then_some(())
+        });
+        // a voter, so that its seat has to go to somebody
+        let victim = voters(cluster).pop().expect("three vote");
+
+        let done = cluster.lagan(&["remove", &victim]).expect(1);
+        assert!(done.err.contains("it is up"), "{done}");
+        let done = cluster.lagan(&["remove", "nobody"]).expect(1);
+        assert!(done.err.contains("no server"), "{done}");
+        cluster.kill(&victim);
+        wait_down(cluster, &victim);
+        writers.wait_more(30, GO_ON);
+        let done = cluster.lagan(&["remove", &victim]).expect(0);
+        assert!(done.out.contains("is removed"), "{done}");
+
+        cluster.wait_healthy();
+        assert!(
+            servers(cluster)
+                .iter()
+                .all(|x| x["name"] != victim.as_str())
+        );
+        until("three vote again", s(60), || {
+            (voters(cluster).len() == 3).then_some(())
+        });
+        writers.wait_more(30, GO_ON);
+        removed_server_stays_out(cluster, &victim);
+        let new = new_server(cluster);
+        cluster.wait_healthy();
+        writers.wait_more(30, GO_ON);
+        let written = writers.stop();
+        assert!(written.errors.is_empty(), "{:?}", written.errors);
+        written.check(&b);
+        cluster.check();
+        until("the new one has chunks", s(60), || {
+            let all = servers(cluster);
+            let new = all.iter().find(|x| x["name"] == "server-new")?;
+            (new["chunks"].as_u64()? > 0).then_some(())
+        });
+        sys::kill(new, libc::SIGTERM).expect("stop the new server");
+        wait_gone(new, cluster.children(), s(30));
+        // each chunk has a replica besides
+        written.check(&b);
+    });
+}
+
+/// Its store is of no use any more, and it says so.
+fn removed_server_stays_out(cluster: &Cluster, name: &str) {
+    let pid = cluster.launch(name);
+    wait_gone(pid, cluster.children(), s(60));
+    let log = fs::read_to_string(cluster.process(name).log).expect("read its log");
+    assert!(log.contains("or removed it"), "{log}");
+    cluster.wait_healthy();
+}
+
+/// Starts a server on an empty directory and has it join; gives its process.
+fn new_server(cluster: &Cluster) -> u32 {
+    let (listen, peer, http_addr) = (free_addr(), free_addr(), free_addr());
+    let config = cluster.root().join("new.toml");
+    let text = format!(
+        "name = \"server-new\"\ndata = \"{}\"\nlisten = \"{listen}\"\n\
+         peer_listen = \"{peer}\"\nhttp = \"{http_addr}\"\n",
+        cluster.root().join("new").display()
+    );
+    fs::write(&config, text).expect("write its configuration");
+    let like = cluster.process("server-1");
+    let argv: Vec<String> = like
+        .argv
+        .iter()
+        .map(|word| match Path::new(word) == like.config {
+            true => config.to_string_lossy().into_owned(),
+            false => word.clone(),
+        })
+        .collect();
+    let start = Start {
+        argv: &argv,
+        env: &like.env,
+        cwd: &like.cwd,
+        log: &cluster.root().join("new.log"),
+    };
+    let pid = cluster.children().start(start).expect("start a new server");
+    until("it listens", s(60), || {
+        http::get(&http_addr, "/health").ok()
+    });
+    let via = like.addr.expect("a server has an address");
+    let mut lagan = std::process::Command::new(lagan_tests::binary::lagan());
+    lagan.args(["join", &via, "--server", &listen]);
+    lagan_tests::command::run(&mut lagan, s(60))
+        .expect("join ends")
+        .expect(0);
+    until("it is ready", s(60), || {
+        matches!(http::get(&http_addr, "/health"), Ok((200, _))).then_some(())
+    });
+    pid
+}
+
+#[test]
+fn last_replica_is_given_up_only_by_force() {
+    let why = "a server is killed for good";
+    let options = Options {
+        copies: 1,
+        mounts: 1,
+        ..Options::default()
+    };
+    with_cluster(options.with_faults(why), LONG, |cluster| {
+        let a = cluster.a();
+        for n in 0..40 {
+            fs::write(a.join(format!("{n}")), vec![n as u8; 20_000]).expect("write");
+        }
+        let leader = cluster.leader();
+        let victim = cluster.servers().into_iter().find(|s| *s != leader);
+        let victim = victim.expect("there are three");
+        cluster.kill(&victim);
+        wait_down(cluster, &victim);
+        let done = cluster.lagan(&["remove", &victim]).expect(1);
+        assert!(done.err.contains("no other server that is up"), "{done}");
+        let done = cluster.lagan(&["remove", &victim, "--force"]).expect(0);
+        assert!(done.out.contains("are lost"), "{done}");
+        // what was lost says so at once, the rest is there
+        let (mut lost, mut right) = (0, 0);
+        for n in 0..40 {
+            match fs::read(a.join(format!("{n}"))) {
+                Ok(bytes) => {
+                    assert!(bytes == vec![n as u8; 20_000], "file {n}");
+                    right += 1;
+                }
+                Err(error) => {
+                    assert_eq!(error.raw_os_error(), Some(libc::EIO), "file {n}: {error}");
+                    lost += 1;
+                }
+            }
+        }
+        assert!(lost > 0 && right > 0, "{lost} lost, {right} right");
+        let (status, json) = cluster.status();
+        assert_eq!(status, 3, "{json}");
+        assert_eq!(json["servers"].as_array().map(Vec::len), Some(2));
+        fs::write(a.join("new"), b"it goes on").expect("write");
+    });
+}
+
+#[test]
+fn server_that_comes_back_elsewhere_counts_for_the_quorum() {
+    let why = "servers are killed";
+    with_cluster(Options::default().with_faults(why), LONG, |cluster| {
+        let (a, b) = (cluster.a().join("work"), cluster.b().join("work"));
+        fs::create_dir(&a).expect("make a directory");
+        let writers = Writers::start(&a, 2, 52);
+        let names = cluster.servers();
+        for (moved, other) in [(0, 1), (1, 2)] {
+            writers.wait_more(20, GO_ON);
+            let moved = &names[moved];
+            cluster.kill(moved);
+            move_peer_listen(&cluster.process(moved).config);
+            cluster.start(moved);
+            cluster.wait_healthy();
+            // now the moved one and the third are the majority
+            cluster.kill(&names[other]);
+            writers.wait_more(30, GO_ON);
+            cluster.start(&names[other]);
+            cluster.wait_healthy();
+        }
+        let written = writers.stop();
+        assert!(written.errors.is_empty(), "{:?}", written.errors);
+        written.check(&b);
+        cluster.check();
+    });
+}
+
+/// Another free port of the same address.
+fn move_peer_listen(config: &Path) {
+    let text = fs::read_to_string(config).expect("read a configuration");
+    let line = text.lines().find(|l| l.starts_with("peer_listen"));
+    let line = line.expect("it says where it listens");
+    let (head, _) = line.rsplit_once(':').expect("ip:port");
+    let addr = free_addr();
+    let (_, port) = addr.rsplit_once(':').expect("ip:port");
+    let text = text.replace(line, &format!("{head}:{port}\""));
+    fs::write(config, text).expect("write the configuration");
+}
+
+#[test]
+fn status_without_quorum_does_not_wait_for_long() {
+    let why = "two servers are killed";
+    let options = Options {
+        mounts: 1,
+        ..Options::default()
+    };
+    with_cluster(options.with_faults(why), LONG, |cluster| {
+        cluster.kill("server-2");
+        let frozen = cluster.freeze("server-3");
+        let (done, took) = until("there is no quorum", s(60), || {
+            let began = Instant::now();
+            let done = cluster.lagan(&["status"]);
+            (done.status == Some(4)).then(|| (done, began.elapsed()))
+        });
+        eprintln!("said after {took:?}");
+        assert!(done.out.contains("no quorum"), "{done}");
+        // 3 s on a machine that has nothing else to do
+        assert!(took < s(8), "{took:?}");
+        drop(frozen);
+        cluster.start("server-2");
+        cluster.wait_healthy();
+    });
+}
