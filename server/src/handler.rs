@@ -1,6 +1,7 @@
 //! Judges connections and gives each request to its service.
 
 use crate::identity::DataDir;
+use crate::live::Live;
 use crate::member::{Member, Parts, node_info};
 use crate::start::birth;
 use bytes::Bytes;
@@ -22,8 +23,20 @@ pub struct Node {
     pub data: Mutex<DataDir>,
     /// Set once the server belongs to a cluster and its stores are open.
     pub member: OnceLock<Arc<Member>>,
+    /// Connections from other nodes.
+    pub live: Mutex<Live<PeerId>>,
     /// Held while it is being initialised or joined.
     pub birth: tokio::sync::Mutex<()>,
+}
+
+/// An accepted connection, told from others by where it is in memory.
+#[derive(Debug, Clone)]
+pub struct PeerId(Arc<Peer>);
+
+impl PartialEq for PeerId {
+    fn eq(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
+    }
 }
 
 /// The handler of one listener.
@@ -163,8 +176,24 @@ impl Handler for Door {
         }
         if let Some(node) = hello.node {
             self.check_node(node, hello)?;
+            self.node.live.lock().check(node, hello.boot)?;
         }
         Ok(own)
+    }
+
+    fn connected(&self, peer: &Arc<Peer>) {
+        let Some(node) = peer.hello.node else { return };
+        let mut live = self.node.live.lock();
+        for old in live.enter(node, peer.hello.boot, PeerId(peer.clone())) {
+            tracing::warn!(%node, peer = %old.0.addr, boot = old.0.hello.boot, "a newer start of this node is connected, closed");
+            old.0.close();
+        }
+    }
+
+    fn disconnected(&self, peer: &Arc<Peer>) {
+        if let Some(node) = peer.hello.node {
+            self.node.live.lock().leave(node, &PeerId(peer.clone()));
+        }
     }
 
     fn handle(&self, peer: &Arc<Peer>, request: Request, reply: Reply) {

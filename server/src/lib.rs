@@ -22,6 +22,7 @@ pub mod heartbeat;
 pub mod http;
 pub mod identity;
 pub mod leader;
+pub mod live;
 pub mod logging;
 pub mod member;
 pub mod meta_edge;

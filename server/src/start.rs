@@ -92,6 +92,7 @@ fn new_node(config: Arc<Config>, data: DataDir, disk: tokio::runtime::Handle) ->
         },
         data: Mutex::new(data),
         member: OnceLock::new(),
+        live: Mutex::default(),
         birth: tokio::sync::Mutex::new(()),
     })
 }

@@ -162,6 +162,7 @@ pub(crate) async fn serve(
     });
     let (read_half, socket) = stream.into_split();
     let accepted = Arc::new(Accepted {
+    shared.handler.connected(&peer);
         outbox: Outbox::counted(shared.in_flight_len.clone()),
         socket,
         in_flight_len: AtomicUsize::new(0),

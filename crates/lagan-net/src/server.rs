@@ -36,6 +36,11 @@ pub trait Handler: Send + Sync + 'static {
     /// The reason, which the peer is told.
     fn check_hello(&self, hello: &Hello, peer: SocketAddr) -> Result<Hello, String>;
 
+    /// The handshake is done: requests follow.
+    fn connected(&self, peer: &Arc<Peer>) {
+        let _ = peer;
+    }
+
     /// Carries out a request. Runs on the connection's reader and must not
     /// block: answer at once, or give `reply` to a task or thread.
     fn handle(&self, peer: &Arc<Peer>, request: Request, reply: Reply);
