@@ -16,8 +16,10 @@ pub const VOLUME: VolumeId = VolumeId(1);
 /// A leader is found within three seconds when there is one (DESIGN §6); twice
 /// that, and then some, before we say that there is none.
 const LEADER_DEADLINE: Duration = Duration::from_secs(10);
-/// One server, asked directly.
-const SERVER_DEADLINE: Duration = Duration::from_secs(5);
+/// `lagan status` says how things are now: that nobody leads, too.
+const STATUS_DEADLINE: Duration = Duration::from_millis(2500);
+/// One server, asked whether it is there.
+const PING_DEADLINE: Duration = Duration::from_secs(1);
 
 /// A cluster, as a client of it.
 pub struct Cluster {
@@ -78,7 +80,11 @@ impl Cluster {
     /// # Errors
     /// Status 4 when none answers, status 1 when it refuses.
     pub async fn ask(&self, request: &MetaRequest) -> Outcome<MetaReply> {
-        match self.leader.call(request, LEADER_DEADLINE).await {
+        self.ask_within(request, LEADER_DEADLINE).await
+    }
+
+    async fn ask_within(&self, request: &MetaRequest, deadline: Duration) -> Outcome<MetaReply> {
+        match self.leader.call(request, deadline).await {
             Ok(MetaReply::Refused(reason)) => Err(Failure::error(reason)),
             Ok(reply) => Ok(reply),
             Err(e @ (NetError::Refused { .. } | NetError::TooLarge { .. })) => {
@@ -117,7 +123,19 @@ impl Cluster {
     /// # Errors
     /// As [`Cluster::ask`].
     pub async fn status(&self) -> Outcome<Status> {
-        match self.ask(&MetaRequest::Status).await? {
+        self.status_within(LEADER_DEADLINE).await
+    }
+
+    /// The same without waiting long for a leader.
+    ///
+    /// # Errors
+    /// As [`Cluster::ask`].
+    pub async fn status_now(&self) -> Outcome<Status> {
+        self.status_within(STATUS_DEADLINE).await
+    }
+
+    async fn status_within(&self, deadline: Duration) -> Outcome<Status> {
+        match self.ask_within(&MetaRequest::Status, deadline).await? {
             MetaReply::Status(status) => Ok(*status),
             other => Err(unexpected(&other)),
         }
@@ -199,26 +217,28 @@ impl Cluster {
         }
     }
 
-    /// Who leads in the opinion of each server: term and leader; `None`: no answer.
+    /// Who leads in the opinion of each server, all asked at once: term and leader;
+    /// `None`: no answer within a second.
     pub async fn opinions(&self) -> Vec<(SocketAddr, Option<(u64, Option<u64>)>)> {
-        let mut out = Vec::new();
-        for addr in self.servers() {
-            let reply = self
-                .ask_at(
-                    addr,
-                    &MetaRequest::Ping,
-                    SERVER_DEADLINE.min(Duration::from_secs(1)),
-                )
-                .await;
-            out.push((
-                addr,
-                match reply {
-                    Ok(MetaReply::Pong { leader, term }) => Some((term, leader.map(|n| n.0))),
-                    _ => None,
-                },
-            ));
+        let asked: Vec<_> = self
+            .servers()
+            .into_iter()
+            .map(|addr| (addr, tokio::spawn(opinion(self.pool().clone(), addr))))
+            .collect();
+        let mut out = Vec::with_capacity(asked.len());
+        for (addr, answer) in asked {
+            out.push((addr, answer.await.ok().flatten()));
         }
         out
+    }
+}
+
+async fn opinion(pool: Pool, addr: SocketAddr) -> Option<(u64, Option<u64>)> {
+    let ping = MetaRequest::Ping;
+    let asked = pool.call_typed(addr, Service::Meta, &ping, Bytes::new(), PING_DEADLINE);
+    match asked.await {
+        Ok((MetaReply::Pong { leader, term }, _)) => Some((term, leader.map(|n| n.0))),
+        _ => None,
     }
 }
 

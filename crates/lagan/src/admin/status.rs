@@ -10,9 +10,15 @@ use lagan_types::message::{NodeStatus, Status};
 use lagan_types::{Query, QueryAnswer};
 use serde::Serialize;
 use std::fmt::Write;
+use std::net::SocketAddr;
+use std::pin::pin;
+use std::time::Duration;
 
 #[cfg(test)]
 mod tests;
+
+/// A leader that is there answers sooner.
+const SOON: Duration = Duration::from_millis(1200);
 
 /// What `lagan status --json` prints. Scripts depend on the names.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -125,13 +131,18 @@ pub struct Mount {
 /// # Errors
 /// When the cluster refuses.
 pub async fn run(cluster: &Cluster, found: &Found, json: bool) -> Outcome<u8> {
-    let report = match cluster.status().await {
+    let (status, opinions) = ask(cluster).await;
+    let report = match status {
         Ok(status) => {
             let changed_ms = oldest_change_ms(cluster).await;
             Report::new(&status, changed_ms)
         }
         Err(failure) if failure.status == NO_QUORUM => {
-            let report = without_quorum(cluster, found).await;
+            let opinions = match opinions {
+                Some(opinions) => opinions,
+                None => cluster.opinions().await,
+            };
+            let report = without_quorum(&opinions, found);
             if json {
                 print_json(&report)?;
             } else {
@@ -147,6 +158,22 @@ pub async fn run(cluster: &Cluster, found: &Found, json: bool) -> Outcome<u8> {
         print!("{}", report.text());
     }
     Ok(report.exit_status())
+}
+
+/// Each server's opinion of who leads.
+type Opinions = Vec<(SocketAddr, Option<(u64, Option<u64>)>)>;
+
+/// Asks the leader, and if that takes long, everybody at the same time: that
+/// there is no quorum is said within three seconds.
+async fn ask(cluster: &Cluster) -> (Outcome<Status>, Option<Opinions>) {
+    let mut status = pin!(cluster.status_now());
+    match tokio::time::timeout(SOON, &mut status).await {
+        Ok(status) => (status, None),
+        Err(_) => {
+            let (status, opinions) = tokio::join!(status, cluster.opinions());
+            (status, Some(opinions))
+        }
+    }
 }
 
 impl Report {
@@ -357,8 +384,7 @@ fn s3(status: &Status) -> S3 {
 }
 
 /// What can be said when no leader answers.
-async fn without_quorum(cluster: &Cluster, found: &Found) -> Report {
-    let opinions = cluster.opinions().await;
+fn without_quorum(opinions: &Opinions, found: &Found) -> Report {
     let name_of = |addr: &str| {
         let processes = found.record.iter().flat_map(|r| &r.processes);
         let mut named = processes.filter(|p| p.addr.as_deref() == Some(addr));
