@@ -50,6 +50,21 @@ pub fn render(node: &Node) -> String {
             u64::from(raft.disk_slow),
         ),
         (
+            "lagan_raft_pending_proposals",
+            "Commands whose answer somebody waits for",
+            raft.pending as u64,
+        ),
+        (
+            "lagan_net_in_flight_requests",
+            "Requests without an answer yet",
+            lagan_net::metrics::requests_in_flight() as u64,
+        ),
+        (
+            "lagan_chunk_pinned_reads",
+            "Reads that keep a chunk file from being reused",
+            member.store.pins() as u64,
+        ),
+        (
             "lagan_mover_s3_healthy",
             "1 if S3 answers",
             u64::from(health.error.is_empty()),

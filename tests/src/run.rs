@@ -1,6 +1,7 @@
 //! Running a test's body against a cluster, and leaving nothing behind.
 
 use crate::cluster::Cluster;
+use crate::gauges;
 use crate::leftover;
 use crate::slots::{self, Slot};
 use crate::wait::{Ended, attempt};
@@ -112,20 +113,33 @@ impl Owner {
         let errors = self.unexpected_errors();
         // from here on a panic takes everything apart
         self.set_broken(true);
+        let stuck = self.stuck_gauges();
         let done = self.cluster.try_down();
         if done.status != Some(0) {
             show_logs(&self.cluster.dir().join("log"));
         }
         done.expect(0);
+        self.cluster.remove_disks();
         let left = leftover::remove(self.cluster.root());
         assert!(left.is_empty(), "left behind: {left:#?}");
-        self.cluster.remove_disks();
         assert!(
             errors.is_empty(),
             "unexpected errors in the logs: {errors:#?}"
         );
+        assert!(stuck.is_empty(), "not back at zero: {stuck:#?}");
         remove_root(self.cluster.root());
         self.set_broken(false);
+    }
+
+    fn stuck_gauges(&self) -> Vec<String> {
+        if !self.cluster.dir().join("cluster.json").exists() {
+            return Vec::new();
+        }
+        let processes = self.cluster.record().processes;
+        let servers = processes
+            .iter()
+            .filter(|p| p.role == "server" && leftover::is_alive(p.pid));
+        servers.flat_map(gauges::stuck).collect()
     }
 
     fn unexpected_errors(&self) -> Vec<String> {
@@ -156,6 +170,7 @@ impl Drop for Owner {
             return;
         }
         leftover::remove(self.cluster.root());
+        self.cluster.remove_disks();
         if std::env::var_os("LAGAN_TEST_KEEP").is_some() {
             eprintln!("kept: {}", self.cluster.root().display());
         } else {
@@ -170,7 +185,6 @@ impl Drop for Owner {
 /// When none can be made.
 pub fn make_root() -> PathBuf {
     let dir = tempfile::Builder::new().prefix("lagan-test-").tempdir();
-        self.cluster.remove_disks();
     dir.expect("make a directory for the test").keep()
 }
 

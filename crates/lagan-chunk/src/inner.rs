@@ -66,6 +66,8 @@ pub(crate) struct Inner {
     /// A chunk found no space since the last compaction.
     pub pressed: AtomicBool,
     pub open_files: AtomicUsize,
+    /// Readers that pin a segment.
+    pub pins: Arc<AtomicUsize>,
     active_left: AtomicU64,
     opened: Instant,
     /// Milliseconds since `opened`, plus one; 0 while the disk is not used.
@@ -94,6 +96,7 @@ impl Inner {
             stopping: AtomicBool::new(false),
             pressed: AtomicBool::new(false),
             open_files: AtomicUsize::new(0),
+            pins: Arc::default(),
             active_left: AtomicU64::new(0),
             opened: Instant::now(),
             busy_since_ms: AtomicU64::new(0),
@@ -163,9 +166,6 @@ impl Inner {
         self.active_left.store(bytes, Ordering::Relaxed);
     }
 
-    /// A chunk found no space.
-    pub fn press(&self) {
-        self.pressed.store(true, Ordering::Relaxed);
     /// Whether a chunk of full length would be refused now.
     pub fn is_full(&self) -> bool {
         let left = self.pool.room().map_or(0, |room| room.left);
@@ -173,6 +173,9 @@ impl Inner {
         left == 0 && self.active_left() < longest
     }
 
+    /// A chunk found no space.
+    pub fn press(&self) {
+        self.pressed.store(true, Ordering::Relaxed);
         self.wake_space();
     }
 

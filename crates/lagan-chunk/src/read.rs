@@ -14,7 +14,7 @@ use std::fs::File;
 use std::io;
 use std::ops::Bound;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 /// Segments' files held open, at most about this many.
 const OPEN_FILES_MAX: usize = 512;
@@ -38,7 +38,29 @@ pub struct BlockRange {
 pub(crate) struct Located {
     pub place: Place,
     pub file: Arc<File>,
-    _pin: Arc<Segment>,
+    _pin: Pin,
+}
+
+/// A segment whose file is not reused while this lives.
+struct Pin {
+    _segment: Arc<Segment>,
+    count: Arc<AtomicUsize>,
+}
+
+impl Pin {
+    fn new(inner: &Inner, segment: Arc<Segment>) -> Self {
+        inner.pins.fetch_add(1, Ordering::Relaxed);
+        Pin {
+            _segment: segment,
+            count: inner.pins.clone(),
+        }
+    }
+}
+
+impl Drop for Pin {
+    fn drop(&mut self) {
+        self.count.fetch_sub(1, Ordering::Relaxed);
+    }
 }
 
 /// Finds a chunk and pins its segment.
@@ -63,7 +85,7 @@ fn locate(inner: &Inner, id: ChunkId) -> Result<Located, ChunkError> {
                 return Ok(Located {
                     place,
                     file,
-                    _pin: segment,
+                    _pin: Pin::new(inner, segment),
                 });
             }
             // Retired between the look-up and here.

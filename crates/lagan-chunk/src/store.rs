@@ -277,6 +277,11 @@ impl Store {
         }
     }
 
+    /// Readers that keep a segment's file from being reused now.
+    pub fn pins(&self) -> usize {
+        self.inner.pins.load(Ordering::Relaxed)
+    }
+
     /// The damaged ranges found since the store was opened (the first 1,024).
     pub fn damage(&self) -> Vec<Damage> {
         self.inner.damage().0

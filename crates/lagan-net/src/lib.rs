@@ -23,6 +23,7 @@ pub mod frame;
 pub mod handshake;
 pub mod leader;
 pub mod message;
+pub mod metrics;
 mod outbox;
 mod pending;
 pub mod pool;

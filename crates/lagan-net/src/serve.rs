@@ -3,6 +3,7 @@
 use crate::frame::{Decoder, Frame, FrameError, FrameKind};
 use crate::handshake;
 use crate::message::{Request, Response};
+use crate::metrics;
 use crate::outbox::Outbox;
 use crate::server::{Peer, Permits, Shared};
 use crate::socket::{self, ReadHalf, WriteHalf};
@@ -110,6 +111,7 @@ impl Drop for Reply {
             .in_flight_len
             .fetch_sub(self.cost, Ordering::SeqCst);
         accepted.in_flight.fetch_sub(1, Ordering::SeqCst);
+        metrics::request_went();
         accepted.outbox.give_room();
     }
 }
@@ -160,9 +162,9 @@ pub(crate) async fn serve(
         version,
         cancel: shared.cancel.child_token(),
     });
+    shared.handler.connected(&peer);
     let (read_half, socket) = stream.into_split();
     let accepted = Arc::new(Accepted {
-    shared.handler.connected(&peer);
         outbox: Outbox::counted(shared.in_flight_len.clone()),
         socket,
         in_flight_len: AtomicUsize::new(0),
@@ -320,6 +322,7 @@ impl Accepted {
         let cost = REQUEST_OVERHEAD + request.len();
         self.count(cost);
         self.in_flight.fetch_add(1, Ordering::Relaxed);
+        metrics::request_came();
         let reply = Reply {
             accepted: self.clone(),
             id: frame.id,

@@ -17,7 +17,7 @@ use lagan_types::{Command, NodeId};
 use openraft::raft::AppendEntriesRequest;
 use parking_lot::Mutex;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
@@ -47,6 +47,8 @@ pub struct Raft {
     queue: mpsc::Sender<Proposal>,
     leader: watch::Receiver<LeaderInfo>,
     stepping_down: AtomicBool,
+    /// Callers that wait for the answer to a command.
+    pending: AtomicUsize,
     /// False while this machine's clock is wrong.
     may_lead: AtomicBool,
     cancel: CancellationToken,
@@ -167,6 +169,7 @@ impl Raft {
             queue,
             leader,
             stepping_down: AtomicBool::new(false),
+            pending: AtomicUsize::new(0),
             may_lead: AtomicBool::new(true),
             cancel,
             tasks: Mutex::new(tasks),
@@ -184,6 +187,7 @@ impl Raft {
     /// A dropped call's command may still happen.
     pub async fn propose(&self, command: Command, deadline: Duration) -> Outcome {
         self.check_leads()?;
+        let _pending = Pending::new(&self.pending);
         let until = Instant::now() + deadline;
         let (reply, answer) = oneshot::channel();
         let proposal = Proposal { command, reply };
@@ -314,6 +318,7 @@ impl Raft {
         stats.durable = self.state.durable_index();
         stats.purged = self.log.purged();
         stats.snapshot = self.state.snapshot_index();
+        stats.pending = self.pending.load(Ordering::Relaxed);
         stats.queued = self.queue.max_capacity() - self.queue.capacity();
         stats
     }
@@ -356,6 +361,22 @@ impl Raft {
         if let Err(e) = tokio::task::spawn_blocking(move || log.stop()).await {
             tracing::error!(error = %e, "close log");
         }
+    }
+}
+
+/// One caller that waits for the answer to a command.
+struct Pending<'a>(&'a AtomicUsize);
+
+impl<'a> Pending<'a> {
+    fn new(count: &'a AtomicUsize) -> Self {
+        count.fetch_add(1, Ordering::Relaxed);
+        Pending(count)
+    }
+}
+
+impl Drop for Pending<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
     }
 }
 

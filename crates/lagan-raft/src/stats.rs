@@ -29,6 +29,8 @@ pub struct Stats {
     pub disk_slow: bool,
     /// A write or sync failed: the node has stopped for good.
     pub poisoned: bool,
+    /// Callers that wait for the answer to their command.
+    pub pending: usize,
     /// Commands that wait for an entry.
     pub queued: usize,
     /// Of the leader: milliseconds since a quorum was last known to follow.

@@ -1,0 +1,19 @@
+//! Gauges of this crate, as /metrics shows them.
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+/// Requests that came in and have no answer yet, of all connections of this process.
+static REQUESTS: AtomicUsize = AtomicUsize::new(0);
+
+/// Requests without an answer yet, of this process.
+pub fn requests_in_flight() -> usize {
+    REQUESTS.load(Ordering::Relaxed)
+}
+
+pub(crate) fn request_came() {
+    REQUESTS.fetch_add(1, Ordering::Relaxed);
+}
+
+pub(crate) fn request_went() {
+    REQUESTS.fetch_sub(1, Ordering::Relaxed);
+}
