@@ -4,9 +4,12 @@ use crate::shorthands::s;
 use lagan_tests::namespaces::Namespaces;
 use lagan_tests::network::Silence;
 use lagan_tests::run::LONG;
+use lagan_tests::wait::until;
 use lagan_tests::writer::Writers;
-use lagan_tests::{Options, with_cluster};
+use lagan_tests::{Cluster, Options, with_cluster};
 use std::fs;
+use std::path::Path;
+use std::time::Instant;
 
 const GO_ON: std::time::Duration = s(60);
 
@@ -144,4 +147,89 @@ fn servers_in_namespaces_survive_a_cut_link() {
         cluster.check();
     });
     drop(net);
+}
+
+/// A mount whose packets come from an address of its own, and which gives up after `timeout`.
+fn rebind(cluster: &Cluster, name: &str, bind: &str, timeout: &str) {
+    cluster.kill(name);
+    let config = cluster.process(name).config;
+    let text = fs::read_to_string(&config).expect("read a configuration");
+    let old = |line: &&str| line.starts_with("bind =") || line.starts_with("timeout =");
+    let rest: Vec<&str> = text.lines().filter(|line| !old(line)).collect();
+    let rest = rest.join("\n");
+    let text = format!("bind = \"{bind}\"\ntimeout = \"{timeout}\"\n{rest}\n");
+    fs::write(&config, text).expect("write the configuration");
+    cluster.start(name);
+}
+
+/// The leader and the first mount on one side, all others on the other.
+fn partition(cluster: &Cluster) -> (Vec<String>, Vec<String>) {
+    let leader = cluster.leader();
+    let addr = |name: &String| cluster.process(name).addr.expect("a server has an address");
+    let here = vec![addr(&leader), "127.78.0.1".into()];
+    let others = cluster.servers().into_iter().filter(|name| *name != leader);
+    let there = others.map(|name| addr(&name));
+    (here, there.chain(["127.78.0.2".into()]).collect())
+}
+
+#[test]
+fn mount_cut_off_with_the_minority_waits_and_goes_on() {
+    let why = "a server and a mount are cut off";
+    with_cluster(Options::default().with_faults(why), LONG, |cluster| {
+        rebind(cluster, "mount-1", "127.78.0.1", "120s");
+        rebind(cluster, "mount-2", "127.78.0.2", "120s");
+        let (a, b) = (cluster.a(), cluster.b());
+        fs::create_dir(a.join("few")).expect("make a directory");
+        fs::create_dir(a.join("many")).expect("make a directory");
+        let few = Writers::start(&a.join("few"), 2, 61);
+        let many = Writers::start(&b.join("many"), 2, 62);
+        few.wait_more(20, GO_ON);
+        let (here, there) = partition(cluster);
+        let cut = Silence::between(&here, &there);
+        many.wait_more(20, GO_ON);
+        let before = few.count();
+        many.wait_more(10, GO_ON);
+        assert!(few.count() <= before + 2, "a minority commits nothing");
+        drop(cut);
+        // what waited goes on, without an error
+        few.wait_more(20, GO_ON);
+        let few = few.stop();
+        assert!(few.errors.is_empty(), "{:?}", few.errors);
+        cluster.wait_healthy();
+
+        rebind(cluster, "mount-1", "127.78.0.1", "8s");
+        let (here, there) = partition(cluster);
+        let cut = Silence::between(&here, &there);
+        // others lead now
+        many.wait_more(20, GO_ON);
+        calls_end_after_the_timeout(&a);
+        many.wait_more(20, GO_ON);
+        drop(cut);
+        until("the mount serves again", s(60), || {
+            fs::write(a.join("after"), b"after").ok()
+        });
+        let many = many.stop();
+        assert!(many.errors.is_empty(), "{:?}", many.errors);
+        for top in [&a, &b] {
+            few.check(&top.join("few"));
+            many.check(&top.join("many"));
+            assert_eq!(fs::read(top.join("after")).expect("read"), b"after");
+        }
+        cluster.wait_healthy();
+        cluster.check();
+    });
+}
+
+/// Each call is answered after the mount's 8 s.
+fn calls_end_after_the_timeout(top: &Path) {
+    let began = Instant::now();
+    let stat = fs::metadata(top.join("few"));
+    let made = fs::write(top.join("never"), b"never");
+    let took = began.elapsed();
+    for result in [stat.map(drop), made] {
+        let errno = result.expect_err("nobody can know").raw_os_error();
+        let waited = [libc::ETIMEDOUT, libc::EIO].map(Some).contains(&errno);
+        assert!(waited, "errno {errno:?}");
+    }
+    assert!(took > s(10) && took < s(90), "{took:?}");
 }
