@@ -12,6 +12,9 @@
 //! * A segment is begun only after all before it is synced. So a break in the
 //!   chain of CRCs is the torn tail of a crash only in the last segment; with
 //!   another one after it, it is rot, and the log refuses to open.
+//! * Each record says how far its segment was on disk when it was written
+//!   ([`frontier`]). A break before that is rot, too. What the last sync wrote has
+//!   nothing behind it that could tell.
 //! * Every segment begins with a checkpoint (vote, purged): older segments can
 //!   go as soon as their entries may.
 //! * Entries go only when a durable commit of the state covers them ([`Floor`]),
@@ -22,6 +25,7 @@
 //! content, whose header does not fit the name: it is spare.
 
 mod files;
+mod frontier;
 mod index;
 pub mod record;
 mod recover;

@@ -9,13 +9,16 @@
 //! | 24 | CRC that the first record is seeded with, u32 | 24 | term, u64 |
 //! | 28 | 0 ... | 32 | node that led that term, u64 |
 //! | 60 | CRC-32 of the first 60 bytes | 40 | committed index + 1, 0: none known, u64 |
-//! |    | | 48 | 0, 12 bytes |
+//! |    | | 48 | mark ([`super::frontier`]): synced offset, u32, sequence, u32, check, u32; or 0 |
 //! |    | | 60 | CRC-32 of header[0..60] and payload, seeded with the CRC before it |
+//!
+//! Version 1 has no marks; its segments are read, and gone on with, as they are.
 //!
 //! All little endian. Payloads: `Normal` the batch, `Membership` and
 //! `Checkpoint` by the codec's serde form, the others none. `Vote` has the
 //! term and node of the vote and index 1 if it is committed.
 
+use super::frontier;
 use crate::types::alias::{LogId, Vote};
 use crc32fast::Hasher;
 use openraft::CommittedLeaderId;
@@ -26,11 +29,13 @@ pub const SEGMENT_HEADER_LEN: usize = 64;
 pub const RECORD_HEADER_LEN: usize = 64;
 /// Bytes of a payload, at most: a full batch and room for its envelope.
 pub const PAYLOAD_LEN_MAX: usize = lagan_types::limits::BATCH_LEN_MAX + 1024 * 1024;
-/// The version that this build writes and reads.
-pub const FORMAT_VERSION: u32 = 1;
+/// The version that this build writes: records have marks.
+pub const FORMAT_VERSION: u32 = 2;
+/// The version before, which this build reads and goes on with: no marks.
+const VERSION_UNMARKED: u32 = 1;
 
 const SEGMENT_MAGIC: &[u8; 8] = b"LAGANLOG";
-const RECORD_MAGIC: u32 = u32::from_le_bytes(*b"LgRc");
+pub(super) const RECORD_MAGIC: u32 = u32::from_le_bytes(*b"LgRc");
 
 /// What a record is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -144,6 +149,17 @@ fn u64_at(bytes: &[u8], at: usize) -> u64 {
 
 /// Appends a record to `out`; returns its CRC, the seed of the next.
 pub fn encode(out: &mut Vec<u8>, header: &Header, payload: &[u8], seed: u32) -> u32 {
+    encode_marked(out, header, payload, seed, None)
+}
+
+/// As [`encode`], with the mark that all of its segment before an offset is on disk.
+pub fn encode_marked(
+    out: &mut Vec<u8>,
+    header: &Header,
+    payload: &[u8],
+    seed: u32,
+    synced: Option<(&SegmentHeader, u64)>,
+) -> u32 {
     let mut raw = [0u8; RECORD_HEADER_LEN];
     raw[0..4].copy_from_slice(&RECORD_MAGIC.to_le_bytes());
     raw[4..8].copy_from_slice(&(payload.len() as u32).to_le_bytes());
@@ -152,6 +168,9 @@ pub fn encode(out: &mut Vec<u8>, header: &Header, payload: &[u8], seed: u32) -> 
     raw[24..32].copy_from_slice(&header.term.to_le_bytes());
     raw[32..40].copy_from_slice(&header.node.to_le_bytes());
     raw[40..48].copy_from_slice(&header.committed_next.to_le_bytes());
+    if let Some((segment, synced)) = synced {
+        frontier::mark(&mut raw, segment, synced);
+    }
     let crc = crc_of(&raw, payload, seed);
     raw[60..64].copy_from_slice(&crc.to_le_bytes());
     out.extend_from_slice(&raw);
@@ -170,7 +189,7 @@ fn crc_of(header: &[u8], payload: &[u8], seed: u32) -> u32 {
 /// The header at the start of `bytes`, if there is one; its CRC is not yet checked.
 pub fn peek(bytes: &[u8]) -> Option<Header> {
     let raw = bytes.get(..RECORD_HEADER_LEN)?;
-    if u32_at(raw, 0) != RECORD_MAGIC || raw[9..16] != [0; 7] || raw[48..60] != [0; 12] {
+    if u32_at(raw, 0) != RECORD_MAGIC || raw[9..16] != [0; 7] {
         return None;
     }
     let len = u32_at(raw, 4);
@@ -204,6 +223,8 @@ pub struct SegmentHeader {
     pub sequence: u64,
     /// CRC of the last record of the segment before.
     pub seed: u32,
+    /// Its records have marks ([`super::frontier`]): version 2.
+    pub marked: bool,
 }
 
 impl SegmentHeader {
@@ -211,7 +232,11 @@ impl SegmentHeader {
     pub fn encode(&self) -> [u8; SEGMENT_HEADER_LEN] {
         let mut raw = [0u8; SEGMENT_HEADER_LEN];
         raw[0..8].copy_from_slice(SEGMENT_MAGIC);
-        raw[8..12].copy_from_slice(&FORMAT_VERSION.to_le_bytes());
+        let version = match self.marked {
+            true => FORMAT_VERSION,
+            false => VERSION_UNMARKED,
+        };
+        raw[8..12].copy_from_slice(&version.to_le_bytes());
         raw[16..24].copy_from_slice(&self.sequence.to_le_bytes());
         raw[24..28].copy_from_slice(&self.seed.to_le_bytes());
         let crc = crc32fast::hash(&raw[..60]);
@@ -231,9 +256,10 @@ impl SegmentHeader {
             return Ok(None);
         }
         match u32_at(raw, 8) {
-            FORMAT_VERSION => Ok(Some(SegmentHeader {
+            version @ (FORMAT_VERSION | VERSION_UNMARKED) => Ok(Some(SegmentHeader {
                 sequence: u64_at(raw, 16),
                 seed: u32_at(raw, 24),
+                marked: version == FORMAT_VERSION,
             })),
             other => Err(other),
         }

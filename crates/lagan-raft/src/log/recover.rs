@@ -1,6 +1,7 @@
 //! Reads the log back: a pure replay of records, and the files around it.
 
 use super::files::{Dir, Segment};
+use super::frontier;
 use super::index::{Index, Place, Slot};
 use super::record::{self, Found, Header, Kind, SEGMENT_HEADER_LEN, SegmentHeader};
 use crate::error::RaftError;
@@ -133,6 +134,8 @@ pub(super) struct Recovered {
     pub highest: BTreeMap<u64, u64>,
     /// Where the last segment goes on, and the CRC there; `None`: there is no segment.
     pub end: Option<(u64, u32)>,
+    /// Of the last segment.
+    pub header: Option<SegmentHeader>,
 }
 
 /// Reads all segments.
@@ -166,17 +169,32 @@ pub(super) fn recover(dir: &Dir) -> Result<Recovered, RaftError> {
             replay.step(sequence, found)
         })
         .map_err(RaftError::LogDamaged)?;
+        check_tail(&bytes, offset, header)?;
         end = Some((offset as u64, seed));
         last_sequence = Some(sequence);
     }
     let (index, highest) = replay.finish().map_err(RaftError::LogDamaged)?;
+    let header = segments.last_key_value().map(|(_, (_, header))| *header);
     let segments = segments.into_iter().map(|(k, (s, _))| (k, s)).collect();
     Ok(Recovered {
         index,
         segments,
         highest,
         end,
+        header,
     })
+}
+
+/// What is behind the end of the chain must not have been on disk.
+fn check_tail(bytes: &[u8], end: usize, header: &SegmentHeader) -> Result<(), RaftError> {
+    let synced = frontier::highest(bytes.get(end..).unwrap_or_default(), header);
+    if synced > end as u64 {
+        return Err(RaftError::LogDamaged(format!(
+            "segment {} breaks off at {end}, but was on disk up to {synced}",
+            header.sequence
+        )));
+    }
+    Ok(())
 }
 
 type Live = BTreeMap<u64, (Segment, SegmentHeader)>;

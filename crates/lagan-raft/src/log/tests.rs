@@ -168,17 +168,13 @@ async fn what_lay_behind_a_torn_tail_never_comes_back() {
     let dir = tempfile::tempdir().unwrap();
     let mut log = open(dir.path(), 0);
     append(&mut log, [entry(1, 0, 50)]).await;
-    append(&mut log, [entry(1, 1, 50)]).await;
-    append(&mut log, [entry(1, 2, 50)]).await;
+    append(&mut log, [entry(1, 1, 50), entry(1, 2, 50)]).await;
     log.stop();
-    // Tear entry 1: 2 lies whole behind it.
+    // Tear entry 1: 2, of the same sync, lies whole behind it.
     let first = dir.path().join("0000000000000001.seg");
-    let bytes = std::fs::read(&first).unwrap();
-    let at = (SEGMENT_HEADER_LEN..bytes.len())
-        .find(|&at| record::peek(&bytes[at..]).is_some_and(|h| h.kind.is_entry() && h.index == 1))
-        .unwrap();
+    let at = place_of(&first, 1);
     let file = std::fs::OpenOptions::new().write(true).open(first).unwrap();
-    file.write_all_at(&[0xff; 4], at as u64 + 70).unwrap();
+    file.write_all_at(&[0xff; 4], at + 70).unwrap();
     let mut log = open(dir.path(), 0);
     assert_eq!(indexes(&mut log).await, [0]);
     append(&mut log, [entry(1, 1, 50)]).await;
@@ -188,14 +184,74 @@ async fn what_lay_behind_a_torn_tail_never_comes_back() {
     log.stop();
 }
 
+/// Where the entry is in a segment's file.
+fn place_of(segment: &Path, index: u64) -> u64 {
+    let bytes = std::fs::read(segment).unwrap();
+    let is_it = |at: &usize| {
+        record::peek(&bytes[*at..]).is_some_and(|h| h.kind.is_entry() && h.index == index)
+    };
+    (SEGMENT_HEADER_LEN..bytes.len()).find(is_it).unwrap() as u64
+}
+
+#[tokio::test]
+async fn damage_in_what_was_on_disk_is_no_torn_tail() {
+    use std::os::unix::fs::FileExt;
+    let dir = tempfile::tempdir().unwrap();
+    let mut log = open(dir.path(), 0);
+    for index in 0..4 {
+        append(&mut log, [entry(1, index, 50)]).await;
+    }
+    log.stop();
+    let first = dir.path().join("0000000000000001.seg");
+    let options = || LogOptions {
+        dir: dir.path().to_path_buf(),
+        node: 9,
+        segment_bytes: 16 * 1024,
+        cache_bytes: 0,
+        slow_sync: Duration::from_secs(5),
+    };
+    let whole = std::fs::read(&first).unwrap();
+    let end = place_of(&first, 3);
+    for at in (SEGMENT_HEADER_LEN as u64..end).step_by(7) {
+        let file = std::fs::OpenOptions::new()
+            .write(true)
+            .open(&first)
+            .unwrap();
+        file.write_all_at(&[whole[at as usize] ^ 0x10], at).unwrap();
+        let opened = LogStore::open(options(), Arc::new(Floor::default()));
+        assert!(
+            matches!(opened, Err(crate::RaftError::LogDamaged(_))),
+            "flipped at {at}"
+        );
+        file.write_all_at(&whole, 0).unwrap();
+    }
+    // The last entry has nothing behind it: it may be a torn tail.
+    let file = std::fs::OpenOptions::new()
+        .write(true)
+        .open(&first)
+        .unwrap();
+    file.write_all_at(&[0xff; 4], end + 70).unwrap();
+    let mut log = open(dir.path(), 0);
+    assert_eq!(indexes(&mut log).await, [0, 1, 2]);
+    log.stop();
+}
+
 #[test]
 fn golden_bytes_of_segment_header_and_record() {
     let header = SegmentHeader {
         sequence: 3,
         seed: 0x0102_0304,
+        marked: true,
     };
     let raw = header.encode();
-    assert_eq!(&raw[..12], b"LAGANLOG\x01\0\0\0");
+    assert_eq!(&raw[..12], b"LAGANLOG\x02\0\0\0");
+    assert_eq!(SegmentHeader::decode(&raw), Ok(Some(header)));
+    let old = SegmentHeader {
+        marked: false,
+        ..header
+    };
+    assert_eq!(&old.encode()[..12], b"LAGANLOG\x01\0\0\0");
+    assert_eq!(SegmentHeader::decode(&old.encode()), Ok(Some(old)));
     assert_eq!(&raw[16..28], [3, 0, 0, 0, 0, 0, 0, 0, 4, 3, 2, 1]);
     let mut out = Vec::new();
     let crc = record::encode(
@@ -211,6 +267,26 @@ fn golden_bytes_of_segment_header_and_record() {
     assert_eq!(out[40], 8);
     assert_eq!(&out[RECORD_HEADER_LEN..], b"abc");
     assert_eq!(crc, GOLDEN_CRC);
+}
+
+#[test]
+fn golden_bytes_of_a_marked_record() {
+    let segment = SegmentHeader {
+        sequence: 3,
+        seed: 0x0102_0304,
+        marked: true,
+    };
+    let header = Header::of(Kind::Normal, &id(2, 9), 8, 3);
+    let mut out = Vec::new();
+    record::encode_marked(&mut out, &header, b"abc", 7, Some((&segment, 0x0506)));
+    assert_eq!(&out[48..56], [6, 5, 0, 0, 3, 0, 0, 0]);
+    let check = u32::from_le_bytes(out[56..60].try_into().unwrap());
+    let mut hasher = crc32fast::Hasher::new();
+    hasher.update(&segment.seed.to_le_bytes());
+    hasher.update(&segment.sequence.to_le_bytes());
+    hasher.update(&out[..56]);
+    assert_eq!(check, hasher.finalize());
+    assert!(record::parse(&out, 7).is_some());
 }
 
 /// Of the record above: changes only with the format's version.

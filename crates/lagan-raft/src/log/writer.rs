@@ -142,6 +142,10 @@ pub(super) struct Writer {
     dir: Dir,
     shared: Arc<Shared>,
     current: Segment,
+    /// Its header: what marks are checked with.
+    header: SegmentHeader,
+    /// All of the current segment before this is on disk, as far as this process knows.
+    synced: u64,
     /// Where the next byte goes, the buffer included.
     end: u64,
     seed: u32,
@@ -160,15 +164,18 @@ impl Writer {
     /// Goes on where recovery ended, with a checkpoint that no old bytes fit to.
     pub fn new(dir: Dir, found: Recovered, shared: Arc<Shared>) -> io::Result<Writer> {
         let (vote, purged) = (found.index.vote, found.index.purged_on_disk);
-        let (current, end, seed, fresh) = match (found.segments.last_key_value(), found.end) {
-            (Some((_, segment)), Some((end, seed))) => (segment.clone(), end, seed, false),
+        let last = found.segments.last_key_value().map(|(_, s)| s.clone());
+        let (current, header, end, seed, fresh) = match (last, found.header, found.end) {
+            (Some(segment), Some(header), Some((end, seed))) => (segment, header, end, seed, false),
             _ => {
                 let header = SegmentHeader {
                     sequence: 1,
                     seed: rand::random(),
+                    marked: true,
                 };
                 let segment = dir.begin(header, 0)?;
-                (segment, SEGMENT_HEADER_LEN as u64, header.seed, true)
+                let end = SEGMENT_HEADER_LEN as u64;
+                (segment, header, end, header.seed, true)
             }
         };
         *shared.segments.lock() = found.segments;
@@ -180,6 +187,8 @@ impl Writer {
             dir,
             shared,
             current,
+            header,
+            synced: 0,
             end,
             seed,
             buffer: Vec::new(),
@@ -192,6 +201,7 @@ impl Writer {
         writer.checkpoint()?;
         writer.flush()?;
         writer.current.file.sync_data()?;
+        writer.synced = writer.end;
         writer.dir.sync()?;
         writer.note_bytes();
         Ok(writer)
@@ -284,7 +294,8 @@ impl Writer {
             self.roll(need)?;
         }
         let (offset, seed) = (self.end, self.seed);
-        self.seed = record::encode(&mut self.buffer, &header, payload, seed);
+        let mark = self.header.marked.then_some((&self.header, self.synced));
+        self.seed = record::encode_marked(&mut self.buffer, &header, payload, seed, mark);
         self.end += need;
         Ok((offset, seed))
     }
@@ -296,8 +307,11 @@ impl Writer {
         let header = SegmentHeader {
             sequence: self.current.sequence + 1,
             seed: self.seed,
+            marked: true,
         };
         self.current = self.dir.begin(header, need + 4096)?;
+        self.header = header;
+        self.synced = 0;
         self.end = SEGMENT_HEADER_LEN as u64;
         self.spare_asked = false;
         let segment = self.current.clone();
@@ -344,11 +358,15 @@ impl Writer {
         Ok(())
     }
 
-    fn sync(&self) -> io::Result<()> {
+    /// Called with an empty buffer.
+    fn sync(&mut self) -> io::Result<()> {
         let stats = &self.shared.stats;
         let began = stats.begin();
         let result = self.current.file.sync_data();
         stats.end(began);
+        if result.is_ok() {
+            self.synced = self.end;
+        }
         result
     }
 
