@@ -31,6 +31,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
+use tokio::sync::Notify;
 use waits::Waits;
 
 /// A process that did not run for so long cannot judge who was silent.
@@ -49,6 +50,8 @@ pub struct Leader {
     pub reservations: Arc<Reservations>,
     /// One change of Raft's members at a time.
     changing_members: AtomicBool,
+    /// Wakes requests for uploads.
+    due: Notify,
 }
 
 impl std::fmt::Debug for Leader {
@@ -150,6 +153,7 @@ impl Leader {
             uptime: Uptime::default(),
             state: Mutex::new(State::new(0, 0)),
             changing_members: AtomicBool::new(false),
+            due: Notify::new(),
         })
     }
 

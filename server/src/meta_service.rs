@@ -85,6 +85,7 @@ impl MetaService {
             Op::SetLock { ino, lock } => Some((command.session, ino, lock)),
             _ => None,
         };
+        let may_be_due = matches!(command.op, Op::ArchiveNow { .. } | Op::SetConfig { .. });
         let answer = self
             .leader
             .reservations
@@ -100,6 +101,9 @@ impl MetaService {
             if let Answer::Session { session, .. } = answer {
                 self.leader.session_heard(*session);
             }
+        }
+        if may_be_due {
+            self.leader.files_became_due();
         }
         Ok(MetaReply::Answer(answer))
     }

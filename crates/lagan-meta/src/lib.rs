@@ -35,4 +35,4 @@ mod uses;
 pub use apply::apply;
 pub use facts::{lock_holders, node_boot, session_exists};
 pub use ops::reserve::preview;
-pub use query::{cluster_map, map_version, query};
+pub use query::{DueScan, cluster_map, map_version, query};

@@ -3,6 +3,8 @@
 mod files;
 mod queues;
 
+pub use queues::DueScan;
+
 use crate::kv::{Read, StoreError, Table};
 use crate::layout::rows::InodeRow;
 use crate::layout::{self, CONFIG_KEY, MAP_VERSION_KEY, key1};
@@ -73,6 +75,7 @@ fn answer(store: &dyn Read, session: SessionId, query: &Query) -> Outcome<QueryA
         Query::Releasable { from, limit } => queues::releasable(store, *from, *limit),
         Query::Blocks { blocks } => queues::blocks(store, blocks),
         Query::SetUses => Ok(QueryAnswer::SetUses(crate::uses::all(store)?.counts())),
+        Query::Attrs { inos } => files::attrs(store, inos),
     }
 }
 

@@ -16,8 +16,9 @@ use tokio::sync::mpsc;
 
 /// Ends in one mutation.
 const BATCH_MAX: usize = 256;
-/// How long the first end waits for others: less than a commit takes.
-const GATHER: Duration = Duration::from_millis(5);
+/// How long the first end waits for others: a file's state is not in a hurry, and a
+/// commit on all voters costs as much as an upload does.
+const GATHER: Duration = Duration::from_millis(25);
 /// Tries before ends are dropped, some five minutes.
 const TRIES_MAX: u32 = 60;
 const BACKOFF: Backoff = Backoff::new(100, 10_000);

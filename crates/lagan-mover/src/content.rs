@@ -185,38 +185,24 @@ impl FileContent {
         recall: Arc<dyn Recall>,
         file: (Ino, u64, u64),
     ) -> Result<Self, MoverError> {
-        let (ino, version, size) = file;
-        let mut all: Vec<Extent> = Vec::new();
-        loop {
-            let offset = all.last().map_or(0, Extent::end);
-            let limit = EXTENTS_PAGE_MAX as u32;
-            let answer = meta.query(Query::Extents { ino, offset, limit }).await?;
-            let QueryAnswer::Extents {
-                version: found,
-                size: len,
-                extents,
-                more,
-            } = answer
-            else {
-                return Err(MoverError::Answer("extents"));
-            };
-            if (found, len) != (version, size) {
-                return Err(MoverError::Changed);
-            }
-            let before = all.len();
-            all.extend(extents);
-            if all.len() > EXTENTS_MAX {
-                return Err(MoverError::Meta(format!("more than {EXTENTS_MAX} extents")));
-            }
-            if !more || all.len() == before {
-                break;
-            }
-        }
-        let pieces = pieces(size, &all)?;
+        let extents = load_extents(meta, file).await?;
+        FileContent::new(&extents, chunks, recall, (file.0, file.2))
+    }
+
+    /// Of all extents of a version, and the file's inode and size.
+    ///
+    /// # Errors
+    /// As [`pieces`].
+    pub fn new(
+        extents: &[Extent],
+        chunks: Arc<dyn Chunks>,
+        recall: Arc<dyn Recall>,
+        (ino, size): (Ino, u64),
+    ) -> Result<Self, MoverError> {
         Ok(FileContent {
             ino,
             size,
-            pieces,
+            pieces: pieces(size, extents)?,
             chunks,
             recall,
         })
@@ -308,6 +294,39 @@ impl FileContent {
         let size = self.size;
         Ok(Body::from_source(size, self))
     }
+}
+
+async fn load_extents(
+    meta: &dyn Meta,
+    (ino, version, size): (Ino, u64, u64),
+) -> Result<Vec<Extent>, MoverError> {
+    let mut all: Vec<Extent> = Vec::new();
+    loop {
+        let offset = all.last().map_or(0, Extent::end);
+        let limit = EXTENTS_PAGE_MAX as u32;
+        let answer = meta.query(Query::Extents { ino, offset, limit }).await?;
+        let QueryAnswer::Extents {
+            version: found,
+            size: len,
+            extents,
+            more,
+        } = answer
+        else {
+            return Err(MoverError::Answer("extents"));
+        };
+        if (found, len) != (version, size) {
+            return Err(MoverError::Changed);
+        }
+        let before = all.len();
+        all.extend(extents);
+        if all.len() > EXTENTS_MAX {
+            return Err(MoverError::Meta(format!("more than {EXTENTS_MAX} extents")));
+        }
+        if !more || all.len() == before {
+            break;
+        }
+    }
+    Ok(all)
 }
 
 #[async_trait]

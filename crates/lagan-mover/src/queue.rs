@@ -1,8 +1,8 @@
 //! Asks the leader for files and keeps the uploads going.
 //!
-//! Up to twice as many jobs as uploads at a time are asked for, so that the
-//! leader records them in few mutations and no upload slot waits for an
-//! answer. Jobs that are here when the gate closes wait here.
+//! More jobs than uploads at a time are kept here, and new ones are asked for
+//! while uploads run: the leader records them in few mutations, and no upload
+//! slot waits for an answer. Jobs that are here when the gate closes wait here.
 
 use crate::MoverError;
 use crate::attempts::{Active, fail_own};
@@ -11,15 +11,29 @@ use crate::upload::Uploader;
 use lagan_types::Time;
 use lagan_types::message::ArchiveJob;
 use lagan_types::op::ArchiveFail;
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
+use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::mpsc;
-use tokio::task::JoinSet;
+use tokio::task::{Id, JoinError, JoinSet};
 use tokio::time::Instant;
 
 /// Between questions while the leader does not answer, at most.
 const LEADER_AWAY: Duration = Duration::from_secs(5);
+/// Jobs here for each upload at a time, uploads included.
+const JOBS_PER_UPLOAD: usize = 4;
+/// After an answer with fewer jobs than asked for: more may just be on their way.
+const FEW_PAUSE: Duration = Duration::from_millis(20);
+
+/// A question for work under way, and its answer.
+type Asking = Pin<Box<dyn Future<Output = Answer> + Send>>;
+
+struct Answer {
+    asked_at: Instant,
+    slots: usize,
+    jobs: Result<Vec<ArchiveJob>, MoverError>,
+}
 
 /// The upload loop's state.
 pub(crate) struct Queue {
@@ -28,6 +42,9 @@ pub(crate) struct Queue {
     ends: mpsc::Sender<End>,
     waiting: VecDeque<ArchiveJob>,
     running: JoinSet<()>,
+    /// What each running upload is, to fail it if it ends by a defect.
+    jobs: HashMap<Id, ArchiveJob>,
+    asking: Option<Asking>,
     ask_at: Instant,
     unanswered: u32,
 }
@@ -40,6 +57,8 @@ impl Queue {
             ends,
             waiting: VecDeque::new(),
             running: JoinSet::new(),
+            jobs: HashMap::new(),
+            asking: None,
             ask_at: Instant::now(),
             unanswered: 0,
         }
@@ -47,34 +66,23 @@ impl Queue {
 
     /// Runs until it is dropped, which ends its uploads.
     pub async fn run(mut self) {
-        self.fail_leftovers().await;
         let uploader = self.uploader.clone();
+        fail_leftovers(&uploader, &self.active).await;
         loop {
             self.start_waiting();
-            if self.wants_more() {
-                self.ask().await;
-                continue;
+            if self.asking.is_none() && self.wants_more() {
+                self.asking = Some(Box::pin(ask(uploader.clone(), self.room())));
             }
             // also wakes up by itself: the gate may have opened just now
-            let wake_at = Instant::now() + uploader.options.poll;
+            let wake_at = self.wake_at();
             tokio::select! {
-                Some(_) = self.running.join_next() => {}
+                Some(ended) = self.running.join_next_with_id() => self.ended(ended).await,
+                answer = answered(&mut self.asking) => {
+                    self.asking = None;
+                    self.take(answer);
+                }
                 () = tokio::time::sleep_until(wake_at) => {}
                 () = uploader.gate.opened(), if !uploader.gate.is_open() => {}
-            }
-        }
-    }
-
-    /// Attempts from before the start: their uploader, this node, ended.
-    async fn fail_leftovers(&self) {
-        loop {
-            match fail_own(&*self.uploader.meta, &self.active, Duration::ZERO).await {
-                Ok(0) => return,
-                Ok(count) => return tracing::info!(count, "uploads of before the start repeat"),
-                Err(error) => {
-                    tracing::debug!(%error, "attempts of before the start");
-                    tokio::time::sleep(Duration::from_secs(1)).await;
-                }
             }
         }
     }
@@ -84,32 +92,62 @@ impl Queue {
             let Some(job) = self.waiting.pop_front() else {
                 return;
             };
-            let (uploader, ends) = (self.uploader.clone(), self.ends.clone());
-            self.running.spawn(async move {
-                let end = work(&uploader, job).await;
+            let (uploader, ends, work) = (self.uploader.clone(), self.ends.clone(), job.clone());
+            let task = self.running.spawn(async move {
+                let end = upload(&uploader, work).await;
                 // closed only when the mover ends; the attempt stays recorded
                 let _ = ends.send(end).await;
             });
+            self.jobs.insert(task.id(), job);
         }
     }
 
+    /// An upload's task ended. One that ended by a defect is a failure of its
+    /// file: others must not wait for it.
+    async fn ended(&mut self, ended: Result<(Id, ()), JoinError>) {
+        let (id, defect) = match &ended {
+            Ok((id, ())) => (*id, None),
+            Err(error) => (error.id(), Some(error)),
+        };
+        let Some((job, defect)) = self.jobs.remove(&id).zip(defect) else {
+            return;
+        };
+        let delay = self.uploader.retry_after(job.ino);
+        tracing::error!(ino = %job.ino, key = job.key, %defect, ?delay, "upload ended by a defect");
+        let end = failed(&self.uploader, job, delay);
+        let _ = self.ends.send(end).await;
+    }
+
     fn wants_more(&self) -> bool {
-        let few = self.waiting.len() * 2 <= self.uploader.options.uploads;
-        few && self.uploader.gate.is_open() && Instant::now() >= self.ask_at && self.room() > 0
+        let few = self.room() * 2 >= self.uploader.options.uploads * JOBS_PER_UPLOAD;
+        few && self.uploader.gate.is_open() && Instant::now() >= self.ask_at
     }
 
     fn room(&self) -> usize {
-        (self.uploader.options.uploads * 2).saturating_sub(self.waiting.len() + self.running.len())
+        let here = self.waiting.len() + self.running.len();
+        (self.uploader.options.uploads * JOBS_PER_UPLOAD).saturating_sub(here)
     }
 
-    async fn ask(&mut self) {
-        let slots = u32::try_from(self.room()).unwrap_or(u32::MAX);
-        match self.uploader.meta.jobs(slots).await {
+    fn wake_at(&self) -> Instant {
+        let now = Instant::now();
+        let poll_at = now + self.uploader.options.poll;
+        match self.asking {
+            None if self.ask_at > now => poll_at.min(self.ask_at),
+            _ => poll_at,
+        }
+    }
+
+    fn take(&mut self, answer: Answer) {
+        match answer.jobs {
             Ok(jobs) => {
                 self.unanswered = 0;
-                if (jobs.len() as u64) < u64::from(slots) {
-                    self.ask_at = Instant::now() + self.uploader.options.poll;
-                }
+                // The leader holds a question back while there is nothing; one that
+                // does not must not be asked without a pause.
+                self.ask_at = match jobs.len() {
+                    0 => answer.asked_at + self.uploader.options.poll,
+                    n if n < answer.slots => Instant::now() + FEW_PAUSE,
+                    _ => Instant::now(),
+                };
                 for job in jobs {
                     self.active.insert(job.attempt);
                     self.waiting.push_back(job);
@@ -122,12 +160,43 @@ impl Queue {
                 self.ask_at = Instant::now() + pause.min(LEADER_AWAY);
             }
         }
-        while self.running.try_join_next().is_some() {}
+    }
+}
+
+/// Attempts from before the start: their uploader, this node, ended.
+async fn fail_leftovers(uploader: &Uploader, active: &Active) {
+    loop {
+        match fail_own(&*uploader.meta, active, Duration::ZERO).await {
+            Ok(0) => return,
+            Ok(count) => return tracing::info!(count, "uploads of before the start repeat"),
+            Err(error) => {
+                tracing::debug!(%error, "attempts of before the start");
+                tokio::time::sleep(Duration::from_secs(1)).await;
+            }
+        }
+    }
+}
+
+async fn ask(uploader: Arc<Uploader>, slots: usize) -> Answer {
+    let asked_at = Instant::now();
+    let jobs = uploader.meta.jobs(u32::try_from(slots).unwrap_or(u32::MAX));
+    Answer {
+        asked_at,
+        slots,
+        jobs: jobs.await,
+    }
+}
+
+/// The answer of the question under way; none is under way: never.
+async fn answered(asking: &mut Option<Asking>) -> Answer {
+    match asking {
+        Some(asking) => asking.await,
+        None => std::future::pending().await,
     }
 }
 
 /// Uploads one file; how it ended.
-async fn work(uploader: &Uploader, job: ArchiveJob) -> End {
+async fn upload(uploader: &Uploader, job: ArchiveJob) -> End {
     let error = match uploader.upload(&job).await {
         Ok(finish) => return End::Finish(finish),
         Err(error) => error,
@@ -140,6 +209,10 @@ async fn work(uploader: &Uploader, job: ArchiveJob) -> End {
         MoverError::Changed => tracing::debug!(ino = %job.ino, "file changed before its upload"),
         error => tracing::warn!(ino = %job.ino, key = job.key, %error, ?delay, "upload failed"),
     }
+    failed(uploader, job, delay)
+}
+
+fn failed(uploader: &Uploader, job: ArchiveJob, delay: Duration) -> End {
     let delay_ms = u64::try_from(delay.as_millis()).unwrap_or(u64::MAX);
     End::Fail(ArchiveFail {
         ino: job.ino,

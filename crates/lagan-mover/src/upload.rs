@@ -42,10 +42,7 @@ pub(crate) struct Uploader {
 impl Uploader {
     /// Uploads and verifies; what to report if it went well.
     pub async fn upload(&self, job: &ArchiveJob) -> Result<ArchiveFinish, MoverError> {
-        let file = (job.ino, job.version, job.size);
-        let content =
-            FileContent::load(&*self.meta, self.chunks.clone(), self.recall.clone(), file).await?;
-        let content = Arc::new(content);
+        let content = Arc::new(self.content(job).await?);
         let _large = match job.size > LARGE_LEN {
             true => Some(
                 self.large
@@ -76,6 +73,17 @@ impl Uploader {
             size: job.size,
             crc,
         })
+    }
+
+    async fn content(&self, job: &ArchiveJob) -> Result<FileContent, MoverError> {
+        let (chunks, recall) = (self.chunks.clone(), self.recall.clone());
+        match &job.extents {
+            Some(extents) => FileContent::new(extents, chunks, recall, (job.ino, job.size)),
+            None => {
+                let file = (job.ino, job.version, job.size);
+                FileContent::load(&*self.meta, chunks, recall, file).await
+            }
+        }
     }
 
     /// Reads an object back where the endpoint verifies nothing.
@@ -179,6 +187,7 @@ mod tests {
                 .map(|(k, v)| (k.to_string(), v.to_string()))
                 .collect(),
             name: b"Bericht \xc3\xbc.pdf".to_vec(),
+            extents: None,
         }
     }
 

@@ -33,6 +33,8 @@ pub const EXTENTS_PAGE_MAX: usize = 512;
 pub const OPEN_EXTENTS: usize = 64;
 /// Directory entries in one answer.
 pub const READDIR_PAGE_MAX: usize = 4096;
+/// Inodes in one question for attributes: some 100 bytes each.
+pub const ATTRS_PAGE_MAX: usize = 1024;
 /// A last extent up to this length is rewritten by an append instead of
 /// getting a neighbour.
 pub const APPEND_MERGE_LEN_MAX: u32 = 256 * 1024;

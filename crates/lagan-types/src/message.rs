@@ -6,6 +6,7 @@ use crate::attr::Attr;
 use crate::cluster::{ClusterMap, NodeInfo};
 use crate::codec::{Decode, Encode};
 use crate::error::FsError;
+use crate::extent::Extent;
 use crate::id::{ChunkId, ClusterId, Epoch, Incarnation, Ino, NodeId, SessionId, SetId, VolumeId};
 use crate::op::{Command, LockRange};
 use crate::query::{Counters, Query, QueryAnswer};
@@ -179,6 +180,8 @@ pub struct ArchiveJob {
     pub meta: Vec<(String, String)>,
     /// Last component of a path, for the download's name and content type.
     pub name: Vec<u8>,
+    /// All extents of that version; `None`: too many to send along, ask for them.
+    pub extents: Option<Vec<Extent>>,
 }
 
 /// What `lagan status` shows.

@@ -65,6 +65,8 @@ pub enum Query {
     Blocks { blocks: Vec<BlockId> },
     /// How many extents name chunks of each set. Answer: `SetUses`.
     SetUses,
+    /// Attributes of several inodes, `ATTRS_PAGE_MAX` at most. Answer: `Attrs`.
+    Attrs { inos: Vec<Ino> },
 }
 
 impl Query {
@@ -176,6 +178,8 @@ pub enum QueryAnswer {
     /// Sets with extents, and how many; `None`: this cluster was begun by a build
     /// that did not count them.
     SetUses(Option<Vec<(SetId, u64)>>),
+    /// Of each asked inode; `None`: it is gone.
+    Attrs(Vec<Option<Attr>>),
 }
 
 /// A directory entry.

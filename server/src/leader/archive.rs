@@ -2,37 +2,68 @@
 
 use super::Leader;
 use crate::clock::wall_ms;
+use lagan_meta::DueScan;
 use lagan_meta::kv::StoreError;
 use lagan_raft::View;
+use lagan_types::answer::Attempt;
 use lagan_types::cluster::{ClusterMap, NodeState};
 use lagan_types::message::{ArchiveJob, MetaReply};
 use lagan_types::op::{ArchiveStart, Op};
 use lagan_types::query::{DueFile, Query, QueryAnswer};
 use lagan_types::{Answer, Attr, NodeId, SessionId, VolumeId};
+use std::time::Duration;
 
-/// Due files looked at for one request.
-const DUE_PAGE: u32 = 512;
-/// And if none of them is for the node that asks.
-const DUE_MAX: u32 = 4096;
+/// Due files looked at in one step, and for one request at most: the oldest may be
+/// on nodes that are down.
+const DUE_PAGE: usize = 64;
+const DUE_MAX: usize = 4096;
 /// Uploads that one request may ask for.
 const SLOTS_MAX: u32 = 256;
+/// A request waits so long for files to become due: less than the silence after
+/// which the asker looks for another leader.
+const HOLD: Duration = Duration::from_millis(450);
 /// A file that has been due for longer may be uploaded by any holder: its own
 /// may not reach S3.
 const ANY_HOLDER_AFTER_MS: u64 = 30_000;
 /// Paths longer than this are left out of the object's metadata.
 const PATH_LEN_MAX: usize = 1024;
+/// Extents that are sent along with a job.
+const EXTENTS_MAX: u64 = 64;
 
 impl Leader {
+    /// Files may have become due before their time: requests for work look again.
+    pub fn files_became_due(&self) {
+        self.due.notify_waiters();
+    }
+
+    /// Hands out uploads, at once or when some become due within a moment.
     pub(super) async fn archive_jobs(&self, view: &View, node: NodeId, slots: u32) -> MetaReply {
-        let files = match self.due_for(view, node, slots.min(SLOTS_MAX)) {
-            Ok(files) => files,
-            Err(e) => {
-                tracing::error!(error = %e, "state store");
-                Vec::new()
+        let end = tokio::time::Instant::now() + HOLD;
+        let mut view = view.clone();
+        loop {
+            let more = self.due.notified();
+            tokio::pin!(more);
+            more.as_mut().enable();
+            let jobs = self.jobs_now(&view, node, slots.min(SLOTS_MAX)).await;
+            if !jobs.is_empty() || slots == 0 || tokio::time::timeout_at(end, more).await.is_err() {
+                return MetaReply::ArchiveJobs(jobs);
             }
-        };
+            view = match self.raft.read().await {
+                Ok(view) => view,
+                // The next request finds the new leader.
+                Err(_) => return MetaReply::ArchiveJobs(Vec::new()),
+            };
+        }
+    }
+
+    async fn jobs_now(&self, view: &View, node: NodeId, slots: u32) -> Vec<ArchiveJob> {
+        let files = self.due_for(view, node, slots as usize);
+        let files = files.unwrap_or_else(|e| {
+            tracing::error!(error = %e, "state store");
+            Vec::new()
+        });
         if files.is_empty() {
-            return MetaReply::ArchiveJobs(Vec::new());
+            return Vec::new();
         }
         let start = files.iter().map(|f| ArchiveStart {
             ino: f.ino,
@@ -46,23 +77,13 @@ impl Leader {
             Some(Ok(Answer::Attempts(attempts))) => attempts,
             _ => Vec::new(),
         };
-        let jobs = files.iter().zip(attempts).filter_map(|(file, attempt)| {
-            let attempt = attempt?;
-            let (meta, name) = describe(view, file)?;
-            Some(ArchiveJob {
-                ino: file.ino,
-                version: file.version,
-                attempt: attempt.number,
-                key: attempt.key,
-                size: attempt.size,
-                meta,
-                name,
-            })
-        });
-        MetaReply::ArchiveJobs(jobs.collect())
+        let started = files.iter().zip(attempts);
+        started
+            .filter_map(|(file, attempt)| job(view, file, attempt?))
+            .collect()
     }
 
-    fn due_for(&self, view: &View, node: NodeId, slots: u32) -> Result<Vec<DueFile>, StoreError> {
+    fn due_for(&self, view: &View, node: NodeId, slots: usize) -> Result<Vec<DueFile>, StoreError> {
         let Some(map) = lagan_meta::cluster_map(view)? else {
             return Ok(Vec::new());
         };
@@ -70,25 +91,49 @@ impl Leader {
             return Ok(Vec::new());
         }
         let now_ms = wall_ms();
-        let mut files = Vec::new();
-        for limit in [DUE_PAGE, DUE_MAX] {
-            let query = Query::Due { now_ms, limit };
-            let due = match lagan_meta::query(view, VolumeId(1), SessionId::SYSTEM, &query)? {
-                Ok(QueryAnswer::Due(due)) => due,
-                _ => Vec::new(),
-            };
-            let all = due.len() < limit as usize;
-            let mine = due
-                .into_iter()
-                .filter(|file| may_upload(&map, file, node, now_ms));
-            files = mine.take(slots as usize).collect();
-            // The oldest may be on nodes that are down: look behind them.
-            if all || !files.is_empty() {
+        let mut scan = DueScan::new(now_ms);
+        let (mut files, mut looked_at) = (Vec::new(), 0);
+        while files.len() < slots && looked_at < DUE_MAX {
+            let page = scan.page(view, DUE_PAGE)?;
+            if page.is_empty() {
                 break;
             }
+            looked_at += page.len();
+            let mine = |file: &DueFile| may_upload(&map, file, node, now_ms);
+            files.extend(page.into_iter().filter(mine));
         }
+        files.truncate(slots);
         Ok(files)
     }
+}
+
+/// What the uploader is told. The version that the attempt is for is the one in
+/// `view`, so what `view` says of its bytes is right.
+fn job(view: &View, file: &DueFile, attempt: Attempt) -> Option<ArchiveJob> {
+    let query = Query::File { ino: file.ino };
+    let answer = lagan_meta::query(view, VolumeId(1), SessionId::SYSTEM, &query).ok()?;
+    let Ok(QueryAnswer::File {
+        attr,
+        path,
+        extents,
+        extent_count,
+        ..
+    }) = answer
+    else {
+        return None;
+    };
+    let path = path.unwrap_or_default();
+    let name = path.rsplit(|&b| b == b'/').next().unwrap_or_default();
+    Some(ArchiveJob {
+        ino: file.ino,
+        version: file.version,
+        attempt: attempt.number,
+        key: attempt.key,
+        size: attempt.size,
+        meta: object_meta(&attr, &path),
+        name: name.to_vec(),
+        extents: (extent_count <= EXTENTS_MAX).then_some(extents),
+    })
 }
 
 /// Whether that node should upload the file: the files of a set are spread
@@ -104,25 +149,6 @@ fn may_upload(map: &ClusterMap, file: &DueFile, node: NodeId, now_ms: u64) -> bo
     }
     let turn = file.ino.0 % (holders.len() as u64).max(1);
     holders.get(turn as usize) == Some(&node)
-}
-
-/// Metadata of an object, and the file's name.
-type Description = (Vec<(String, String)>, Vec<u8>);
-
-/// What S3 is told about the file beside its bytes.
-fn describe(view: &View, file: &DueFile) -> Option<Description> {
-    let query = Query::File { ino: file.ino };
-    let answer = lagan_meta::query(view, VolumeId(1), SessionId::SYSTEM, &query).ok()?;
-    let Ok(QueryAnswer::File { attr, path, .. }) = answer else {
-        return None;
-    };
-    let path = path.unwrap_or_default();
-    let name = path
-        .rsplit(|&b| b == b'/')
-        .next()
-        .unwrap_or_default()
-        .to_vec();
-    Some((object_meta(&attr, &path), name))
 }
 
 fn object_meta(attr: &Attr, path: &[u8]) -> Vec<(String, String)> {

@@ -8,7 +8,8 @@ use crate::layout::{self, decode_raw, key_name, key1, key2, part, prefix};
 use crate::txn::Outcome;
 use lagan_types::attr::Kind;
 use lagan_types::limits::{
-    EXTENTS_PAGE_MAX, FILE_LEN_MAX, OPEN_EXTENTS, READDIR_PAGE_MAX, XATTR_LIST_LEN_MAX,
+    ATTRS_PAGE_MAX, EXTENTS_PAGE_MAX, FILE_LEN_MAX, OPEN_EXTENTS, READDIR_PAGE_MAX,
+    XATTR_LIST_LEN_MAX,
 };
 use lagan_types::query::{Entry, Object};
 use lagan_types::{Extent, FsError, Ino, QueryAnswer};
@@ -34,6 +35,17 @@ pub(super) fn lookup(store: &dyn Read, parent: Ino, name: &[u8]) -> Outcome<Quer
         return Err(FsError::NotFound.into());
     };
     Ok(QueryAnswer::Attr(inode(store, entry.ino)?.attr(entry.ino)))
+}
+
+pub(super) fn attrs(store: &dyn Read, inos: &[Ino]) -> Outcome<QueryAnswer> {
+    if inos.len() > ATTRS_PAGE_MAX {
+        return Err(FsError::Invalid.into());
+    }
+    let mut attrs = Vec::with_capacity(inos.len());
+    for &ino in inos {
+        attrs.push(find_inode(store, ino)?.map(|row| row.attr(ino)));
+    }
+    Ok(QueryAnswer::Attrs(attrs))
 }
 
 fn page(

@@ -42,24 +42,59 @@ fn until(now_ms: u64) -> Option<[u8; 8]> {
 }
 
 pub(super) fn due(store: &dyn Read, now_ms: u64, limit: u32) -> Outcome<QueryAnswer> {
-    let end = until(now_ms);
-    let end = end.as_ref().map(|e| &e[..]);
     let limit = limit.min(QUEUE_PAGE_MAX) as usize;
-    let mut files = Vec::new();
-    for (key, _) in store.scan(Table::Due, &[], end, limit)? {
-        let ino = Ino(part(Table::Due, &key, 8)?);
-        let Some(inode) = find_inode(store, ino)? else {
-            continue;
-        };
-        files.push(DueFile {
-            ino,
-            version: inode.version,
-            size: inode.size,
-            due_ms: part(Table::Due, &key, 0)?,
-            chunk: first_chunk(store, ino)?,
-        });
-    }
+    let files = DueScan::new(now_ms).page(store, limit)?;
     Ok(QueryAnswer::Due(files))
+}
+
+/// Walks the archive queue, longest due first, page by page: who hands out
+/// uploads need not read all that wait to find some for one node.
+#[derive(Debug)]
+pub struct DueScan {
+    now_ms: u64,
+    /// The first key that was not looked at; empty: from the start.
+    from: Vec<u8>,
+}
+
+impl DueScan {
+    /// Of what is due at that time.
+    pub fn new(now_ms: u64) -> Self {
+        let from = Vec::new();
+        DueScan { now_ms, from }
+    }
+
+    /// Up to `limit` more files. Empty: no more.
+    ///
+    /// # Errors
+    /// The store's.
+    pub fn page(&mut self, store: &dyn Read, limit: usize) -> Result<Vec<DueFile>, StoreError> {
+        let end = until(self.now_ms);
+        let end = end.as_ref().map(|e| &e[..]);
+        let rows = store.scan(Table::Due, &self.from, end, limit)?;
+        let mut files = Vec::with_capacity(rows.len());
+        for (key, _) in &rows {
+            files.extend(due_file(store, key)?);
+        }
+        if let Some((last, _)) = rows.into_iter().next_back() {
+            self.from = last;
+            self.from.push(0); // the next key there can be
+        }
+        Ok(files)
+    }
+}
+
+fn due_file(store: &dyn Read, key: &[u8]) -> Result<Option<DueFile>, StoreError> {
+    let ino = Ino(part(Table::Due, key, 8)?);
+    let Some(inode) = find_inode(store, ino)? else {
+        return Ok(None);
+    };
+    Ok(Some(DueFile {
+        ino,
+        version: inode.version,
+        size: inode.size,
+        due_ms: part(Table::Due, key, 0)?,
+        chunk: first_chunk(store, ino)?,
+    }))
 }
 
 /// The chunk of the file's first extent.

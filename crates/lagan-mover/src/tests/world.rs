@@ -467,6 +467,7 @@ impl Meta for World {
                 size: attempt.size,
                 meta: vec![("mode".into(), "0644".into())],
                 name: b"mail.eml".to_vec(),
+                extents: None,
             })
         });
         Ok(jobs.collect())

@@ -5,17 +5,19 @@ use crate::admin::{Progress, print_json};
 use crate::exit::{DEGRADED, ERROR, Failure, OK, Outcome};
 use crate::net::Cluster;
 use lagan_types::attr::ArchiveState;
-use lagan_types::{Ino, Op, Query, QueryAnswer};
+use lagan_types::{Attr, Ino, Op, Query, QueryAnswer};
 use std::collections::VecDeque;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 /// Inodes in one command.
-const BATCH: usize = 256;
-/// Files that are still waiting, looked at in one round.
-const WAITING_LOOKED_AT: usize = 32;
-/// Between two rounds of asking.
-const PAUSE: Duration = Duration::from_millis(250);
+const BATCH: usize = 1024;
+/// Files looked at in one round: the queue is worked off about in order, so behind
+/// these the rest waits too.
+const LOOKED_AT: usize = 128;
+/// Between two rounds without progress: the first pause, and the longest.
+const PAUSE_MIN: Duration = Duration::from_millis(30);
+const PAUSE_MAX: Duration = Duration::from_millis(250);
 /// S3 is looked at again after this long without progress.
 const STALL: Duration = Duration::from_secs(5);
 
@@ -54,10 +56,10 @@ pub async fn run(
         schema: 1,
         ..Report::default()
     };
-    let walk = Walk::start(paths)?;
+    let mut walk = Walk::new(cluster, paths);
     let mut asked = VecDeque::new();
     loop {
-        let batch = walk.batch(BATCH)?;
+        let batch = walk.batch(BATCH).await?;
         if batch.is_empty() {
             break;
         }
@@ -102,19 +104,23 @@ async fn ask(
     asked: &mut VecDeque<Asked>,
     report: &mut Report,
 ) -> Outcome<()> {
-    for item in batch {
+    let mut inos: Vec<Ino> = Vec::new();
+    for Item { attr, .. } in batch {
         report.files += 1;
-        report.bytes += item.len;
-        match state(cluster, item.ino).await? {
-            Some((ArchiveState::Archived | ArchiveState::Released, _)) => report.archived += 1,
-            Some((_, version)) => asked.push_back(Asked {
-                ino: item.ino,
-                version,
-            }),
-            None => report.gone += 1,
+        report.bytes += attr.size;
+        if in_s3(attr) {
+            report.archived += 1;
+            continue;
         }
+        inos.push(attr.ino);
+        asked.push_back(Asked {
+            ino: attr.ino,
+            version: attr.version,
+        });
     }
-    let inos: Vec<Ino> = batch.iter().map(|i| i.ino).collect();
+    if inos.is_empty() {
+        return Ok(());
+    }
     cluster
         .mutate(Op::ArchiveNow { inos })
         .await?
@@ -122,13 +128,40 @@ async fn ask(
         .map_err(|e| Failure::error(format!("make files due: {e}")))
 }
 
-/// The archive state and data version; `None`: the file is gone.
-async fn state(cluster: &Cluster, ino: Ino) -> Outcome<Option<(ArchiveState, u64)>> {
-    match cluster.query(Query::GetAttr { ino }).await? {
-        Ok(QueryAnswer::Attr(attr)) => Ok(Some((attr.archive, attr.version))),
-        Ok(other) => Err(crate::net::unexpected(&other)),
-        Err(_) => Ok(None),
+fn in_s3(attr: &Attr) -> bool {
+    matches!(
+        attr.archive,
+        ArchiveState::Archived | ArchiveState::Released
+    )
+}
+
+/// Looks at the first of those that were asked for; gives how many are settled.
+async fn look(
+    cluster: &Cluster,
+    asked: &mut VecDeque<Asked>,
+    report: &mut Report,
+) -> Outcome<usize> {
+    let first: Vec<Asked> = asked.drain(..LOOKED_AT.min(asked.len())).collect();
+    let inos = first.iter().map(|f| f.ino).collect();
+    let attrs = match cluster.query(Query::Attrs { inos }).await? {
+        Ok(QueryAnswer::Attrs(attrs)) if attrs.len() == first.len() => attrs,
+        Ok(other) => return Err(crate::net::unexpected(&other)),
+        Err(e) => return Err(Failure::error(format!("look at files: {e}"))),
+    };
+    let before = first.len();
+    let mut waiting = 0;
+    for (file, attr) in first.into_iter().zip(attrs) {
+        match attr {
+            None => report.gone += 1,
+            Some(attr) if in_s3(&attr) => report.archived += 1,
+            Some(attr) if attr.version != file.version => report.changed += 1,
+            Some(_) => {
+                asked.push_back(file);
+                waiting += 1;
+            }
+        }
     }
+    Ok(before - waiting)
 }
 
 async fn wait_archived(
@@ -140,29 +173,11 @@ async fn wait_archived(
 ) -> Outcome<()> {
     let mut trouble = String::new();
     let mut moved = Instant::now();
+    let mut pause = PAUSE_MIN;
     while !asked.is_empty() {
-        let before = asked.len();
-        // The queue is worked off in order: behind some that wait, the rest waits too.
-        let mut waiting = 0;
-        for _ in 0..before {
-            if waiting >= WAITING_LOOKED_AT {
-                break;
-            }
-            let Some(file) = asked.pop_front() else {
-                break;
-            };
-            match state(cluster, file.ino).await? {
-                None => report.gone += 1,
-                Some((ArchiveState::Archived | ArchiveState::Released, _)) => report.archived += 1,
-                Some((_, version)) if version != file.version => report.changed += 1,
-                Some(_) => {
-                    asked.push_back(file);
-                    waiting += 1;
-                }
-            }
-        }
-        if asked.len() < before {
-            moved = Instant::now();
+        let settled = look(cluster, asked, report).await?;
+        if settled > 0 {
+            (moved, pause) = (Instant::now(), PAUSE_MIN);
             trouble.clear();
         } else if moved.elapsed() > STALL {
             moved = Instant::now();
@@ -178,8 +193,9 @@ async fn wait_archived(
         if end.is_some_and(|end| Instant::now() >= end) {
             break;
         }
-        if left > 0 {
-            tokio::time::sleep(PAUSE).await;
+        if left > 0 && settled < LOOKED_AT / 2 {
+            tokio::time::sleep(pause).await;
+            pause = (pause * 2).min(PAUSE_MAX);
         }
     }
     Ok(())

@@ -3,13 +3,12 @@
 //! They are read through the mount, as their user would: what a mount asks and
 //! where is its own business, and every byte is verified on the way.
 
-use crate::admin::walk::{Item, Walk};
+use crate::admin::walk::Walk;
 use crate::admin::{Progress, print_json};
 use crate::exit::{ERROR, Failure, OK, Outcome};
 use crate::net::Cluster;
 use crate::units;
 use lagan_types::attr::ArchiveState;
-use lagan_types::{Query, QueryAnswer};
 use std::fs::File;
 use std::io::Read;
 use std::path::{Path, PathBuf};
@@ -49,13 +48,13 @@ pub async fn run(cluster: &Cluster, paths: &[PathBuf], json: bool) -> Outcome<u8
     };
     let bytes = Arc::new(AtomicU64::new(0));
     let mut readers = JoinSet::new();
-    let walk = Walk::start(paths)?;
+    let mut walk = Walk::new(cluster, paths);
     loop {
-        let batch = walk.batch(READERS)?;
+        let batch = walk.batch(READERS).await?;
         let last = batch.is_empty();
         for item in batch {
             report.files += 1;
-            if !is_released(cluster, &item).await? {
+            if item.attr.archive != ArchiveState::Released {
                 report.local += 1;
                 continue;
             }
@@ -81,14 +80,6 @@ pub async fn run(cluster: &Cluster, paths: &[PathBuf], json: bool) -> Outcome<u8
         );
     }
     Ok(if report.failed > 0 { ERROR } else { OK })
-}
-
-async fn is_released(cluster: &Cluster, item: &Item) -> Outcome<bool> {
-    match cluster.query(Query::GetAttr { ino: item.ino }).await? {
-        Ok(QueryAnswer::Attr(attr)) => Ok(attr.archive == ArchiveState::Released),
-        Ok(other) => Err(crate::net::unexpected(&other)),
-        Err(_) => Ok(false),
-    }
 }
 
 /// Waits until at most `room` readers are left.

@@ -6,11 +6,11 @@ use crate::exit::{Failure, OK, Outcome};
 use crate::net::Cluster;
 use crate::units;
 use lagan_types::attr::ArchiveState;
-use lagan_types::{Answer, Ino, Op, Query, QueryAnswer};
+use lagan_types::{Answer, Ino, Op};
 use std::path::PathBuf;
 
 /// Files in one command.
-const BATCH: usize = 256;
+const BATCH: usize = 1024;
 
 #[derive(Debug, Default, serde::Serialize)]
 struct Report {
@@ -33,9 +33,9 @@ pub async fn run(cluster: &Cluster, paths: &[PathBuf], json: bool) -> Outcome<u8
         schema: 1,
         ..Report::default()
     };
-    let walk = Walk::start(paths)?;
+    let mut walk = Walk::new(cluster, paths);
     loop {
-        let batch = walk.batch(BATCH)?;
+        let batch = walk.batch(BATCH).await?;
         if batch.is_empty() {
             break;
         }
@@ -75,20 +75,16 @@ pub async fn run(cluster: &Cluster, paths: &[PathBuf], json: bool) -> Outcome<u8
 
 async fn release(cluster: &Cluster, batch: &[Item], report: &mut Report) -> Outcome<()> {
     let mut files: Vec<(Ino, u64)> = Vec::new();
-    for item in batch {
+    for Item { attr, .. } in batch {
         report.files += 1;
-        match cluster.query(Query::GetAttr { ino: item.ino }).await? {
+        match attr.archive {
             // Nothing to drop: an empty file, or one of holes.
-            Ok(QueryAnswer::Attr(attr)) if attr.allocated == 0 => report.already += 1,
-            Ok(QueryAnswer::Attr(attr)) => match attr.archive {
-                ArchiveState::Archived => files.push((attr.ino, attr.version)),
-                ArchiveState::Released => report.already += 1,
-                ArchiveState::Local | ArchiveState::Archiving | ArchiveState::Dirty => {
-                    report.not_archived += 1;
-                }
-            },
-            // Unlinked while we walk.
-            Ok(_) | Err(_) => report.skipped += 1,
+            _ if attr.allocated == 0 => report.already += 1,
+            ArchiveState::Archived => files.push((attr.ino, attr.version)),
+            ArchiveState::Released => report.already += 1,
+            ArchiveState::Local | ArchiveState::Archiving | ArchiveState::Dirty => {
+                report.not_archived += 1;
+            }
         }
     }
     if files.is_empty() {

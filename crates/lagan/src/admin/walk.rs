@@ -1,169 +1,161 @@
 //! From the paths of a command line to the inodes that they mean.
 //!
-//! The mount is asked, since its inode numbers are the cluster's. It may hang,
-//! so a thread of its own walks, and is given up when it shows no progress.
+//! The mount is asked what the paths themselves are, since its inode numbers are
+//! the cluster's; what is below them the cluster's own listings tell, thousands
+//! of files an answer. The mount may hang: it is given up after a while.
 
 use crate::exit::{Failure, Outcome};
-use lagan_types::Ino;
+use crate::net::{Cluster, unexpected};
+use lagan_types::limits::READDIR_PAGE_MAX;
+use lagan_types::query::Entry;
+use lagan_types::{Attr, FsError, Ino, Kind, Query, QueryAnswer};
+use std::collections::VecDeque;
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
-use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::time::Duration;
+
+/// A mount answers within its own time-out (120 s by default) or not at all.
+const SILENCE_MAX: Duration = Duration::from_secs(150);
 
 /// A file that was found.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Item {
     /// As it was given, or below that.
     pub path: PathBuf,
-    /// Its inode.
-    pub ino: Ino,
-    /// Bytes.
-    pub len: u64,
+    /// What the cluster says of it.
+    pub attr: Attr,
 }
 
-/// Items that wait for their reader.
-const QUEUE_LEN: usize = 1024;
-/// A mount answers within its own time-out (120 s by default) or not at all.
-const SILENCE_MAX: Duration = Duration::from_secs(150);
-
-/// The regular files at and below the paths, in no special order; symbolic
-/// links and other mounts below them are left out.
-pub struct Walk {
-    items: Receiver<Outcome<Item>>,
+/// A directory that is being listed.
+struct Folder {
+    path: PathBuf,
+    ino: Ino,
+    /// Of the last entry seen.
+    cookie: u64,
 }
 
-impl Walk {
-    /// Starts walking.
-    ///
-    /// # Errors
-    /// When no thread can be made.
-    pub fn start(paths: &[PathBuf]) -> Outcome<Self> {
-        let (send, items) = sync_channel(QUEUE_LEN);
-        let paths = paths.to_vec();
-        std::thread::Builder::new()
-            .name("walk".into())
-            .spawn(move || {
-                for path in &paths {
-                    if walk(path, &send).is_none() {
-                        return;
-                    }
-                }
-            })
-            .map_err(|e| Failure::error(format!("start a thread: {e}")))?;
-        Ok(Walk { items })
-    }
+/// The regular files at and below the paths, in no special order. Symbolic
+/// links below them are left out; the paths themselves may be some.
+pub struct Walk<'a> {
+    cluster: &'a Cluster,
+    roots: VecDeque<PathBuf>,
+    folders: Vec<Folder>,
+    found: VecDeque<Item>,
+}
 
-    /// The next file; `None` after the last.
-    ///
-    /// # Errors
-    /// What cannot be read, and a mount that does not answer.
-    pub fn next(&self) -> Option<Outcome<Item>> {
-        match self.items.recv_timeout(SILENCE_MAX) {
-            Ok(item) => Some(item),
-            Err(RecvTimeoutError::Disconnected) => None,
-            Err(RecvTimeoutError::Timeout) => {
-                Some(Err(Failure::error("the mount does not answer")))
-            }
+impl<'a> Walk<'a> {
+    /// Will walk the paths.
+    pub fn new(cluster: &'a Cluster, paths: &[PathBuf]) -> Self {
+        Walk {
+            cluster,
+            roots: paths.iter().cloned().collect(),
+            folders: Vec::new(),
+            found: VecDeque::new(),
         }
     }
 
     /// Up to `count` more files; empty after the last.
     ///
     /// # Errors
-    /// As [`Walk::next`].
-    pub fn batch(&self, count: usize) -> Outcome<Vec<Item>> {
-        let mut batch = Vec::new();
-        while batch.len() < count {
-            match self.next() {
-                Some(item) => batch.push(item?),
-                None => break,
+    /// A path that is not there, a mount that does not answer, the cluster's.
+    pub async fn batch(&mut self, count: usize) -> Outcome<Vec<Item>> {
+        while self.found.len() < count {
+            if let Some(folder) = self.folders.pop() {
+                self.list(folder).await?;
+            } else if let Some(root) = self.roots.pop_front() {
+                self.enter(root).await?;
+            } else {
+                break;
             }
         }
-        Ok(batch)
+        let count = count.min(self.found.len());
+        Ok(self.found.drain(..count).collect())
     }
-}
 
-/// `None`: nobody listens any more.
-fn walk(root: &Path, out: &SyncSender<Outcome<Item>>) -> Option<()> {
-    let meta = match std::fs::metadata(root) {
-        Ok(meta) => meta,
-        Err(e) => return out.send(Err(failure(root, &e))).ok(),
-    };
-    let device = meta.dev();
-    let mut folders = Vec::new();
-    if meta.is_dir() {
-        folders.push(root.to_owned());
-    } else {
-        send_file(root, &meta, out)?;
+    async fn enter(&mut self, path: PathBuf) -> Outcome<()> {
+        let ino = inode(&path).await?;
+        match self.cluster.query(Query::GetAttr { ino }).await? {
+            Ok(QueryAnswer::Attr(attr)) => self.take(path, attr),
+            Ok(other) => return Err(unexpected(&other)),
+            Err(e) if is_gone(e) => {}
+            Err(e) => return Err(Failure::error(format!("{}: {e}", path.display()))),
+        }
+        Ok(())
     }
-    while let Some(folder) = folders.pop() {
-        let entries = match std::fs::read_dir(&folder) {
-            Ok(entries) => entries,
-            Err(e) => {
-                out.send(Err(failure(&folder, &e))).ok()?;
-                continue;
-            }
+
+    async fn list(&mut self, mut folder: Folder) -> Outcome<()> {
+        let query = Query::ReadDir {
+            ino: folder.ino,
+            cookie: folder.cookie,
+            limit: READDIR_PAGE_MAX as u32,
+            attrs: true,
         };
+        let (entries, end): (Vec<Entry>, bool) = match self.cluster.query(query).await? {
+            Ok(QueryAnswer::Entries { entries, end, .. }) => (entries, end),
+            Ok(other) => return Err(unexpected(&other)),
+            // Removed while we walk.
+            Err(e) if is_gone(e) => return Ok(()),
+            Err(e) => return Err(Failure::error(format!("{}: {e}", folder.path.display()))),
+        };
+        let last = entries.last().map(|e| e.cookie);
+        let path = folder.path.clone();
+        if let Some(cookie) = last.filter(|_| !end) {
+            folder.cookie = cookie;
+            self.folders.push(folder);
+        }
         for entry in entries {
-            let found = entry.and_then(|e| Ok((e.path(), e.metadata()?)));
-            match found {
-                Ok((_, meta)) if meta.dev() != device => {}
-                Ok((path, meta)) if meta.is_dir() => folders.push(path),
-                Ok((path, meta)) => send_file(&path, &meta, out)?,
-                // Removed while we walk.
-                Err(e) if e.kind() == std::io::ErrorKind::NotFound => {}
-                Err(e) => out.send(Err(failure(&folder, &e))).ok()?,
+            if let Some(attr) = entry.attr {
+                self.take(path.join(OsStr::from_bytes(&entry.name)), attr);
             }
         }
+        Ok(())
     }
-    Some(())
+
+    fn take(&mut self, path: PathBuf, attr: Attr) {
+        match attr.kind {
+            Kind::File => self.found.push_back(Item { path, attr }),
+            Kind::Directory => self.folders.push(Folder {
+                path,
+                ino: attr.ino,
+                cookie: 0,
+            }),
+            _ => {}
+        }
+    }
 }
 
-fn send_file(path: &Path, meta: &std::fs::Metadata, out: &SyncSender<Outcome<Item>>) -> Option<()> {
-    if !meta.is_file() {
-        return Some(());
-    }
-    let item = Item {
-        path: path.to_owned(),
-        ino: Ino(meta.ino()),
-        len: meta.len(),
-    };
-    out.send(Ok(item)).ok()
+fn is_gone(error: FsError) -> bool {
+    matches!(
+        error,
+        FsError::NotFound | FsError::Stale | FsError::NotDirectory
+    )
 }
 
-fn failure(path: &Path, error: &std::io::Error) -> Failure {
-    Failure::error(format!("{}: {error}", path.display()))
+/// The inode number of a path.
+async fn inode(path: &Path) -> Outcome<Ino> {
+    let named = |e: String| Failure::error(format!("{}: {e}", path.display()));
+    let asked = path.to_owned();
+    let asking = tokio::task::spawn_blocking(move || std::fs::metadata(asked));
+    match tokio::time::timeout(SILENCE_MAX, asking).await {
+        Ok(Ok(Ok(meta))) => Ok(Ino(meta.ino())),
+        Ok(Ok(Err(e))) => Err(named(e.to_string())),
+        Ok(Err(e)) => Err(named(e.to_string())),
+        Err(_) => Err(Failure::error("the mount does not answer")),
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    #[test]
-    fn regular_files_below_are_found_once() {
-        let dir = tempfile::tempdir().unwrap();
-        std::fs::create_dir_all(dir.path().join("a/b")).unwrap();
-        for name in ["one", "a/two", "a/b/three"] {
-            std::fs::write(dir.path().join(name), name).unwrap();
-        }
-        std::os::unix::fs::symlink("one", dir.path().join("link")).unwrap();
-        let walk = Walk::start(&[dir.path().to_owned()]).unwrap();
-        let mut found = walk.batch(10).unwrap();
-        found.sort_by_key(|i| i.path.clone());
-        let names: Vec<_> = found
-            .iter()
-            .map(|i| i.path.strip_prefix(dir.path()).unwrap().to_owned())
-            .collect();
-        assert_eq!(names, ["a/b/three", "a/two", "one"].map(PathBuf::from));
-        assert_eq!(found[2].len, 3);
-        assert!(walk.batch(1).unwrap().is_empty());
-    }
-
-    #[test]
-    fn missing_path_is_an_error_that_names_it() {
-        let walk = Walk::start(&["/nowhere/at/all".into()]).unwrap();
-        let error = walk.next().unwrap().unwrap_err();
+    #[tokio::test]
+    async fn missing_path_is_an_error_that_names_it() {
+        let cluster = Cluster::new(&["127.0.0.1:1".into()]).unwrap();
+        let mut walk = Walk::new(&cluster, &["/nowhere/at/all".into()]);
+        let error = walk.batch(1).await.unwrap_err();
         assert!(error.message.starts_with("/nowhere/at/all"), "{error}");
-        assert!(walk.next().is_none());
+        assert!(walk.batch(1).await.unwrap().is_empty());
     }
 }
