@@ -1,6 +1,6 @@
 //! Rules of attributes that several operations share.
 
-use crate::layout::rows::InodeRow;
+use crate::layout::rows::{Due, InodeRow};
 use lagan_types::attr::{Kind, Time};
 
 /// Set-user-id.
@@ -24,12 +24,12 @@ impl InodeRow {
     }
 
     /// A file's content changed: the archive has to take it again.
-    pub(crate) fn touch_file(&mut self, time: Time, archive_after_ms: u64) {
+    pub(crate) fn touch_file(&mut self, time: Time) {
         self.touch_content(time);
         self.archive.attempt = None;
         self.archive.failed = false;
         if self.live_file() {
-            self.archive.due_ms = Some(time.as_millis().saturating_add(archive_after_ms));
+            self.archive.due = Some(Due::After(time.as_millis()));
         }
     }
 

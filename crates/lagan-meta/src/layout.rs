@@ -5,7 +5,7 @@
 //! row (see [`rows`]), or raw bytes where it says so. Rows change by a new
 //! version byte; old ones stay readable.
 //!
-//! | table | key | value, version 1 |
+//! | table | key | value, version 2 |
 //! | --- | --- | --- |
 //! | Config | `0` | `Config` |
 //! | Config | `1` | map version, u64 |
@@ -19,7 +19,9 @@
 //! | Extent | ino u64, file offset u64 | [`rows::ExtentRow`] |
 //! | Xattr | ino u64, name | raw bytes |
 //! | Symlink | ino u64 | raw bytes |
-//! | Due | due ms u64, ino u64 | nothing |
+//! | Due | `0`, at ms u64, ino u64 | nothing: asked for, or tried again then |
+//! | Due | `1`, changed ms u64, ino u64 | nothing: due `archive_after` later |
+//! | Due | `2`, `0` u64, ino u64 | nothing: too large for S3, waits for a change |
 //! | Releasable | archived ms u64, ino u64 | nothing |
 //! | Orphan | ino u64 | nothing |
 //! | Object | ino u64, data version u64 | [`rows::ObjectRow`] |
@@ -38,9 +40,10 @@ pub mod rows;
 
 use crate::kv::{StoreError, Table};
 use lagan_types::codec::{self, Decode, Encode};
+use rows::DueKey;
 
 /// Version of all rows that are written now.
-pub const ROW_VERSION: u8 = 1;
+pub const ROW_VERSION: u8 = 2;
 
 /// Key of the configuration.
 pub const CONFIG_KEY: &[u8] = &[0];
@@ -50,6 +53,13 @@ pub const MAP_VERSION_KEY: &[u8] = &[1];
 pub const SETS_COUNTED_KEY: &[u8] = &[2];
 /// Key of the counters.
 pub const COUNTER_KEY: &[u8] = &[0];
+
+/// First byte of a key in Due: files with a time of their own.
+pub const DUE_AT: u8 = 0;
+/// Files that are due some time after their change.
+pub const DUE_AFTER: u8 = 1;
+/// Files that S3 cannot take.
+pub const DUE_TOO_LARGE: u8 = 2;
 
 /// A value: version byte and encoding.
 pub fn encode<T: Encode>(row: &T) -> Vec<u8> {
@@ -124,6 +134,19 @@ pub fn key_name(a: u64, name: &[u8]) -> Vec<u8> {
 /// Key of a set.
 pub fn key_set(set: u32) -> [u8; 4] {
     set.to_be_bytes()
+}
+
+/// Key of a row of the archive queue.
+pub fn key_due(due: DueKey, ino: u64) -> [u8; 17] {
+    let (tag, ms) = match due {
+        DueKey::At(ms) => (DUE_AT, ms),
+        DueKey::After(ms) => (DUE_AFTER, ms),
+        DueKey::TooLarge => (DUE_TOO_LARGE, 0),
+    };
+    let mut key = [tag; 17];
+    key[1..9].copy_from_slice(&ms.to_be_bytes());
+    key[9..].copy_from_slice(&ino.to_be_bytes());
+    key
 }
 
 /// Key of a lock row by inode.

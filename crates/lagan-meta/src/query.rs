@@ -1,9 +1,10 @@
 //! Reads of one consistent state. Whether it is the latest is the caller's business.
 
+mod due;
 mod files;
 mod queues;
 
-pub use queues::DueScan;
+pub use due::DueScan;
 
 use crate::kv::{Read, StoreError, Table};
 use crate::layout::rows::InodeRow;
@@ -61,7 +62,7 @@ fn answer(store: &dyn Read, session: SessionId, query: &Query) -> Outcome<QueryA
         Query::Parent { ino } => files::parent(store, *ino),
         Query::File { ino } => files::file(store, *ino),
         Query::AllExtents { from, limit } => files::all_extents(store, *from, *limit),
-        Query::Due { now_ms, limit } => queues::due(store, *now_ms, *limit),
+        Query::Due { now_ms, limit } => due::due(store, *now_ms, *limit),
         Query::Attempts { from, limit } => queues::attempts(store, *from, *limit),
         Query::Counters => queues::counters(store),
         Query::ChunkReap {
@@ -76,6 +77,7 @@ fn answer(store: &dyn Read, session: SessionId, query: &Query) -> Outcome<QueryA
         Query::Blocks { blocks } => queues::blocks(store, blocks),
         Query::SetUses => Ok(QueryAnswer::SetUses(crate::uses::all(store)?.counts())),
         Query::Attrs { inos } => files::attrs(store, inos),
+        Query::TooLarge { limit } => due::too_large(store, *limit),
     }
 }
 

@@ -6,8 +6,8 @@
 //! and nowhere else.
 
 use crate::kv::{Read, Row, StoreError, Table};
-use crate::layout::rows::{CounterRow, InodeRow, ReapChunkRow, ReapObjectRow};
-use crate::layout::{self, COUNTER_KEY, MAP_VERSION_KEY, key1, key2};
+use crate::layout::rows::{CounterRow, DueKey, InodeRow, ReapChunkRow, ReapObjectRow};
+use crate::layout::{self, COUNTER_KEY, MAP_VERSION_KEY, key_due, key1, key2};
 use crate::memory::range;
 use crate::uses;
 use lagan_types::attr::Time;
@@ -60,7 +60,7 @@ struct CachedInode {
 /// What follows from an inode's row.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(crate) struct Derived {
-    pub due_ms: Option<u64>,
+    pub due: Option<DueKey>,
     pub releasable_ms: Option<u64>,
     pub orphan: bool,
     pub stats: Counters,
@@ -72,9 +72,11 @@ impl Derived {
         let Some(row) = row else {
             return Derived::default();
         };
-        let due = row.archive.due_ms.is_some();
+        let key = row.due_key();
+        let too_large = key == Some(DueKey::TooLarge);
+        let due = key.is_some() && !too_large;
         Derived {
-            due_ms: row.archive.due_ms,
+            due: key,
             releasable_ms: row.releasable_ms(),
             orphan: row.nlink == 0,
             stats: Counters {
@@ -85,6 +87,7 @@ impl Derived {
                 failed_files: row.archive.failed as u64,
                 orphans: (row.nlink == 0) as u64,
                 lost_extents: row.lost_extents,
+                too_large_files: too_large as u64,
                 ..Counters::default()
             },
         }
@@ -320,7 +323,14 @@ impl<'a> Txn<'a> {
             Some(row) => self.put(Table::Inode, &key1(ino.0), row),
             None => self.delete(Table::Inode, &key1(ino.0)),
         }
-        self.flush_index(Table::Due, ino, before.due_ms, after.due_ms);
+        if before.due != after.due {
+            if let Some(due) = before.due {
+                self.delete(Table::Due, &key_due(due, ino.0));
+            }
+            if let Some(due) = after.due {
+                self.put_mark(Table::Due, &key_due(due, ino.0));
+            }
+        }
         self.flush_index(
             Table::Releasable,
             ino,
@@ -346,6 +356,11 @@ impl<'a> Txn<'a> {
             (&mut stats.failed_files, b.failed_files, a.failed_files),
             (&mut stats.orphans, b.orphans, a.orphans),
             (&mut stats.lost_extents, b.lost_extents, a.lost_extents),
+            (
+                &mut stats.too_large_files,
+                b.too_large_files,
+                a.too_large_files,
+            ),
         ] {
             *sum = sum.saturating_add(after).saturating_sub(before);
         }

@@ -2,6 +2,7 @@
 
 use crate::codec::{Decode, Encode};
 use crate::id::Ino;
+use crate::limits::{OBJECT_HOLES_LEN_MAX, OBJECT_LEN_MAX};
 use serde::{Deserialize, Serialize};
 
 /// A point in time: seconds since 1970 (negative before) and nanoseconds below 10^9.
@@ -111,6 +112,16 @@ impl ArchiveState {
     }
 }
 
+/// Why a file cannot become an object, if it cannot: it has `size` bytes, of which
+/// extents hold `held`.
+pub fn unfit_for_s3(size: u64, held: u64) -> Option<&'static str> {
+    if size > OBJECT_LEN_MAX {
+        return Some("over 5 TiB");
+    }
+    let holes = size.saturating_sub(held);
+    (holes > OBJECT_HOLES_LEN_MAX).then_some("holes of over 64 GiB")
+}
+
 /// The attributes of an inode.
 #[derive(Debug, Clone, PartialEq, Eq, Encode, Decode, Serialize, Deserialize)]
 pub struct Attr {
@@ -145,4 +156,12 @@ pub struct Attr {
     pub version: u64,
     /// Where the content is.
     pub archive: ArchiveState,
+}
+
+impl Attr {
+    /// Why it cannot go to S3 as it is, if it cannot: a file that is too large.
+    pub fn unfit_for_s3(&self) -> Option<&'static str> {
+        let file = self.kind == Kind::File;
+        unfit_for_s3(self.size, self.allocated).filter(|_| file)
+    }
 }

@@ -33,6 +33,11 @@ pub const EXTENTS_PAGE_MAX: usize = 512;
 pub const OPEN_EXTENTS: usize = 64;
 /// Directory entries in one answer.
 pub const READDIR_PAGE_MAX: usize = 4096;
+/// Bytes of an S3 object, at most (S3 itself: 5 TiB).
+pub const OBJECT_LEN_MAX: u64 = 5 << 40;
+/// Bytes of holes in a file that goes to S3, at most: an object has none, they are
+/// sent and stored as zeros, and nobody wants to pay for terabytes of them unasked.
+pub const OBJECT_HOLES_LEN_MAX: u64 = 64 << 30;
 /// Inodes in one question for attributes: some 100 bytes each.
 pub const ATTRS_PAGE_MAX: usize = 1024;
 /// A last extent up to this length is rewritten by an append instead of

@@ -111,8 +111,7 @@ pub enum Op {
     /// Refused (`Exists`) in one that has them. Answer: `Done`.
     Init { config: Config },
     /// `lagan set`: replaces the configuration; identity cannot change. Another
-    /// `archive_after_ms` counts for later commits of content: files that wait
-    /// keep their time (`ArchiveNow` makes them due). Answer: `Done`.
+    /// `archive_after_ms` counts for files that wait already too. Answer: `Done`.
     SetConfig { config: Config },
     /// Adds a node (id 0: draws the next one) or registers a new boot, address
     /// or name of one. `Stale` if store or boot is not the registered

@@ -67,6 +67,8 @@ pub enum Query {
     SetUses,
     /// Attributes of several inodes, `ATTRS_PAGE_MAX` at most. Answer: `Attrs`.
     Attrs { inos: Vec<Ino> },
+    /// Files that S3 cannot take as they are. Answer: `Inos`.
+    TooLarge { limit: u32 },
 }
 
 impl Query {
@@ -269,6 +271,10 @@ pub struct Counters {
     pub reap_objects: u64,
     /// Extents marked lost.
     pub lost_extents: u64,
+    /// Files that wait for nothing, since S3 cannot take them.
+    pub too_large_files: u64,
+    /// When the file that waits longest was changed, milliseconds; 0: none waits.
+    pub oldest_change_ms: u64,
 }
 
 /// What a node has to delete.

@@ -3,7 +3,7 @@
 use super::Walk;
 use crate::kv::{StoreError, Table};
 use crate::layout::rows::{AttemptRow, CounterRow, InodeRow, ReapChunkRow, ReapObjectRow};
-use crate::layout::{COUNTER_KEY, part};
+use crate::layout::{COUNTER_KEY, key_due, part};
 use crate::query::row;
 use crate::txn::Derived;
 use lagan_types::Ino;
@@ -39,8 +39,7 @@ impl Walk<'_> {
             .iter()
             .map(|(ino, row)| (*ino, Derived::of(Some(row))))
             .collect();
-        let due = derived.iter().filter_map(|(i, d)| Some((d.due_ms?, i.0)));
-        self.index(Table::Due, due.collect())?;
+        self.due(&derived)?;
         let releasable = derived
             .iter()
             .filter_map(|(i, d)| Some((d.releasable_ms?, i.0)));
@@ -57,6 +56,18 @@ impl Walk<'_> {
             format!("orphans are {orphans:?}, the table says {rows:?}")
         });
         self.attempts()
+    }
+
+    fn due(&mut self, derived: &[(Ino, Derived)]) -> Result<(), StoreError> {
+        let wanted: BTreeSet<Vec<u8>> = derived
+            .iter()
+            .filter_map(|(ino, d)| Some(key_due(d.due?, ino.0).to_vec()))
+            .collect();
+        let rows: BTreeSet<Vec<u8>> = self.rows(Table::Due)?.into_iter().map(|r| r.0).collect();
+        for key in wanted.symmetric_difference(&rows) {
+            self.say(format!("Due: key {key:?} is on one side only"));
+        }
+        Ok(())
     }
 
     fn index(&mut self, table: Table, wanted: BTreeSet<(u64, u64)>) -> Result<(), StoreError> {
@@ -87,7 +98,7 @@ impl Walk<'_> {
             self.expect(!inode.live_file() || stations == wanted, || {
                 format!("{ino}: in {stations} places of the archive's cycle")
             });
-            let idle = inode.live_file() || inode.archive.due_ms.is_none();
+            let idle = inode.live_file() || inode.archive.due.is_none();
             self.expect(idle, || format!("{ino}: due, but no live file"));
         }
         Ok(())
@@ -111,6 +122,7 @@ impl Walk<'_> {
             real.failed_files += one.failed_files;
             real.orphans += one.orphans;
             real.lost_extents += one.lost_extents;
+            real.too_large_files += one.too_large_files;
         }
         self.expect(real == kept.stats, || {
             format!("counters are {real:?}, the row says {:?}", kept.stats)
@@ -129,7 +141,7 @@ impl Walk<'_> {
 
 /// In how many of: due, being uploaded, archived.
 fn stations(inode: &InodeRow) -> usize {
-    inode.archive.due_ms.is_some() as usize
+    inode.archive.due.is_some() as usize
         + inode.archive.attempt.is_some() as usize
         + inode.archived() as usize
 }

@@ -1,6 +1,6 @@
 //! The rows behind the keys. Fields are encoded in order; see [`super`].
 
-use lagan_types::attr::{ArchiveState, Attr, Kind, Time};
+use lagan_types::attr::{ArchiveState, Attr, Kind, Time, unfit_for_s3};
 use lagan_types::codec::{Decode, Encode};
 use lagan_types::extent::{Content, Extent};
 use lagan_types::id::{BlockId, ChunkId, Ino, NodeId, SessionId};
@@ -61,8 +61,8 @@ pub struct InodeRow {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Encode, Decode)]
 #[bincode(crate = "lagan_types::codec::bincode")]
 pub struct ArchiveRow {
-    /// Its row in Due.
-    pub due_ms: Option<u64>,
+    /// Since when it waits for its upload, or until when.
+    pub due: Option<Due>,
     /// The last upload failed; it waits for its retry.
     pub failed: bool,
     /// The attempt that uploads the current version.
@@ -71,6 +71,29 @@ pub struct ArchiveRow {
     pub object: Option<u64>,
     /// When that object was recorded, milliseconds.
     pub archived_ms: u64,
+}
+
+/// When a file is due for the archive. The time that a file is left in peace for
+/// (`archive_after`) is added when the queue is read, so that another one counts
+/// for files that wait already.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Encode, Decode)]
+#[bincode(crate = "lagan_types::codec::bincode")]
+pub enum Due {
+    /// At that time, milliseconds: asked for, or the next try.
+    At(u64),
+    /// `archive_after` from that change on, milliseconds.
+    After(u64),
+}
+
+/// A file's place in the table Due.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum DueKey {
+    /// As [`Due::At`].
+    At(u64),
+    /// As [`Due::After`].
+    After(u64),
+    /// S3 cannot take it as it is.
+    TooLarge,
 }
 
 impl InodeRow {
@@ -112,6 +135,28 @@ impl InodeRow {
         self.kind == Kind::File && self.nlink > 0
     }
 
+    /// Its place in Due.
+    pub fn due_key(&self) -> Option<DueKey> {
+        let due = self.archive.due?;
+        Some(match due {
+            _ if self.is_too_large() => DueKey::TooLarge,
+            Due::At(ms) => DueKey::At(ms),
+            Due::After(ms) => DueKey::After(ms),
+        })
+    }
+
+    /// Whether S3 cannot take it as it is.
+    pub fn is_too_large(&self) -> bool {
+        unfit_for_s3(self.size, self.held_bytes()).is_some()
+    }
+
+    /// Bytes that extents hold, wherever they are.
+    pub fn held_bytes(&self) -> u64 {
+        self.chunk_bytes
+            .saturating_add(self.object_bytes)
+            .saturating_add(self.lost_bytes)
+    }
+
     /// Its key time in Releasable.
     pub fn releasable_ms(&self) -> Option<u64> {
         (self.live_file() && self.archived() && self.chunk_bytes > 0)
@@ -145,10 +190,7 @@ impl InodeRow {
             gid: self.gid,
             nlink: self.nlink,
             size: self.size,
-            allocated: self
-                .chunk_bytes
-                .saturating_add(self.object_bytes)
-                .saturating_add(self.lost_bytes),
+            allocated: self.held_bytes(),
             rdev: self.rdev,
             atime: self.atime,
             mtime: self.mtime,
@@ -358,8 +400,8 @@ pub struct CounterRow {
     pub chunks_ready_ms: u64,
     /// The latest ready time in ReapObject, milliseconds.
     pub objects_ready_ms: u64,
-    /// The configuration's, so that a commit need not read that.
+    /// The configuration's, so that a look at the queue need not read that.
     pub archive_after_ms: u64,
-    /// Sums; `oldest_due_ms` is always 0 here.
+    /// Sums; the times of the oldest are always 0 here.
     pub stats: Counters,
 }

@@ -11,7 +11,7 @@
 use crate::apply::VOLUME;
 use crate::extents::{self, home};
 use crate::kv::{Read, StoreError, Table};
-use crate::layout::rows::{AttemptRow, InodeRow, ObjectRow};
+use crate::layout::rows::{AttemptRow, Due, InodeRow, ObjectRow};
 use crate::layout::{self, CONFIG_KEY, key1, key2, part};
 use crate::txn::{Outcome, Txn};
 use lagan_types::answer::{Answer, Attempt};
@@ -49,7 +49,8 @@ fn start_one(
     let Some(mut row) = txn.find_inode(file.ino)? else {
         return Ok(None);
     };
-    let wanted = row.live_file() && row.version == file.version && !row.archived();
+    let wanted =
+        row.live_file() && row.version == file.version && !row.archived() && !row.is_too_large();
     if !wanted || row.archive.attempt.is_some() {
         return Ok(None);
     }
@@ -66,7 +67,7 @@ fn start_one(
     };
     txn.put(Table::Attempt, &key1(number), &attempt);
     let size = row.size;
-    row.archive.due_ms = None;
+    row.archive.due = None;
     row.archive.failed = false;
     row.archive.attempt = Some(number);
     txn.set_inode(file.ino, row)?;
@@ -169,7 +170,7 @@ fn finish_one(txn: &mut Txn<'_>, file: &ArchiveFinish, attempt: AttemptRow) -> O
     row.archive.archived_ms = txn.now_ms();
     row.archive.attempt = None;
     row.archive.failed = false;
-    row.archive.due_ms = None;
+    row.archive.due = None;
     if row.object_bytes > 0 || row.lost_bytes > 0 {
         to_objects(txn, ino, &mut row, |content| {
             !matches!(content, Content::Chunk { .. })
@@ -183,7 +184,7 @@ fn finish_one(txn: &mut Txn<'_>, file: &ArchiveFinish, attempt: AttemptRow) -> O
 fn retry(row: &mut InodeRow, at_ms: u64) {
     row.archive.attempt = None;
     if row.live_file() && !row.archived() {
-        row.archive.due_ms = Some(at_ms);
+        row.archive.due = Some(Due::At(at_ms));
         row.archive.failed = true;
     }
 }
@@ -240,8 +241,13 @@ pub(crate) fn now(txn: &mut Txn<'_>, inos: &[Ino]) -> Outcome<Answer> {
         let Some(mut row) = txn.find_inode(ino)? else {
             continue;
         };
-        if row.archive.due_ms.is_some_and(|due| due > now_ms) {
-            row.archive.due_ms = Some(now_ms);
+        let later = match row.archive.due {
+            Some(Due::At(at_ms)) => at_ms > now_ms,
+            Some(Due::After(_)) => true,
+            None => false,
+        };
+        if later {
+            row.archive.due = Some(Due::At(now_ms));
             txn.set_inode(ino, row)?;
         }
     }
@@ -251,6 +257,14 @@ pub(crate) fn now(txn: &mut Txn<'_>, inos: &[Ino]) -> Outcome<Answer> {
 /// Swaps chunk extents of archived files for object extents.
 pub(crate) fn release(txn: &mut Txn<'_>, files: &[(Ino, u64)]) -> Outcome<Answer> {
     let (mut released, mut bytes) = (0, 0);
+    let config: Option<Config> = txn.row(Table::Config, CONFIG_KEY)?;
+    if config.is_none_or(|c| c.archive.is_none()) {
+        // nobody could bring the bytes back
+        return Ok(Answer::Released {
+            files: released,
+            bytes,
+        });
+    }
     for &(ino, version) in files {
         let Some(mut row) = txn.find_inode(ino)? else {
             continue;

@@ -66,7 +66,7 @@ fn resize(txn: &mut Txn<'_>, ino: Ino, row: &mut InodeRow, size: u64) -> Outcome
         extents::cut(txn, ino, row, size..FILE_LEN_MAX)?;
     }
     row.size = size;
-    row.touch_file(txn.time, txn.counters.archive_after_ms);
+    row.touch_file(txn.time);
     Ok(())
 }
 

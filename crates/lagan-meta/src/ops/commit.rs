@@ -37,7 +37,7 @@ pub(crate) fn commit(txn: &mut Txn<'_>, session: SessionId, commit: &Commit) -> 
             switch(txn, ino, &mut row, base, edit)?;
         }
         row.size = row.size.max(commit.size_min);
-        row.touch_file(txn.time, txn.counters.archive_after_ms);
+        row.touch_file(txn.time);
     }
     if commit.kill_suid {
         row.clear_suid();

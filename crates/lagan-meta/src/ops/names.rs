@@ -2,7 +2,7 @@
 
 use crate::attrs::S_ISGID;
 use crate::kv::{Read, StoreError, Table};
-use crate::layout::rows::{CookieRow, DentryRow, InodeRow};
+use crate::layout::rows::{CookieRow, DentryRow, Due, InodeRow};
 use crate::layout::{encode_raw, key_name, key1, key2, prefix};
 use crate::txn::{Outcome, Txn};
 use lagan_types::answer::Answer;
@@ -113,7 +113,7 @@ pub(crate) fn drop_link(txn: &mut Txn<'_>, ino: Ino, parent: Ino, name: &[u8]) -
             row.name = Vec::new();
         }
         if row.nlink == 0 {
-            row.archive.due_ms = None;
+            row.archive.due = None;
             row.archive.failed = false;
         }
         row.nlink
@@ -182,8 +182,7 @@ pub(crate) fn new_row(
         }
     }
     if kind == Kind::File {
-        let after = txn.counters.archive_after_ms;
-        row.archive.due_ms = Some(txn.now_ms().saturating_add(after));
+        row.archive.due = Some(Due::After(txn.now_ms()));
     }
     row
 }

@@ -1,19 +1,17 @@
 //! Reads of the queues, sessions and counters.
 
 use super::{find_inode, row};
-use crate::extents;
 use crate::kv::{Read, StoreError, Table};
 use crate::layout::rows::{
     AttemptRow, BlockRow, CounterRow, ReapChunkRow, ReapObjectRow, SessionRow,
 };
 use crate::layout::{self, COUNTER_KEY, key1, key2, part, prefix};
 use crate::txn::Outcome;
-use lagan_types::limits::FILE_LEN_MAX;
-use lagan_types::query::{AttemptRow as Attempt, Counters, DueFile};
-use lagan_types::{BlockId, ChunkId, Content, Ino, NodeId, QueryAnswer, SessionId};
+use lagan_types::query::{AttemptRow as Attempt, Counters};
+use lagan_types::{BlockId, Ino, NodeId, QueryAnswer, SessionId};
 
 /// Rows in one answer of a queue, at most: some 64 bytes each.
-const QUEUE_PAGE_MAX: u32 = 4096;
+pub(super) const QUEUE_PAGE_MAX: u32 = 4096;
 /// Reap rows in one answer: each may name a thousand chunks.
 const REAP_PAGE_MAX: u32 = 128;
 /// Sessions in one answer.
@@ -26,83 +24,11 @@ pub(super) fn counter_row(store: &dyn Read) -> Result<CounterRow, StoreError> {
 }
 
 pub(super) fn counters(store: &dyn Read) -> Outcome<QueryAnswer> {
-    let oldest_due_ms = match store.scan(Table::Due, &[], None, 1)?.first() {
-        Some((key, _)) => part(Table::Due, key, 0)?,
-        None => 0,
-    };
+    let (oldest_due_ms, oldest_change_ms) = super::due::oldest(store)?.unwrap_or_default();
     Ok(QueryAnswer::Counters(Counters {
         oldest_due_ms,
+        oldest_change_ms,
         ..counter_row(store)?.stats
-    }))
-}
-
-/// The keys of times up to and with `now_ms`.
-fn until(now_ms: u64) -> Option<[u8; 8]> {
-    prefix(now_ms).1
-}
-
-pub(super) fn due(store: &dyn Read, now_ms: u64, limit: u32) -> Outcome<QueryAnswer> {
-    let limit = limit.min(QUEUE_PAGE_MAX) as usize;
-    let files = DueScan::new(now_ms).page(store, limit)?;
-    Ok(QueryAnswer::Due(files))
-}
-
-/// Walks the archive queue, longest due first, page by page: who hands out
-/// uploads need not read all that wait to find some for one node.
-#[derive(Debug)]
-pub struct DueScan {
-    now_ms: u64,
-    /// The first key that was not looked at; empty: from the start.
-    from: Vec<u8>,
-}
-
-impl DueScan {
-    /// Of what is due at that time.
-    pub fn new(now_ms: u64) -> Self {
-        let from = Vec::new();
-        DueScan { now_ms, from }
-    }
-
-    /// Up to `limit` more files. Empty: no more.
-    ///
-    /// # Errors
-    /// The store's.
-    pub fn page(&mut self, store: &dyn Read, limit: usize) -> Result<Vec<DueFile>, StoreError> {
-        let end = until(self.now_ms);
-        let end = end.as_ref().map(|e| &e[..]);
-        let rows = store.scan(Table::Due, &self.from, end, limit)?;
-        let mut files = Vec::with_capacity(rows.len());
-        for (key, _) in &rows {
-            files.extend(due_file(store, key)?);
-        }
-        if let Some((last, _)) = rows.into_iter().next_back() {
-            self.from = last;
-            self.from.push(0); // the next key there can be
-        }
-        Ok(files)
-    }
-}
-
-fn due_file(store: &dyn Read, key: &[u8]) -> Result<Option<DueFile>, StoreError> {
-    let ino = Ino(part(Table::Due, key, 8)?);
-    let Some(inode) = find_inode(store, ino)? else {
-        return Ok(None);
-    };
-    Ok(Some(DueFile {
-        ino,
-        version: inode.version,
-        size: inode.size,
-        due_ms: part(Table::Due, key, 0)?,
-        chunk: first_chunk(store, ino)?,
-    }))
-}
-
-/// The chunk of the file's first extent.
-fn first_chunk(store: &dyn Read, ino: Ino) -> Result<Option<ChunkId>, StoreError> {
-    let first = extents::starting_in(store, ino, 0..FILE_LEN_MAX, 1)?;
-    Ok(first.first().and_then(|e| match e.content {
-        Content::Chunk { id, .. } => Some(id),
-        _ => None,
     }))
 }
 

@@ -351,3 +351,116 @@ fn attempts_are_listed_from_a_number_on() {
         other => panic!("{other:?}"),
     }
 }
+
+#[test]
+fn shorter_wait_counts_for_files_that_wait_already() {
+    let mut w = World::new();
+    let a = w.file("a");
+    w.write(a, 0, 10);
+    let changed_ms = w.now_ms;
+    assert_eq!(due(&w, changed_ms + 599_999), []);
+    let mut config = w.map().config;
+    config.archive_after_ms = 1_000;
+    w.system(Op::SetConfig { config }).unwrap();
+    assert_eq!(due(&w, changed_ms + 999), []);
+    let files = due(&w, changed_ms + 1_000);
+    assert_eq!((files[0].ino, files[0].due_ms), (a, changed_ms + 1_000));
+    let counters = w.counters();
+    assert_eq!(counters.oldest_due_ms, changed_ms + 1_000);
+    assert_eq!(counters.oldest_change_ms, changed_ms);
+    w.check();
+}
+
+#[test]
+fn longer_wait_does_not_hold_back_what_was_asked_for_or_failed() {
+    let mut w = World::new();
+    let (a, b) = (w.file("a"), w.file("b"));
+    w.write(a, 0, 10);
+    w.write(b, 0, 10);
+    w.system(Op::ArchiveNow { inos: vec![a] }).unwrap();
+    let version = w.attr(a).version;
+    let attempt = start(&mut w, a, version).unwrap();
+    let retry_ms = w.now_ms + 50;
+    let files = vec![ArchiveFail {
+        ino: a,
+        version,
+        attempt: attempt.number,
+        key: attempt.key,
+        retry_at: Time::from_millis(retry_ms),
+    }];
+    w.system(Op::FailArchive { files }).unwrap();
+    let mut config = w.map().config;
+    config.archive_after_ms = 86_400_000;
+    w.system(Op::SetConfig { config }).unwrap();
+    let files: Vec<Ino> = due(&w, retry_ms).iter().map(|f| f.ino).collect();
+    assert_eq!(files, [a]);
+    let files: Vec<Ino> = due(&w, u64::MAX).iter().map(|f| f.ino).collect();
+    assert_eq!(files, [a, b]);
+    w.check();
+}
+
+#[test]
+fn file_that_s3_cannot_take_waits_for_a_change_and_is_counted() {
+    let mut w = World::new();
+    let a = w.file("a");
+    w.write(a, 0, 10);
+    let size = |size| Op::SetAttr {
+        ino: a,
+        set: SetAttr {
+            size: Some(size),
+            ..SetAttr::default()
+        },
+    };
+    for (len, too_large) in [
+        (64 << 30, false),
+        (11 + (64 << 30), true),
+        ((5 << 40) + 1, true),
+        (1 << 20, false),
+        (1 << 61, true),
+    ] {
+        w.op(size(len)).unwrap();
+        w.check();
+        let counters = w.counters();
+        assert_eq!(counters.too_large_files, u64::from(too_large), "{len}");
+        assert_eq!(counters.due_files, u64::from(!too_large), "{len}");
+        assert_eq!(due(&w, u64::MAX).is_empty(), too_large, "{len}");
+        assert_eq!(w.attr(a).unfit_for_s3().is_some(), too_large, "{len}");
+    }
+    let named = w.query(Query::TooLarge { limit: 9 });
+    assert_eq!(named, Ok(QueryAnswer::Inos(vec![a])));
+    let version = w.attr(a).version;
+    assert_eq!(start(&mut w, a, version), None);
+    w.op(size(10)).unwrap();
+    archive(&mut w, a);
+    assert_eq!(state(&w, a), ArchiveState::Archived);
+}
+
+#[test]
+fn nothing_is_released_without_an_archive() {
+    let mut w = World::new();
+    let a = w.file("a");
+    w.write(a, 0, 10);
+    archive(&mut w, a);
+    let before = w.map().config;
+    let mut config = before.clone();
+    config.archive = None;
+    w.system(Op::SetConfig { config }).unwrap();
+    assert_eq!(release(&mut w, a), (0, 0));
+    assert_eq!(state(&w, a), ArchiveState::Archived);
+    w.system(Op::SetConfig { config: before }).unwrap();
+    assert_eq!(release(&mut w, a), (1, 10));
+}
+
+#[test]
+fn attributes_of_several_inodes_come_in_one_answer() {
+    let mut w = World::new();
+    let (a, b) = (w.file("a"), w.file("b"));
+    let inos = vec![b, Ino(999), a];
+    let Ok(QueryAnswer::Attrs(attrs)) = w.query(Query::Attrs { inos }) else {
+        panic!("no attributes");
+    };
+    let found: Vec<Option<Ino>> = attrs.iter().map(|x| x.as_ref().map(|x| x.ino)).collect();
+    assert_eq!(found, [Some(b), None, Some(a)]);
+    let inos = vec![a; lagan_types::limits::ATTRS_PAGE_MAX + 1];
+    assert!(w.query(Query::Attrs { inos }).is_err());
+}

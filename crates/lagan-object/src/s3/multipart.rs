@@ -20,8 +20,8 @@ const PARTS_MAX: u64 = 10_000;
 const PART_LEN: u64 = 16 * 1024 * 1024;
 /// Bytes of a part that are kept in memory while it is sent.
 const PART_BUFFER_MAX: u64 = 32 * 1024 * 1024;
-/// Bytes of an object, at most: 10,000 parts of 5 GiB (S3).
-const OBJECT_LEN_MAX: u64 = PARTS_MAX * 5 * 1024 * 1024 * 1024;
+/// Bytes of an object, at most (S3).
+const OBJECT_LEN_MAX: u64 = 5 << 40;
 
 const _: () = assert!(PART_LEN >= 5 * 1024 * 1024, "S3 refuses smaller parts");
 

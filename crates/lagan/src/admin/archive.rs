@@ -29,6 +29,7 @@ struct Report {
     archived: u64,
     changed: u64,
     gone: u64,
+    too_large: u64,
     waiting: u64,
 }
 
@@ -76,15 +77,19 @@ pub async fn run(
         print_json(&report)?;
     } else {
         println!(
-            "{} of {} files are in S3{}{}",
+            "{} of {} files are in S3{}{}{}",
             report.archived,
             report.files,
+            note(
+                report.too_large,
+                "cannot go there: over 5 TiB, or holes of over 64 GiB"
+            ),
             note(report.changed, "changed meanwhile"),
             note(report.waiting, "wait for the mover")
         );
     }
     let unfinished = wait.is_some() && report.waiting > 0;
-    Ok(match (unfinished, report.changed) {
+    Ok(match (unfinished, report.changed + report.too_large) {
         (true, _) => ERROR,
         (false, 0) => OK,
         (false, _) => DEGRADED,
@@ -110,6 +115,10 @@ async fn ask(
         report.bytes += attr.size;
         if in_s3(attr) {
             report.archived += 1;
+            continue;
+        }
+        if attr.unfit_for_s3().is_some() {
+            report.too_large += 1;
             continue;
         }
         inos.push(attr.ino);

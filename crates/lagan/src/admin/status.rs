@@ -19,6 +19,8 @@ mod tests;
 
 /// A leader that is there answers sooner.
 const SOON: Duration = Duration::from_millis(1200);
+/// Files that S3 cannot take, named at most.
+const TOO_LARGE_SHOWN: u32 = 5;
 
 /// What `lagan status --json` prints. Scripts depend on the names.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -99,6 +101,19 @@ pub struct Archive {
     pub archived: u64,
     /// Uploads under way.
     pub uploading: u64,
+    /// Files that S3 cannot take as they are.
+    pub too_large: u64,
+    /// The first of them.
+    pub too_large_files: Vec<TooLarge>,
+}
+
+/// A file that S3 cannot take.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct TooLarge {
+    /// From the volume's root.
+    pub path: String,
+    /// Why.
+    pub reason: &'static str,
 }
 
 /// The way to S3.
@@ -134,8 +149,11 @@ pub async fn run(cluster: &Cluster, found: &Found, json: bool) -> Outcome<u8> {
     let (status, opinions) = ask(cluster).await;
     let report = match status {
         Ok(status) => {
-            let changed_ms = oldest_change_ms(cluster).await;
-            Report::new(&status, changed_ms)
+            let too_large = match status.counters.too_large_files {
+                0 => Vec::new(),
+                _ => too_large(cluster).await,
+            };
+            Report::new(&status, too_large)
         }
         Err(failure) if failure.status == NO_QUORUM => {
             let opinions = match opinions {
@@ -177,8 +195,8 @@ async fn ask(cluster: &Cluster) -> (Outcome<Status>, Option<Opinions>) {
 }
 
 impl Report {
-    /// Of what the leader said, and when the file that is due first was changed.
-    pub fn new(status: &Status, oldest_change_ms: Option<u64>) -> Self {
+    /// Of what the leader said, and the first of the files that S3 cannot take.
+    pub fn new(status: &Status, too_large_files: Vec<TooLarge>) -> Self {
         let c = &status.counters;
         let config = &status.map.config;
         let servers: Vec<Server> = status.map.nodes.iter().map(|n| server(n, status)).collect();
@@ -197,11 +215,15 @@ impl Report {
             archive: Archive {
                 waiting: c.due_files,
                 bytes: c.due_bytes,
-                oldest_s: oldest_change_ms
-                    .map_or(0, |changed| status.time_ms.saturating_sub(changed) / 1000),
+                oldest_s: match c.oldest_change_ms {
+                    0 => 0,
+                    changed => status.time_ms.saturating_sub(changed) / 1000,
+                },
                 failed: c.failed_files,
                 archived: c.archived_files,
                 uploading: c.attempts,
+                too_large: c.too_large_files,
+                too_large_files,
             },
             s3: s3(status),
             sessions: status.sessions.len() as u64,
@@ -307,6 +329,12 @@ impl Report {
             let _ = write!(out, ", the oldest for {}", units::age(a.oldest_s));
         }
         let _ = writeln!(out, "; {} failed, {} in S3", a.failed, a.archived);
+        if a.too_large > 0 {
+            let _ = writeln!(out, "         {} cannot go to S3 as they are:", a.too_large);
+            for file in &a.too_large_files {
+                let _ = writeln!(out, "         {}: {}", file.path, file.reason);
+            }
+        }
         let place = match (&self.s3.endpoint, &self.s3.bucket) {
             (Some(endpoint), Some(bucket)) => format!("  {endpoint} bucket {bucket}"),
             (None, Some(bucket)) => format!("  bucket {bucket}"),
@@ -346,21 +374,25 @@ fn server(node: &NodeInfo, status: &Status) -> Server {
     }
 }
 
-/// When the file that is due first was changed, leader's time; `None`: none waits.
-/// (Its due time does not tell: `archive now` and failed uploads move that.)
-async fn oldest_change_ms(cluster: &Cluster) -> Option<u64> {
-    let due = Query::Due {
-        now_ms: u64::MAX,
-        limit: 1,
+/// The first files that S3 cannot take, as far as they can be named.
+async fn too_large(cluster: &Cluster) -> Vec<TooLarge> {
+    let limit = TOO_LARGE_SHOWN;
+    let Ok(Ok(QueryAnswer::Inos(inos))) = cluster.query(Query::TooLarge { limit }).await else {
+        return Vec::new();
     };
-    let Ok(Ok(QueryAnswer::Due(files))) = cluster.query(due).await else {
-        return None;
-    };
-    let ino = files.first()?.ino;
-    match cluster.query(Query::GetAttr { ino }).await {
-        Ok(Ok(QueryAnswer::Attr(attr))) => Some(attr.ctime.as_millis()),
-        _ => None,
+    let mut files = Vec::new();
+    for ino in inos {
+        let file = cluster.query(Query::File { ino }).await;
+        let Ok(Ok(QueryAnswer::File { attr, path, .. })) = file else {
+            continue;
+        };
+        let path = path.map(|p| String::from_utf8_lossy(&p).into_owned());
+        files.push(TooLarge {
+            path: path.unwrap_or_else(|| format!("inode {}", ino.0)),
+            reason: attr.unfit_for_s3().unwrap_or("changed just now"),
+        });
     }
+    files
 }
 
 fn s3(status: &Status) -> S3 {

@@ -60,6 +60,7 @@ fn healthy() -> Status {
             due_files: 3,
             due_bytes: 4096,
             oldest_due_ms: 1_000_000,
+            oldest_change_ms: 400_000,
             failed_files: 1,
             ..Counters::default()
         },
@@ -78,7 +79,7 @@ fn healthy() -> Status {
 
 #[test]
 fn json_has_the_documented_names() {
-    let value = serde_json::to_value(Report::new(&healthy(), Some(400_000))).unwrap();
+    let value = serde_json::to_value(Report::new(&healthy(), Vec::new())).unwrap();
     assert_eq!(value["schema"], 1);
     assert_eq!(value["leader"], "server-2");
     assert_eq!(value["term"], 4);
@@ -109,7 +110,7 @@ fn exit_status_follows_health() {
     let check = |change: fn(&mut Status), expected| {
         let mut status = healthy();
         change(&mut status);
-        assert_eq!(Report::new(&status, None).exit_status(), expected);
+        assert_eq!(Report::new(&status, Vec::new()).exit_status(), expected);
     };
     check(|_| {}, OK);
     check(|s| s.degraded_chunks = 1, DEGRADED);
@@ -125,17 +126,17 @@ fn exit_status_follows_health() {
 fn worst_error_of_s3_is_shown() {
     let mut status = healthy();
     status.nodes = vec![said(1, "slow down", false), said(2, "no such bucket", true)];
-    let report = Report::new(&status, None);
+    let report = Report::new(&status, Vec::new());
     assert_eq!(report.s3.state, "refused");
     assert_eq!(report.s3.error.as_deref(), Some("no such bucket"));
     assert!(report.text().contains("no such bucket"));
     status.map.config.archive = None;
-    assert_eq!(Report::new(&status, None).s3.state, "none");
+    assert_eq!(Report::new(&status, Vec::new()).s3.state, "none");
 }
 
 #[test]
 fn text_names_servers_backlog_and_mounts() {
-    let text = Report::new(&healthy(), Some(400_000)).text();
+    let text = Report::new(&healthy(), Vec::new()).text();
     for word in [
         "server-1",
         "leader  server-2",
@@ -145,4 +146,20 @@ fn text_names_servers_backlog_and_mounts() {
     ] {
         assert!(text.contains(word), "{word} in {text}");
     }
+}
+
+#[test]
+fn files_that_s3_cannot_take_are_named_with_the_reason() {
+    let mut status = healthy();
+    status.counters.too_large_files = 3;
+    let file = TooLarge {
+        path: "/disk.img".into(),
+        reason: "holes of over 64 GiB",
+    };
+    let report = Report::new(&status, vec![file]);
+    let text = report.text();
+    assert!(text.contains("3 cannot go to S3"), "{text}");
+    assert!(text.contains("/disk.img: holes of over 64 GiB"), "{text}");
+    let value = serde_json::to_value(&report).unwrap();
+    assert_eq!(value["archive"]["too_large"], 3);
 }
