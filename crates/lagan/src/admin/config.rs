@@ -37,7 +37,8 @@ fn leaves_bucket(old: &Config, new: &Config) -> bool {
             .as_ref()
             .map(|a| (a.endpoint.clone(), a.bucket.clone()))
     };
-    old.archive.is_some() && place(old) != place(new)
+    // from none to one as well: where it was before is not known any more
+    place(old) != place(new)
 }
 
 /// Objects do not move by themselves: a released file would be lost from sight.
@@ -47,8 +48,8 @@ async fn check_bucket_empty(cluster: &Cluster) -> Outcome<()> {
         return Ok(());
     }
     Err(Failure::error(format!(
-        "{archived} files have objects in the present bucket, and released ones have no other \
-         copy: copy the objects to the new place first, then repeat with --force"
+        "{archived} files have objects where the archive is or was, and released ones have no \
+         other copy: copy the objects to the new place first, then repeat with --force"
     )))
 }
 
@@ -199,7 +200,7 @@ mod tests {
     }
 
     #[test]
-    fn only_another_endpoint_or_bucket_leaves_the_objects_behind() {
+    fn another_endpoint_or_bucket_leaves_the_objects_behind() {
         let mut old = Config::default();
         change(&mut old, &["bucket=a".into(), "region=r".into()]).unwrap();
         for (text, leaves) in [
@@ -213,6 +214,7 @@ mod tests {
             change(&mut new, &[text.to_owned()]).unwrap();
             assert_eq!(leaves_bucket(&old, &new), leaves, "{text}");
         }
-        assert!(!leaves_bucket(&Config::default(), &old));
+        assert!(leaves_bucket(&Config::default(), &old));
+        assert!(!leaves_bucket(&Config::default(), &Config::default()));
     }
 }
