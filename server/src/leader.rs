@@ -8,7 +8,8 @@
 mod archive;
 pub mod liveness;
 pub mod membership;
-pub mod orphans;
+pub mod open_check;
+mod release;
 mod removal;
 pub mod reservations;
 mod status;
@@ -24,7 +25,7 @@ use lagan_types::message::{MetaReply, MetaRequest, NodeHeartbeat};
 use lagan_types::op::{LockKind, LockRange, Op};
 use lagan_types::{Answer, Command, FsError, Ino, NodeId, QueryAnswer, SessionId, Time, VolumeId};
 use liveness::{Liveness, NODE_SILENCE_MS, SESSION_SILENCE_MS};
-use orphans::OrphanCheck;
+use open_check::{OpenCheck, Purpose};
 use parking_lot::Mutex;
 use reservations::Reservations;
 use std::collections::BTreeMap;
@@ -52,6 +53,10 @@ pub struct Leader {
     changing_members: AtomicBool,
     /// Wakes requests for uploads.
     due: Notify,
+    /// A session may have answered a check.
+    answered: Notify,
+    /// One release at a time.
+    releasing: tokio::sync::Mutex<()>,
 }
 
 impl std::fmt::Debug for Leader {
@@ -69,12 +74,14 @@ struct State {
     heartbeats: BTreeMap<NodeId, NodeHeartbeat>,
     /// Leader's clock less the node's, when the heartbeat came.
     skew_ms: BTreeMap<NodeId, i64>,
-    orphans: OrphanCheck,
+    orphans: OpenCheck,
     /// Who waits for which lock.
     waits: Waits,
     /// Where the next check begins: orphans that stay open for long must not
     /// hide those behind them.
     orphans_from: Ino,
+    /// Of files to be released.
+    releases: OpenCheck,
     down_since: BTreeMap<NodeId, u64>,
     /// Nodes that are being removed, and when that was asked for last.
     leaving: BTreeMap<NodeId, u64>,
@@ -90,7 +97,8 @@ impl State {
             nodes: Liveness::new(NODE_SILENCE_MS),
             heartbeats: BTreeMap::new(),
             skew_ms: BTreeMap::new(),
-            orphans: OrphanCheck::new(term),
+            orphans: OpenCheck::new(term, Purpose::Reap),
+            releases: OpenCheck::new(term, Purpose::Release),
             waits: Waits::default(),
             orphans_from: Ino(0),
             down_since: BTreeMap::new(),
@@ -109,6 +117,13 @@ impl State {
                 (node, beat.used_bytes, total)
             })
             .collect()
+    }
+
+    /// A session is over: it has nothing open.
+    fn session_ended(&mut self, session: SessionId) {
+        self.sessions.forget(session);
+        self.orphans.session_ended(session);
+        self.releases.session_ended(session);
     }
 
     /// Notes that the process runs. After a time in which it did not (stopped, or
@@ -154,6 +169,8 @@ impl Leader {
             state: Mutex::new(State::new(0, 0)),
             changing_members: AtomicBool::new(false),
             due: Notify::new(),
+            answered: Notify::new(),
+            releasing: tokio::sync::Mutex::default(),
         })
     }
 
@@ -173,10 +190,8 @@ impl Leader {
 
     /// A session is over.
     pub fn session_ended(&self, session: SessionId) {
-        let mut state = self.state.lock();
-        state.sessions.forget(session);
-        state.orphans.session_ended(session);
-        drop(state);
+        self.state.lock().session_ended(session);
+        self.answered.notify_waiters();
         self.reservations.session_ended(session);
     }
 
@@ -201,9 +216,6 @@ impl Leader {
                 },
             ),
             MetaRequest::NodeHeartbeat(beat) => self.node_heartbeat(view, beat),
-            MetaRequest::ArchiveJobs { node, slots } => {
-                Ok(self.archive_jobs(view, node, slots).await)
-            }
             MetaRequest::Status => self.status(view),
             MetaRequest::Join { info } => self.join(view, info).await,
             MetaRequest::RemoveNode { node, force } => self.remove_node(view, node, force).await,
@@ -217,6 +229,8 @@ impl Leader {
             | MetaRequest::Create(_)
             | MetaRequest::Query { .. }
             | MetaRequest::Map { .. }
+            | MetaRequest::ArchiveJobs { .. }
+            | MetaRequest::Release { .. }
             | MetaRequest::Ping
             | MetaRequest::DropRecallCache => {
                 Ok(MetaReply::Refused("not asked of a leader".into()))
@@ -290,8 +304,12 @@ impl Leader {
         if alive {
             state.sessions.heard(beat.session, self.uptime.ms());
             state.orphans.answer(beat.session, beat.check, &beat.open);
-            question = state.orphans.question(beat.session);
+            state.releases.answer(beat.session, beat.check, &beat.open);
+            let orphans = state.orphans.question(beat.session);
+            question = orphans.or_else(|| state.releases.question(beat.session));
         }
+        drop(state);
+        self.answered.notify_waiters();
         let (check, orphans) = question.unwrap_or_default();
         Ok(MetaReply::Heartbeat {
             alive,

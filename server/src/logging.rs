@@ -11,13 +11,19 @@ use tracing_subscriber::EnvFilter;
 pub fn init(log: &Log) -> Result<(), String> {
     let filter = EnvFilter::try_new(&log.level).map_err(|e| format!("level: {e}"))?;
     // openraft tells every election at info and, at error, each of the many tries
-    // while a server is away, which our own pool tells once; sled tells every flush.
+    // while a server is away, which our own pool tells once; sled tells every flush. Where
+    // credentials come from, or why not, aws_config tells by the kilobyte; the mover
+    // says it in a line.
     let quiet = [
         "openraft=warn",
         "openraft::core::raft_core=off",
         "openraft::engine=error",
         "openraft::replication=off",
         "sled=warn",
+        "aws_config=off",
+        "aws_runtime=error",
+        "aws_smithy_runtime=error",
+        "aws_credential_types=error",
     ];
     let quiet = quiet
         .into_iter()

@@ -63,6 +63,8 @@ impl MetaService {
                 query,
             } => self.query(volume, session, &query).await,
             MetaRequest::Map { known } => self.map(known).await,
+            MetaRequest::ArchiveJobs { node, slots } => self.leader.archive_jobs(node, slots).await,
+            MetaRequest::Release { files } => self.leader.release(files).await,
             other => match self.raft.read().await {
                 Ok(view) => Ok(self.leader.answer(&view, other).await),
                 Err(e) => Err(e),
@@ -198,7 +200,9 @@ fn may_ask(role: Role, request: &MetaRequest) -> bool {
         MetaRequest::NodeHeartbeat(_)
         | MetaRequest::ArchiveJobs { .. }
         | MetaRequest::Join { .. } => role == Role::Server,
-        MetaRequest::RemoveNode { .. } => matches!(role, Role::Admin | Role::Server),
+        MetaRequest::RemoveNode { .. } | MetaRequest::Release { .. } => {
+            matches!(role, Role::Admin | Role::Server)
+        }
         _ => true,
     }
 }
@@ -238,7 +242,9 @@ fn allowed(role: Role, command: &Command) -> bool {
         | Op::CreateReserved { .. }
         | Op::CreateCommit { .. } => !own,
         Op::Init { .. } => false,
-        Op::SetConfig { .. } | Op::ArchiveNow { .. } | Op::Release { .. } | Op::MarkLost { .. } => {
+        // Only the leader knows what is open.
+        Op::Release { .. } => false,
+        Op::SetConfig { .. } | Op::ArchiveNow { .. } | Op::MarkLost { .. } => {
             own && matches!(role, Role::Admin | Role::Server)
         }
         Op::RegisterNode { .. }

@@ -1,17 +1,27 @@
 //! `/metrics` in Prometheus' text format.
 
+use crate::clock::wall_ms;
 use crate::handler::Node;
+use crate::member::Member;
+use lagan_types::query::{Query, QueryAnswer};
+use lagan_types::{SessionId, VolumeId};
 use std::fmt::Write;
 
 /// All metrics of this process.
 pub fn render(node: &Node) -> String {
     let mut out = String::with_capacity(4096);
-    for (name, help, value) in lagan_replica::metrics::METRICS.all() {
+    let mover = &lagan_mover::metrics::METRICS;
+    let counters = lagan_replica::metrics::METRICS.all().into_iter();
+    for (name, help, value) in counters.chain(mover.counters()) {
         metric(&mut out, name, "counter", help, value as f64);
+    }
+    for (name, help, value) in mover.gauges() {
+        metric(&mut out, name, "gauge", help, value as f64);
     }
     let Some(member) = node.member.get() else {
         return out;
     };
+    archive_queue(&mut out, member);
     let usage = member.store.usage();
     let raft = member.raft.stats();
     let health = member.mover.health();
@@ -96,6 +106,53 @@ pub fn render(node: &Node) -> String {
         seconds,
     );
     out
+}
+
+/// The archive's queue, which is the whole cluster's: said by the leader alone, so
+/// that a sum over the servers is right.
+fn archive_queue(out: &mut String, member: &Member) {
+    if !member.raft.is_leader() {
+        return;
+    }
+    let Ok(view) = member.raft.local_view() else {
+        return;
+    };
+    let counters = lagan_meta::query(&view, VolumeId(1), SessionId::SYSTEM, &Query::Counters);
+    let Ok(Ok(QueryAnswer::Counters(c))) = counters else {
+        return;
+    };
+    let oldest_ms = match c.oldest_change_ms {
+        0 => 0,
+        changed => wall_ms().saturating_sub(changed),
+    };
+    for (name, help, value) in [
+        ("waiting_files", "Files that wait for S3", c.due_files),
+        ("waiting_bytes", "Bytes of these files", c.due_bytes),
+        (
+            "oldest_wait_seconds",
+            "Since the last change of the file that waits longest",
+            oldest_ms / 1000,
+        ),
+        (
+            "failed_files",
+            "Files whose last upload failed",
+            c.failed_files,
+        ),
+        (
+            "too_large_files",
+            "Files that S3 cannot take",
+            c.too_large_files,
+        ),
+        ("attempts", "Uploads handed out", c.attempts),
+        (
+            "waiting_deletes",
+            "Objects that wait to be deleted",
+            c.reap_objects,
+        ),
+    ] {
+        let name = format!("lagan_mover_{name}");
+        metric(out, &name, "gauge", help, value as f64);
+    }
 }
 
 fn metric(out: &mut String, name: &str, kind: &str, help: &str, value: f64) {

@@ -16,7 +16,7 @@ use lagan_replica::{Peers, heal};
 use lagan_types::chunk::verify_blocks;
 use lagan_types::cluster::{ArchiveConfig, ClusterMap, NodeState};
 use lagan_types::limits::BLOCK_LEN;
-use lagan_types::message::{ArchiveJob, ChunkReply};
+use lagan_types::message::{ArchiveJob, ChunkReply, Released};
 use lagan_types::query::{Query, QueryAnswer};
 use lagan_types::{Answer, ChunkId, FsError, Ino, NodeId, Op};
 use parking_lot::RwLock;
@@ -29,6 +29,8 @@ use tokio_util::task::TaskTracker;
 const LOOK: Duration = Duration::from_millis(500);
 /// An endpoint that could not be set up is tried again after this.
 const RETRY: Duration = Duration::from_secs(10);
+/// A mover that ended by a defect is followed by another after this.
+const DEFECT_PAUSE: Duration = Duration::from_secs(2);
 
 /// The mover while there is one.
 pub struct MoverSlot {
@@ -87,24 +89,22 @@ impl MoverSlot {
             let wanted = map.config.archive.clone().filter(|_| map.version > 0);
             let changed = running.as_ref().map(|(archive, _)| archive) != wanted.as_ref();
             let mut pause = LOOK;
-            if changed && map.version > 0 {
-                if let Some((_, stop)) = running.take() {
-                    stop.cancel();
-                    *self.current.write() = Current::default();
-                }
+            if let Some(task) = self.mover().and_then(|m| m.defect()) {
+                let error = format!("the mover's task {task:?} ended by a defect, it starts again");
+                self.replace(&mut running, None, error);
+                pause = DEFECT_PAUSE;
+            } else if changed && map.version > 0 {
+                self.replace(&mut running, None, String::new());
                 if let Some(archive) = wanted {
                     let stop = cancel.child_token();
                     match self.start(config, raft, &archive, &stop, tasks).await {
                         Ok(mover) => {
-                            *self.current.write() = Current {
-                                mover: Some(mover),
-                                error: String::new(),
-                            };
+                            self.replace(&mut running, Some(mover), String::new());
                             running = Some((archive, stop));
                         }
                         Err(e) => {
                             tracing::error!(error = %e, "set up the archive");
-                            self.current.write().error = e;
+                            self.replace(&mut running, None, e);
                             pause = RETRY;
                         }
                     }
@@ -115,6 +115,19 @@ impl MoverSlot {
                 () = tokio::time::sleep(pause) => {}
             }
         }
+    }
+
+    /// Ends the mover that runs, if one does, and shows what is there now.
+    fn replace(
+        &self,
+        running: &mut Option<(ArchiveConfig, CancellationToken)>,
+        mover: Option<Arc<Mover>>,
+        error: String,
+    ) {
+        if let Some((_, stop)) = running.take() {
+            stop.cancel();
+        }
+        *self.current.write() = Current { mover, error };
     }
 
     async fn start(
@@ -219,6 +232,11 @@ impl lagan_mover::Meta for MetaSide {
     async fn jobs(&self, slots: u32) -> Result<Vec<ArchiveJob>, MoverError> {
         let jobs = self.slot.meta.jobs(self.slot.node, slots).await;
         jobs.map_err(MoverError::Meta)
+    }
+
+    async fn release(&self, files: Vec<(Ino, u64)>) -> Result<Released, MoverError> {
+        let released = self.slot.meta.release(files).await;
+        released.map_err(MoverError::Meta)
     }
 
     fn is_leader(&self) -> bool {

@@ -32,6 +32,19 @@ impl Store {
     /// # Panics
     /// When they do not start.
     pub fn start(root: &Path) -> Self {
+        Self::start_with(root, "")
+    }
+
+    /// As [`Store::start`], with a server that stores whatever arrives, its checksum
+    /// right or wrong.
+    ///
+    /// # Panics
+    /// When they do not start.
+    pub fn start_careless(root: &Path) -> Self {
+        Self::start_with(root, "verify = false\n")
+    }
+
+    fn start_with(root: &Path, settings: &str) -> Self {
         let dir = root.join("own-s3");
         std::fs::create_dir_all(dir.join("data")).expect("make a directory");
         binary::link(&dir, "lagan-s3");
@@ -44,7 +57,7 @@ impl Store {
         };
         let config = format!(
             "listen = \"{}\"\ndata = \"{}\"\naccess_key = \"{ACCESS}\"\n\
-             secret_key = \"{SECRET}\"\nbuckets = [\"{BUCKET}\"]\n",
+             secret_key = \"{SECRET}\"\nbuckets = [\"{BUCKET}\"]\n{settings}",
             store.server,
             store.dir.join("data").display()
         );

@@ -99,6 +99,9 @@ fn backlog_is_drained_after_each_kind_of_failure() {
             for (name, manifest) in &all {
                 released_comes_back(cluster, name, manifest);
             }
+            assert_idle(cluster);
+            assert!(metric(cluster, "lagan_mover_upload_failures_total") > 0);
+            assert!(metric(cluster, "lagan_mover_uploads_total") >= 160);
             cluster.wait_healthy();
             cluster.check();
         },
@@ -123,6 +126,7 @@ fn silent_endpoint_blocks_nothing_but_the_archive() {
             wait_drained(cluster);
             released_comes_back(cluster, "mail", &manifest);
             released_comes_back(cluster, "more", &more);
+            assert_idle(cluster);
         },
     );
 }
@@ -205,6 +209,7 @@ fn damaged_answers_are_never_served() {
             }
             store.fault("pass");
             manifest.check(&cluster.b().join("mail"));
+            assert_idle(cluster);
         },
     );
 }
@@ -276,24 +281,144 @@ fn stored_key(data: &Path, key: &str) -> bool {
 }
 
 #[test]
-fn open_handle_reads_on_when_its_file_is_released() {
+fn open_file_is_released_only_when_it_is_closed() {
     with_store(
         |options| options,
         |cluster, _| {
-            use std::os::unix::fs::FileExt;
-            let bytes = Random::new(6).bytes(9 << 20);
             let path = cluster.a().join("x");
-            fs::write(&path, &bytes).expect("write");
+            fs::write(&path, Random::new(6).bytes(300_000)).expect("write");
+            fs::create_dir_all(cluster.a().join("sub/dir")).expect("make directories");
+            let other = cluster.a().join("sub/dir/y");
+            fs::write(&other, b"closed").expect("write");
+            std::os::unix::fs::symlink("x", cluster.a().join("link")).expect("link");
             wait_drained(cluster);
             let held = fs::File::open(cluster.b().join("x")).expect("open");
-            let mut found = vec![0; bytes.len()];
-            held.read_exact_at(&mut found[..1000], 0)
-                .expect("read the start");
-            cluster.lagan_on(&["release"], &path);
-            held.read_exact_at(&mut found, 0).expect("read all");
-            assert!(found == bytes);
+            let release = || {
+                let top = cluster.a();
+                let done = cluster.lagan(&["release", "--json", top.to_str().expect("text")]);
+                done.expect(0).json()
+            };
+            let said = release();
+            assert_eq!((&said["open"], &said["released"]), (&1.into(), &1.into()));
+            assert_eq!((&said["files"], &said["unknown"]), (&2.into(), &0.into()));
+            assert_eq!(attribute(&path, "state"), "archived");
+            assert_eq!(attribute(&other, "state"), "released");
+            drop(held);
+            until("the closed file is released", s(30), || {
+                (release()["released"] == 1).then_some(())
+            });
+            assert_eq!(attribute(&path, "state"), "released");
+            assert_eq!(fs::read(&other).expect("read"), b"closed");
         },
     );
+}
+
+#[test]
+fn file_that_s3_cannot_take_is_named_and_never_tried() {
+    with_store(
+        |options| options,
+        |cluster, _| {
+            let sparse = cluster.a().join("disk.img");
+            let file = fs::File::create(&sparse).expect("create");
+            file.set_len(6 << 40).expect("make it long");
+            drop(file);
+            fs::write(cluster.a().join("y"), b"small").expect("write");
+            wait_drained(cluster);
+            let (_, json) = cluster.status();
+            let archive = &json["archive"];
+            assert_eq!(archive["too_large"], 1, "{json}");
+            let named = &archive["too_large_files"][0];
+            assert_eq!(named["path"], "/disk.img", "{json}");
+            assert_eq!(named["reason"], "over 5 TiB", "{json}");
+            assert_eq!(archive["failed"], 0, "{json}");
+            assert_eq!(attribute(&sparse, "state"), "local");
+            let path = sparse.to_str().expect("text");
+            let done = cluster.lagan(&["archive", "now", "--json", path]).expect(3);
+            assert_eq!(done.json()["too_large"], 1);
+            fs::File::options()
+                .write(true)
+                .open(&sparse)
+                .and_then(|file| file.set_len(1 << 20))
+                .expect("cut");
+            wait_drained(cluster);
+            assert_eq!(attribute(&sparse, "state"), "archived");
+        },
+    );
+}
+
+#[test]
+fn shorter_archive_after_reaches_files_that_wait() {
+    with_store(
+        |mut options| {
+            options.archive_after = "1d".into();
+            options
+        },
+        |cluster, _| {
+            let path = cluster.a().join("x");
+            fs::write(&path, b"waits").expect("write");
+            cluster.lagan(&["set", "archive_after=1s"]).expect(0);
+            until("it is archived", s(60), || {
+                (attribute(&path, "state") == "archived").then_some(())
+            });
+        },
+    );
+}
+
+#[test]
+fn careless_endpoint_is_read_back_before_a_file_counts_as_archived() {
+    let why = "S3 stores damaged bytes";
+    let root = StoreRoot(make_root());
+    let store = Arc::new(Store::start_careless(&root.0));
+    let options = Options {
+        args: store.args(),
+        env: store.env(),
+        archive_after: "1s".into(),
+        ..Options::default()
+    };
+    let shared = store.clone();
+    with_cluster(options.with_faults(why), LONG, move |cluster| {
+        let first = mail(cluster, "first", 10);
+        wait_drained(cluster);
+        assert!(metric(cluster, "lagan_mover_read_backs_total") >= 10);
+        shared.fault("corrupt-upload 700 method=PUT every=2");
+        let second = mail(cluster, "second", 20);
+        std::thread::sleep(s(5));
+        shared.fault("pass");
+        wait_drained(cluster);
+        assert!(metric(cluster, "lagan_mover_upload_failures_total") > 0);
+        released_comes_back(cluster, "first", &first);
+        released_comes_back(cluster, "second", &second);
+        assert_idle(cluster);
+    });
+    drop(store);
+}
+
+/// A metric of all servers together.
+fn metric(cluster: &Cluster, name: &str) -> u64 {
+    let processes = cluster.record().processes;
+    let addrs = processes.iter().filter_map(|p| p.http.clone());
+    let values = addrs.map(|addr| {
+        let (_, text) = lagan_tests::http::get(&addr, "/metrics").expect("metrics");
+        let mut lines = text.lines();
+        let line = lines.find_map(|l| l.strip_prefix(name)?.strip_prefix(' '));
+        line.map_or(0, |value| value.parse().expect("a whole number"))
+    });
+    values.sum()
+}
+
+/// Nothing of the archive's work is left over.
+fn assert_idle(cluster: &Cluster) {
+    for name in [
+        "lagan_mover_uploading",
+        "lagan_mover_recalling",
+        "lagan_mover_waiting_files",
+        "lagan_mover_waiting_bytes",
+        "lagan_mover_oldest_wait_seconds",
+        "lagan_mover_failed_files",
+        "lagan_mover_attempts",
+    ] {
+        until(name, s(60), || (metric(cluster, name) == 0).then_some(()));
+    }
 }
 
 #[test]

@@ -148,6 +148,38 @@ fn endpoint_without_the_bucket_is_refused() {
 }
 
 #[test]
+fn missing_credentials_are_said_in_a_line_that_helps() {
+    let root = Root::new();
+    let store = lagan_tests::s3::Store::start(&root.0.join("store"));
+    let mut lagan = Command::new(binary::lagan());
+    for (name, _) in store.env() {
+        lagan.env_remove(name);
+    }
+    for name in ["AWS_SHARED_CREDENTIALS_FILE", "AWS_CONFIG_FILE"] {
+        lagan.env(name, root.0.join("none"));
+    }
+    lagan
+        .env("AWS_EC2_METADATA_DISABLED", "true")
+        .arg("up")
+        .arg(root.0.join("c/cluster"))
+        .args(["--s3", &store.url(), "--bucket", "test", "--detach"]);
+    let done = run(&mut lagan, s(150)).expect("up ends").expect(1);
+    for part in ["no S3 credentials", "secret_key", "AWS_SECRET_ACCESS_KEY"] {
+        assert!(done.err.contains(part), "says {part}: {done}");
+    }
+    let logs = lagan_tests::manifest::files(&root.0.join("c/cluster/log")).unwrap_or_default();
+    for path in logs {
+        let text = fs::read_to_string(&path).expect("read a log");
+        let longest = text.lines().map(str::len).max().unwrap_or(0);
+        assert!(longest < 1000, "{}: a line of {longest}", path.display());
+    }
+    assert!(
+        leftover::processes(&root.0.join("c")).is_empty(),
+        "half-started"
+    );
+}
+
+#[test]
 fn commands_without_a_cluster_say_so() {
     let root = Root::new();
     for args in [

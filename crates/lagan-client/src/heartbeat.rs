@@ -16,8 +16,10 @@ const DEADLINE: Duration = Duration::from_secs(5);
 /// Heartbeats in a row until the new leader knows that nothing is promised.
 const SETTLE_BEATS: u32 = 20;
 const SETTLE_PAUSE: Duration = Duration::from_millis(50);
+/// A check is answered so soon after it came.
+const ANSWER_AFTER: Duration = Duration::from_millis(10);
 
-/// An orphan check that is to be answered.
+/// A check of what is open that is to be answered.
 #[derive(Debug, Default, PartialEq, Eq)]
 struct Check {
     number: u64,
@@ -45,27 +47,28 @@ pub(crate) async fn run(client: Weak<Client>) {
         client.flush_old();
         tokio::select! {
             _ = cancel.cancelled() => return,
-            () = beats(&client, &mut check) => {}
+            asked = beats(&client, &mut check) => {
+                // somebody waits for the answer
+                if asked {
+                    tick.reset_after(ANSWER_AFTER);
+                }
+            }
         }
     }
 }
 
 /// One heartbeat, and others soon after it while a new leader waits for what
-/// the one before had promised.
-async fn beats(client: &Client, check: &mut Check) {
+/// the one before had promised. Returns whether a new check came.
+async fn beats(client: &Client, check: &mut Check) -> bool {
+    let mut asked = false;
     for _ in 0..SETTLE_BEATS {
         let (said, left) = client.reserved.learn_term(0);
-        beat(client, check, said, left).await;
+        asked |= beat(client, check, said, left).await;
         if client.reserved.learn_term(0).0 == said && left == 0 {
-            return;
+            break;
         }
         if left > 0 {
             tokio::time::sleep(SETTLE_PAUSE).await;
-        }
-    }
-}
-
-async fn beat(client: &Client, check: &mut Check, term: u64, reserved: u32) {
     let until = Instant::now() + DEADLINE;
     let session = client.session();
     let (number, open) = answer(client, check);
@@ -82,6 +85,7 @@ async fn beat(client: &Client, check: &mut Check, term: u64, reserved: u32) {
             if let Err(error) = client.renew(session, until).await {
                 tracing::warn!(%error, %session, "open a new session");
             }
+            false
         }
         Ok(MetaReply::Heartbeat {
             map_version,
@@ -90,8 +94,8 @@ async fn beat(client: &Client, check: &mut Check, term: u64, reserved: u32) {
             term,
             ..
         }) => {
-            client.reserved.learn_term(term);
-            if number != check.number {
+/// Whether a new check came.
+async fn beat(client: &Client, check: &mut Check, term: u64, reserved: u32) -> bool {
                 *check = Check {
                     number,
                     orphans,
@@ -103,9 +107,16 @@ async fn beat(client: &Client, check: &mut Check, term: u64, reserved: u32) {
             {
                 tracing::debug!(%error, "fetch the cluster map");
             }
+            new && number != 0
         }
-        Ok(reply) => tracing::warn!(?reply, "unexpected answer to a heartbeat"),
-        Err(error) => tracing::debug!(%error, "no answer to a heartbeat"),
+        Ok(reply) => {
+            tracing::warn!(?reply, "unexpected answer to a heartbeat");
+            false
+        }
+        Err(error) => {
+            tracing::debug!(%error, "no answer to a heartbeat");
+            false
+        }
     }
 }
 

@@ -8,6 +8,7 @@
 use crate::attempts::pages;
 use crate::commit::report;
 use crate::gate::Gate;
+use crate::metrics::METRICS;
 use crate::{Meta, MoverError};
 use lagan_object::{ObjectStore, Owner, OwnerError, read_owner};
 use lagan_types::{Op, Query, QueryAnswer};
@@ -55,6 +56,7 @@ pub(crate) async fn delete_batch(
     let deleted = store.delete(&keys).await;
     gate.report(deleted.as_ref().map(|_| ()));
     deleted?;
+    METRICS.deletes.add(keys.len() as u64);
     let rows: Vec<u64> = ours.iter().chain(&foreign).map(|(row, _)| *row).collect();
     let count = rows.len();
     if report(meta, Op::ObjectsDeleted { rows }).await {

@@ -6,11 +6,11 @@
 //! look, report what their calls came to, and wait. Reads (recall) have a
 //! breaker of their own: a bucket may be readable and not writable.
 
-use crate::mover::S3Health;
+use crate::health::{LastFailure, S3Health};
 use crate::{Meta, MoverError, RecallError};
 use lagan_object::{
-    Breaker, BreakerConfig, BreakerState, ObjectError, ObjectStore, Owner, OwnerError, Permit,
-    claim_owner, probe_wrong_checksum, read_owner,
+    Breaker, BreakerConfig, BreakerState, ErrorKind, ObjectError, ObjectStore, Owner, OwnerError,
+    Permit, claim_owner, probe_wrong_checksum, read_owner,
 };
 use parking_lot::Mutex;
 use std::sync::Arc;
@@ -24,12 +24,29 @@ const CLAIM_POLL: Duration = Duration::from_secs(1);
 struct Inner {
     writes: Breaker,
     reads: Breaker,
+    last_write: LastFailure,
+    last_read: LastFailure,
     /// The prefix is ours and the endpoint was probed.
     ready: bool,
     /// The endpoint refuses wrong checksums.
     verifies: bool,
     /// Why it cannot become ready: a person must act.
     problem: Option<String>,
+}
+
+impl Inner {
+    fn note_write(&mut self, result: Result<(), &ObjectError>, now_ms: u64) {
+        let local = [
+            ErrorKind::Source,
+            ErrorKind::NotFound,
+            ErrorKind::Precondition,
+        ];
+        match result {
+            Ok(()) => self.last_write.succeeded(),
+            Err(error) if local.contains(&error.kind) => {}
+            Err(error) => self.last_write.failed(error, now_ms),
+        }
+    }
 }
 
 /// The gate of one endpoint.
@@ -50,6 +67,8 @@ impl Gate {
         let inner = Inner {
             writes: Breaker::new(breaker),
             reads: Breaker::new(breaker),
+            last_write: LastFailure::default(),
+            last_read: LastFailure::default(),
             ready: false,
             verifies: false,
             problem: None,
@@ -86,6 +105,7 @@ impl Gate {
     pub fn report(&self, result: Result<(), &ObjectError>) {
         let now_ms = self.now_ms();
         let mut inner = self.inner.lock();
+        inner.note_write(result, now_ms);
         match result {
             Ok(()) => {
                 // late successes of before do not open what a probe has to
@@ -121,9 +141,24 @@ impl Gate {
         let now_ms = self.now_ms();
         let mut inner = self.inner.lock();
         match result {
-            Ok(()) => inner.reads.succeeded(),
-            Err(error) => inner.reads.failed(error, now_ms, rand::random()),
+            Ok(()) => {
+                inner.last_read.succeeded();
+                inner.reads.succeeded();
+            }
+            Err(error) => {
+                // here a missing object is a failure: the metadata names it
+                if error.kind != ErrorKind::Source {
+                    inner.last_read.failed(error, now_ms);
+                }
+                inner.reads.failed(error, now_ms, rand::random());
+            }
         }
+    }
+
+    /// A read went well, but what it brought is wrong.
+    pub fn note_read(&self, error: &ObjectError) {
+        let now_ms = self.now_ms();
+        self.inner.lock().last_read.failed(error, now_ms);
     }
 
     /// What `lagan status` shows.
@@ -135,7 +170,11 @@ impl Gate {
                 permanent: true,
             };
         }
-        let error = inner.writes.error().or(inner.reads.error());
+        let now_ms = self.now_ms();
+        let shut = inner.writes.error().or(inner.reads.error());
+        let error = shut
+            .or_else(|| inner.last_write.shown(now_ms))
+            .or_else(|| inner.last_read.shown(now_ms));
         error.map_or_else(S3Health::default, |e| S3Health {
             error: e.to_string(),
             permanent: e.is_permanent(),
@@ -194,6 +233,7 @@ impl Gate {
     fn probed(&self, result: Result<(), ObjectError>) {
         let now_ms = self.now_ms();
         let mut inner = self.inner.lock();
+        inner.note_write(result.as_ref().map(|_| ()), now_ms);
         match result {
             Ok(()) => inner.writes.succeeded(),
             Err(error) => inner.writes.failed(&error, now_ms, rand::random()),
@@ -206,6 +246,7 @@ impl Gate {
             Ok(Some(verifies)) => {
                 let mut inner = self.inner.lock();
                 inner.writes.succeeded();
+                inner.last_write.succeeded();
                 (inner.ready, inner.verifies, inner.problem) = (true, verifies, None);
                 drop(inner);
                 tracing::info!(verifies, "archive is reachable and ours");

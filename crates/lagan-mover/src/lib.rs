@@ -19,6 +19,11 @@
 //! - S3 in trouble costs nothing but the backlog: no queue here grows with
 //!   it, jobs wait in the replicated state (invariant 10).
 //!
+//! # What a defect does
+//! An upload that ends by a panic is a failure of its file. If one of the mover's
+//! own tasks ends so, the whole mover ends, [`Mover::defect`] says so, and its
+//! owner starts another: nothing in its memory is needed.
+//!
 //! # What a crash leaves
 //! Recorded attempts, which this node fails when it starts again, and perhaps
 //! objects or unfinished uploads of theirs, which are deleted after it.
@@ -31,6 +36,8 @@ mod delete;
 mod edge;
 mod error;
 mod gate;
+mod health;
+pub mod metrics;
 mod mime;
 mod mover;
 mod options;
@@ -41,7 +48,8 @@ mod upload;
 
 pub use edge::{Chunks, Meta};
 pub use error::{MoverError, RecallError};
-pub use mover::{Mover, S3Health};
+pub use health::S3Health;
+pub use mover::Mover;
 pub use options::Options;
 
 #[cfg(test)]

@@ -2,6 +2,8 @@
 
 use crate::attempts::{Active, Down, fail_of_nodes, fail_own};
 use crate::gate::Gate;
+use crate::health::S3Health;
+use crate::metrics::METRICS;
 use crate::queue::Queue;
 use crate::recall::Recaller;
 use crate::upload::Uploader;
@@ -10,7 +12,7 @@ use bytes::Bytes;
 use lagan_object::ObjectStore;
 use lagan_types::Ino;
 use std::collections::HashMap;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 use tokio::sync::{Semaphore, mpsc};
 use tokio_util::sync::CancellationToken;
@@ -23,19 +25,11 @@ const SWEEP: Duration = Duration::from_secs(60);
 /// Between sweeps of unfinished multipart uploads.
 const UPLOAD_SWEEP: Duration = Duration::from_secs(3600);
 
-/// State of a node's way to S3.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct S3Health {
-    /// What is wrong, one line; empty: nothing.
-    pub error: String,
-    /// A person must act; otherwise it may pass by itself.
-    pub permanent: bool,
-}
-
 /// One node's mover. Runs from [`Mover::start`] until its token is cancelled.
 pub struct Mover {
     gate: Arc<Gate>,
     recaller: Arc<Recaller>,
+    defect: Arc<OnceLock<&'static str>>,
 }
 
 impl std::fmt::Debug for Mover {
@@ -88,11 +82,25 @@ impl Mover {
             active: active.clone(),
         };
         let keeper = gate.clone();
-        spawn(tasks, &cancel, async move { keeper.keep().await });
-        spawn(tasks, &cancel, queue.run());
-        spawn(tasks, &cancel, commit::run(meta, active, ended));
-        spawn(tasks, &cancel, duties.run());
-        Arc::new(Mover { gate, recaller })
+        let crew = Crew {
+            tasks: tasks.clone(),
+            cancel,
+            defect: Arc::default(),
+        };
+        crew.spawn("gate", async move { keeper.keep().await });
+        crew.spawn("uploads", queue.run());
+        crew.spawn("reports", commit::run(meta, active, ended));
+        crew.spawn("duties", duties.run());
+        Arc::new(Mover {
+            gate,
+            recaller,
+            defect: crew.defect,
+        })
+    }
+
+    /// Which of its tasks ended by a defect, if one did: the mover has ended then.
+    pub fn defect(&self) -> Option<&'static str> {
+        self.defect.get().copied()
     }
 
     /// The bytes `offset..offset + len` of a file's archived version, verified,
@@ -110,9 +118,20 @@ impl Mover {
         offset: u64,
         len: u32,
     ) -> Result<(Bytes, u32), RecallError> {
-        let bytes = self.recaller.range(ino, version, offset, len).await?;
-        let crc = crc32fast::hash(&bytes);
-        Ok((bytes, crc))
+        let _held = METRICS.recalling.hold();
+        METRICS.recalls.add(1);
+        match self.recaller.range(ino, version, offset, len).await {
+            Ok(bytes) => {
+                METRICS.recall_bytes.add(bytes.len() as u64);
+                let crc = crc32fast::hash(&bytes);
+                Ok((bytes, crc))
+            }
+            Err(error) => {
+                // one that is not there any more is no failure: the reader looks again
+                METRICS.recall_failures.add(u64::from(!error.not_found));
+                Err(error)
+            }
+        }
     }
 
     /// State of the way to S3.
@@ -126,15 +145,34 @@ impl Mover {
     }
 }
 
-/// A task that ends with the token, wherever it is.
-fn spawn<F>(tasks: &TaskTracker, cancel: &CancellationToken, work: F)
-where
-    F: Future<Output = ()> + Send + 'static,
-{
-    let cancel = cancel.clone();
-    tasks.spawn(async move {
-        cancel.run_until_cancelled(work).await;
-    });
+/// Runs the mover's own tasks: they end with the token, and all of them when one
+/// ends by a panic.
+struct Crew {
+    tasks: TaskTracker,
+    cancel: CancellationToken,
+    defect: Arc<OnceLock<&'static str>>,
+}
+
+impl Crew {
+    fn spawn<F>(&self, name: &'static str, work: F)
+    where
+        F: Future<Output = ()> + Send + 'static,
+    {
+        let (cancel, defect) = (self.cancel.clone(), self.defect.clone());
+        let stop = cancel.clone();
+        let work = tokio::spawn(async move {
+            stop.run_until_cancelled(work).await;
+        });
+        self.tasks.spawn(async move {
+            if work.await.is_err_and(|e| e.is_panic()) {
+                tracing::error!(task = name, "the mover ended by a defect");
+                METRICS.defects.add(1);
+                // the first one counts
+                let _ = defect.set(name);
+                cancel.cancel();
+            }
+        });
+    }
 }
 
 /// What is done now and then: sweeps, and the leader's duties.

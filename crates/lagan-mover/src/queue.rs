@@ -2,11 +2,14 @@
 //!
 //! More jobs than uploads at a time are kept here, and new ones are asked for
 //! while uploads run: the leader records them in few mutations, and no upload
-//! slot waits for an answer. Jobs that are here when the gate closes wait here.
+//! slot waits for an answer. How many, follows the rate: twice as many after
+//! uploads had to wait for jobs, the fewest again after one failed. Jobs that are
+//! here when the gate closes wait here.
 
 use crate::MoverError;
 use crate::attempts::{Active, fail_own};
 use crate::commit::End;
+use crate::metrics::METRICS;
 use crate::upload::Uploader;
 use lagan_types::Time;
 use lagan_types::message::ArchiveJob;
@@ -21,8 +24,9 @@ use tokio::time::Instant;
 
 /// Between questions while the leader does not answer, at most.
 const LEADER_AWAY: Duration = Duration::from_secs(5);
-/// Jobs here for each upload at a time, uploads included.
-const JOBS_PER_UPLOAD: usize = 4;
+/// Jobs here for each upload at a time, uploads included: at first, and at most.
+const JOBS_MIN: usize = 2;
+const JOBS_MAX: usize = 16;
 /// After an answer with fewer jobs than asked for: more may just be on their way.
 const FEW_PAUSE: Duration = Duration::from_millis(20);
 
@@ -41,9 +45,12 @@ pub(crate) struct Queue {
     active: Arc<Active>,
     ends: mpsc::Sender<End>,
     waiting: VecDeque<ArchiveJob>,
-    running: JoinSet<()>,
+    /// Uploads; whether they went well.
+    running: JoinSet<bool>,
     /// What each running upload is, to fail it if it ends by a defect.
     jobs: HashMap<Id, ArchiveJob>,
+    /// Jobs wanted here for each upload at a time.
+    jobs_per_upload: usize,
     asking: Option<Asking>,
     ask_at: Instant,
     unanswered: u32,
@@ -58,6 +65,7 @@ impl Queue {
             waiting: VecDeque::new(),
             running: JoinSet::new(),
             jobs: HashMap::new(),
+            jobs_per_upload: JOBS_MIN,
             asking: None,
             ask_at: Instant::now(),
             unanswered: 0,
@@ -95,8 +103,10 @@ impl Queue {
             let (uploader, ends, work) = (self.uploader.clone(), self.ends.clone(), job.clone());
             let task = self.running.spawn(async move {
                 let end = upload(&uploader, work).await;
+                let well = matches!(end, End::Finish(_));
                 // closed only when the mover ends; the attempt stays recorded
                 let _ = ends.send(end).await;
+                well
             });
             self.jobs.insert(task.id(), job);
         }
@@ -104,14 +114,18 @@ impl Queue {
 
     /// An upload's task ended. One that ended by a defect is a failure of its
     /// file: others must not wait for it.
-    async fn ended(&mut self, ended: Result<(Id, ()), JoinError>) {
-        let (id, defect) = match &ended {
-            Ok((id, ())) => (*id, None),
-            Err(error) => (error.id(), Some(error)),
+    async fn ended(&mut self, ended: Result<(Id, bool), JoinError>) {
+        let (id, well, defect) = match &ended {
+            Ok((id, well)) => (*id, *well, None),
+            Err(error) => (error.id(), false, Some(error)),
         };
+        if !well {
+            self.jobs_per_upload = JOBS_MIN;
+        }
         let Some((job, defect)) = self.jobs.remove(&id).zip(defect) else {
             return;
         };
+        METRICS.defects.add(1);
         let delay = self.uploader.retry_after(job.ino);
         tracing::error!(ino = %job.ino, key = job.key, %defect, ?delay, "upload ended by a defect");
         let end = failed(&self.uploader, job, delay);
@@ -119,13 +133,13 @@ impl Queue {
     }
 
     fn wants_more(&self) -> bool {
-        let few = self.room() * 2 >= self.uploader.options.uploads * JOBS_PER_UPLOAD;
+        let few = self.room() * 2 >= self.uploader.options.uploads * self.jobs_per_upload;
         few && self.uploader.gate.is_open() && Instant::now() >= self.ask_at
     }
 
     fn room(&self) -> usize {
         let here = self.waiting.len() + self.running.len();
-        (self.uploader.options.uploads * JOBS_PER_UPLOAD).saturating_sub(here)
+        (self.uploader.options.uploads * self.jobs_per_upload).saturating_sub(here)
     }
 
     fn wake_at(&self) -> Instant {
@@ -141,6 +155,10 @@ impl Queue {
         match answer.jobs {
             Ok(jobs) => {
                 self.unanswered = 0;
+                let idle = self.running.len() < self.uploader.options.uploads;
+                if idle && jobs.len() >= answer.slots {
+                    self.jobs_per_upload = (self.jobs_per_upload * 2).min(JOBS_MAX);
+                }
                 // The leader holds a question back while there is nothing; one that
                 // does not must not be asked without a pause.
                 self.ask_at = match jobs.len() {
@@ -197,6 +215,7 @@ async fn answered(asking: &mut Option<Asking>) -> Answer {
 
 /// Uploads one file; how it ended.
 async fn upload(uploader: &Uploader, job: ArchiveJob) -> End {
+    let _held = METRICS.uploading.hold();
     let error = match uploader.upload(&job).await {
         Ok(finish) => return End::Finish(finish),
         Err(error) => error,
@@ -207,7 +226,10 @@ async fn upload(uploader: &Uploader, job: ArchiveJob) -> End {
     };
     match &error {
         MoverError::Changed => tracing::debug!(ino = %job.ino, "file changed before its upload"),
-        error => tracing::warn!(ino = %job.ino, key = job.key, %error, ?delay, "upload failed"),
+        error => {
+            METRICS.upload_failures.add(1);
+            tracing::warn!(ino = %job.ino, key = job.key, %error, ?delay, "upload failed");
+        }
     }
     failed(uploader, job, delay)
 }

@@ -5,15 +5,15 @@
 //! node should be below the low one. Freed chunks become space only after
 //! their readers' deadline and compaction, so rounds are apart.
 //!
-//! Which files are open is not known here: they are released too, and an open
-//! handle goes on reading through the archive.
+//! Files that are open anywhere are left out by the leader.
 
+use crate::metrics::METRICS;
 use crate::{Meta, MoverError};
 use lagan_types::cluster::Config;
-use lagan_types::{Answer, Ino, NodeId, Op, Query, QueryAnswer};
+use lagan_types::{Ino, NodeId, Query, QueryAnswer};
 
 /// Files in one question and one mutation.
-const PAGE: u32 = 256;
+const PAGE: u32 = 1024;
 
 /// Bytes of files to release, so that the fullest node comes below the low
 /// mark; `None`: no node is above the high one. `nodes` is how many share the
@@ -36,7 +36,7 @@ pub(crate) fn wanted(fill: &[(NodeId, u64, u64)], config: &Config, nodes: usize)
 /// Releases files of `bytes` in all, or what there is; returns the bytes released.
 pub(crate) async fn release(meta: &dyn Meta, bytes: u64) -> Result<u64, MoverError> {
     let mut from = (0, Ino(0));
-    let mut released = 0;
+    let (mut released, mut open) = (0, 0u64);
     while released < bytes {
         let answer = meta.query(Query::Releasable { from, limit: PAGE }).await?;
         let QueryAnswer::Releasable(rows) = answer else {
@@ -54,10 +54,17 @@ pub(crate) async fn release(meta: &dyn Meta, bytes: u64) -> Result<u64, MoverErr
             })
             .map(|row| (row.1, row.2))
             .collect();
-        match meta.mutate(Op::Release { files }).await? {
-            Answer::Released { bytes, .. } => released = released.saturating_add(bytes),
-            _ => return Err(MoverError::Answer("release")),
+        let done = meta.release(files).await?;
+        released = released.saturating_add(done.bytes);
+        open = open.saturating_add(done.open);
+        if done.unknown > 0 {
+            // a mount does not answer: the next round asks again
+            break;
         }
+    }
+    METRICS.released_bytes.add(released);
+    if open > 0 {
+        tracing::info!(open, "open files were not released");
     }
     Ok(released)
 }

@@ -3,6 +3,7 @@
 use crate::content::{FileContent, Recall};
 use crate::crcs::{META_NAME, Units};
 use crate::gate::Gate;
+use crate::metrics::METRICS;
 use crate::mime::content_type;
 use crate::{Chunks, Meta, MoverError, Options};
 use bytes::Bytes;
@@ -42,6 +43,8 @@ pub(crate) struct Uploader {
 impl Uploader {
     /// Uploads and verifies; what to report if it went well.
     pub async fn upload(&self, job: &ArchiveJob) -> Result<ArchiveFinish, MoverError> {
+        let failed_before = self.failures.lock().contains_key(&job.ino);
+        METRICS.upload_retries.add(u64::from(failed_before));
         let content = Arc::new(self.content(job).await?);
         let _large = match job.size > LARGE_LEN {
             true => Some(
@@ -65,6 +68,8 @@ impl Uploader {
             self.read_back(&job.key, job.size, crc).await?;
         }
         self.failures.lock().remove(&job.ino);
+        METRICS.uploads.add(1);
+        METRICS.upload_bytes.add(job.size);
         Ok(ArchiveFinish {
             ino: job.ino,
             version: job.version,
@@ -88,6 +93,7 @@ impl Uploader {
 
     /// Reads an object back where the endpoint verifies nothing.
     async fn read_back(&self, key: &str, size: u64, crc: u32) -> Result<(), MoverError> {
+        METRICS.read_backs.add(1);
         let mut found = crc32fast::Hasher::new();
         let mut at = 0;
         while at < size {

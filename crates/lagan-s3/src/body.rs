@@ -95,6 +95,10 @@ pub(crate) async fn receive(
     if !pending.is_empty() {
         draft = write(draft, pending).await?;
     }
+    let expected = match store.verify {
+        true => expected,
+        false => Expected::default(),
+    };
     let (md5, checksums) = hashes.verify(expected)?;
     Ok(Received {
         draft,

@@ -27,6 +27,10 @@ pub struct Config {
     /// survives the death of the process but not that of the machine.
     #[serde(default = "default_sync")]
     pub sync: bool,
+    /// Whether bytes that do not fit their checksum are refused. Without, this is like
+    /// the servers that store anything: for tests.
+    #[serde(default = "default_sync")]
+    pub verify: bool,
     /// File that the log is appended to; absent: stderr.
     #[serde(default)]
     pub log: Option<PathBuf>,
@@ -41,6 +45,7 @@ impl fmt::Debug for Config {
             .field("region", &self.region)
             .field("buckets", &self.buckets)
             .field("sync", &self.sync)
+            .field("verify", &self.verify)
             .field("log", &self.log)
             .finish_non_exhaustive()
     }
@@ -65,6 +70,7 @@ impl Config {
             region: default_region(),
             buckets: Vec::new(),
             sync: default_sync(),
+            verify: true,
             log: None,
         }
     }

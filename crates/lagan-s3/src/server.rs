@@ -66,7 +66,8 @@ impl Server {
         let listener = TcpListener::bind(config.listen)
             .await
             .map_err(|e| ServerError::Listen(config.listen, e))?;
-        let store = Store::open(&config.data, config.sync)?;
+        let mut store = Store::open(&config.data, config.sync)?;
+        store.verify = config.verify;
         for bucket in &config.buckets {
             store.create_bucket(bucket)?;
         }

@@ -82,6 +82,8 @@ pub(crate) struct ListQuery<'a> {
 pub struct Store {
     root: PathBuf,
     sync: bool,
+    /// Wrong checksums are refused.
+    pub(crate) verify: bool,
     _lock: File,
     next: AtomicU64,
     /// Held for moments only; never across disk access, but for the rename.
@@ -107,6 +109,7 @@ impl Store {
         let mut store = Store {
             root: root.to_path_buf(),
             sync,
+            verify: true,
             _lock: lock,
             next: AtomicU64::new(1),
             buckets: Mutex::default(),

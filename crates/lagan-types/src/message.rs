@@ -76,6 +76,9 @@ pub enum MetaRequest {
         /// Although it lives, or is the last to have something.
         force: bool,
     },
+    /// Drop the local copies of these archived files (inode, data version), 4,096 at
+    /// most, unless they are open anywhere. Answer: `Released`.
+    Release { files: Vec<(Ino, u64)> },
 }
 
 /// Answers of the metadata service.
@@ -136,6 +139,22 @@ pub enum MetaReply {
     },
     /// To `RemoveNode`: there is no such node (any more).
     Removed,
+    /// To `Release`.
+    Released(Released),
+}
+
+/// What became of files that were to be released. The rest of them changed, or
+/// had nothing to release.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Encode, Decode)]
+pub struct Released {
+    /// Files released.
+    pub files: u64,
+    /// Their bytes that were local, of one copy.
+    pub bytes: u64,
+    /// Files left as they are because they are open.
+    pub open: u64,
+    /// Files of which this is not known yet: a mount did not answer. Ask again.
+    pub unknown: u64,
 }
 
 /// What a node tells the leader, several times a second.

@@ -4,7 +4,7 @@ use super::Leader;
 use crate::clock::wall_ms;
 use lagan_meta::DueScan;
 use lagan_meta::kv::StoreError;
-use lagan_raft::View;
+use lagan_raft::{ProposeError, View};
 use lagan_types::answer::Attempt;
 use lagan_types::cluster::{ClusterMap, NodeState};
 use lagan_types::message::{ArchiveJob, MetaReply};
@@ -36,23 +36,23 @@ impl Leader {
         self.due.notify_waiters();
     }
 
-    /// Hands out uploads, at once or when some become due within a moment.
-    pub(super) async fn archive_jobs(&self, view: &View, node: NodeId, slots: u32) -> MetaReply {
+    /// Hands out uploads, at once or when some become due within a moment. While it
+    /// waits it holds no view: the store could not reuse a page.
+    ///
+    /// # Errors
+    /// This node does not lead.
+    pub async fn archive_jobs(&self, node: NodeId, slots: u32) -> Result<MetaReply, ProposeError> {
         let end = tokio::time::Instant::now() + HOLD;
-        let mut view = view.clone();
         loop {
             let more = self.due.notified();
             tokio::pin!(more);
             more.as_mut().enable();
+            let view = self.raft.read().await?;
             let jobs = self.jobs_now(&view, node, slots.min(SLOTS_MAX)).await;
-            if !jobs.is_empty() || slots == 0 || tokio::time::timeout_at(end, more).await.is_err() {
-                return MetaReply::ArchiveJobs(jobs);
+            drop(view);
+            if !jobs.is_empty() || tokio::time::timeout_at(end, more).await.is_err() {
+                return Ok(MetaReply::ArchiveJobs(jobs));
             }
-            view = match self.raft.read().await {
-                Ok(view) => view,
-                // The next request finds the new leader.
-                Err(_) => return MetaReply::ArchiveJobs(Vec::new()),
-            };
         }
     }
 

@@ -2,7 +2,7 @@
 
 use super::liveness::NODE_SILENT_AT_TERM_MS;
 use super::membership::{Change, next_change};
-use super::orphans::CHECK_INOS_MAX;
+use super::open_check::CHECK_INOS_MAX;
 use super::removal::Uses;
 use super::{Leader, State};
 use lagan_meta::kv::StoreError;
@@ -104,6 +104,8 @@ impl Leader {
         let state = &mut *guard;
         self.begin_term(state, &map, &sessions, now);
         state.sessions.retain_or_add(sessions.iter().copied(), now);
+        state.orphans.keep_sessions(&sessions);
+        state.releases.keep_sessions(&sessions);
         state
             .nodes
             .retain_or_add(map.nodes.iter().map(|n| n.id), now);
@@ -238,7 +240,7 @@ fn vote_changes(map: &ClusterMap, voters: &BTreeSet<NodeId>) -> Vec<Op> {
     wrong.map(right).collect()
 }
 
-fn live_sessions(view: &View) -> Result<Vec<SessionId>, StoreError> {
+pub(super) fn live_sessions(view: &View) -> Result<Vec<SessionId>, StoreError> {
     match lagan_meta::query(view, VolumeId(1), SessionId::SYSTEM, &Query::Sessions)? {
         Ok(QueryAnswer::Sessions(s)) => Ok(s.into_iter().map(|(id, _)| id).collect()),
         _ => Ok(Vec::new()),
@@ -291,8 +293,7 @@ fn silent_sessions(state: &mut State, now: u64) -> Vec<Op> {
     let silent = state.sessions.silent(now);
     for &session in &silent {
         tracing::info!(%session, "session was silent for too long, ended");
-        state.sessions.forget(session);
-        state.orphans.session_ended(session);
+        state.session_ended(session);
     }
     let end = |session| Op::EndSession { session };
     silent.into_iter().map(end).collect()

@@ -4,6 +4,7 @@ use super::cache::{BLOCK, Unit};
 use super::{Described, Fetched, Recaller, UnitKey, gone_or};
 use crate::RecallError;
 use crate::crcs::UNIT_LEN_MIN;
+use crate::metrics::METRICS;
 use bytes::{Bytes, BytesMut};
 use crc32fast::Hasher;
 use lagan_object::{ErrorKind, ObjectError};
@@ -40,6 +41,7 @@ impl Recaller {
                 }
                 Err(error) if error.kind == ErrorKind::ChecksumMismatch => {
                     tracing::error!(key = %key.0, unit = key.1, "object has other bytes in S3");
+                    self.gate.note_read(&error);
                     return Err(RecallError::transient(error.to_string()));
                 }
                 Err(error) => return Err(gone_or(error)),
@@ -99,6 +101,9 @@ impl Recaller {
         }
         let got = self.store.get_range(key, offset, len).await;
         self.gate.report_read(got.as_ref().map(|_| ()));
+        METRICS
+            .fetched_bytes
+            .add(got.as_ref().map_or(0, |b| b.len() as u64));
         got
     }
 }

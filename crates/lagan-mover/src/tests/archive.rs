@@ -246,3 +246,34 @@ async fn a_full_disk_releases_the_oldest_until_there_is_room() {
     assert_eq!(world.state(inos[3]), ArchiveState::Archived);
     world.check();
 }
+
+#[tokio::test]
+async fn open_files_are_left_out_of_a_release() {
+    let world = World::new();
+    let running = world.start();
+    let mut inos = Vec::new();
+    for i in 0..3 {
+        let ino = world.file(&format!("{i}"), &bytes(1000, i));
+        world.skip_archive_time();
+        world.archived(ino).await;
+        inos.push(ino);
+    }
+    world.open.lock().push(inos[0]);
+    let mut config = world.cluster_map().config;
+    (config.high_water_percent, config.low_water_percent) = (85, 50);
+    world.system(Op::SetConfig { config }).unwrap();
+    *world.fill.lock() = vec![(NodeId(1), 8600, 10_000)];
+    until("the closed ones are released", || {
+        world.state(inos[1]) == ArchiveState::Released
+            && world.state(inos[2]) == ArchiveState::Released
+    })
+    .await;
+    assert_eq!(world.state(inos[0]), ArchiveState::Archived);
+    world.open.lock().clear();
+    until("the other one too", || {
+        world.state(inos[0]) == ArchiveState::Released
+    })
+    .await;
+    running.stop().await;
+    world.check();
+}

@@ -1,4 +1,5 @@
 use super::world::{CLUSTER, World, bytes, until};
+use crate::S3Health;
 use lagan_object::{
     Body, ErrorKind, Fault, MemoryStore, ObjectStore, Owner, claim_owner, owner_key,
 };
@@ -199,4 +200,65 @@ async fn a_node_that_does_not_lead_waits_for_the_claim() {
     let ours = Owner::new(super::world::INCARNATION, CLUSTER);
     claim_owner(&*world.s3, "pre", ours).await.unwrap();
     world.archived(ino).await;
+}
+
+#[tokio::test]
+async fn first_failure_is_shown_before_the_breaker_opens() {
+    let world = World::new();
+    let mut options = world.options();
+    options.breaker.failures_max = 1000;
+    let running = world.start_with(options);
+    let ino = world.file("f", &bytes(1000, 1));
+    world.skip_archive_time();
+    world.archived(ino).await;
+    assert_eq!(running.mover.health(), S3Health::default());
+    world.release(ino);
+    world.s3.fault_next(Fault::Fail(ErrorKind::Transient));
+    let failed = running.mover.recall(ino, world.version(ino), 0, 1000).await;
+    assert!(failed.is_err());
+    let health = running.mover.health();
+    assert!(!health.error.is_empty() && !health.permanent, "{health:?}");
+    running.stop().await;
+}
+
+#[tokio::test]
+async fn upload_that_panics_fails_its_file_and_no_other() {
+    let world = World::new();
+    let inos: Vec<_> = (0..20)
+        .map(|i| world.file(&format!("{i}"), &bytes(900, i)))
+        .collect();
+    world.skip_archive_time();
+    let mut options = world.options();
+    // so that no duty takes the panics that are for uploads
+    options.duty = Duration::from_secs(3600);
+    world.panics.store(3, Ordering::Relaxed);
+    let running = world.start_with(options);
+    for ino in inos {
+        world.archived(ino).await;
+    }
+    assert_eq!(world.panics.load(Ordering::Relaxed), 0);
+    assert_eq!(running.mover.defect(), None);
+    running.stop().await;
+    assert_eq!(world.counters().attempts, 0);
+    world.check();
+}
+
+#[tokio::test]
+async fn panic_of_a_task_ends_the_mover_and_the_next_one_goes_on() {
+    let world = World::new();
+    let ino = world.file("f", &bytes(1000, 1));
+    world.reads.forget_permits(100_000); // the upload waits
+    let running = world.start();
+    world.skip_archive_time();
+    until("the upload waits", || world.counters().attempts == 1).await;
+    world.panics.store(1, Ordering::Relaxed);
+    until("the mover has ended", || running.mover.defect().is_some()).await;
+    assert_eq!(running.mover.defect(), Some("duties"));
+    running.stop().await;
+    world.reads.add_permits(100_000);
+    let next = world.start();
+    world.archived(ino).await;
+    assert_eq!(next.mover.defect(), None);
+    next.stop().await;
+    world.check();
 }

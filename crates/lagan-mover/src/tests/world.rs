@@ -8,7 +8,7 @@ use lagan_object::{Backoff, BreakerConfig, MemoryStore};
 use lagan_types::attr::ArchiveState;
 use lagan_types::cluster::{ArchiveConfig, ClusterMap, Config, NodeInfo, NodeRole, NodeState};
 use lagan_types::extent::{ChunkRef, Content, Edit};
-use lagan_types::message::ArchiveJob;
+use lagan_types::message::{ArchiveJob, Released};
 use lagan_types::op::{ArchiveStart, Commit, SessionIdentity};
 use lagan_types::query::{Counters, Object};
 use lagan_types::{
@@ -52,6 +52,10 @@ pub struct World {
     /// Jobs are recorded, but their answer is lost.
     pub lose_jobs: AtomicBool,
     pub fill: Mutex<Vec<(NodeId, u64, u64)>>,
+    /// Reads of chunks and looks at the disks' fill panic, this often.
+    pub panics: AtomicU64,
+    /// Files that a mount has open.
+    pub open: Mutex<Vec<Ino>>,
     pub s3: Arc<MemoryStore>,
     dir: tempfile::TempDir,
 }
@@ -128,6 +132,8 @@ impl World {
             away: AtomicBool::new(false),
             lose_jobs: AtomicBool::new(false),
             fill: Mutex::default(),
+            panics: AtomicU64::new(0),
+            open: Mutex::default(),
             s3: Arc::new(MemoryStore::new()),
             dir: tempfile::tempdir().unwrap(),
         };
@@ -150,6 +156,13 @@ impl World {
         }
         world.open_session();
         Arc::new(world)
+    }
+
+    fn panic_if_wanted(&self) {
+        let left = self
+            .panics
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |n| n.checked_sub(1));
+        assert!(left.is_err(), "on purpose");
     }
 
     fn open_session(&self) {
@@ -473,6 +486,25 @@ impl Meta for World {
         Ok(jobs.collect())
     }
 
+    async fn release(&self, files: Vec<(Ino, u64)>) -> Result<Released, MoverError> {
+        let open = self.open.lock().clone();
+        let before = files.len();
+        let files: Vec<_> = files
+            .into_iter()
+            .filter(|(ino, _)| !open.contains(ino))
+            .collect();
+        let open = (before - files.len()) as u64;
+        match self.mutate(Op::Release { files }).await? {
+            Answer::Released { files, bytes } => Ok(Released {
+                files,
+                bytes,
+                open,
+                unknown: 0,
+            }),
+            other => panic!("{other:?}"),
+        }
+    }
+
     fn is_leader(&self) -> bool {
         self.leads.load(Ordering::Relaxed)
     }
@@ -490,6 +522,7 @@ impl Meta for World {
     }
 
     fn fill(&self) -> Vec<(NodeId, u64, u64)> {
+        self.panic_if_wanted();
         self.fill.lock().clone()
     }
 }
@@ -497,6 +530,7 @@ impl Meta for World {
 #[async_trait]
 impl Chunks for World {
     async fn read(&self, id: ChunkId, offset: u32, len: u32) -> Result<Bytes, MoverError> {
+        self.panic_if_wanted();
         let permit = self.reads.acquire().await.expect("never closed");
         drop(permit);
         let chunks = self.chunks.lock();

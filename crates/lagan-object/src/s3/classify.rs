@@ -11,6 +11,9 @@ where
     E: ProvideErrorMetadata + Error + Send + Sync + 'static,
 {
     let chain = chain(&error);
+    if chain.contains(NO_CREDENTIALS) {
+        return ObjectError::new(ErrorKind::Permanent, op, key, SET_CREDENTIALS);
+    }
     match &error {
         SdkError::ServiceError(service) => {
             let status = service.raw().status().as_u16();
@@ -38,6 +41,13 @@ where
         _ => ObjectError::new(ErrorKind::Permanent, op, key, chain),
     }
 }
+
+/// What the SDK says, and then some kilobytes, when it finds no credentials anywhere.
+const NO_CREDENTIALS: &str = "the credential provider was not enabled";
+/// The same in words that help.
+const SET_CREDENTIALS: &str = "no S3 credentials: set access_key and secret_key under [s3] in \
+    server.toml, or give the server process AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, a \
+    profile or a role";
 
 /// The error of a call about the bucket: there, "not found" is permanent.
 pub(super) fn bucket_error<E>(

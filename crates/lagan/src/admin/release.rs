@@ -2,15 +2,21 @@
 
 use crate::admin::walk::{Item, Walk};
 use crate::admin::{Progress, print_json};
-use crate::exit::{Failure, OK, Outcome};
+use crate::exit::{OK, Outcome};
 use crate::net::Cluster;
 use crate::units;
+use lagan_types::Ino;
 use lagan_types::attr::ArchiveState;
-use lagan_types::{Answer, Ino, Op};
+use lagan_types::message::{MetaReply, MetaRequest, Released};
 use std::path::PathBuf;
+use std::time::{Duration, Instant};
 
 /// Files in one command.
-const BATCH: usize = 1024;
+const BATCH: usize = 4096;
+/// A mount that is silent for longer has lost its session: nothing is open there.
+const SILENCE_MAX: Duration = Duration::from_secs(40);
+/// Between two questions.
+const PAUSE: Duration = Duration::from_millis(200);
 
 #[derive(Debug, Default, serde::Serialize)]
 struct Report {
@@ -20,7 +26,9 @@ struct Report {
     bytes: u64,
     already: u64,
     not_archived: u64,
+    open: u64,
     skipped: u64,
+    unknown: u64,
 }
 
 /// Releases what is archived at and below the paths; the rest is left as it is.
@@ -61,6 +69,11 @@ pub async fn run(cluster: &Cluster, paths: &[PathBuf], json: bool) -> Outcome<u8
             report.not_archived,
             "are not in S3 yet: `lagan archive now` sends them",
         ),
+        (report.open, "were left out: open on some mount"),
+        (
+            report.unknown,
+            "were left out: a mount does not say what it has open",
+        ),
         (
             report.skipped,
             "were left out: changed or removed meanwhile",
@@ -91,14 +104,31 @@ async fn release(cluster: &Cluster, batch: &[Item], report: &mut Report) -> Outc
         return Ok(());
     }
     let asked = files.len() as u64;
-    match cluster.mutate(Op::Release { files }).await? {
-        Ok(Answer::Released { files, bytes }) => {
-            report.released += files;
-            report.bytes += bytes;
-            report.skipped += asked.saturating_sub(files);
-            Ok(())
+    let released = ask(cluster, &files).await?;
+    report.released += released.files;
+    report.bytes += released.bytes;
+    report.open += released.open;
+    report.unknown += released.unknown;
+    report.skipped += asked.saturating_sub(released.files + released.open + released.unknown);
+    Ok(())
+}
+
+/// Asks until every mount has said what it has open.
+async fn ask(cluster: &Cluster, files: &[(Ino, u64)]) -> Outcome<Released> {
+    let end = Instant::now() + SILENCE_MAX;
+    let mut all = Released::default();
+    loop {
+        let files = files.to_vec();
+        let released = match cluster.ask(&MetaRequest::Release { files }).await? {
+            MetaReply::Released(released) => released,
+            other => return Err(crate::net::unexpected(&other)),
+        };
+        all.files += released.files;
+        all.bytes += released.bytes;
+        (all.open, all.unknown) = (released.open, released.unknown);
+        if released.unknown == 0 || Instant::now() >= end {
+            return Ok(all);
         }
-        Ok(other) => Err(crate::net::unexpected(&other)),
-        Err(e) => Err(Failure::error(format!("release: {e}"))),
+        tokio::time::sleep(PAUSE).await;
     }
 }

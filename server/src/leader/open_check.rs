@@ -1,20 +1,36 @@
-//! Which orphans are open nowhere, as a pure state machine.
+//! Which inodes are open nowhere, as a pure state machine: asked for orphans
+//! before they are reaped, and for archived files before they are released.
 //!
-//! A check names some orphans; every session that was alive when it began must
-//! answer which of them it has open. A session that opened later cannot have
-//! one open: open refuses orphans. When all have answered (or ended), the rest
-//! is reaped. A leader change forgets the check and begins another: nothing is
-//! lost but time.
+//! A check names some inodes; every session that was alive when it began must
+//! answer which of them it has open. When all have answered (or ended), those
+//! that nobody has open are known. A leader change forgets the check: its owner
+//! begins another, nothing is lost but time.
+//!
+//! A session that opens one of them after it has answered is not seen. An orphan
+//! cannot be opened; a file that is opened just before its release is read
+//! through the archive, as one that is opened just after it.
 
 use lagan_types::{Ino, SessionId};
 use std::collections::BTreeSet;
 
-/// Orphans in one check: what fits a heartbeat's answer.
-pub const CHECK_INOS_MAX: usize = 2000;
+/// Inodes in one check: what fits a heartbeat's answer.
+pub const CHECK_INOS_MAX: usize = 4096;
+/// Checks of several purposes are numbered apart, so that an answer to one is
+/// none to another.
+const PURPOSES: u64 = 2;
+
+/// What a check is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Purpose {
+    /// Reaping orphans.
+    Reap = 0,
+    /// Releasing local copies.
+    Release = 1,
+}
 
 /// The check under way.
-#[derive(Debug, Default)]
-pub struct OrphanCheck {
+#[derive(Debug)]
+pub struct OpenCheck {
     number: u64,
     waiting: BTreeSet<SessionId>,
     inos: BTreeSet<Ino>,
@@ -22,19 +38,23 @@ pub struct OrphanCheck {
     running: bool,
 }
 
-impl OrphanCheck {
+impl OpenCheck {
     /// No check yet. Checks are numbered within the term: an answer to another
     /// leader's check must not count here.
-    pub fn new(term: u64) -> Self {
-        OrphanCheck {
-            number: (term & 0xffff_ffff) << 32,
-            ..OrphanCheck::default()
+    pub fn new(term: u64, purpose: Purpose) -> Self {
+        OpenCheck {
+            number: ((term & 0xffff_ffff) << 32) + purpose as u64,
+            waiting: BTreeSet::new(),
+            inos: BTreeSet::new(),
+            open: BTreeSet::new(),
+            running: false,
         }
     }
 
-    /// Begins a check of these orphans with these live sessions. Ends the one before.
+    /// Begins a check of these inodes, `CHECK_INOS_MAX` at most, with these live
+    /// sessions. Ends the one before.
     pub fn begin(&mut self, inos: Vec<Ino>, sessions: impl IntoIterator<Item = SessionId>) {
-        self.number += 1;
+        self.number += PURPOSES;
         self.waiting = sessions.into_iter().collect();
         self.inos = inos.into_iter().take(CHECK_INOS_MAX).collect();
         self.open.clear();
@@ -62,7 +82,12 @@ impl OrphanCheck {
         self.waiting.remove(&session);
     }
 
-    /// The orphans that are open nowhere, once every session has answered; the
+    /// Only these sessions live: others ended, however that came.
+    pub fn keep_sessions(&mut self, live: &[SessionId]) {
+        self.waiting.retain(|session| live.contains(session));
+    }
+
+    /// The inodes that are open nowhere, once every session has answered; the
     /// check is over then.
     pub fn finished(&mut self) -> Option<Vec<Ino>> {
         if !self.running || !self.waiting.is_empty() {
@@ -86,8 +111,8 @@ mod tests {
     const B: SessionId = SessionId(2);
 
     #[test]
-    fn reaps_only_what_every_session_has_closed() {
-        let mut check = OrphanCheck::default();
+    fn only_what_every_session_has_closed_is_open_nowhere() {
+        let mut check = OpenCheck::new(1, Purpose::Reap);
         check.begin(vec![Ino(5), Ino(6)], [A, B]);
         let (number, inos) = check.question(A).expect("a question");
         assert_eq!(inos, vec![Ino(5), Ino(6)]);
@@ -100,7 +125,7 @@ mod tests {
 
     #[test]
     fn answers_of_an_older_check_do_not_count() {
-        let mut check = OrphanCheck::default();
+        let mut check = OpenCheck::new(1, Purpose::Reap);
         check.begin(vec![Ino(5)], [A]);
         let (old, _) = check.question(A).expect("a question");
         check.begin(vec![Ino(5), Ino(9)], [A]);
@@ -110,18 +135,31 @@ mod tests {
 
     #[test]
     fn answers_to_another_leader_do_not_count() {
-        let mut old = OrphanCheck::new(7);
+        let mut old = OpenCheck::new(7, Purpose::Reap);
         old.begin(vec![Ino(5)], [A]);
         let (number, _) = old.question(A).expect("a question");
-        let mut new = OrphanCheck::new(8);
+        let mut new = OpenCheck::new(8, Purpose::Reap);
         new.begin(vec![Ino(9)], [A]);
         new.answer(A, number, &[]);
         assert_eq!(new.finished(), None);
     }
 
     #[test]
+    fn answers_for_another_purpose_do_not_count() {
+        let mut reap = OpenCheck::new(7, Purpose::Reap);
+        let mut release = OpenCheck::new(7, Purpose::Release);
+        for _ in 0..10 {
+            reap.begin(vec![Ino(5)], [A]);
+            let (number, _) = reap.question(A).expect("a question");
+            release.begin(vec![Ino(9)], [A]);
+            release.answer(A, number, &[]);
+            assert_eq!(release.finished(), None);
+        }
+    }
+
+    #[test]
     fn ended_session_is_not_waited_for() {
-        let mut check = OrphanCheck::default();
+        let mut check = OpenCheck::new(1, Purpose::Reap);
         check.begin(vec![Ino(5)], [A, B]);
         let (number, _) = check.question(A).expect("a question");
         check.answer(A, number, &[]);
@@ -130,8 +168,18 @@ mod tests {
     }
 
     #[test]
+    fn session_that_another_took_over_is_not_waited_for() {
+        let mut check = OpenCheck::new(1, Purpose::Release);
+        check.begin(vec![Ino(5)], [A, B]);
+        let (number, _) = check.question(A).expect("a question");
+        check.answer(A, number, &[]);
+        check.keep_sessions(&[A, SessionId(3)]);
+        assert_eq!(check.finished(), Some(vec![Ino(5)]));
+    }
+
+    #[test]
     fn second_answer_of_a_session_changes_nothing() {
-        let mut check = OrphanCheck::default();
+        let mut check = OpenCheck::new(1, Purpose::Reap);
         check.begin(vec![Ino(5)], [A, B]);
         let (number, _) = check.question(A).expect("a question");
         check.answer(A, number, &[Ino(5)]);

@@ -1,0 +1,68 @@
+//! What `lagan status` says of the way to S3.
+//!
+//! The breaker opens after a few failures in a row; a person should hear of the
+//! first. So the last failure is shown until a call went well, and for a moment
+//! after that, since among many calls some go well on a bad line too.
+
+use lagan_object::ObjectError;
+
+/// How long a failure is shown at least.
+const SHOWN_MS: u64 = 5_000;
+
+/// State of a node's way to S3.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct S3Health {
+    /// What is wrong, one line; empty: nothing.
+    pub error: String,
+    /// A person must act; otherwise it may pass by itself.
+    pub permanent: bool,
+}
+
+/// The last failure of one kind of calls. Times are milliseconds of one clock.
+#[derive(Debug, Default)]
+pub(crate) struct LastFailure {
+    error: Option<ObjectError>,
+    at_ms: u64,
+    well_since: bool,
+}
+
+impl LastFailure {
+    /// A call failed.
+    pub fn failed(&mut self, error: &ObjectError, now_ms: u64) {
+        *self = LastFailure {
+            error: Some(error.clone()),
+            at_ms: now_ms,
+            well_since: false,
+        };
+    }
+
+    /// A call went well.
+    pub fn succeeded(&mut self) {
+        self.well_since = true;
+    }
+
+    /// What is to be shown now.
+    pub fn shown(&self, now_ms: u64) -> Option<&ObjectError> {
+        let over = self.well_since && now_ms >= self.at_ms.saturating_add(SHOWN_MS);
+        self.error.as_ref().filter(|_| !over)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use lagan_object::ErrorKind;
+
+    #[test]
+    fn first_failure_is_shown_until_a_call_went_well_and_a_moment_longer() {
+        let mut last = LastFailure::default();
+        last.succeeded();
+        assert_eq!(last.shown(0), None);
+        let error = ObjectError::new(ErrorKind::Transient, "put", "k", "503");
+        last.failed(&error, 100);
+        assert_eq!(last.shown(1_000_000), Some(&error));
+        last.succeeded();
+        assert_eq!(last.shown(100 + SHOWN_MS - 1), Some(&error));
+        assert_eq!(last.shown(100 + SHOWN_MS), None);
+    }
+}
