@@ -69,6 +69,13 @@ async fn beats(client: &Client, check: &mut Check) -> bool {
         }
         if left > 0 {
             tokio::time::sleep(SETTLE_PAUSE).await;
+        }
+    }
+    asked
+}
+
+/// Whether a new check came.
+async fn beat(client: &Client, check: &mut Check, term: u64, reserved: u32) -> bool {
     let until = Instant::now() + DEADLINE;
     let session = client.session();
     let (number, open) = answer(client, check);
@@ -94,8 +101,9 @@ async fn beats(client: &Client, check: &mut Check) -> bool {
             term,
             ..
         }) => {
-/// Whether a new check came.
-async fn beat(client: &Client, check: &mut Check, term: u64, reserved: u32) -> bool {
+            client.reserved.learn_term(term);
+            let new = number != check.number;
+            if new {
                 *check = Check {
                     number,
                     orphans,
