@@ -237,6 +237,7 @@ fn allowed(role: Role, command: &Command) -> bool {
         | Op::SetXattr { .. }
         | Op::RemoveXattr { .. }
         | Op::Commit(_)
+        | Op::CopyRange(_)
         | Op::SetLock { .. }
         | Op::DropLocks { .. }
         | Op::CreateReserved { .. }

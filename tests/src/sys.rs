@@ -57,6 +57,21 @@ pub fn fallocate(file: &File, mode: i32, offset: u64, len: u64) -> io::Result<()
     check(unsafe { libc::fallocate(fd, mode, offset as i64, len as i64) }.into()).map(drop)
 }
 
+/// copy_file_range(2); how many bytes were copied.
+///
+/// # Errors
+/// The call's.
+pub fn copy_range(from: (&File, u64), to: (&File, u64), len: usize) -> io::Result<usize> {
+    let (mut start, mut place) = (from.1 as i64, to.1 as i64);
+    let (source, target) = (from.0.as_raw_fd(), to.0.as_raw_fd());
+    // SAFETY: the descriptors and both offsets live through the call.
+    let done =
+        check(
+            unsafe { libc::copy_file_range(source, &mut start, target, &mut place, len, 0) } as i64,
+        )?;
+    Ok(done as usize)
+}
+
 /// lseek(2) with SEEK_DATA or SEEK_HOLE.
 ///
 /// # Errors
@@ -205,6 +220,41 @@ pub fn remove_xattr(path: &Path, name: &str) -> io::Result<()> {
     let (path, name) = (path_of(path)?, CString::new(name)?);
     // SAFETY: both strings live through the call.
     check(unsafe { libc::lremovexattr(path.as_ptr(), name.as_ptr()) }.into()).map(drop)
+}
+
+/// The length that lgetxattr(2) gives for a buffer of `room` bytes.
+///
+/// # Errors
+/// ERANGE: the value is longer.
+pub fn xattr_len(path: &Path, name: &str, room: usize) -> io::Result<usize> {
+    let (path, name) = (path_of(path)?, CString::new(name)?);
+    let mut value = vec![0u8; room];
+    // SAFETY: both strings and the buffer, of the length given, live through the call.
+    let len = check(unsafe {
+        libc::lgetxattr(
+            path.as_ptr(),
+            name.as_ptr(),
+            value.as_mut_ptr().cast(),
+            room,
+        )
+    } as i64)?;
+    Ok(len as usize)
+}
+
+/// mkdirat(2) below an open directory, which is returned open.
+///
+/// # Errors
+/// The calls'.
+pub fn make_dir_in(dir: &File, name: &str) -> io::Result<File> {
+    use std::os::fd::FromRawFd;
+    let (fd, name) = (dir.as_raw_fd(), CString::new(name)?);
+    // SAFETY: the descriptor and the string live through the call.
+    check(unsafe { libc::mkdirat(fd, name.as_ptr(), 0o755) }.into())?;
+    let flags = libc::O_RDONLY | libc::O_DIRECTORY | libc::O_CLOEXEC;
+    // SAFETY: as above.
+    let made = check(unsafe { libc::openat(fd, name.as_ptr(), flags) }.into())?;
+    // SAFETY: the descriptor was just opened and is nobody else's.
+    Ok(unsafe { File::from_raw_fd(made as i32) })
 }
 
 /// Names of all extended attributes.

@@ -2,6 +2,7 @@
 
 mod archive;
 mod coherence;
+mod copy;
 mod crash;
 mod differential;
 mod creates;

@@ -26,6 +26,7 @@ mod cache;
 pub mod client;
 mod cluster;
 mod commit;
+mod copy;
 mod dirs;
 pub mod error;
 mod fetch;
@@ -49,6 +50,7 @@ mod write;
 mod xattrs;
 
 pub use client::Client;
+pub use copy::CopySpan;
 pub use error::ConnectError;
 pub use locks::Waiter;
 pub use options::{

@@ -176,6 +176,7 @@ fn is_system(op: &Op) -> bool {
             | Op::SetXattr { .. }
             | Op::RemoveXattr { .. }
             | Op::Commit(_)
+            | Op::CopyRange(_)
             | Op::SetLock { .. }
             | Op::DropLocks { .. }
             | Op::CreateReserved { .. }
@@ -217,6 +218,7 @@ fn dispatch_files(txn: &mut Txn<'_>, command: &Command) -> Outcome<Answer> {
         } => ops::attr::set_xattr(txn, *ino, name, value, *mode),
         Op::RemoveXattr { ino, name } => ops::attr::remove_xattr(txn, *ino, name),
         Op::Commit(commit) => ops::commit::commit(txn, session, commit),
+        Op::CopyRange(copy) => ops::copy::copy(txn, copy),
         Op::SetLock { ino, lock } => ops::lock::set_lock(txn, session, *ino, lock),
         Op::DropLocks { ino, owner } => ops::lock::drop_locks(txn, session, *ino, *owner),
         Op::CreateReserved { file, .. } => ops::reserve::create(txn, file),

@@ -2,14 +2,16 @@
 //!
 //! What must hold: extents of a file do not overlap and end at or before its
 //! size; the sums in the inode's row are theirs. A chunk is freed when the last
-//! extent that names it goes; its pieces all lie where it was first put.
+//! extent that names it goes. Its pieces lie at its home, where it was first
+//! put; a copy gives it one more home, and then all of them, two or more, are
+//! in the table Shared.
 
 use crate::kv::{Read, StoreError, Table};
 use crate::layout::rows::{ExtentRow, InodeRow};
-use crate::layout::{self, key2, malformed, part};
+use crate::layout::{self, key_shared, key2, malformed, part};
 use crate::txn::{Outcome, Txn};
 use lagan_types::{ChunkId, Content, Extent, Ino};
-use std::collections::BTreeMap;
+use std::collections::BTreeSet;
 use std::ops::Range;
 
 /// Rows that one scan takes.
@@ -109,14 +111,12 @@ pub(crate) fn cut(
     row: &mut InodeRow,
     range: Range<u64>,
 ) -> Outcome<()> {
-    let mut touched: BTreeMap<ChunkId, Range<u64>> = BTreeMap::new();
+    let mut touched: BTreeSet<Home> = BTreeSet::new();
     let mut page = overlapping(txn, ino, range.clone(), PAGE)?;
     while let Some(next) = page.last().map(Extent::end) {
         for extent in &page {
             remove(txn, ino, row, extent);
-            if let Some((id, home)) = home(extent) {
-                touched.insert(id, home);
-            }
+            touched.extend(home(extent));
             if extent.offset < range.start {
                 let piece = slice(extent, extent.offset..range.start);
                 insert(txn, ino, row, &piece);
@@ -129,52 +129,134 @@ pub(crate) fn cut(
         // From here on nothing reaches over the start: no look back over what was removed.
         page = starting_in(txn, ino, next..range.end, PAGE)?;
     }
-    for (id, home) in touched {
-        free_if_unnamed(txn, ino, id, home)?;
+    for home in touched {
+        free_if_unnamed(txn, ino, &home)?;
     }
     Ok(())
 }
 
-/// The chunk of an extent and the range of the file where pieces of it can be.
-pub(crate) fn home(extent: &Extent) -> Option<(ChunkId, Range<u64>)> {
+/// A place where a chunk is, or was, in a file: all pieces of it that were put
+/// there keep their distance from its start.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Home {
+    /// The chunk.
+    pub id: ChunkId,
+    /// Where the chunk's first byte is in the file, or would be: modulo 2^64,
+    /// since only a later part of it may be in the file.
+    pub at: u64,
+    chunk_len: u32,
+}
+
+impl Home {
+    /// The range of the file where pieces of it can be.
+    fn range(&self) -> Range<u64> {
+        let end = self.at.wrapping_add(self.chunk_len as u64);
+        let start = if end < self.at { 0 } else { self.at };
+        start..end
+    }
+}
+
+/// The home of an extent that is a chunk's.
+pub(crate) fn home(extent: &Extent) -> Option<Home> {
     match extent.content {
         Content::Chunk {
             id,
             skip,
             chunk_len,
             ..
-        } => {
-            let end = extent
-                .offset
-                .saturating_add(chunk_len as u64)
-                .saturating_sub(skip as u64);
-            Some((id, extent.offset.saturating_sub(skip as u64)..end))
-        }
+        } => Some(Home {
+            id,
+            at: extent.offset.wrapping_sub(skip as u64),
+            chunk_len,
+        }),
         _ => None,
     }
 }
 
-/// Frees the chunk if no extent in its home range names it.
-pub(crate) fn free_if_unnamed(
+/// Whether `next` continues `extent` in the file and in its chunk.
+fn continues(extent: &Extent, next: &Extent) -> bool {
+    extent.end() == next.offset && home(extent).is_some_and(|h| home(next) == Some(h))
+}
+
+/// Makes one extent of each that continues the one before it.
+pub(crate) fn join(extents: Vec<Extent>) -> Vec<Extent> {
+    let mut joined: Vec<Extent> = Vec::with_capacity(extents.len());
+    for extent in extents {
+        match joined.last_mut() {
+            Some(last) if continues(last, &extent) => last.len += extent.len,
+            _ => joined.push(extent),
+        }
+    }
+    joined
+}
+
+/// Puts extents, in order, where none is, and makes one of what continues
+/// what is there before and behind them.
+pub(crate) fn insert_joined(
     txn: &mut Txn<'_>,
     ino: Ino,
-    id: ChunkId,
-    mut home: Range<u64>,
+    row: &mut InodeRow,
+    extents: Vec<Extent>,
 ) -> Result<(), StoreError> {
+    let (Some(first), Some(last)) = (extents.first(), extents.last()) else {
+        return Ok(());
+    };
+    let (start, end) = (key2(ino.0, first.offset), key2(ino.0, last.end()));
+    let before = match txn.last(Table::Extent, &key2(ino.0, 0), Some(&start))? {
+        Some((key, value)) => Some(decode(&key, &value)?.1).filter(|e| continues(e, first)),
+        None => None,
+    };
+    let behind = match txn.get(Table::Extent, &end)? {
+        Some(value) => Some(decode(&end, &value)?.1).filter(|e| continues(last, e)),
+        None => None,
+    };
+    for old in before.iter().chain(&behind) {
+        remove(txn, ino, row, old);
+    }
+    let all = before.into_iter().chain(extents).chain(behind).collect();
+    for extent in join(all) {
+        insert(txn, ino, row, &extent);
+    }
+    Ok(())
+}
+
+/// Two places name the chunk.
+pub(crate) fn share(txn: &mut Txn<'_>, id: ChunkId, places: [(Ino, u64); 2]) {
+    for (ino, at) in places {
+        txn.put_mark(Table::Shared, &key_shared(id.0, ino.0, at));
+    }
+}
+
+/// Frees the chunk if no extent at its home, nor at another, names it.
+pub(crate) fn free_if_unnamed(txn: &mut Txn<'_>, ino: Ino, home: &Home) -> Result<(), StoreError> {
+    let mut range = home.range();
     loop {
-        let page = starting_in(txn, ino, home.clone(), PAGE)?;
-        let named = page
-            .iter()
-            .any(|e| matches!(e.content, Content::Chunk { id: other, .. } if other == id));
-        if named {
+        let page = starting_in(txn, ino, range.clone(), PAGE)?;
+        if page.iter().any(|e| self::home(e).as_ref() == Some(home)) {
             return Ok(());
         }
         match page.last() {
-            Some(last) if page.len() == PAGE => home.start = last.end(),
-            _ => break,
+            Some(last) if page.len() == PAGE => range.start = last.end(),
+            _ => return left(txn, ino, home),
         }
     }
-    txn.free_chunk(id);
+}
+
+/// No extent at that home names the chunk any more: it is freed unless it is
+/// shared; what one place alone still names is not shared.
+pub(crate) fn left(txn: &mut Txn<'_>, ino: Ino, home: &Home) -> Result<(), StoreError> {
+    let key = key_shared(home.id.0, ino.0, home.at);
+    if txn.get(Table::Shared, &key)?.is_none() {
+        txn.free_chunk(home.id);
+        return Ok(());
+    }
+    txn.delete(Table::Shared, &key);
+    let first = key_shared(home.id.0, 0, 0);
+    let end = home.id.0.checked_add(1).map(|next| key_shared(next, 0, 0));
+    let end = end.as_ref().map(|e| &e[..]);
+    if let [(only, _)] = txn.scan(Table::Shared, &first, end, 2)?.as_slice() {
+        txn.delete(Table::Shared, only);
+    }
     Ok(())
 }
 

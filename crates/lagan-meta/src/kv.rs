@@ -31,6 +31,7 @@ pub enum Table {
     Counter = 26,
     Releasable = 27,
     SetUse = 28,
+    Shared = 29,
 }
 
 impl Table {
@@ -58,6 +59,7 @@ impl Table {
         Table::Counter,
         Table::Releasable,
         Table::SetUse,
+        Table::Shared,
     ];
 }
 

@@ -17,6 +17,7 @@
 //! | Dentry | parent u64, name | [`rows::DentryRow`] |
 //! | Cookie | parent u64, cookie u64 | [`rows::CookieRow`] |
 //! | Extent | ino u64, file offset u64 | [`rows::ExtentRow`] |
+//! | Shared | chunk u128, ino u64, home u64 | nothing |
 //! | Xattr | ino u64, name | raw bytes |
 //! | Symlink | ino u64 | raw bytes |
 //! | Due | `0`, at ms u64, ino u64 | nothing: asked for, or tried again then |
@@ -128,6 +129,15 @@ pub fn key_name(a: u64, name: &[u8]) -> Vec<u8> {
     let mut key = Vec::with_capacity(8 + name.len());
     key.extend_from_slice(&a.to_be_bytes());
     key.extend_from_slice(name);
+    key
+}
+
+/// Key of one of the places that name a shared chunk.
+pub fn key_shared(chunk: u128, ino: u64, home: u64) -> [u8; 32] {
+    let mut key = [0; 32];
+    key[..16].copy_from_slice(&chunk.to_be_bytes());
+    key[16..24].copy_from_slice(&ino.to_be_bytes());
+    key[24..].copy_from_slice(&home.to_be_bytes());
     key
 }
 

@@ -4,6 +4,7 @@ pub(crate) mod archive;
 pub(crate) mod attr;
 pub(crate) mod cluster;
 pub(crate) mod commit;
+pub(crate) mod copy;
 pub(crate) mod lock;
 pub(crate) mod names;
 pub(crate) mod orphan;

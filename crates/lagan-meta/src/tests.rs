@@ -3,6 +3,7 @@
 mod archive;
 mod cluster;
 mod commit;
+mod copy;
 mod locks;
 mod model;
 mod names;

@@ -76,6 +76,18 @@ pub enum Answer {
         /// How many.
         count: u32,
     },
+    /// What a copy did.
+    Copied {
+        /// Bytes that the target has now, from its offset on; 0 at the source's end.
+        len: u64,
+        /// So many of the next bytes are in the archive only: to be read and
+        /// written by who asked.
+        through: u64,
+        /// The target's data version before it.
+        before: u64,
+        /// The target after it.
+        attr: Attr,
+    },
 }
 
 /// An upload that may begin.

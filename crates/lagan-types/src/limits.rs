@@ -27,6 +27,9 @@ pub const XATTR_LIST_LEN_MAX: usize = 64 * 1024;
 pub const SESSION_WINDOW: u64 = 1024;
 /// Edits in one commit.
 pub const COMMIT_EDITS_MAX: usize = 256;
+/// Extents that one copy shares: a few milliseconds of one command; 2 GiB of
+/// whole chunks, the most that Linux copies in one call.
+pub const COPY_EXTENTS_MAX: usize = 512;
 /// Extents in one answer.
 pub const EXTENTS_PAGE_MAX: usize = 512;
 /// Extents that open returns with the attributes.

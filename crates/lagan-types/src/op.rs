@@ -179,6 +179,11 @@ pub enum Op {
     /// `force` it goes in any case, and what only it had is gone. `Invalid` for the
     /// last node. Answer: `Done`.
     RemoveNode { node: NodeId, force: bool },
+
+    // -- content, by whom a mount is used -----------------------------------
+    /// copy_file_range(2): the target's range gets the source's extents; chunks
+    /// are shared, no bytes move. Answer: `Copied`.
+    CopyRange(CopyRange),
 }
 
 impl Op {
@@ -304,6 +309,24 @@ pub struct Commit {
     pub size_min: u64,
     /// `VersionChanged` unless the data version is this one.
     pub expect_version: Option<u64>,
+    /// The writer was unprivileged: clear setuid and setgid.
+    pub kill_suid: bool,
+}
+
+/// A range of a file that becomes a copy of another range, of the same file or another.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+pub struct CopyRange {
+    /// The source.
+    pub from: Ino,
+    /// First byte in it.
+    pub from_offset: u64,
+    /// The target: may be the source, but the ranges must not overlap (`Invalid`).
+    pub to: Ino,
+    /// First byte in it.
+    pub to_offset: u64,
+    /// Bytes; cut at the source's end, at what is in no chunk, and after
+    /// `COPY_EXTENTS_MAX` extents.
+    pub len: u64,
     /// The writer was unprivileged: clear setuid and setgid.
     pub kill_suid: bool,
 }

@@ -22,13 +22,16 @@ use fuser::{
     ReplyEmpty, ReplyEntry, ReplyIoctl, ReplyLock, ReplyLseek, ReplyOpen, ReplyPoll, ReplyStatfs,
     ReplyWrite, ReplyXattr, Request, TimeOrNow, WriteFlags,
 };
-use lagan_client::{Caller, NewInode, Seek, Waiter};
+use lagan_client::{Caller, CopySpan, NewInode, Seek, Waiter};
 use lagan_types::op::SetAttr;
 use lagan_types::{FsError, Kind};
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::time::{Instant, SystemTime};
+
+/// Bytes of one copy_file_range: whole pages whose count fits the reply.
+const COPY_LEN_MAX: u64 = u32::MAX as u64 & !4095;
 
 fn caller(req: &Request) -> Caller {
     Caller {
@@ -643,6 +646,41 @@ impl Filesystem for LaganFs {
             .run(call, reply, work, |reply, found| reply.offset(found));
     }
 
+    fn copy_file_range(
+        &self,
+        req: &Request,
+        node_in: INodeNo,
+        fh_in: FileHandle,
+        offset_in: u64,
+        _node_out: INodeNo,
+        fh_out: FileHandle,
+        offset_out: u64,
+        len: u64,
+        flags: CopyFileRangeFlags,
+        reply: ReplyWrite,
+    ) {
+        let client = self.client.clone();
+        let caller = caller(req);
+        let span = CopySpan {
+            from: fh_in.0,
+            from_offset: offset_in,
+            to: fh_out.0,
+            to_offset: offset_out,
+            // What a reply can say.
+            len: len.min(COPY_LEN_MAX),
+        };
+        let work = async move {
+            if !flags.is_empty() {
+                return Err(FsError::Invalid);
+            }
+            let done = client.copy_file_range(caller, span).await?;
+            u32::try_from(done).map_err(|_| FsError::FileTooLarge)
+        };
+        let call = Call::data("copy_file_range", req, node_in, fh_in.0).range(offset_in, len);
+        self.runner
+            .run(call, reply, work, |reply, done| reply.written(done));
+    }
+
     // What follows is answered so that the kernel does it itself or says no,
     // and does not ask again.
 
@@ -673,22 +711,6 @@ impl Filesystem for LaganFs {
         _events: PollEvents,
         _flags: PollFlags,
         reply: ReplyPoll,
-    ) {
-        reply.error(Errno::ENOSYS);
-    }
-
-    fn copy_file_range(
-        &self,
-        _req: &Request,
-        _node_in: INodeNo,
-        _fh_in: FileHandle,
-        _offset_in: u64,
-        _node_out: INodeNo,
-        _fh_out: FileHandle,
-        _offset_out: u64,
-        _len: u64,
-        _flags: CopyFileRangeFlags,
-        reply: ReplyWrite,
     ) {
         reply.error(Errno::ENOSYS);
     }

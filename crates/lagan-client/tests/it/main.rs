@@ -6,6 +6,7 @@
 mod cluster;
 mod coherence;
 mod content;
+mod copy;
 mod faults;
 mod model;
 mod names;

@@ -2,10 +2,10 @@
 
 use crate::cluster::{APPEND, Cluster, ROOT, RW, USER, close, get, new_file, write};
 use bytes::Bytes;
-use lagan_client::Client;
+use lagan_client::{Client, CopySpan};
 use lagan_types::cluster::ArchiveConfig;
 use lagan_types::op::{ArchiveFinish, ArchiveStart, SetAttr};
-use lagan_types::{Answer, Ino, NodeId, Op};
+use lagan_types::{Answer, FsError, Ino, NodeId, Op};
 use proptest::prelude::*;
 use std::sync::Arc;
 
@@ -69,6 +69,7 @@ enum Step {
     Append(usize, usize, usize, u8),
     Truncate(usize, usize, u64),
     Punch(usize, usize, u64, u64),
+    Copy(usize, (usize, u64), (usize, u64), u64),
     Flush(usize, usize),
     Read(usize, usize, u64, u32),
     Reopen(usize, usize),
@@ -79,7 +80,7 @@ fn step() -> impl Strategy<Value = Step> {
     let (m, f) = (0..2usize, 0..FILES);
     let at = 0..SIZE as u64;
     let len = prop_oneof![1..100usize, 1..SIZE];
-    let who = (m, f);
+    let who = (m.clone(), f.clone());
     prop_oneof![
         6 => (who.clone(), at.clone(), len.clone(), any::<u8>())
             .prop_map(|((m, f), at, len, b)| Step::Write(m, f, at, len, b)),
@@ -88,6 +89,8 @@ fn step() -> impl Strategy<Value = Step> {
         1 => (who.clone(), at.clone()).prop_map(|((m, f), at)| Step::Truncate(m, f, at)),
         1 => (who.clone(), at.clone(), 1..SIZE as u64)
             .prop_map(|((m, f), at, len)| Step::Punch(m, f, at, len)),
+        3 => (m.clone(), (f.clone(), at.clone()), (f, at.clone()), 1..SIZE as u64)
+            .prop_map(|(m, from, to, len)| Step::Copy(m, from, to, len)),
         2 => who.clone().prop_map(|(m, f)| Step::Flush(m, f)),
         6 => (who.clone(), at, 1..200_000u32)
             .prop_map(|((m, f), at, len)| Step::Read(m, f, at, len)),
@@ -188,6 +191,7 @@ impl Rig {
                     hole.fill(0);
                 }
             }
+            Step::Copy(m, from, to, len) => self.copy(m, from, to, len).await,
             Step::Flush(m, f) => {
                 self.mounts[m].flush(self.fhs[m][f].0, 0).await.unwrap();
                 self.mounts[m].flush(self.fhs[m][f].1, 0).await.unwrap();
@@ -206,6 +210,42 @@ impl Rig {
                 self.dirty[f] = None;
                 archive_and_release(&self.cluster, self.inos[f], &self.model[f]);
             }
+        }
+    }
+
+    async fn copy(&mut self, m: usize, from: (usize, u64), to: (usize, u64), len: u64) {
+        self.settle(m, from.0, false).await;
+        self.settle(m, to.0, true).await;
+        let source = &self.model[from.0];
+        let start = source.len().min(from.1 as usize);
+        let end = source.len().min(start + len as usize);
+        let bytes = source[start..end].to_vec();
+        let mut span = CopySpan {
+            from: self.fhs[m][from.0].0,
+            from_offset: from.1,
+            to: self.fhs[m][to.0].0,
+            to_offset: to.1,
+            len,
+        };
+        let mut done = 0;
+        while done < bytes.len() {
+            let copied = self.mounts[m].copy_file_range(USER, span).await;
+            // The kernel looks at this before, and so do the servers.
+            if from.0 == to.0 && from.1.abs_diff(to.1) < (bytes.len() - done) as u64 {
+                assert_eq!(copied, Err(FsError::Invalid));
+                return;
+            }
+            let copied = copied.unwrap();
+            assert!(copied > 0 && copied <= (bytes.len() - done) as u64);
+            done += copied as usize;
+            span.from_offset += copied;
+            span.to_offset += copied;
+            span.len -= copied;
+        }
+        if !bytes.is_empty() {
+            let (model, at) = (&mut self.model[to.0], to.1 as usize);
+            model.resize(model.len().max(at + bytes.len()), 0);
+            model[at..at + bytes.len()].copy_from_slice(&bytes);
         }
     }
 

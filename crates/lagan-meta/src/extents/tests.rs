@@ -18,14 +18,22 @@ fn chunk(offset: u64, len: u64, skip: u32) -> Extent {
 fn slices_keep_their_place_in_the_chunk() {
     let piece = slice(&chunk(100, 50, 7), 110..120);
     assert_eq!(piece, chunk(110, 10, 17));
-    let (_, home) = home(&piece).unwrap();
-    assert_eq!(home, 93..1093);
+    let home = home(&piece).unwrap();
+    assert_eq!((home.at, home.range()), (93, 93..1093));
 }
 
 #[test]
 fn home_of_a_chunk_whose_start_lies_before_the_file_is_clamped() {
-    let (_, home) = home(&chunk(5, 10, 20)).unwrap();
-    assert_eq!(home, 0..985);
+    let home = home(&chunk(5, 10, 20)).unwrap();
+    assert_eq!(home.range(), 0..985);
+}
+
+#[test]
+fn only_what_continues_in_file_and_chunk_is_joined() {
+    let parts = vec![chunk(0, 10, 5), chunk(10, 10, 15), chunk(20, 10, 26)];
+    assert_eq!(join(parts), [chunk(0, 20, 5), chunk(20, 10, 26)]);
+    let apart = vec![chunk(0, 10, 5), chunk(11, 10, 16)];
+    assert_eq!(join(apart.clone()), apart);
 }
 
 #[test]

@@ -1,8 +1,8 @@
-//! Extents do not overlap and sum up; chunks are named by one file and not
-//! freed; xattrs, symlinks and objects belong to their inodes.
+//! Extents do not overlap and sum up; chunks are the same wherever they are
+//! named, known as shared if that is more than one place, and not freed; xattrs, symlinks and objects belong to their inodes.
 
 use super::Walk;
-use crate::extents::decode;
+use crate::extents::{decode, home};
 use crate::kv::{StoreError, Table};
 use crate::layout::rows::{BlockRow, ObjectRow};
 use crate::layout::{key_set, key1, part};
@@ -11,7 +11,7 @@ use crate::uses;
 use lagan_types::attr::Kind;
 use lagan_types::cluster::ReplicaSet;
 use lagan_types::{ChunkId, Content, Extent, Ino, SetId};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 #[derive(Default, PartialEq, Eq, Debug, Clone, Copy)]
 struct Sums {
@@ -24,7 +24,8 @@ struct Sums {
 impl Walk<'_> {
     pub(super) fn extents(&mut self) -> Result<(), StoreError> {
         let mut sums: BTreeMap<Ino, Sums> = BTreeMap::new();
-        let mut owners: BTreeMap<ChunkId, Ino> = BTreeMap::new();
+        let mut chunks: BTreeMap<ChunkId, (u32, u32)> = BTreeMap::new();
+        let mut homes: BTreeSet<(ChunkId, Ino, u64)> = BTreeSet::new();
         let mut uses: BTreeMap<SetId, u64> = BTreeMap::new();
         let mut before = (Ino(0), 0);
         for (key, value) in self.rows(Table::Extent)? {
@@ -36,13 +37,20 @@ impl Walk<'_> {
             self.place(ino, &extent);
             let sum = sums.entry(ino).or_default();
             match extent.content {
-                Content::Chunk { id, .. } => {
+                Content::Chunk {
+                    id,
+                    chunk_len,
+                    chunk_crc,
+                    ..
+                } => {
                     sum.chunk += extent.len;
                     *uses.entry(id.set()).or_default() += 1;
-                    let owner = *owners.entry(id).or_insert(ino);
-                    self.expect(owner == ino, || {
-                        format!("{ino} and {owner} both name chunk {id}")
+                    let one = (chunk_len, chunk_crc);
+                    let known = *chunks.entry(id).or_insert(one);
+                    self.expect(known == one, || {
+                        format!("{ino}: chunk {id} is {one:?}, elsewhere {known:?}")
                     });
+                    homes.extend(home(&extent).map(|h| (id, ino, h.at)));
                     self.chunk(ino, id)?;
                 }
                 Content::Object { .. } => sum.object += extent.len,
@@ -72,6 +80,30 @@ impl Walk<'_> {
             self.expect(real == kept, || {
                 format!("extents by set: {real:?}, says {kept:?}")
             });
+        }
+        self.shared(&homes)
+    }
+
+    /// All places of each chunk that has more than one are in Shared.
+    fn shared(&mut self, homes: &BTreeSet<(ChunkId, Ino, u64)>) -> Result<(), StoreError> {
+        let mut wanted = BTreeSet::new();
+        for pair in homes.iter().zip(homes.iter().skip(1)) {
+            if pair.0.0 == pair.1.0 {
+                wanted.extend([*pair.0, *pair.1]);
+            }
+        }
+        let mut rows = BTreeSet::new();
+        for (key, _) in self.rows(Table::Shared)? {
+            let high = part(Table::Shared, &key, 0)?;
+            let low = part(Table::Shared, &key, 8)?;
+            let id = ChunkId((high as u128) << 64 | low as u128);
+            let ino = Ino(part(Table::Shared, &key, 16)?);
+            rows.insert((id, ino, part(Table::Shared, &key, 24)?));
+        }
+        for (id, ino, at) in wanted.symmetric_difference(&rows) {
+            self.say(format!(
+                "{ino}: chunk {id} at {at} is shared on one side only"
+            ));
         }
         Ok(())
     }

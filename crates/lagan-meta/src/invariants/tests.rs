@@ -13,6 +13,8 @@ fn every_deleted_or_hostile_row_is_noticed_without_panic() {
     w.write(a, 0, 100);
     w.write(a, 50, 10);
     w.dir(d, "e");
+    let copy = w.file("copy");
+    w.copy((a, 0), (copy, 7), 100).unwrap();
     w.check();
     // Answers and the map version stand for themselves.
     let alone = [
@@ -33,7 +35,10 @@ fn every_deleted_or_hostile_row_is_noticed_without_panic() {
         broken.delete(table, &key).unwrap();
         assert!(!check(&broken).is_empty(), "{table:?} {key:?} deleted");
         broken.put(table, &key, &[9, 9]).unwrap();
-        let marks = matches!(table, Table::Due | Table::Orphan | Table::Cookie);
+        let marks = matches!(
+            table,
+            Table::Due | Table::Orphan | Table::Cookie | Table::Shared
+        );
         assert!(
             marks || !check(&broken).is_empty(),
             "{table:?} {key:?} hostile"

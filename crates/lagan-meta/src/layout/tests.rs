@@ -188,3 +188,11 @@ const GOLDEN_INODE: &str = concat!(
 );
 const GOLDEN_EXTENT: &str = "02fb2b0100fe0400030000000000000002000000010001fb2c01fcefbeadde";
 const GOLDEN_REAP: &str = "02070001fe04000300000000000000020000000100";
+
+#[test]
+fn key_of_a_shared_chunk_is_golden() {
+    let key = key_shared(0x0102 << 112 | 3, 4, 5);
+    let mut wanted = [0; 32];
+    (wanted[0], wanted[1], wanted[15], wanted[23], wanted[31]) = (1, 2, 3, 4, 5);
+    assert_eq!(key, wanted);
+}

@@ -19,6 +19,7 @@ use lagan_types::cluster::{ArchiveConfig, Config};
 use lagan_types::limits::FILE_LEN_MAX;
 use lagan_types::op::{ArchiveFail, ArchiveFinish, ArchiveStart};
 use lagan_types::{ChunkId, Content, Extent, FsError, Incarnation, Ino, NodeId};
+use std::collections::BTreeSet;
 use std::fmt::Write;
 
 /// Bytes of a key that S3 takes.
@@ -293,14 +294,13 @@ fn to_objects(
 ) -> Outcome<()> {
     let version = row.version;
     let mut open: Option<Extent> = None;
+    let mut gone = BTreeSet::new();
     let mut from = 0;
     loop {
         let page = extents::starting_in(txn, ino, from..FILE_LEN_MAX, PAGE)?;
         for extent in page.iter().filter(|e| which(&e.content)) {
             extents::remove(txn, ino, row, extent);
-            if let Content::Chunk { id, .. } = extent.content {
-                txn.free_chunk(id); // all its extents go at once
-            }
+            gone.extend(home(extent));
             match &mut open {
                 Some(last) if last.end() == extent.offset => last.len += extent.len,
                 _ => {
@@ -325,6 +325,10 @@ fn to_objects(
     if let Some(done) = open {
         extents::insert(txn, ino, row, &done);
     }
+    // All of the file's extents of a chunk went at once.
+    for home in gone {
+        extents::left(txn, ino, &home)?;
+    }
     Ok(())
 }
 
@@ -344,10 +348,10 @@ pub(crate) fn mark_lost(
     let Some(extent) = found.first() else {
         return Ok(Answer::Done);
     };
-    let Some((id, home)) = home(extent) else {
+    let Some(home) = home(extent) else {
         return Ok(Answer::Done);
     };
-    if id != chunk {
+    if home.id != chunk {
         return Ok(Answer::Done);
     }
     let content = match row.archive.object {
@@ -363,7 +367,7 @@ pub(crate) fn mark_lost(
         ..extent.clone()
     };
     extents::insert(txn, ino, &mut row, &replaced);
-    extents::free_if_unnamed(txn, ino, id, home)?;
+    extents::free_if_unnamed(txn, ino, &home)?;
     txn.set_inode(ino, row)?;
     Ok(Answer::Done)
 }

@@ -9,7 +9,8 @@ use crate::txn::{Outcome, Txn};
 use lagan_types::answer::Answer;
 use lagan_types::attr::Kind;
 use lagan_types::limits::FILE_LEN_MAX;
-use lagan_types::{Content, Ino, NodeId};
+use lagan_types::{Ino, NodeId};
+use std::collections::BTreeSet;
 
 /// Rows that one scan takes.
 const PAGE: usize = 512;
@@ -27,6 +28,7 @@ pub(crate) fn reap(txn: &mut Txn<'_>, inos: &[Ino]) -> Outcome<Answer> {
 }
 
 fn reap_one(txn: &mut Txn<'_>, ino: Ino, row: &InodeRow) -> Outcome<()> {
+    let mut gone = BTreeSet::new();
     let mut from = 0;
     loop {
         let page = extents::starting_in(txn, ino, from..FILE_LEN_MAX, PAGE)?;
@@ -34,13 +36,16 @@ fn reap_one(txn: &mut Txn<'_>, ino: Ino, row: &InodeRow) -> Outcome<()> {
             txn.delete(Table::Extent, &key2(ino.0, extent.offset));
             if let Content::Chunk { id, .. } = extent.content {
                 txn.count_use(id.set(), -1);
-                txn.free_chunk(id);
             }
+            gone.extend(extents::home(extent));
         }
         match page.last() {
             Some(last) if page.len() == PAGE => from = last.end(),
             _ => break,
         }
+    }
+    for home in gone {
+        extents::left(txn, ino, &home)?;
     }
     if let Some(version) = row.archive.object {
         let key = key2(ino.0, version);

@@ -12,10 +12,10 @@ use lagan_types::attr::Kind;
 use lagan_types::cluster::NodeState;
 use lagan_types::extent::{Content, Edit};
 use lagan_types::op::{ArchiveFail, ArchiveFinish, ArchiveStart, SetAttr};
-use lagan_types::{FsError, Ino, NodeId, Op, Query, Time};
+use lagan_types::{ChunkId, FsError, Ino, NodeId, Op, Query, Time};
 use proptest::prelude::*;
 use reference::{Entry, Reference};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// Names in each directory: few, so that they collide.
 const NAMES: u8 = 4;
@@ -30,6 +30,7 @@ enum Step {
     Write(u8, Vec<(u8, u8)>, bool),
     Punch(u8, u8, u8),
     Truncate(u8, u8),
+    Copy((u8, u8), (u8, u8), u8),
     Start(u8),
     Finish(u8, bool),
     Release(u8),
@@ -57,6 +58,8 @@ fn step() -> impl Strategy<Value = Step> {
         6 => (byte(), edits, any::<bool>()).prop_map(|(f, e, a)| Step::Write(f, e, a)),
         2 => (byte(), 0u8..70, 1u8..40).prop_map(|(f, o, l)| Step::Punch(f, o, l)),
         2 => (byte(), 0u8..90).prop_map(|(f, s)| Step::Truncate(f, s)),
+        5 => ((byte(), 0u8..70), (byte(), 0u8..70), 1u8..60)
+            .prop_map(|(from, to, len)| Step::Copy(from, to, len)),
         3 => byte().prop_map(Step::Start),
         3 => (byte(), prop::bool::weighted(0.8)).prop_map(|(a, ok)| Step::Finish(a, ok)),
         2 => byte().prop_map(Step::Release),
@@ -74,6 +77,8 @@ struct Pair {
     tag: u32,
     uploads: Vec<(ArchiveFinish, Vec<u64>)>,
     objects: BTreeMap<(Ino, u64), Vec<u64>>,
+    /// Every chunk that a commit named.
+    named: BTreeSet<ChunkId>,
 }
 
 fn pick<T: Clone>(all: &[T], index: u8) -> Option<T> {
@@ -92,6 +97,7 @@ impl Pair {
             tag: 0,
             uploads: Vec::new(),
             objects: BTreeMap::new(),
+            named: BTreeSet::new(),
         }
     }
 
@@ -124,6 +130,7 @@ impl Pair {
             Step::Write(f, edits, append) => self.write(*f, edits, *append),
             Step::Punch(f, offset, len) => self.punch(*f, *offset, *len),
             Step::Truncate(f, size) => self.truncate(*f, *size),
+            Step::Copy(from, to, len) => self.copy(*from, *to, *len as u64),
             Step::Start(f) => self.start(*f),
             Step::Finish(a, ok) => self.finish(*a, *ok),
             Step::Release(f) => self.release(*f),
@@ -185,6 +192,7 @@ impl Pair {
             self.tag += 1;
             let skip = self.tag % 3;
             if let Some(chunk) = &mut edit.content {
+                self.named.insert(chunk.id);
                 chunk.chunk_crc = self.tag;
                 chunk.skip = skip;
                 chunk.chunk_len += skip;
@@ -226,6 +234,44 @@ impl Pair {
         };
         self.world.op(Op::SetAttr { ino, set }).unwrap();
         self.model.truncate(ino, size as usize);
+    }
+
+    fn copy(&mut self, from: (u8, u8), to: (u8, u8), len: u64) {
+        let files = self.model.files();
+        let (Some(source), Some(target)) = (pick(&files, from.0), pick(&files, to.0)) else {
+            return;
+        };
+        let (at, to) = (from.1 as u64, to.1 as u64);
+        let content = self.model.content(source);
+        let rest = content.get(at as usize..).unwrap_or_default();
+        let bytes: Vec<u64> = rest.iter().take(len as usize).copied().collect();
+        let wanted = bytes.len() as u64;
+        let copied = self.world.copy((source, at), (target, to), len);
+        if source == target && at.abs_diff(to) < wanted {
+            assert_eq!(copied, Err(FsError::Invalid));
+            return;
+        }
+        let stop = |i: u64| {
+            let extents = self.world.extents(source);
+            let over = |e: &&lagan_types::Extent| e.offset <= at + i && at + i < e.end();
+            let found = extents.iter().find(over).map(|e| e.content.clone());
+            !matches!(found, None | Some(Content::Chunk { .. }))
+        };
+        match copied {
+            Err(e) => {
+                assert_eq!(e, FsError::Corrupt);
+                assert_eq!(bytes[0], u64::MAX);
+            }
+            Ok((done, through)) => {
+                // All of it, or up to what is not in chunks.
+                assert!(done == wanted || (done < wanted && stop(done)));
+                assert!(done + through <= wanted);
+                if done > 0 {
+                    let bytes = &bytes[..done as usize];
+                    self.model.write(target, to, bytes);
+                }
+            }
+        }
     }
 
     fn start(&mut self, f: u8) {
@@ -383,6 +429,22 @@ impl Pair {
         }
         let inodes = self.model.inodes.len() as u64;
         assert_eq!(self.world.counters().inodes, inodes);
+        self.chunks_are_named_or_freed();
+    }
+
+    /// Nothing that a file names is to be deleted (the invariants say), and
+    /// nothing that no file names is forgotten.
+    fn chunks_are_named_or_freed(&self) {
+        let mut known: BTreeSet<ChunkId> = (1..=3).flat_map(|n| self.world.reaped(n)).collect();
+        for ino in self.model.files() {
+            for extent in self.world.extents(ino) {
+                if let Content::Chunk { id, .. } = extent.content {
+                    known.insert(id);
+                }
+            }
+        }
+        let leaked: Vec<_> = self.named.difference(&known).collect();
+        assert!(leaked.is_empty(), "{leaked:?}");
     }
 
     /// A file's bytes as its extents name them.

@@ -8,7 +8,7 @@ use lagan_types::attr::{Attr, Kind, Time};
 use lagan_types::cluster::{ArchiveConfig, ClusterMap, Config, NodeInfo, NodeRole, NodeState};
 use lagan_types::extent::{ChunkRef, Edit};
 use lagan_types::id::{ClusterId, Incarnation, StoreId};
-use lagan_types::op::{Commit, SessionIdentity};
+use lagan_types::op::{Commit, CopyRange, SessionIdentity};
 use lagan_types::query::Counters;
 use lagan_types::{
     BlockId, ChunkId, Command, Epoch, Extent, FsError, Ino, NodeId, Op, Query, QueryAnswer,
@@ -307,6 +307,27 @@ impl World {
         self.op(Op::Commit(Self::commit_of(ino, vec![edit])))
             .unwrap();
         id
+    }
+
+    /// Copies a range: bytes copied, and bytes to be copied through.
+    pub fn copy(
+        &mut self,
+        from: (Ino, u64),
+        to: (Ino, u64),
+        len: u64,
+    ) -> Result<(u64, u64), FsError> {
+        let copy = CopyRange {
+            from: from.0,
+            from_offset: from.1,
+            to: to.0,
+            to_offset: to.1,
+            len,
+            kill_suid: false,
+        };
+        match self.op(Op::CopyRange(copy))? {
+            Answer::Copied { len, through, .. } => Ok((len, through)),
+            other => panic!("{other:?}"),
+        }
     }
 
     pub fn extents(&self, ino: Ino) -> Vec<Extent> {
