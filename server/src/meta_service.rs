@@ -238,6 +238,7 @@ fn allowed(role: Role, command: &Command) -> bool {
         | Op::RemoveXattr { .. }
         | Op::Commit(_)
         | Op::CopyRange(_)
+        | Op::Rewrite(_)
         | Op::SetLock { .. }
         | Op::DropLocks { .. }
         | Op::CreateReserved { .. }

@@ -13,6 +13,7 @@ use crate::locks::LockOwners;
 use crate::options::{Invalidate, Options};
 use crate::reserved::Reserved;
 use crate::session::{Session, open_session};
+use crate::tidy::Tidy;
 use lagan_types::cluster::ClusterMap;
 use lagan_types::message::{MetaReply, MetaRequest};
 use lagan_types::{FsError, Op, SessionId};
@@ -60,6 +61,7 @@ pub struct Client {
     pub(crate) blocks: BlockCache,
     pub(crate) pages: KernelPages,
     pub(crate) fetching: Fetching,
+    pub(crate) tidy: Tidy,
     /// Bytes of written data that still have room.
     pub(crate) memory: Semaphore,
     pub(crate) sends: Semaphore,
@@ -117,6 +119,7 @@ impl Client {
             blocks: BlockCache::new(options.read_cache_bytes),
             pages: KernelPages::default(),
             fetching: Fetching::default(),
+            tidy: Tidy::default(),
             memory: Semaphore::new(options.write_buffer_bytes),
             sends: Semaphore::new(SENDS_MAX),
             ahead: Arc::new(Semaphore::new(AHEAD_MAX)),

@@ -120,6 +120,7 @@ impl Client {
             // First the map, then the buffer: a reader in between sees both.
             self.note_commit(inode, &change, &done);
             self.retire(inode, &batch, None);
+            self.tidy_after(inode, &change);
         }
         Ok(())
     }

@@ -45,6 +45,7 @@ mod reserved;
 mod session;
 mod space;
 mod store;
+mod tidy;
 mod window;
 mod write;
 mod xattrs;

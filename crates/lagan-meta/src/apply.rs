@@ -177,6 +177,7 @@ fn is_system(op: &Op) -> bool {
             | Op::RemoveXattr { .. }
             | Op::Commit(_)
             | Op::CopyRange(_)
+            | Op::Rewrite(_)
             | Op::SetLock { .. }
             | Op::DropLocks { .. }
             | Op::CreateReserved { .. }
@@ -219,6 +220,7 @@ fn dispatch_files(txn: &mut Txn<'_>, command: &Command) -> Outcome<Answer> {
         Op::RemoveXattr { ino, name } => ops::attr::remove_xattr(txn, *ino, name),
         Op::Commit(commit) => ops::commit::commit(txn, session, commit),
         Op::CopyRange(copy) => ops::copy::copy(txn, copy),
+        Op::Rewrite(rewrite) => ops::rewrite::rewrite(txn, session, rewrite),
         Op::SetLock { ino, lock } => ops::lock::set_lock(txn, session, *ino, lock),
         Op::DropLocks { ino, owner } => ops::lock::drop_locks(txn, session, *ino, *owner),
         Op::CreateReserved { file, .. } => ops::reserve::create(txn, file),

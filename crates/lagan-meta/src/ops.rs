@@ -10,4 +10,5 @@ pub(crate) mod names;
 pub(crate) mod orphan;
 pub(crate) mod rename;
 pub(crate) mod reserve;
+pub(crate) mod rewrite;
 pub(crate) mod session;

@@ -8,5 +8,6 @@ mod locks;
 mod model;
 mod names;
 mod reserve;
+mod rewrite;
 mod sessions;
 pub(crate) mod world;

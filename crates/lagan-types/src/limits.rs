@@ -30,6 +30,8 @@ pub const COMMIT_EDITS_MAX: usize = 256;
 /// Extents that one copy shares: a few milliseconds of one command; 2 GiB of
 /// whole chunks, the most that Linux copies in one call.
 pub const COPY_EXTENTS_MAX: usize = 512;
+/// Extents that one rewrite makes one of.
+pub const REWRITE_EXTENTS_MAX: usize = 1024;
 /// Extents in one answer.
 pub const EXTENTS_PAGE_MAX: usize = 512;
 /// Extents that open returns with the attributes.

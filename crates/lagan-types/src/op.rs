@@ -3,7 +3,7 @@
 use crate::attr::{Kind, Time};
 use crate::cluster::{Config, NodeInfo, NodeState};
 use crate::codec::{Decode, Encode};
-use crate::extent::Edit;
+use crate::extent::{ChunkRef, Edit, Extent};
 use crate::id::{BlockId, Epoch, Ino, NodeId, SessionId, SetId, VolumeId};
 
 /// One mutation as it is replicated.
@@ -184,6 +184,10 @@ pub enum Op {
     /// copy_file_range(2): the target's range gets the source's extents; chunks
     /// are shared, no bytes move. Answer: `Copied`.
     CopyRange(CopyRange),
+    /// One chunk takes the place of many with the same bytes: neither version
+    /// nor times change. `VersionChanged` if the range is no longer as it was
+    /// read. Answer: `Done`.
+    Rewrite(Rewrite),
 }
 
 impl Op {
@@ -329,6 +333,18 @@ pub struct CopyRange {
     pub len: u64,
     /// The writer was unprivileged: clear setuid and setgid.
     pub kill_suid: bool,
+}
+
+/// A range of a file that becomes one extent.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+pub struct Rewrite {
+    /// The file.
+    pub ino: Ino,
+    /// Where its bytes were, cut to the range: chunks without a gap, at most
+    /// `REWRITE_EXTENTS_MAX`. Two extents that make one are as good as that.
+    pub from: Vec<Extent>,
+    /// The chunk that has the bytes of exactly that range; `skip` is 0.
+    pub chunk: ChunkRef,
 }
 
 /// An advisory lock, or its removal.

@@ -2,6 +2,7 @@
 
 use lagan_types::extent::Edit;
 use lagan_types::{ChunkId, Content, Extent};
+use std::ops::Range;
 
 /// Extents that one file may have cached: 1 GiB of whole chunks in a row and
 /// far less than a megabyte of memory.
@@ -109,8 +110,21 @@ impl FileMap {
             *self = page;
             return;
         }
-        self.extents.retain(|e| e.end() <= page.from);
-        self.extents.extend(page.extents);
+        // Extents may have been made one since, or cut, at the same version:
+        // each half keeps what it knows of its side.
+        let kept = self.extents.partition_point(|e| e.offset < page.from);
+        self.extents.truncate(kept);
+        if let Some(last) = self.extents.last_mut().filter(|e| e.end() > page.from) {
+            *last = cut(last, last.offset, page.from);
+        }
+        let pages = page
+            .extents
+            .into_iter()
+            .map(|e| match e.offset < page.from {
+                true => cut(&e, page.from, e.end()),
+                false => e,
+            });
+        self.extents.extend(pages);
         self.to = page.to;
         self.size = page.size;
     }
@@ -140,6 +154,26 @@ impl FileMap {
             }
         }
         offset
+    }
+
+    /// How many extents a range has; `None` if that is not known.
+    pub fn count_in(&self, range: &Range<u64>) -> Option<usize> {
+        let end = range.end.min(self.size);
+        let known = self.covers(range.start, end);
+        let first = self.extents.partition_point(|e| e.end() <= range.start);
+        let last = self.extents.partition_point(|e| e.offset < end);
+        known.then(|| last.saturating_sub(first))
+    }
+
+    /// The extents of a range, cut to it; `None` if they are not known.
+    pub fn extents_in(&self, range: &Range<u64>) -> Option<Vec<Extent>> {
+        self.count_in(range)?;
+        let end = range.end.min(self.size);
+        let first = self.extents.partition_point(|e| e.end() <= range.start);
+        let found = self.extents.iter().skip(first);
+        let found = found.take_while(|e| e.offset < end);
+        let found = found.map(|e| cut(e, e.offset.max(range.start), e.end().min(end)));
+        Some(found.collect())
     }
 
     /// The last extent, if it is known and ends at the file's end.

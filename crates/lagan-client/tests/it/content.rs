@@ -329,3 +329,40 @@ async fn scattered_writes_wait_for_commits_instead_of_piling_up() {
     assert!((500..2000).contains(&taken), "{taken}");
     cluster.world().silent.clear();
 }
+
+#[tokio::test]
+async fn random_small_overwrites_that_are_fsynced_keep_few_extents() {
+    const SIZE: usize = 64 << 20;
+    let cluster = Cluster::start(1, 1);
+    let client = cluster.mount(1).await;
+    let mut data = bytes(SIZE, 21);
+    let ino = put(&client, "database", &data).await;
+    let fh = client.open(ino, RW).await.unwrap().fh;
+    let mut draw = 1u64;
+    for n in 0..10_000u32 {
+        draw = draw
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(99);
+        let page = (draw >> 33) as usize % (SIZE / 4096) * 4096;
+        data[page..page + 4096].fill(n as u8);
+        write(&client, fh, page as u64, &data[page..page + 4096]).await;
+        client.fsync(fh).await.unwrap();
+    }
+    let count = || match cluster.world().query(Query::File { ino }) {
+        QueryAnswer::File { extent_count, .. } => extent_count,
+        other => panic!("{other:?}"),
+    };
+    // 64 in each MiB; the last rewrites may still be under way.
+    for _ in 0..200 {
+        if count() <= 64 * 64 {
+            break;
+        }
+        tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+    }
+    assert!(count() <= 64 * 64, "{} extents", count());
+    assert!(read_all(&client, fh).await.unwrap() == data);
+    close(&client, fh).await.unwrap();
+    assert!(get(&*cluster.mount(2).await, ino).await == data);
+    let wrong = lagan_meta::invariants::check(&cluster.world().store);
+    assert!(wrong.is_empty(), "{wrong:#?}");
+}

@@ -87,7 +87,7 @@ fn check_chunk(chunk: &ChunkRef, len: u64) -> Result<(), FsError> {
 }
 
 /// Each set is as it was when the chunk was written, and open.
-fn check_sets(txn: &Txn<'_>, commit: &Commit) -> Outcome<()> {
+pub(super) fn check_sets(txn: &Txn<'_>, commit: &Commit) -> Outcome<()> {
     let mut seen: BTreeMap<SetId, Option<ReplicaSet>> = BTreeMap::new();
     for chunk in commit.edits.iter().filter_map(|e| e.content.as_ref()) {
         let id = chunk.id.set();
@@ -106,7 +106,7 @@ fn check_sets(txn: &Txn<'_>, commit: &Commit) -> Outcome<()> {
 }
 
 /// Each id is of an open block of the session and was never named; now it is.
-fn name_chunks(txn: &mut Txn<'_>, session: SessionId, commit: &Commit) -> Outcome<()> {
+pub(super) fn name_chunks(txn: &mut Txn<'_>, session: SessionId, commit: &Commit) -> Outcome<()> {
     let mut blocks: BTreeMap<BlockId, BlockRow> = BTreeMap::new();
     for chunk in commit.edits.iter().filter_map(|e| e.content.as_ref()) {
         let id = chunk.id;

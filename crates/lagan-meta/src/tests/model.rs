@@ -11,7 +11,7 @@ use lagan_types::answer::Answer;
 use lagan_types::attr::Kind;
 use lagan_types::cluster::NodeState;
 use lagan_types::extent::{Content, Edit};
-use lagan_types::op::{ArchiveFail, ArchiveFinish, ArchiveStart, SetAttr};
+use lagan_types::op::{ArchiveFail, ArchiveFinish, ArchiveStart, Rewrite, SetAttr};
 use lagan_types::{ChunkId, FsError, Ino, NodeId, Op, Query, Time};
 use proptest::prelude::*;
 use reference::{Entry, Reference};
@@ -31,6 +31,7 @@ enum Step {
     Punch(u8, u8, u8),
     Truncate(u8, u8),
     Copy((u8, u8), (u8, u8), u8),
+    Rewrite(u8, u8),
     Start(u8),
     Finish(u8, bool),
     Release(u8),
@@ -60,6 +61,7 @@ fn step() -> impl Strategy<Value = Step> {
         2 => (byte(), 0u8..90).prop_map(|(f, s)| Step::Truncate(f, s)),
         5 => ((byte(), 0u8..70), (byte(), 0u8..70), 1u8..60)
             .prop_map(|(from, to, len)| Step::Copy(from, to, len)),
+        2 => (byte(), byte()).prop_map(|(f, e)| Step::Rewrite(f, e)),
         3 => byte().prop_map(Step::Start),
         3 => (byte(), prop::bool::weighted(0.8)).prop_map(|(a, ok)| Step::Finish(a, ok)),
         2 => byte().prop_map(Step::Release),
@@ -131,6 +133,7 @@ impl Pair {
             Step::Punch(f, offset, len) => self.punch(*f, *offset, *len),
             Step::Truncate(f, size) => self.truncate(*f, *size),
             Step::Copy(from, to, len) => self.copy(*from, *to, *len as u64),
+            Step::Rewrite(f, e) => self.rewrite(*f, *e),
             Step::Start(f) => self.start(*f),
             Step::Finish(a, ok) => self.finish(*a, *ok),
             Step::Release(f) => self.release(*f),
@@ -270,6 +273,52 @@ impl Pair {
                     let bytes = &bytes[..done as usize];
                     self.model.write(target, to, bytes);
                 }
+            }
+        }
+    }
+
+    /// The model's bytes tell chunks apart: they become those of the new one.
+    fn rewrite(&mut self, f: u8, first: u8) {
+        let Some(ino) = pick(&self.model.files(), f) else {
+            return;
+        };
+        let extents = self.world.extents(ino);
+        let Some(at) = extents.get(first as usize % extents.len().max(1)) else {
+            return;
+        };
+        let mut end = at.offset;
+        let run = extents.iter().skip_while(|e| e.offset < at.offset);
+        let run = run.take_while(|e| {
+            let follows = e.offset == end && matches!(e.content, Content::Chunk { .. });
+            end = e.end();
+            follows
+        });
+        let from: Vec<_> = run.take(3).cloned().collect();
+        if from.is_empty() {
+            return;
+        }
+        let len: u64 = from.iter().map(|e| e.len).sum();
+        let mut chunk = self.world.chunk(len as u32);
+        self.named.insert(chunk.id);
+        self.tag += 1;
+        chunk.chunk_crc = self.tag;
+        let offset = from[0].offset;
+        let before = self.world.attr(ino);
+        let op = Op::Rewrite(Rewrite { ino, from, chunk });
+        assert_eq!(self.world.op(op), Ok(Answer::Done));
+        assert_eq!(self.world.attr(ino), before);
+        let bytes: Vec<u64> = (0..len).map(|i| (self.tag as u64) << 32 | i).collect();
+        self.model.write(ino, offset, &bytes);
+        self.objects
+            .entry((ino, before.version))
+            .and_modify(|object| {
+                let start = offset as usize;
+                object[start..start + len as usize].copy_from_slice(&bytes);
+            });
+        for (finish, content) in &mut self.uploads {
+            if finish.ino == ino && finish.version == before.version {
+                let start = offset as usize;
+                content[start..start + len as usize].copy_from_slice(&bytes);
             }
         }
     }

@@ -187,6 +187,7 @@ impl FileReport {
             }
             None => out.push_str("  object   none\n"),
         }
+        let _ = writeln!(out, "  extents  {}", self.extent_count);
         for e in &self.extents {
             let _ = write!(out, "  {:>12} +{:<10} {}", e.offset, e.len, e.place);
             if let Some(chunk) = &e.chunk {

@@ -55,6 +55,39 @@ fn a_page_with_more_to_come_covers_only_itself() {
     assert!(!map.covers(0, 40) && map.covers(85, 1000));
 }
 
+#[test]
+fn a_page_whose_extents_were_cut_differently_leaves_no_gap() {
+    let lost = |offset, len| Extent {
+        offset,
+        len,
+        content: Content::Lost,
+    };
+    let mut map = FileMap::page(5, 100, 0, vec![lost(0, 10), lost(10, 30)], true);
+    map.merge(FileMap::page(
+        5,
+        100,
+        20,
+        vec![lost(15, 15), lost(30, 60)],
+        false,
+    ));
+    let shape: Vec<_> = map.plan(0, 100).iter().map(|p| (p.offset, p.len)).collect();
+    assert_eq!(shape, [(0, 10), (10, 10), (20, 10), (30, 60), (90, 10)]);
+}
+
+#[test]
+fn extents_of_a_range_are_counted_and_cut_to_it() {
+    let mut map = FileMap::empty(1, 0);
+    assert!(map.follow(&[edit(10, 5, Some(1)), edit(15, 10, Some(2))], 2, 25));
+    assert_eq!(map.count_in(&(0..10)), Some(0));
+    assert_eq!(map.count_in(&(14..1000)), Some(2));
+    let cut = map.extents_in(&(12..20)).unwrap();
+    let shape: Vec<_> = cut.iter().map(|e| (e.offset, e.len)).collect();
+    assert_eq!(shape, [(12, 3), (15, 5)]);
+    let later = FileMap::page(1, 1000, 500, vec![], false);
+    assert_eq!(later.count_in(&(0..10)), None);
+    assert_eq!(later.extents_in(&(600..700)), Some(vec![]));
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(300))]
 
