@@ -52,7 +52,8 @@ pub(crate) fn errno(error: FsError, about: About) -> Errno {
         | FsError::StaleEpoch
         | FsError::VersionChanged
         | FsError::OutsideWindow
-        | FsError::Malformed => Errno::EIO,
+        | FsError::Malformed
+        | FsError::DefaultAcl => Errno::EIO,
     }
 }
 
@@ -68,6 +69,7 @@ pub(crate) fn unexpected(error: FsError) -> bool {
             | FsError::VersionChanged
             | FsError::OutsideWindow
             | FsError::Malformed
+            | FsError::DefaultAcl
     )
 }
 

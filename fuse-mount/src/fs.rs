@@ -76,6 +76,11 @@ impl LaganFs {
             InitFlags::FUSE_ASYNC_DIO,
             // The state machine clears setuid and setgid, in the same commit.
             InitFlags::FUSE_HANDLE_KILLPRIV_V2,
+            // Who may do what is checked by the kernel, with access control
+            // lists; a new entry's mode is ours, since a default list takes
+            // the umask's place.
+            InitFlags::FUSE_POSIX_ACL,
+            InitFlags::FUSE_DONT_MASK,
             // A target never changes, and inode numbers are not used again.
             InitFlags::FUSE_CACHE_SYMLINKS,
         ];

@@ -239,6 +239,7 @@ fn allowed(role: Role, command: &Command) -> bool {
         | Op::Commit(_)
         | Op::CopyRange(_)
         | Op::Rewrite(_)
+        | Op::CreateMasked { .. }
         | Op::SetLock { .. }
         | Op::DropLocks { .. }
         | Op::CreateReserved { .. }

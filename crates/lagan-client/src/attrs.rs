@@ -82,6 +82,7 @@ impl Client {
     /// Makes attributes from the leader ready for the kernel: merged with
     /// unflushed writes, and after stale pages are gone.
     pub(crate) async fn show(&self, attr: Attr) -> Attr {
+        self.lists.answered(&attr);
         if attr.kind != Kind::File {
             return attr;
         }

@@ -9,6 +9,7 @@ use crate::files::{Creates, Files};
 use crate::heartbeat;
 use crate::ids::Ids;
 use crate::link::{Link, resolve};
+use crate::lists::Lists;
 use crate::locks::LockOwners;
 use crate::options::{Invalidate, Options};
 use crate::reserved::Reserved;
@@ -61,6 +62,7 @@ pub struct Client {
     pub(crate) blocks: BlockCache,
     pub(crate) pages: KernelPages,
     pub(crate) fetching: Fetching,
+    pub(crate) lists: Lists,
     pub(crate) tidy: Tidy,
     /// Bytes of written data that still have room.
     pub(crate) memory: Semaphore,
@@ -119,6 +121,7 @@ impl Client {
             blocks: BlockCache::new(options.read_cache_bytes),
             pages: KernelPages::default(),
             fetching: Fetching::default(),
+            lists: Lists::default(),
             tidy: Tidy::default(),
             memory: Semaphore::new(options.write_buffer_bytes),
             sends: Semaphore::new(SENDS_MAX),

@@ -35,6 +35,7 @@ mod flush;
 mod heartbeat;
 mod ids;
 mod link;
+mod lists;
 mod locks;
 mod names;
 mod open;

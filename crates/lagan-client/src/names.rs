@@ -43,10 +43,25 @@ impl Client {
     /// # Errors
     /// [`FsError::Exists`] and those of [`Client::lookup`].
     pub async fn make(&self, parent: Ino, name: &[u8], new: NewInode) -> Result<Attr, FsError> {
-        let op = create_op(parent, name, new, true)?;
-        match self.mutate(op).await? {
+        match self.create_inode(parent, name, new, true).await? {
             Answer::Created { attr, .. } => Ok(self.show(attr).await),
             _ => Err(FsError::Malformed),
+        }
+    }
+
+    /// Makes an inode; where the directory's default ACL takes the umask's
+    /// place, by a second call.
+    pub(crate) async fn create_inode(
+        &self,
+        parent: Ino,
+        name: &[u8],
+        new: NewInode,
+        exclusive: bool,
+    ) -> Result<Answer, FsError> {
+        let masked = masked_op(parent, name, &new, exclusive)?;
+        match self.mutate(create_op(parent, name, new, exclusive)?).await {
+            Err(FsError::DefaultAcl) => self.mutate(masked).await,
+            other => other,
         }
     }
 
@@ -129,11 +144,26 @@ pub(crate) fn create_op(
         parent,
         name: check_name(name)?,
         kind: new.kind,
-        mode: new.mode,
+        mode: new.mode & !new.umask,
         uid: new.uid,
         gid: new.gid,
         rdev: new.rdev,
         target: new.target,
         exclusive,
+    })
+}
+
+/// The same in a directory with a default ACL.
+pub(crate) fn masked_op(parent: Ino, name: &[u8], new: &NewInode, exclusive: bool) -> Result<Op, FsError> {
+    Ok(Op::CreateMasked {
+        parent,
+        name: check_name(name)?,
+        kind: new.kind,
+        mode: new.mode,
+        uid: new.uid,
+        gid: new.gid,
+        rdev: new.rdev,
+        exclusive,
+        umask: new.umask,
     })
 }

@@ -3,7 +3,7 @@
 use crate::Client;
 use crate::cache::FileMap;
 use crate::files::Inode;
-use crate::names::create_op;
+use crate::names::{create_op, masked_op};
 use crate::options::{NewInode, OpenOptions, Opened};
 use lagan_types::op::SetAttr;
 use lagan_types::{Answer, Attr, FsError, Ino, Kind, Op, Query, QueryAnswer};
@@ -88,10 +88,14 @@ impl Client {
         exclusive: bool,
         open: OpenOptions,
     ) -> Result<(Attr, Opened), FsError> {
-        let op = create_op(parent, name, new, exclusive)?;
         let under_way = self.creates.begin();
-        let answer = self.create_or_reserve(op, self.deadline()).await?;
-        let (Answer::Created { mut attr, created }, reserved) = answer else {
+        let masked = masked_op(parent, name, &new, exclusive)?;
+        let op = create_op(parent, name, new, exclusive)?;
+        let (answer, reserved) = match self.create_or_reserve(op, self.deadline()).await {
+            Err(FsError::DefaultAcl) => (self.mutate(masked).await?, false),
+            other => other?,
+        };
+        let Answer::Created { mut attr, created } = answer else {
             return Err(FsError::Malformed);
         };
         if attr.kind != Kind::File {

@@ -102,8 +102,10 @@ impl Caller {
 pub struct NewInode {
     /// What it is.
     pub kind: Kind,
-    /// Permission bits, umask applied.
+    /// Permission bits, umask not applied.
     pub mode: u16,
+    /// The caller's umask: counts where the directory has no default ACL.
+    pub umask: u16,
     /// Owner.
     pub uid: u32,
     /// Group, unless the parent's is inherited.

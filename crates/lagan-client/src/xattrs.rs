@@ -12,6 +12,12 @@ const OWN: &[u8] = b"user.lagan.";
 /// The kernel asks for it once per file that is written to; nobody sets it here.
 const CAPABILITY: &[u8] = b"security.capability";
 
+/// What the kernel asks for whenever it checks the permissions of somebody who
+/// is not the owner.
+fn is_acl(name: &[u8]) -> bool {
+    name == b"system.posix_acl_access" || name == b"system.posix_acl_default"
+}
+
 fn check(name: &[u8]) -> Result<(), FsError> {
     if name.len() > XATTR_NAME_LEN_MAX {
         return Err(FsError::Range);
@@ -31,6 +37,9 @@ impl Client {
         }
         if let Some(own) = name.strip_prefix(OWN) {
             return self.own_attribute(ino, own).await;
+        }
+        if is_acl(name) && self.lists.has_none(ino) {
+            return Err(FsError::NoAttribute);
         }
         let name = name.to_vec();
         match self.query(Query::GetXattr { ino, name }).await? {
@@ -111,7 +120,9 @@ impl Client {
             value: value.to_vec(),
             mode,
         };
-        self.mutate(op).await.map(|_| ())
+        let done = self.mutate(op).await.map(|_| ());
+        self.lists.forget(ino);
+        done
     }
 
     /// The names of the stored attributes.

@@ -178,6 +178,7 @@ fn is_system(op: &Op) -> bool {
             | Op::Commit(_)
             | Op::CopyRange(_)
             | Op::Rewrite(_)
+            | Op::CreateMasked { .. }
             | Op::SetLock { .. }
             | Op::DropLocks { .. }
             | Op::CreateReserved { .. }
@@ -190,7 +191,8 @@ fn dispatch_files(txn: &mut Txn<'_>, command: &Command) -> Outcome<Answer> {
     match &command.op {
         Op::GrantBlock => ops::session::grant_block(txn, session),
         Op::CloseBlock { block } => ops::session::close_block(txn, session, *block),
-        Op::Create { .. } => ops::names::create(txn, &command.op),
+        Op::Create { .. } => ops::names::create(txn, &command.op, false),
+        Op::CreateMasked { .. } => ops::acl::create_masked(txn, &command.op),
         Op::Link { ino, parent, name } => ops::names::link(txn, *ino, *parent, name),
         Op::Unlink { parent, name } => ops::names::unlink(txn, *parent, name),
         Op::Rmdir { parent, name } => ops::names::rmdir(txn, *parent, name),

@@ -16,6 +16,7 @@
 //! in [`layout`]. A crash leaves either all rows of a command or none: the
 //! store under it commits whole log entries.
 
+mod acl;
 mod apply;
 mod attrs;
 mod extents;

@@ -122,6 +122,10 @@ pub fn unfit_for_s3(size: u64, held: u64) -> Option<&'static str> {
     (holes > OBJECT_HOLES_LEN_MAX).then_some("holes of over 64 GiB")
 }
 
+/// In [`Attr::mode`], above the permission bits: the inode has extended
+/// attributes, perhaps access control lists. None has any without it.
+pub const HAS_XATTRS: u16 = 0o10000;
+
 /// The attributes of an inode.
 #[derive(Debug, Clone, PartialEq, Eq, Encode, Decode, Serialize, Deserialize)]
 pub struct Attr {
@@ -129,7 +133,8 @@ pub struct Attr {
     pub ino: Ino,
     /// What it is.
     pub kind: Kind,
-    /// Permission bits with setuid, setgid and sticky: 12 bits, no S_IFMT.
+    /// Permission bits with setuid, setgid and sticky: 12 bits, no S_IFMT, and
+    /// [`HAS_XATTRS`].
     pub mode: u16,
     /// Owner.
     pub uid: u32,
@@ -163,5 +168,15 @@ impl Attr {
     pub fn unfit_for_s3(&self) -> Option<&'static str> {
         let file = self.kind == Kind::File;
         unfit_for_s3(self.size, self.allocated).filter(|_| file)
+    }
+
+    /// Permission bits with setuid, setgid and sticky: 12 bits.
+    pub fn permissions(&self) -> u16 {
+        self.mode & 0o7777
+    }
+
+    /// Whether there are extended attributes.
+    pub fn has_xattrs(&self) -> bool {
+        self.mode & HAS_XATTRS != 0
     }
 }

@@ -109,6 +109,9 @@ pub enum FsError {
     /// EIO: the message asks for something this build does not know.
     #[error("malformed request")]
     Malformed,
+    /// The directory has a default ACL: send `CreateMasked`. Never reaches a user.
+    #[error("directory has a default ACL")]
+    DefaultAcl,
 }
 
 /// What a caller may do about an error.
@@ -160,7 +163,8 @@ impl FsError {
             | FsError::TimedOut
             | FsError::SessionEnded
             | FsError::OutsideWindow
-            | FsError::Malformed => Retry::Never,
+            | FsError::Malformed
+            | FsError::DefaultAcl => Retry::Never,
         }
     }
 }

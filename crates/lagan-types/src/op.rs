@@ -188,6 +188,21 @@ pub enum Op {
     /// nor times change. `VersionChanged` if the range is no longer as it was
     /// read. Answer: `Done`.
     Rewrite(Rewrite),
+    /// `Create` in a directory that has a default ACL, after `Create` said
+    /// `DefaultAcl`: that limits `mode`, and `umask` counts only where there
+    /// is none (any more). Answer: `Created`.
+    CreateMasked {
+        parent: Ino,
+        name: Vec<u8>,
+        kind: Kind,
+        /// Without the umask.
+        mode: u16,
+        uid: u32,
+        gid: u32,
+        rdev: u32,
+        exclusive: bool,
+        umask: u16,
+    },
 }
 
 impl Op {
@@ -195,6 +210,7 @@ impl Op {
     pub fn names(&self) -> Vec<(Ino, &[u8])> {
         match self {
             Op::Create { parent, name, .. }
+            | Op::CreateMasked { parent, name, .. }
             | Op::Link { parent, name, .. }
             | Op::Unlink { parent, name }
             | Op::Rmdir { parent, name } => vec![(*parent, name)],

@@ -41,10 +41,11 @@ fn caller(req: &Request) -> Caller {
     }
 }
 
-fn new_inode(req: &Request, kind: Kind, mode: u32) -> NewInode {
+fn new_inode(req: &Request, kind: Kind, mode: u32, umask: u32) -> NewInode {
     NewInode {
         kind,
         mode: permissions(mode),
+        umask: permissions(umask) & 0o777,
         uid: req.uid(),
         gid: req.gid(),
         rdev: 0,
@@ -144,7 +145,7 @@ impl Filesystem for LaganFs {
         parent: INodeNo,
         at: &OsStr,
         mode: u32,
-        _umask: u32,
+        umask: u32,
         rdev: u32,
         reply: ReplyEntry,
     ) {
@@ -153,7 +154,7 @@ impl Filesystem for LaganFs {
                 Kind::CharDevice | Kind::BlockDevice => rdev,
                 _ => 0,
             },
-            ..new_inode(req, kind, mode)
+            ..new_inode(req, kind, mode, umask)
         });
         self.make(Call::names("mknod", req, parent), parent, at, new, reply);
     }
@@ -164,10 +165,10 @@ impl Filesystem for LaganFs {
         parent: INodeNo,
         at: &OsStr,
         mode: u32,
-        _umask: u32,
+        umask: u32,
         reply: ReplyEntry,
     ) {
-        let new = Ok(new_inode(req, Kind::Directory, mode));
+        let new = Ok(new_inode(req, Kind::Directory, mode, umask));
         self.make(Call::names("mkdir", req, parent), parent, at, new, reply);
     }
 
@@ -181,7 +182,7 @@ impl Filesystem for LaganFs {
     ) {
         let new = Ok(NewInode {
             target: target.as_os_str().as_bytes().to_vec(),
-            ..new_inode(req, Kind::Symlink, 0o777)
+            ..new_inode(req, Kind::Symlink, 0o777, 0)
         });
         self.make(Call::names("symlink", req, parent), parent, at, new, reply);
     }
@@ -524,7 +525,7 @@ impl Filesystem for LaganFs {
         parent: INodeNo,
         at: &OsStr,
         mode: u32,
-        _umask: u32,
+        umask: u32,
         flags: i32,
         reply: ReplyCreate,
     ) {
@@ -532,7 +533,7 @@ impl Filesystem for LaganFs {
         let opens = self.opens.clone();
         let track = self.options.readdirplus;
         let at = name(at);
-        let new = new_inode(req, Kind::File, mode);
+        let new = new_inode(req, Kind::File, mode, umask);
         let exclusive = flags & libc::O_EXCL != 0;
         let options = open_options(caller(req), flags);
         let work = async move {

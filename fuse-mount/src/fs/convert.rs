@@ -42,7 +42,7 @@ pub(crate) fn file_attr(attr: &Attr) -> FileAttr {
         ctime: system_time(attr.ctime),
         crtime: system_time(attr.btime),
         kind: file_type(attr.kind),
-        perm: attr.mode & 0o7777,
+        perm: attr.permissions(),
         nlink: attr.nlink,
         uid: attr.uid,
         gid: attr.gid,

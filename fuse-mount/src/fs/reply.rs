@@ -108,13 +108,19 @@ pub(super) fn statfs(reply: ReplyStatfs, fs: StatFs) {
     );
 }
 
-/// Kinds of attributes that exist here.
+/// Kinds of attributes that exist here, of the system's only POSIX ACLs.
 const SPACES: [&[u8]; 3] = [b"user.", b"trusted.", b"security."];
 
-/// Names of attributes that exist here. POSIX ACLs do not, nor do file
-/// capabilities: the client answers the kernel's question for them at once.
+/// Names of attributes that exist here. File capabilities do not: the client
+/// answers the kernel's question for them at once.
 pub(super) fn xattr_name(at: &OsStr, set: bool) -> Result<Vec<u8>, FsError> {
     let bytes = at.as_bytes();
+    if matches!(
+        bytes,
+        b"system.posix_acl_access" | b"system.posix_acl_default"
+    ) {
+        return Ok(bytes.to_vec());
+    }
     if set && bytes == b"security.capability" {
         return Err(FsError::Unsupported);
     }

@@ -154,7 +154,10 @@ fn may_upload(map: &ClusterMap, file: &DueFile, node: NodeId, now_ms: u64) -> bo
 fn object_meta(attr: &Attr, path: &[u8]) -> Vec<(String, String)> {
     let mut meta = vec![
         ("lagan-ino".to_owned(), attr.ino.0.to_string()),
-        ("lagan-mode".to_owned(), format!("{:04o}", attr.mode)),
+        (
+            "lagan-mode".to_owned(),
+            format!("{:04o}", attr.permissions()),
+        ),
         ("lagan-uid".to_owned(), attr.uid.to_string()),
         ("lagan-gid".to_owned(), attr.gid.to_string()),
         (

@@ -272,6 +272,10 @@ impl Reservations {
             Op::Create {
                 kind: Kind::Directory,
                 ..
+            }
+            | Op::CreateMasked {
+                kind: Kind::Directory,
+                ..
             } => (Directories::Makes, false),
             // Only a directory takes the place of one.
             Op::Rename { parent, name, .. } if self.is_no_directory(*parent, name)? => {
@@ -378,7 +382,11 @@ fn regular_file(op: &Op) -> Option<NewFile> {
 fn takes_names(op: &Op) -> bool {
     matches!(
         op,
-        Op::Create { .. } | Op::Link { .. } | Op::Rename { .. } | Op::Rmdir { .. }
+        Op::Create { .. }
+            | Op::CreateMasked { .. }
+            | Op::Link { .. }
+            | Op::Rename { .. }
+            | Op::Rmdir { .. }
     )
 }
 

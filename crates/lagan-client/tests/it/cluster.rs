@@ -458,6 +458,7 @@ pub fn new_file() -> NewInode {
     NewInode {
         kind: Kind::File,
         mode: 0o644,
+        umask: 0,
         uid: 1000,
         gid: 1000,
         rdev: 0,

@@ -1,6 +1,6 @@
 //! The rows behind the keys. Fields are encoded in order; see [`super`].
 
-use lagan_types::attr::{ArchiveState, Attr, Kind, Time, unfit_for_s3};
+use lagan_types::attr::{ArchiveState, Attr, HAS_XATTRS, Kind, Time, unfit_for_s3};
 use lagan_types::codec::{Decode, Encode};
 use lagan_types::extent::{Content, Extent};
 use lagan_types::id::{BlockId, ChunkId, Ino, NodeId, SessionId};
@@ -185,7 +185,10 @@ impl InodeRow {
         Attr {
             ino,
             kind: self.kind,
-            mode: self.mode,
+            mode: match self.xattr_len {
+                0 => self.mode,
+                _ => self.mode | HAS_XATTRS,
+            },
             uid: self.uid,
             gid: self.gid,
             nlink: self.nlink,

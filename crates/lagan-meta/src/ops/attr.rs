@@ -4,6 +4,7 @@ use crate::extents;
 use crate::kv::{Read, Table};
 use crate::layout::rows::InodeRow;
 use crate::layout::{encode_raw, key_name};
+use crate::ops::acl;
 use crate::txn::{Outcome, Txn};
 use lagan_types::answer::Answer;
 use lagan_types::attr::{Kind, Time};
@@ -27,7 +28,10 @@ pub(crate) fn set_attr(txn: &mut Txn<'_>, ino: Ino, set: &SetAttr) -> Outcome<An
     }
     row.uid = set.uid.unwrap_or(row.uid);
     row.gid = set.gid.unwrap_or(row.gid);
-    row.mode = set.mode.map_or(row.mode, |mode| mode & 0o7777);
+    if let Some(mode) = set.mode {
+        row.mode = mode & 0o7777;
+        acl::follow(txn, ino, &row)?;
+    }
     if let Some(size) = set.size {
         resize(txn, ino, &mut row, size)?;
     }
@@ -83,35 +87,64 @@ pub(crate) fn set_xattr(
         return Err(FsError::TooBig.into());
     }
     let mut row = txn.inode(ino)?;
-    let key = key_name(ino.0, name);
-    let there = txn.get(Table::Xattr, &key)?.is_some();
+    let there = txn.get(Table::Xattr, &key_name(ino.0, name))?.is_some();
     match mode {
         XattrMode::Create if there => return Err(FsError::Exists.into()),
         XattrMode::Replace if !there => return Err(FsError::NoAttribute.into()),
         _ => {}
     }
-    if !there {
-        row.xattr_len = row.xattr_len.saturating_add(name.len() as u32 + 1);
-        if row.xattr_len as usize > XATTR_LIST_LEN_MAX {
-            return Err(FsError::NoSpace.into());
-        }
+    if acl::is_acl(name) {
+        return acl::set(txn, ino, name, value);
     }
     row.touch(txn.time);
-    txn.put_bytes(Table::Xattr, &key, encode_raw(value));
+    put_xattr(txn, ino, &mut row, name, value.to_vec())?;
     txn.set_inode(ino, row)?;
     Ok(Answer::Done)
+}
+
+/// Sets an attribute's row, and what the inode's row says of it.
+pub(super) fn put_xattr(
+    txn: &mut Txn<'_>,
+    ino: Ino,
+    row: &mut InodeRow,
+    name: &[u8],
+    value: Vec<u8>,
+) -> Outcome<()> {
+    let key = key_name(ino.0, name);
+    if txn.get(Table::Xattr, &key)?.is_none() {
+        let len = row.xattr_len.saturating_add(name.len() as u32 + 1);
+        if len as usize > XATTR_LIST_LEN_MAX {
+            return Err(FsError::NoSpace.into());
+        }
+        row.xattr_len = len;
+    }
+    txn.put_bytes(Table::Xattr, &key, encode_raw(&value));
+    Ok(())
+}
+
+/// Removes an attribute's row; false if there was none.
+pub(super) fn drop_xattr(
+    txn: &mut Txn<'_>,
+    ino: Ino,
+    row: &mut InodeRow,
+    name: &[u8],
+) -> Outcome<bool> {
+    let key = key_name(ino.0, name);
+    if txn.get(Table::Xattr, &key)?.is_none() {
+        return Ok(false);
+    }
+    txn.delete(Table::Xattr, &key);
+    row.xattr_len = row.xattr_len.saturating_sub(name.len() as u32 + 1);
+    Ok(true)
 }
 
 /// removexattr(2).
 pub(crate) fn remove_xattr(txn: &mut Txn<'_>, ino: Ino, name: &[u8]) -> Outcome<Answer> {
     check_xattr_name(name)?;
     let mut row = txn.inode(ino)?;
-    let key = key_name(ino.0, name);
-    if txn.get(Table::Xattr, &key)?.is_none() {
+    if !drop_xattr(txn, ino, &mut row, name)? {
         return Err(FsError::NoAttribute.into());
     }
-    txn.delete(Table::Xattr, &key);
-    row.xattr_len = row.xattr_len.saturating_sub(name.len() as u32 + 1);
     row.touch(txn.time);
     txn.set_inode(ino, row)?;
     Ok(Answer::Done)

@@ -4,6 +4,7 @@ use crate::attrs::S_ISGID;
 use crate::kv::{Read, StoreError, Table};
 use crate::layout::rows::{CookieRow, DentryRow, Due, InodeRow};
 use crate::layout::{encode_raw, key_name, key1, key2, prefix};
+use crate::ops::acl;
 use crate::txn::{Outcome, Txn};
 use lagan_types::answer::Answer;
 use lagan_types::attr::{Attr, Kind, Time};
@@ -127,8 +128,9 @@ pub(crate) fn is_empty_dir(txn: &Txn<'_>, ino: Ino) -> Result<bool, StoreError> 
     Ok(txn.scan(Table::Dentry, &start, end, 1)?.is_empty())
 }
 
-/// Makes an inode and its name, or opens the file that is there.
-pub(crate) fn create(txn: &mut Txn<'_>, op: &Op) -> Outcome<Answer> {
+/// Makes an inode and its name, or opens the file that is there. In a directory
+/// with a default ACL only if `inherits`: `mode` is without the umask then.
+pub(crate) fn create(txn: &mut Txn<'_>, op: &Op, inherits: bool) -> Outcome<Answer> {
     let Op::Create {
         parent,
         name,
@@ -149,6 +151,10 @@ pub(crate) fn create(txn: &mut Txn<'_>, op: &Op) -> Outcome<Answer> {
         return existing(txn, &entry, *kind, *exclusive);
     }
     check_target(*kind, target)?;
+    let default = acl::default_of(txn, (*parent, &dir), *kind)?;
+    if default.is_some() && !inherits {
+        return Err(FsError::DefaultAcl.into());
+    }
     let mut row = new_row(txn, &dir, *kind, (*mode, *uid, *gid), txn.time);
     if matches!(kind, Kind::CharDevice | Kind::BlockDevice) {
         row.rdev = *rdev;
@@ -158,6 +164,9 @@ pub(crate) fn create(txn: &mut Txn<'_>, op: &Op) -> Outcome<Answer> {
     if *kind == Kind::Symlink {
         row.size = target.len() as u64;
         txn.put_bytes(Table::Symlink, &key1(ino.0), encode_raw(target));
+    }
+    if let Some(default) = default {
+        acl::inherit(txn, ino, &mut row, &default)?;
     }
     let attr = add_named(txn, (*parent, name), ino, row)?;
     Ok(Answer::Created {

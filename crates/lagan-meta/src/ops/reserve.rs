@@ -6,6 +6,7 @@
 //! reservation alone. An inode of that number is there until its session has
 //! closed the file, so "there is none" means that it was not made yet.
 
+use super::acl::default_of;
 use super::commit::commit;
 use super::names::{add_named, check_name, dentry, live_dir, new_row};
 use crate::apply::VOLUME;
@@ -25,7 +26,7 @@ pub(crate) const INOS_MAX: u32 = 1 << 20;
 /// # Errors
 /// The outer one stops the node. The inner one says why it cannot be made:
 /// [`FsError::Exists`], [`FsError::NotFound`], [`FsError::NotDirectory`],
-/// [`FsError::SessionEnded`], and those of a bad name.
+/// [`FsError::SessionEnded`], [`FsError::DefaultAcl`], and those of a bad name.
 pub fn preview<R: Read>(
     store: &R,
     volume: VolumeId,
@@ -39,7 +40,7 @@ pub fn preview<R: Read>(
         return Ok(Err(FsError::SessionEnded));
     }
     let mut txn = Txn::new(store, file.time)?;
-    match make(&mut txn, file) {
+    match plain(&mut txn, file).and_then(|()| make(&mut txn, file)) {
         Ok(attr) => Ok(Ok(attr)),
         Err(Fail::Fs(e)) => Ok(Err(e)),
         Err(Fail::Store(e)) => Err(e),
@@ -87,6 +88,15 @@ fn ensure(txn: &mut Txn<'_>, file: &NewFile) -> Outcome<Attr> {
         return Err(FsError::Invalid.into());
     }
     make(txn, file)
+}
+
+/// A default ACL takes the umask's place: such a file is not promised.
+fn plain(txn: &mut Txn<'_>, file: &NewFile) -> Outcome<()> {
+    let dir = live_dir(txn, file.parent)?;
+    match default_of(txn, (file.parent, &dir), Kind::File)? {
+        Some(_) => Err(FsError::DefaultAcl.into()),
+        None => Ok(()),
+    }
 }
 
 fn make(txn: &mut Txn<'_>, file: &NewFile) -> Outcome<Attr> {

@@ -1,0 +1,102 @@
+//! Which inodes have no access control list, as of the attributes that the
+//! kernel got last.
+//!
+//! The kernel asks for the list whenever it checks the permissions of somebody
+//! who is not the owner, each time right after it got the attributes: their
+//! answer says whether there can be a list, so that the leader is not asked
+//! again. What is not known here is asked.
+
+use lagan_types::{Attr, Ino, Time};
+use parking_lot::Mutex;
+use std::collections::HashMap;
+
+/// Inodes remembered, at most.
+const PLACES: u64 = 8192;
+
+/// See the module.
+#[derive(Debug, Default)]
+pub(crate) struct Lists {
+    /// Each inode has one place by its number: its ctime, and whether it has
+    /// extended attributes.
+    places: Mutex<HashMap<u64, (Ino, Time, bool)>>,
+}
+
+impl Lists {
+    /// The kernel gets those attributes.
+    pub fn answered(&self, attr: &Attr) {
+        let mut places = self.places.lock();
+        let place = places.entry(attr.ino.0 % PLACES);
+        let new = (attr.ino, attr.ctime, attr.has_xattrs());
+        let place = place.or_insert(new);
+        // Answers may overtake each other; ctime strictly rises.
+        if place.0 != attr.ino || place.1 <= attr.ctime {
+            *place = new;
+        }
+    }
+
+    /// Something was set.
+    pub fn forget(&self, ino: Ino) {
+        let mut places = self.places.lock();
+        if places.get(&(ino.0 % PLACES)).is_some_and(|p| p.0 == ino) {
+            places.remove(&(ino.0 % PLACES));
+        }
+    }
+
+    /// Whether it is known that there is no list.
+    pub fn has_none(&self, ino: Ino) -> bool {
+        let places = self.places.lock();
+        let place = places.get(&(ino.0 % PLACES));
+        place.is_some_and(|(known, _, xattrs)| *known == ino && !xattrs)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use lagan_types::attr::{ArchiveState, HAS_XATTRS, Kind};
+
+    fn attr(ino: u64, secs: i64, xattrs: bool) -> Attr {
+        let time = Time { secs, nanos: 0 };
+        Attr {
+            ino: Ino(ino),
+            kind: Kind::File,
+            mode: if xattrs { 0o644 | HAS_XATTRS } else { 0o644 },
+            uid: 0,
+            gid: 0,
+            nlink: 1,
+            size: 0,
+            allocated: 0,
+            rdev: 0,
+            atime: time,
+            mtime: time,
+            ctime: time,
+            btime: time,
+            version: 1,
+            archive: ArchiveState::Local,
+        }
+    }
+
+    #[test]
+    fn the_newest_attributes_decide_and_the_unknown_is_asked() {
+        let lists = Lists::default();
+        assert!(!lists.has_none(Ino(5)));
+        lists.answered(&attr(5, 1, false));
+        assert!(lists.has_none(Ino(5)));
+        lists.answered(&attr(5, 3, true));
+        lists.answered(&attr(5, 2, false));
+        assert!(!lists.has_none(Ino(5)));
+        lists.answered(&attr(5, 4, false));
+        lists.forget(Ino(5));
+        assert!(!lists.has_none(Ino(5)));
+    }
+
+    #[test]
+    fn inodes_that_share_a_place_are_not_taken_for_each_other() {
+        let lists = Lists::default();
+        lists.answered(&attr(5, 9, false));
+        lists.answered(&attr(5 + PLACES, 1, false));
+        assert!(!lists.has_none(Ino(5)) && lists.has_none(Ino(5 + PLACES)));
+        lists.forget(Ino(5));
+        assert!(lists.has_none(Ino(5 + PLACES)));
+    }
+}
