@@ -1,13 +1,16 @@
 //! Tests of whole clusters, one module an area. See the library for how they run.
 
+mod acl;
 mod archive;
 mod coherence;
 mod copy;
 mod crash;
-mod differential;
 mod creates;
+mod differential;
+mod extents;
 mod fsx;
 mod full;
+mod limits;
 mod locks;
 mod mail;
 mod members;

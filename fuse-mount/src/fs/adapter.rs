@@ -10,7 +10,7 @@ use super::convert::{
 };
 use super::dir::{Item, Listing};
 use super::reply::{
-    PLUS_ITEMS_MAX, attributes, created, entry, fill, fill_plus, fits, ok, statfs, xattr,
+    PLUS_ITEMS_MAX, TRUSTED, attributes, created, entry, fill, fill_plus, fits, ok, statfs, xattr,
     xattr_name,
 };
 use crate::waiter;
@@ -497,8 +497,10 @@ impl Filesystem for LaganFs {
 
     fn listxattr(&self, req: &Request, node: INodeNo, size: u32, reply: ReplyXattr) {
         let client = self.client.clone();
+        let root = caller(req).privileged();
         let work = async move {
-            let names = client.listxattr(ino(node)).await?;
+            let mut names = client.listxattr(ino(node)).await?;
+            names.retain(|name| root || !name.starts_with(TRUSTED));
             fits(xattr_list(&names), size)
         };
         let call = Call::names("listxattr", req, node);

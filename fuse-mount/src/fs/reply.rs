@@ -108,11 +108,11 @@ pub(super) fn statfs(reply: ReplyStatfs, fs: StatFs) {
     );
 }
 
-/// Kinds of attributes that exist here, of the system's only POSIX ACLs.
-const SPACES: [&[u8]; 3] = [b"user.", b"trusted.", b"security."];
-
-/// Names of attributes that exist here. File capabilities do not: the client
-/// answers the kernel's question for them at once.
+/// Names of attributes that exist here: of the system's only POSIX ACLs. File
+/// capabilities do not: the client answers the kernel's question for them at once.
+///
+/// # Errors
+/// `Unsupported` in another name space, `Invalid` for one without a name in it.
 pub(super) fn xattr_name(at: &OsStr, set: bool) -> Result<Vec<u8>, FsError> {
     let bytes = at.as_bytes();
     if matches!(
@@ -124,12 +124,16 @@ pub(super) fn xattr_name(at: &OsStr, set: bool) -> Result<Vec<u8>, FsError> {
     if set && bytes == b"security.capability" {
         return Err(FsError::Unsupported);
     }
-    match SPACES.iter().find_map(|space| bytes.strip_prefix(*space)) {
+    let spaces: [&[u8]; 3] = [b"user.", TRUSTED, b"security."];
+    match spaces.iter().find_map(|space| bytes.strip_prefix(*space)) {
         None => Err(FsError::Unsupported),
         Some(b"") => Err(FsError::Invalid),
         Some(_) => Ok(bytes.to_vec()),
     }
 }
+
+/// What root alone sees.
+pub(super) const TRUSTED: &[u8] = b"trusted.";
 
 /// Refuses a value that the caller has no room for; 0 asks for the length.
 pub(super) fn fits(value: Vec<u8>, size: u32) -> Result<Vec<u8>, FsError> {
