@@ -33,7 +33,7 @@ pub(crate) fn copy(txn: &mut Txn<'_>, copy: &CopyRange) -> Outcome<Answer> {
     let before = row.version;
     if plan.len > 0 {
         place(txn, copy, &mut row, &plan)?;
-        row.touch_file(txn.time, txn.counters.archive_after_ms);
+        row.touch_file(txn.time);
         if copy.kill_suid {
             row.clear_suid();
         }

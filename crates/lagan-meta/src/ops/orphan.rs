@@ -9,7 +9,7 @@ use crate::txn::{Outcome, Txn};
 use lagan_types::answer::Answer;
 use lagan_types::attr::Kind;
 use lagan_types::limits::FILE_LEN_MAX;
-use lagan_types::{Ino, NodeId};
+use lagan_types::{Content, Ino, NodeId};
 use std::collections::BTreeSet;
 
 /// Rows that one scan takes.
