@@ -104,7 +104,7 @@ impl Writer {
             );
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
-        let map = lagan_meta::cluster_map(&raft.local_view()?)?
+        let map = lagan_meta::cluster_map(&raft.local_view())?
             .ok_or_else(|| anyhow!("the cluster was not completed"))?;
         ensure!(map.nodes.len() == 1, "the cluster has more than one server");
         let set = map

@@ -150,8 +150,8 @@ impl Door {
         let mut map = member.map.get();
         if map.version == 0 {
             // After a start of all servers nobody has a map yet, but the state.
-            let view = member.raft.local_view().ok();
-            let stored = view.and_then(|v| lagan_meta::cluster_map(&v).ok().flatten());
+            let view = member.raft.local_view();
+            let stored = lagan_meta::cluster_map(&view).ok().flatten();
             map = stored.map(Arc::new).unwrap_or(map);
         }
         let Some(info) = map.node(node) else {

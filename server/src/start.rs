@@ -180,7 +180,7 @@ fn is_complete(member: &Member) -> Result<bool> {
     if !member.raft.is_initialized() {
         return Ok(false);
     }
-    let view = member.raft.local_view().context("read the metadata")?;
+    let view = member.raft.local_view();
     let map = lagan_meta::cluster_map(&view).context("read the metadata")?;
     Ok(map.is_some_and(|map| map.node(FIRST).is_some()))
 }

@@ -8,8 +8,8 @@
 //! ```text
 //!  propose -> batcher -> openraft core -> log (one sync a group) -> peers
 //!                             |
-//!                             +-> state machine -> redb (a durable commit a second)
-//!  read -> read gate (ReadIndex, lease) -> View = one redb read transaction
+//!                             +-> state machine -> overlay -> redb (a durable commit a second)
+//!  read -> read gate (ReadIndex, lease) -> View = redb's rows under the overlay's
 //! ```
 //!
 //! What must hold:

@@ -12,7 +12,6 @@ use crate::state::{StateStore, View};
 use crate::stats::Stats;
 use crate::types::alias::OpenRaft;
 use bytes::Bytes;
-use lagan_meta::kv::StoreError;
 use lagan_types::{Command, NodeId};
 use openraft::raft::AppendEntriesRequest;
 use parking_lot::Mutex;
@@ -250,14 +249,11 @@ impl Raft {
         if !open {
             self.reads.pass().await?;
         }
-        self.local_view().map_err(|_| ProposeError::Stopped)
+        Ok(self.local_view())
     }
 
     /// The state of this node, as far as it has heard.
-    ///
-    /// # Errors
-    /// [`StoreError`]: the disk.
-    pub fn local_view(&self) -> Result<View, StoreError> {
+    pub fn local_view(&self) -> View {
         self.state.view()
     }
 

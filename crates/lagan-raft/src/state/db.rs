@@ -2,7 +2,7 @@
 
 use super::rows::RowReader;
 use crate::error::RaftError;
-use lagan_meta::kv::{Read, Row, StoreError, Table, Write};
+use lagan_meta::kv::{Row, StoreError, Table};
 use redb::{Database, Durability, ReadableTable, TableDefinition, WriteTransaction};
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
@@ -75,54 +75,18 @@ pub(super) fn last(
     Ok(Some((key.value()[1..].to_vec(), value.value().to_vec())))
 }
 
-/// An open transaction's table, as the state machine sees it.
-pub(super) struct Rows<'txn>(pub redb::Table<'txn, &'static [u8], &'static [u8]>);
+/// An open transaction's table.
+pub(super) struct Rows<'txn>(redb::Table<'txn, &'static [u8], &'static [u8]>);
 
 impl Rows<'_> {
     /// Sets a row by its full key.
-    pub fn put_full(&mut self, key: &[u8], value: &[u8]) -> Result<(), StoreError> {
+    pub fn put(&mut self, key: &[u8], value: &[u8]) -> Result<(), StoreError> {
         self.0.insert(key, value).map(|_| ()).map_err(io)
     }
-}
 
-impl Read for Rows<'_> {
-    fn get(&self, table: Table, key: &[u8]) -> Result<Option<Vec<u8>>, StoreError> {
-        get(&self.0, &full_key(table, key))
-    }
-
-    fn scan(
-        &self,
-        table: Table,
-        start: &[u8],
-        end: Option<&[u8]>,
-        limit: usize,
-    ) -> Result<Vec<Row>, StoreError> {
-        scan(
-            &self.0,
-            &full_key(table, start),
-            &full_end(table, end),
-            limit,
-        )
-    }
-
-    fn last(
-        &self,
-        table: Table,
-        start: &[u8],
-        end: Option<&[u8]>,
-    ) -> Result<Option<Row>, StoreError> {
-        last(&self.0, &full_key(table, start), &full_end(table, end))
-    }
-}
-
-impl Write for Rows<'_> {
-    fn put(&mut self, table: Table, key: &[u8], value: &[u8]) -> Result<(), StoreError> {
-        self.put_full(&full_key(table, key), value)
-    }
-
-    fn delete(&mut self, table: Table, key: &[u8]) -> Result<(), StoreError> {
-        let key = full_key(table, key);
-        self.0.remove(key.as_slice()).map(|_| ()).map_err(io)
+    /// Removes a row by its full key, if it is there.
+    pub fn remove(&mut self, key: &[u8]) -> Result<(), StoreError> {
+        self.0.remove(key).map(|_| ()).map_err(io)
     }
 }
 
@@ -175,7 +139,8 @@ impl Db {
         Ok(txn)
     }
 
-    fn commit<T>(
+    /// Changes the state; with [`Durability::None`] in memory: a crash forgets it.
+    pub fn commit<T>(
         &self,
         durability: Durability,
         change: impl FnOnce(&mut Rows<'_>) -> Result<T, StoreError>,
@@ -244,7 +209,7 @@ impl Incoming {
             let mut count = 0;
             for row in RowReader::new(piece) {
                 let (key, value) = row.map_err(io)?;
-                rows.put_full(key, value)?;
+                rows.put(key, value)?;
                 count += 1;
             }
             Ok(count)

@@ -41,7 +41,7 @@ impl RaftStateMachine<TypeConfig> for StateStore {
 
     async fn applied_state(&mut self) -> Result<(Option<LogId>, StoredMembership), StorageError> {
         let applied = self.applied();
-        Ok((applied.last, applied.membership))
+        Ok((applied.last, applied.membership.clone()))
     }
 
     async fn apply<I>(&mut self, entries: I) -> Result<Vec<BatchAnswer>, StorageError>

@@ -1,6 +1,7 @@
 //! The state store: applies, makes durable, shows, takes and installs snapshots.
 
 use super::db::{Db, Incoming, io};
+use super::overlay::{Applying, Base, Overlay};
 use super::view::View;
 use crate::error::RaftError;
 use crate::log::Floor;
@@ -11,6 +12,7 @@ use lagan_types::Time;
 use lagan_types::codec;
 use openraft::EntryPayload;
 use parking_lot::{Mutex, RwLock};
+use redb::Durability;
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -19,9 +21,14 @@ use tokio::sync::Notify;
 
 /// Key of [`Applied`]: table 0 is this crate's.
 const APPLIED_KEY: &[u8] = &[0, b'a'];
-/// Applied batches after which a durable commit does not wait for its time:
-/// pages freed in between cannot be used again before it.
-const UNDURABLE_MAX: u64 = 2_000;
+/// Transactions after which a durable one does not wait for its time: pages
+/// freed in between cannot be used again before it.
+const UNDURABLE_MAX: u64 = 500;
+/// Rows that wait for a transaction: those of some tens of commands. Each apply
+/// copies their keys.
+const WAITING_ROWS: usize = 192;
+/// So many wait for a transaction that is under way. Two full batches.
+const WAITING_ROWS_MAX: usize = 8_192;
 
 /// How far the state is.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -35,6 +42,11 @@ pub struct Applied {
 }
 
 impl Applied {
+    /// Index of the entry that comes next.
+    fn next(&self) -> u64 {
+        self.last.map_or(0, |id| id.index + 1)
+    }
+
     /// A snapshot of exactly this state has this meta.
     pub(super) fn meta(&self) -> SnapshotMeta {
         let id = match self.last {
@@ -52,18 +64,23 @@ impl Applied {
     }
 }
 
+/// What readers see: a state at exactly one entry.
+#[derive(Clone)]
+struct Shown {
+    base: Arc<Base>,
+    over: Arc<Overlay>,
+    applied: Arc<Applied>,
+}
+
 struct Inner {
     dir: PathBuf,
     cache_bytes: usize,
-    db: RwLock<Arc<Db>>,
-    applied: Mutex<Applied>,
-    /// Shared by all readers until the next change. Locked while it is opened,
-    /// cleared after each commit: what it shows is never older than an answer.
-    view: Mutex<Option<View>>,
-    /// Held by whoever writes: redb has one writer, and whoever waits for the
-    /// sync of a durable commit must not block a thread.
-    writing: tokio::sync::Mutex<()>,
-    /// Batches since the last durable commit.
+    /// Replaced as a whole, before an answer goes out. Held for moments only.
+    shown: RwLock<Shown>,
+    /// The database; held by whoever writes to it, for as long as a sync takes:
+    /// never waited for on a thread that others need. Lock order: before `shown`.
+    db: Mutex<Arc<Db>>,
+    /// Transactions since the last durable one.
     undurable: AtomicU64,
     wanted: Notify,
     floor: Arc<Floor>,
@@ -87,17 +104,20 @@ impl StateStore {
     ) -> Result<StateStore, RaftError> {
         let db = Arc::new(Db::open(&dir, cache_bytes)?);
         let state = |e: StoreError| RaftError::State(e.to_string());
-        let view = View::open(db.clone()).map_err(state)?;
-        let row = view.get_full(APPLIED_KEY).map_err(state)?;
+        let base = Base::open(db.clone()).map_err(state)?;
+        let row = super::db::get(&base.rows, APPLIED_KEY).map_err(state)?;
         let applied = decode_applied(row).map_err(state)?;
-        floor.raise(applied.last.map_or(0, |id| id.index + 1));
+        floor.raise(applied.next());
+        let shown = Shown {
+            base: Arc::new(base),
+            over: Arc::default(),
+            applied: Arc::new(applied),
+        };
         Ok(StateStore(Arc::new(Inner {
             dir,
             cache_bytes,
-            db: RwLock::new(db),
-            applied: Mutex::new(applied),
-            view: Mutex::new(None),
-            writing: tokio::sync::Mutex::new(()),
+            shown: RwLock::new(shown),
+            db: Mutex::new(db),
             undurable: AtomicU64::new(0),
             wanted: Notify::new(),
             floor,
@@ -105,18 +125,18 @@ impl StateStore {
         })))
     }
 
-    fn db(&self) -> Arc<Db> {
-        self.0.db.read().clone()
+    fn shown(&self) -> Shown {
+        self.0.shown.read().clone()
     }
 
     /// How far the state is.
-    pub fn applied(&self) -> Applied {
-        self.0.applied.lock().clone()
+    pub fn applied(&self) -> Arc<Applied> {
+        self.0.shown.read().applied.clone()
     }
 
     /// Index of the last applied entry.
     pub fn applied_index(&self) -> u64 {
-        self.0.applied.lock().last.map_or(0, |id| id.index)
+        self.applied().last.map_or(0, |id| id.index)
     }
 
     /// Index of the last entry that a crash leaves in the state.
@@ -126,7 +146,7 @@ impl StateStore {
 
     /// The time of the last applied command.
     pub fn last_time(&self) -> Time {
-        self.0.applied.lock().time
+        self.applied().time
     }
 
     /// Index that the last snapshot stands for.
@@ -135,45 +155,106 @@ impl StateStore {
     }
 
     /// The state now.
-    ///
-    /// # Errors
-    /// [`StoreError`]: the disk.
-    pub fn view(&self) -> Result<View, StoreError> {
-        let mut cached = self.0.view.lock();
-        if let Some(view) = &*cached {
-            return Ok(view.clone());
-        }
-        let view = View::open(self.db())?;
-        *cached = Some(view.clone());
-        Ok(view)
+    pub fn view(&self) -> View {
+        let Shown { base, over, .. } = self.shown();
+        View { base, over }
     }
 
-    /// Applies entries, all in one transaction.
+    /// Applies entries; whoever looks sees all of them or none.
     ///
     /// # Errors
     /// [`StoreError`]: nothing was applied, the node must stop.
     pub(super) async fn apply(&self, entries: Vec<Entry>) -> Result<Vec<BatchAnswer>, StoreError> {
-        let _writing = self.0.writing.lock().await;
-        let mut applied = self.applied();
-        let answers = self.db().commit_lazily(|rows| {
-            let mut answers = Vec::with_capacity(entries.len());
+        let Some(at) = entries.last().map(|e| e.log_id.index) else {
+            return Ok(Vec::new());
+        };
+        let mut applied = Applied::clone(&*self.applied());
+        let mut answers = Vec::with_capacity(entries.len());
+        let waiting = self.change(at, |rows| {
             for entry in &entries {
                 answers.push(apply_entry(rows, entry, &mut applied)?);
             }
-            rows.put_full(APPLIED_KEY, &codec::encode_serde(&applied))?;
-            Ok(answers)
+            Ok(applied)
         })?;
-        *self.0.applied.lock() = applied;
-        *self.0.view.lock() = None;
+        self.relieve(waiting).await?;
+        Ok(answers)
+    }
+
+    /// Makes the next state, after entry `at`, and shows it. Returns how many
+    /// rows are not in redb. Not called twice at a time.
+    pub(super) fn change(
+        &self,
+        at: u64,
+        change: impl FnOnce(&mut Applying) -> Result<Applied, StoreError>,
+    ) -> Result<usize, StoreError> {
+        let Shown { base, over, .. } = self.shown();
+        let over = Overlay::clone(&over);
+        let mut rows = Applying { base, over, at };
+        let applied = Arc::new(change(&mut rows)?);
+        let waiting = rows.over.len();
+        // The base may be a newer one by now: what it has of the overlay is the same.
+        let mut shown = self.0.shown.write();
+        shown.over = Arc::new(rows.over);
+        shown.applied = applied;
+        Ok(waiting)
+    }
+
+    /// Puts rows into redb if many wait: at once, or if a durable transaction is
+    /// under way and far too many wait, after it.
+    async fn relieve(&self, waiting: usize) -> Result<(), StoreError> {
+        if waiting < WAITING_ROWS {
+            return Ok(());
+        }
+        if let Some(db) = self.0.db.try_lock() {
+            self.flush(&db, Durability::None)?;
+        } else if waiting >= WAITING_ROWS_MAX {
+            let state = self.clone();
+            let flushing = move || state.flush(&state.0.db.lock(), Durability::None);
+            tokio::task::spawn_blocking(flushing).await.map_err(io)??;
+        } else {
+            return Ok(());
+        }
         if self.0.undurable.fetch_add(1, Ordering::Relaxed) + 1 == UNDURABLE_MAX {
             self.0.wanted.notify_one();
         }
-        Ok(answers)
+        Ok(())
+    }
+
+    /// Puts the rows that wait into redb.
+    #[cfg(test)]
+    pub(super) fn flush_now(&self) -> Result<(), StoreError> {
+        self.flush(&self.0.db.lock(), Durability::None).map(|_| ())
+    }
+
+    /// Puts the rows that wait into redb, in one transaction; returns the state
+    /// that is there then.
+    fn flush(&self, db: &Arc<Db>, durability: Durability) -> Result<Shown, StoreError> {
+        let Shown { over, applied, .. } = self.shown();
+        db.commit(durability, |rows| {
+            for (key, value) in over.iter() {
+                match value {
+                    Some(value) => rows.put(key, value)?,
+                    None => rows.remove(key)?,
+                }
+            }
+            rows.put(APPLIED_KEY, &codec::encode_serde(&*applied))
+        })?;
+        let base = Arc::new(Base::open(db.clone())?);
+        let mut shown = self.0.shown.write();
+        shown.base = base.clone();
+        if let Some(last) = applied.last {
+            Arc::make_mut(&mut shown.over).forget(last.index);
+        }
+        Ok(Shown {
+            base,
+            over: Arc::default(),
+            applied,
+        })
     }
 
     /// Whether a crash would forget something.
     pub fn is_dirty(&self) -> bool {
-        self.0.undurable.load(Ordering::Relaxed) > 0
+        self.applied().next() > self.0.floor.next()
     }
 
     /// Returns when so much is not durable that it should be made so at once.
@@ -186,18 +267,20 @@ impl StateStore {
     ///
     /// # Errors
     /// [`StoreError`]: the disk; the node must stop.
-    pub async fn make_durable(&self) -> Result<(Applied, View), StoreError> {
-        let _writing = self.0.writing.lock().await;
-        let (applied, db) = (self.applied(), self.db());
-        let committing = db.clone();
-        tokio::task::spawn_blocking(move || committing.commit_durably(|_| Ok(())))
-            .await
-            .map_err(io)??;
-        self.0.undurable.store(0, Ordering::Relaxed);
-        self.0
-            .floor
-            .raise(applied.last.map_or(0, |id| id.index + 1));
-        Ok((applied, View::open(db)?))
+    pub async fn make_durable(&self) -> Result<(Arc<Applied>, View), StoreError> {
+        let state = self.clone();
+        let committing = move || {
+            let db = state.0.db.lock();
+            let Shown {
+                base,
+                over,
+                applied,
+            } = state.flush(&db, Durability::Immediate)?;
+            state.0.undurable.store(0, Ordering::Relaxed);
+            state.0.floor.raise(applied.next());
+            Ok((applied, View { base, over }))
+        };
+        tokio::task::spawn_blocking(committing).await.map_err(io)?
     }
 
     /// Makes a snapshot: no more than a durable commit.
@@ -234,24 +317,34 @@ impl StateStore {
         meta: &SnapshotMeta,
         incoming: Incoming,
     ) -> Result<(), StoreError> {
-        let _writing = self.0.writing.lock().await;
+        let (state, last) = (self.clone(), meta.last_log_id);
+        let installing = move || state.install_now(last, incoming);
+        tokio::task::spawn_blocking(installing).await.map_err(io)?
+    }
+
+    fn install_now(&self, last: Option<LogId>, incoming: Incoming) -> Result<(), StoreError> {
         let applied = decode_applied(incoming.get_full(APPLIED_KEY)?)?;
-        if applied.last != meta.last_log_id {
+        if applied.last != last {
             return Err(io("the snapshot's rows are not those of its log id"));
         }
-        let db = tokio::task::spawn_blocking(move || incoming.install())
-            .await
-            .map_err(io)??;
-        let old = std::mem::replace(&mut *self.0.db.write(), Arc::new(db));
-        *self.0.snapshot.lock() = applied.last;
-        self.0
-            .floor
-            .raise(applied.last.map_or(0, |id| id.index + 1));
-        *self.0.applied.lock() = applied;
-        *self.0.view.lock() = None;
+        let mut db = self.0.db.lock();
+        let new = Arc::new(incoming.install()?);
+        let next = applied.next();
+        let shown = Shown {
+            base: Arc::new(Base::open(new.clone())?),
+            over: Arc::default(),
+            applied: Arc::new(applied),
+        };
+        let before = std::mem::replace(&mut *self.0.shown.write(), shown);
+        let old = std::mem::replace(&mut *db, new);
+        *self.0.snapshot.lock() = last;
+        self.0.floor.raise(next);
         self.0.undurable.store(0, Ordering::Relaxed);
-        // Closing it writes; readers may hold it for a while longer.
-        tokio::task::spawn_blocking(move || drop(old));
+        drop(db);
+        // Closing it writes, here where that may take its time; unless a reader
+        // holds it for a while longer.
+        drop(before);
+        drop(old);
         Ok(())
     }
 }
@@ -264,7 +357,7 @@ fn decode_applied(row: Option<Vec<u8>>) -> Result<Applied, StoreError> {
 }
 
 fn apply_entry(
-    rows: &mut super::db::Rows<'_>,
+    rows: &mut Applying,
     entry: &Entry,
     applied: &mut Applied,
 ) -> Result<BatchAnswer, StoreError> {

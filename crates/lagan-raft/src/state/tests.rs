@@ -48,7 +48,7 @@ fn entry(index: u64) -> Entry {
 }
 
 fn setting(state: &StateStore) -> u64 {
-    let map = lagan_meta::cluster_map(&state.view().unwrap()).unwrap();
+    let map = lagan_meta::cluster_map(&state.view()).unwrap();
     map.unwrap().config.archive_after_ms
 }
 
@@ -95,7 +95,7 @@ async fn a_view_stays_at_its_entry() {
     let dir = tempfile::tempdir().unwrap();
     let mut state = open(dir.path());
     apply(&mut state, 0..3).await;
-    let view = state.view().unwrap();
+    let view = state.view();
     apply(&mut state, 3..6).await;
     state.make_durable().await.unwrap();
     let old = lagan_meta::cluster_map(&view).unwrap().unwrap();
@@ -129,7 +129,7 @@ async fn an_installed_snapshot_is_the_state_at_once_and_after_a_crash() {
     apply(&mut source, 0..50).await;
     let mut target = open(to.path());
     apply(&mut target, 0..5).await;
-    let old = target.view().unwrap();
+    let old = target.view();
     let snapshot = source.build_snapshot().await.unwrap();
     assert_eq!(snapshot.meta.last_log_id, Some(id(49)));
     let meta = snapshot.meta.clone();
@@ -201,7 +201,7 @@ async fn ranges_stay_in_their_table() {
     incoming.finish().unwrap();
     let meta = state.applied().meta();
     state.install(&meta, incoming).await.unwrap();
-    let view = state.view().unwrap();
+    let view = state.view();
     let keys = |start: &[u8], end: Option<&[u8]>, limit| {
         let rows = view.scan(Table::Inode, start, end, limit).unwrap();
         rows.into_iter().map(|(k, _)| k).collect::<Vec<_>>()

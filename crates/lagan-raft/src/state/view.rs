@@ -1,42 +1,33 @@
 //! One consistent state to read from.
 
-use super::db::{self, Db, ROWS, full_end, full_key, io};
+use super::db::{full_end, full_key, io};
+use super::overlay::{self, Base, Overlay};
 use super::rows::push_row;
 use lagan_meta::kv::{Read, Row, StoreError, Table};
-use redb::ReadOnlyTable;
 use std::sync::Arc;
 
-/// The state after exactly one log entry: a read transaction. Clones are cheap
-/// and share it. As long as one lives, the pages that it sees are not reused:
-/// keep it for a request, not for a session.
+/// The state after exactly one log entry: a read transaction and what was
+/// applied since it began. Clones are cheap and share it. As long as one lives,
+/// the pages that it sees are not reused: keep it for a request, not for a session.
 #[derive(Clone)]
-pub struct View(Arc<Inner>);
-
-struct Inner {
-    rows: ReadOnlyTable<&'static [u8], &'static [u8]>,
-    /// Outlives the table.
-    _db: Arc<Db>,
+pub struct View {
+    pub(super) base: Arc<Base>,
+    pub(super) over: Arc<Overlay>,
 }
 
 impl View {
-    pub(super) fn open(db: Arc<Db>) -> Result<View, StoreError> {
-        let rows = db.begin_read()?.open_table(ROWS).map_err(io)?;
-        Ok(View(Arc::new(Inner { rows, _db: db })))
-    }
-
-    /// The row of a full key.
-    pub(super) fn get_full(&self, key: &[u8]) -> Result<Option<Vec<u8>>, StoreError> {
-        db::get(&self.0.rows, key)
-    }
-
     /// Rows behind `after` (all, if `None`), about `len` bytes of them, in the
     /// snapshot's form; with the last key and their number. Empty: no more.
+    /// Only of a snapshot's view, which has all its rows in redb.
     pub(crate) fn piece(&self, after: Option<&[u8]>, len: usize) -> Result<Piece, StoreError> {
         use std::ops::Bound;
+        if self.over.len() > 0 {
+            return Err(io("this view is not of a snapshot"));
+        }
         let start = after.map_or(Bound::Unbounded, Bound::Excluded);
         let mut piece = Piece::default();
         let range = (start, Bound::<&[u8]>::Unbounded);
-        for row in self.0.rows.range::<&[u8]>(range).map_err(io)? {
+        for row in self.base.rows.range::<&[u8]>(range).map_err(io)? {
             let (key, value) = row.map_err(io)?;
             push_row(&mut piece.bytes, key.value(), value.value());
             piece.rows += 1;
@@ -63,7 +54,7 @@ pub(crate) struct Piece {
 
 impl Read for View {
     fn get(&self, table: Table, key: &[u8]) -> Result<Option<Vec<u8>>, StoreError> {
-        self.get_full(&full_key(table, key))
+        overlay::get(&self.base, &self.over, &full_key(table, key))
     }
 
     fn scan(
@@ -73,12 +64,8 @@ impl Read for View {
         end: Option<&[u8]>,
         limit: usize,
     ) -> Result<Vec<Row>, StoreError> {
-        db::scan(
-            &self.0.rows,
-            &full_key(table, start),
-            &full_end(table, end),
-            limit,
-        )
+        let (start, end) = (full_key(table, start), full_end(table, end));
+        overlay::scan(&self.base, &self.over, &start, &end, limit)
     }
 
     fn last(
@@ -87,6 +74,7 @@ impl Read for View {
         start: &[u8],
         end: Option<&[u8]>,
     ) -> Result<Option<Row>, StoreError> {
-        db::last(&self.0.rows, &full_key(table, start), &full_end(table, end))
+        let (start, end) = (full_key(table, start), full_end(table, end));
+        overlay::last(&self.base, &self.over, &start, &end)
     }
 }

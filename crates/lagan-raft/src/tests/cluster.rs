@@ -255,7 +255,7 @@ pub type Rows = Vec<(u8, Vec<u8>, Vec<u8>)>;
 /// All rows of a state.
 pub fn rows(raft: &Raft) -> Rows {
     use lagan_meta::kv::Read;
-    let view = raft.local_view().unwrap();
+    let view = raft.local_view();
     let mut all = Vec::new();
     for table in TABLES {
         for (key, value) in view.scan(table, &[], None, usize::MAX).unwrap() {
