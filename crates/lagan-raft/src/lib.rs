@@ -6,8 +6,8 @@
 //! to its peers:
 //!
 //! ```text
-//!  propose -> batcher -> openraft core -> log (one sync a group) -> peers
-//!                             |
+//!  propose -> batcher -> openraft core -+-> log (one sync a group)
+//!                             |         +-> peers, meanwhile
 //!                             +-> state machine -> overlay -> redb (a durable commit a second)
 //!  read -> read gate (ReadIndex, lease) -> View = redb's rows under the overlay's
 //! ```

@@ -7,7 +7,8 @@
 //! one order and one sync for all of it.
 //!
 //! What must hold:
-//! * A record is acknowledged after the sync that followed it. A failed write
+//! * A record is acknowledged after the sync that followed it. openraft alone is
+//!   told of entries before; nobody else hears of it until then ([`Syncs`]). A failed write
 //!   or sync poisons the log: nothing is acknowledged any more, nothing retried.
 //! * A segment is begun only after all before it is synced. So a break in the
 //!   chain of CRCs is the torn tail of a crash only in the last segment; with
@@ -30,6 +31,7 @@ mod index;
 pub mod record;
 mod recover;
 mod store;
+mod syncs;
 #[cfg(test)]
 mod tests;
 mod writer;
@@ -37,4 +39,5 @@ mod writer;
 pub use index::Floor;
 pub use store::{LogOptions, LogReader, LogStore};
 pub(crate) use store::{encode_payload, payload_of};
+pub use syncs::{NotSynced, Syncs};
 pub use writer::LogStats;

@@ -2,6 +2,7 @@
 //! server gives.
 
 use crate::error::TransportError;
+use crate::log::LogStore;
 use crate::rpc::{Reply, Request};
 use crate::snapshot;
 use crate::types::TypeConfig;
@@ -42,19 +43,45 @@ pub trait Transport: Send + Sync + 'static {
 /// Pause after "unreachable" before openraft tries again.
 const UNREACHABLE_PAUSE: Duration = Duration::from_millis(200);
 
+/// A leader whose own disk takes longer for an entry sends nothing until it is done.
+const STILL_MAX: Duration = Duration::from_millis(100);
+
 /// Makes a [`Peer`] for each target.
 pub(crate) struct Network {
     pub transport: Arc<dyn Transport>,
+    /// This node's log.
+    pub log: LogStore,
 }
 
 /// One target.
 pub(crate) struct Peer {
     transport: Arc<dyn Transport>,
+    log: LogStore,
     to: NodeId,
     addr: String,
 }
 
 impl Peer {
+    /// Nobody is told that an entry is committed before it is on this disk as
+    /// well. And a leader whose disk stands still falls silent, so that the others
+    /// elect one that can go on.
+    async fn check_own_disk(
+        &self,
+        request: &mut AppendEntriesRequest<TypeConfig>,
+        limit: Duration,
+    ) -> Result<(), CallError> {
+        let syncs = self.log.syncs();
+        if syncs.is_still(STILL_MAX) {
+            let waited = syncs.wait_for_all(limit).await;
+            waited.map_err(|e| RPCError::Network(NetworkError::new(&e)))?;
+        }
+        let committed = request.leader_commit.map(|id| id.index);
+        if committed.is_some_and(|index| !syncs.has(index)) {
+            request.leader_commit = None;
+        }
+        Ok(())
+    }
+
     /// Asks once.
     pub async fn call(
         &self,
@@ -92,6 +119,7 @@ impl RaftNetworkFactory<TypeConfig> for Network {
     async fn new_client(&mut self, target: u64, node: &BasicNode) -> Peer {
         Peer {
             transport: self.transport.clone(),
+            log: self.log.clone(),
             to: NodeId(target),
             addr: node.addr.clone(),
         }
@@ -101,9 +129,10 @@ impl RaftNetworkFactory<TypeConfig> for Network {
 impl RaftNetwork<TypeConfig> for Peer {
     async fn append_entries(
         &mut self,
-        request: AppendEntriesRequest<TypeConfig>,
+        mut request: AppendEntriesRequest<TypeConfig>,
         option: RPCOption,
     ) -> Result<AppendEntriesResponse<u64>, CallError> {
+        self.check_own_disk(&mut request, option.hard_ttl()).await?;
         let (head, data) = Request::append(&request);
         match self.call(head, data, option.hard_ttl()).await {
             Ok(Reply::Append(answer)) => Ok(answer),

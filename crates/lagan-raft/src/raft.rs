@@ -10,10 +10,11 @@ use crate::rpc::{Reply, Request, entries_of};
 use crate::snapshot::Receiver;
 use crate::state::{StateStore, View};
 use crate::stats::Stats;
+use crate::types::TypeConfig;
 use crate::types::alias::OpenRaft;
 use bytes::Bytes;
 use lagan_types::{Command, NodeId};
-use openraft::raft::AppendEntriesRequest;
+use openraft::raft::{AppendEntriesRequest, AppendEntriesResponse};
 use parking_lot::Mutex;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -32,6 +33,8 @@ pub use leader::LeaderInfo;
 const SNAPSHOT_SEND_MAX: Duration = Duration::from_secs(3600);
 /// Entries in one message.
 const MESSAGE_ENTRIES_MAX: u64 = 256;
+/// A follower's disk takes no longer for an entry, or its answer is a failure.
+const SYNC_MAX: Duration = Duration::from_secs(2);
 /// For the consensus to end.
 const SHUTDOWN_MAX: Duration = Duration::from_secs(10);
 
@@ -125,7 +128,10 @@ impl Raft {
         let (state, log) = tokio::task::spawn_blocking(move || open_stores(&opening))
             .await
             .map_err(|e| RaftError::Stopped(e.to_string()))??;
-        let network = Network { transport };
+        let network = Network {
+            transport,
+            log: log.clone(),
+        };
         let core = OpenRaft::new(options.node.0, config, network, log.clone(), state.clone())
             .await
             .map_err(|e| RaftError::Stopped(e.to_string()))?;
@@ -236,6 +242,12 @@ impl Raft {
             .is_some_and(|ms| ms > silent_ms)
     }
 
+    /// Lets the disk of the log stand still, or go on.
+    #[cfg(test)]
+    pub(crate) fn set_disk_still(&self, still: bool) {
+        self.log.set_still(still);
+    }
+
     /// A view that shows everything answered before this call began, anywhere.
     ///
     /// # Errors
@@ -278,16 +290,13 @@ impl Raft {
                     Ok(entries) => entries,
                     Err(why) => return Reply::Failed(why),
                 };
-                let request = AppendEntriesRequest {
+                self.append(AppendEntriesRequest {
                     vote,
                     prev_log_id: previous,
                     leader_commit: committed,
                     entries,
-                };
-                match self.core.append_entries(request).await {
-                    Ok(answer) => Reply::Append(answer),
-                    Err(e) => Reply::Failed(e.to_string()),
-                }
+                })
+                .await
             }
             Request::Vote(request) => match self.core.vote(request).await {
                 Ok(answer) => Reply::Vote(answer),
@@ -299,6 +308,27 @@ impl Raft {
                     .await
             }
         }
+    }
+
+    /// Appends as a follower; the answer goes out once the disk has what it claims.
+    async fn append(&self, request: AppendEntriesRequest<TypeConfig>) -> Reply {
+        let last = request.entries.last().map(|e| e.log_id);
+        let last = last.or(request.prev_log_id);
+        let answer = match self.core.append_entries(request).await {
+            Ok(answer) => answer,
+            Err(e) => return Reply::Failed(e.to_string()),
+        };
+        let claimed = match &answer {
+            AppendEntriesResponse::Success => last,
+            AppendEntriesResponse::PartialSuccess(matching) => *matching,
+            AppendEntriesResponse::Conflict | AppendEntriesResponse::HigherVote(_) => None,
+        };
+        if let Some(id) = claimed
+            && let Err(e) = self.log.syncs().wait_at_most(id.index, SYNC_MAX).await
+        {
+            return Reply::Failed(e.to_string());
+        }
+        Reply::Append(answer)
     }
 
     /// Figures of now.

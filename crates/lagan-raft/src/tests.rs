@@ -2,5 +2,6 @@
 
 mod cluster;
 mod consensus;
+mod disks;
 mod single;
 mod suite;

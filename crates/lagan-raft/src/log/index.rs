@@ -2,24 +2,30 @@
 //! youngest entries themselves, the vote, what is committed and purged.
 
 use super::record::Kind;
+use super::syncs::Syncs;
 use crate::types::alias::{Entry, LogId, Vote};
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// How far a durable commit of the state covers the log: the state store
-/// raises it, the log purges no further.
+/// What log and state store owe each other. How far a durable commit of the
+/// state covers the log: the state store raises it, the log purges no further.
+/// And how far the log is on disk: the state store applies nothing beyond.
 #[derive(Debug, Default)]
-pub struct Floor(AtomicU64);
+pub struct Floor {
+    next: AtomicU64,
+    /// Of the log.
+    pub syncs: Syncs,
+}
 
 impl Floor {
     /// All entries with an index below `next` are durable in the state.
     pub fn raise(&self, next: u64) {
-        self.0.fetch_max(next, Ordering::AcqRel);
+        self.next.fetch_max(next, Ordering::AcqRel);
     }
 
     /// The first index that the state does not durably hold.
     pub fn next(&self) -> u64 {
-        self.0.load(Ordering::Acquire)
+        self.next.load(Ordering::Acquire)
     }
 }
 

@@ -4,6 +4,7 @@ use super::files::Dir;
 use super::index::{Floor, Place, Slot};
 use super::record::Kind;
 use super::recover::{read_record, recover};
+use super::syncs::Syncs;
 use super::writer::{LogStats, Shared, Work, Writer};
 use crate::error::RaftError;
 use crate::types::alias::{Entry, LogId, Membership, StorageError, Vote};
@@ -41,8 +42,8 @@ pub struct LogOptions {
 /// Entries in one answer to a replication stream, at most this many bytes
 /// (but at least one entry).
 const READ_LEN_MAX: usize = 1024 * 1024;
-/// Work that waits for the writer: openraft's core waits for each piece itself,
-/// so this is never reached.
+/// Work that waits for the writer: openraft's core waits for each piece itself
+/// once a few are under way ([`Syncs`]), so this is never reached.
 const QUEUE_LEN_MAX: usize = 64;
 
 struct Inner {
@@ -85,6 +86,9 @@ impl LogStore {
             committed_next: AtomicU64::new(committed_next),
             cache_bytes: options.cache_bytes,
             stats: LogStats::new(options.slow_sync),
+            floor: floor.clone(),
+            #[cfg(test)]
+            still: std::sync::atomic::AtomicBool::new(false),
         });
         let writer =
             Writer::new(dir, found, shared.clone()).map_err(RaftError::io("begin log segment"))?;
@@ -104,6 +108,17 @@ impl LogStore {
     /// Its figures.
     pub fn stats(&self) -> &LogStats {
         &self.0.shared.stats
+    }
+
+    /// How far it is on disk.
+    pub fn syncs(&self) -> &Syncs {
+        &self.0.floor.syncs
+    }
+
+    /// Lets its disk stand still, or go on.
+    #[cfg(test)]
+    pub fn set_still(&self, still: bool) {
+        self.0.shared.still.store(still, Ordering::Relaxed);
     }
 
     /// Index of the last purged entry.
@@ -356,10 +371,24 @@ impl RaftLogStorage<TypeConfig> for LogStore {
                 records.push((id, kind, payload));
             }
         }
+        let Some((last, ..)) = records.last() else {
+            callback.log_io_completed(Ok(()));
+            return Ok(());
+        };
+        let members = records.iter().any(|(_, kind, _)| *kind == Kind::Membership);
+        let at_once = self.0.floor.syncs.queue(last.index + 1) && !members;
+        let (now, then) = match at_once {
+            true => (Some(callback), None),
+            false => (None, Some(callback)),
+        };
         self.0
             .queue
-            .send(Work::Append(records, callback))
-            .map_err(|_| failed("log writer has stopped".into()).into())
+            .send(Work::Append(records, then))
+            .map_err(|_| failed("log writer has stopped".into()))?;
+        if let Some(callback) = now {
+            callback.log_io_completed(Ok(()));
+        }
+        Ok(())
     }
 
     async fn truncate(&mut self, log_id: LogId) -> Result<(), StorageError> {

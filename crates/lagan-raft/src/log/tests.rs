@@ -40,6 +40,9 @@ fn open(dir: &Path, floor: u64) -> LogStore {
 async fn append(log: &mut LogStore, entries: impl IntoIterator<Item = Entry>) {
     let entries: Vec<_> = entries.into_iter().collect();
     log.blocking_append(entries).await.unwrap();
+    // openraft goes on before it is on disk.
+    let synced = log.syncs().wait_for_all(Duration::from_secs(30));
+    synced.await.unwrap();
 }
 
 async fn indexes(log: &mut LogStore) -> Vec<u64> {

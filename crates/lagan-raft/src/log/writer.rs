@@ -2,7 +2,7 @@
 //! syncs once, and only then answers.
 
 use super::files::{Dir, Segment};
-use super::index::{Index, Place};
+use super::index::{Floor, Index, Place};
 use super::record::{self, Header, Kind, RECORD_HEADER_LEN, SEGMENT_HEADER_LEN, SegmentHeader};
 use super::recover::{Checkpoint, Recovered};
 use crate::types::TypeConfig;
@@ -25,7 +25,8 @@ pub(super) type Done = oneshot::Sender<Result<(), String>>;
 /// What the thread is asked to do.
 pub(super) enum Work {
     /// Entries, with their payloads.
-    Append(Vec<(LogId, Kind, Bytes)>, LogFlushed<TypeConfig>),
+    /// and with whom to tell, unless it was told at once.
+    Append(Vec<(LogId, Kind, Bytes)>, Option<LogFlushed<TypeConfig>>),
     Vote(Vote, Done),
     Truncate(LogId, Done),
     /// The state covers that entry durably: forget up to it.
@@ -129,6 +130,10 @@ pub(super) struct Shared {
     pub committed_next: AtomicU64,
     pub cache_bytes: usize,
     pub stats: LogStats,
+    pub floor: Arc<Floor>,
+    /// The disk stands still.
+    #[cfg(test)]
+    pub still: AtomicBool,
 }
 
 /// A record that is in the buffer, to be placed when it is written.
@@ -219,6 +224,7 @@ impl Writer {
                 tracing::error!(error = %e, "write log");
                 self.shared.stats.poisoned.store(true, Ordering::Release);
             }
+            self.publish(&group, &result);
             answer(&mut group, &result);
             if stop || result.is_err() {
                 break;
@@ -226,6 +232,26 @@ impl Writer {
             self.prepare_spare();
         }
         // Whoever asks later gets the closed queue.
+    }
+
+    /// Lets go on who waits for the disk: before [`answer`], so that openraft
+    /// never appends behind a truncation that is not known here.
+    fn publish(&self, group: &[Work], result: &io::Result<()>) {
+        if result.is_err() {
+            return;
+        }
+        let syncs = &self.shared.floor.syncs;
+        for work in group {
+            match work {
+                Work::Append(entries, _) => {
+                    if let Some((id, ..)) = entries.last() {
+                        syncs.advance(1, id.index + 1);
+                    }
+                }
+                Work::Truncate(since, _) => syncs.truncate(since.index),
+                Work::Vote(..) | Work::Purge(_) | Work::Stop => {}
+            }
+        }
     }
 
     fn write_group(&mut self, group: &[Work]) -> io::Result<()> {
@@ -362,6 +388,10 @@ impl Writer {
     fn sync(&mut self) -> io::Result<()> {
         let stats = &self.shared.stats;
         let began = stats.begin();
+        #[cfg(test)]
+        while self.shared.still.load(Ordering::Relaxed) {
+            std::thread::sleep(Duration::from_millis(1));
+        }
         let result = self.current.file.sync_data();
         stats.end(began);
         if result.is_ok() {
@@ -422,14 +452,21 @@ impl Writer {
     }
 }
 
+impl Drop for Writer {
+    fn drop(&mut self) {
+        self.shared.floor.syncs.end();
+    }
+}
+
 fn answer(group: &mut Vec<Work>, result: &io::Result<()>) {
     let failed = || io::Error::other("the log is poisoned by a failed write");
     for work in group.drain(..) {
         match work {
-            Work::Append(_, done) => match result {
+            Work::Append(_, Some(done)) => match result {
                 Ok(()) => done.log_io_completed(Ok(())),
                 Err(_) => done.log_io_completed(Err(failed())),
             },
+            Work::Append(_, None) => {}
             Work::Vote(_, done) | Work::Truncate(_, done) => {
                 // Nobody waits any more: the node is stopping.
                 let _ = done.send(result.as_ref().map(|_| ()).map_err(|e| e.to_string()));

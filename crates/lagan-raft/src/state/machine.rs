@@ -36,6 +36,18 @@ impl RaftSnapshotBuilder<TypeConfig> for StateStore {
     }
 }
 
+impl StateStore {
+    /// Nothing is applied that this node's log does not have on disk. Takes as
+    /// long as the disk does; the end of the log ends it.
+    async fn wait_for_log(&self, entries: &[Entry]) -> Result<(), StorageError> {
+        let Some(last) = entries.last() else {
+            return Ok(());
+        };
+        let waited = self.floor().syncs.wait(last.log_id.index).await;
+        waited.map_err(|e| StorageIOError::apply(last.log_id, AnyError::new(&e)).into())
+    }
+}
+
 impl RaftStateMachine<TypeConfig> for StateStore {
     type SnapshotBuilder = Self;
 
@@ -49,7 +61,8 @@ impl RaftStateMachine<TypeConfig> for StateStore {
         I: IntoIterator<Item = Entry> + OptionalSend,
         I::IntoIter: OptionalSend,
     {
-        let entries = entries.into_iter().collect();
+        let entries: Vec<Entry> = entries.into_iter().collect();
+        self.wait_for_log(&entries).await?;
         StateStore::apply(self, entries).await.map_err(write_failed)
     }
 

@@ -125,6 +125,11 @@ impl StateStore {
         })))
     }
 
+    /// What it and the log owe each other.
+    pub(super) fn floor(&self) -> &Floor {
+        &self.0.floor
+    }
+
     fn shown(&self) -> Shown {
         self.0.shown.read().clone()
     }
