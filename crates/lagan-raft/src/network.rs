@@ -8,6 +8,7 @@ use crate::snapshot;
 use crate::types::TypeConfig;
 use crate::types::alias::{Snapshot, Vote};
 use bytes::Bytes;
+use contact::Contact;
 use lagan_types::NodeId;
 use openraft::error::{
     Fatal, NetworkError, RPCError, RaftError, ReplicationClosed, StreamingError, Unreachable,
@@ -20,7 +21,9 @@ use openraft::{AnyError, BasicNode, OptionalSend};
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
+
+mod contact;
 
 /// A boxed future, as an object-safe trait needs.
 pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
@@ -51,6 +54,8 @@ pub(crate) struct Network {
     pub transport: Arc<dyn Transport>,
     /// This node's log.
     pub log: LogStore,
+    /// Commits are told with a message of their own if the last is older.
+    pub quiet_max: Duration,
 }
 
 /// One target.
@@ -59,6 +64,7 @@ pub(crate) struct Peer {
     log: LogStore,
     to: NodeId,
     addr: String,
+    contact: Contact,
 }
 
 impl Peer {
@@ -122,6 +128,7 @@ impl RaftNetworkFactory<TypeConfig> for Network {
             log: self.log.clone(),
             to: NodeId(target),
             addr: node.addr.clone(),
+            contact: Contact::new(self.quiet_max),
         }
     }
 }
@@ -132,10 +139,20 @@ impl RaftNetwork<TypeConfig> for Peer {
         mut request: AppendEntriesRequest<TypeConfig>,
         option: RPCOption,
     ) -> Result<AppendEntriesResponse<u64>, CallError> {
+        let now = Instant::now();
+        if self.contact.spares(&request, now) {
+            return Ok(AppendEntriesResponse::Success);
+        }
         self.check_own_disk(&mut request, option.hard_ttl()).await?;
+        let attempt = self.contact.begin(&request, now);
         let (head, data) = Request::append(&request);
         match self.call(head, data, option.hard_ttl()).await {
-            Ok(Reply::Append(answer)) => Ok(answer),
+            Ok(Reply::Append(answer)) => {
+                if answer.is_success() {
+                    self.contact.succeed(attempt);
+                }
+                Ok(answer)
+            }
             Ok(_) => Err(unexpected()),
             Err(e) => Err(failed(e)),
         }

@@ -62,6 +62,12 @@ impl Options {
         }
     }
 
+    /// How long what is committed may go untold, or not be applied by a follower;
+    /// with the next heartbeat it is no more than one and a half intervals.
+    pub(crate) fn quiet_max(&self) -> Duration {
+        Duration::from_millis(self.heartbeat_ms / 2)
+    }
+
     pub(crate) fn read_lease(&self) -> Duration {
         // Followers refuse others for `election_ms.1` from their answer, which
         // is later than our start: half of it leaves room for clocks that run

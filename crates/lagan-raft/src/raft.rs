@@ -24,9 +24,11 @@ use tokio::task::JoinHandle;
 use tokio::time::{Instant, timeout_at};
 use tokio_util::sync::CancellationToken;
 
+mod lag;
 mod leader;
 mod members;
 
+use lag::Lag;
 pub use leader::LeaderInfo;
 
 /// A snapshot is sent within this.
@@ -46,6 +48,8 @@ pub struct Raft {
     state: StateStore,
     receiver: Receiver,
     reads: Arc<ReadGate>,
+    /// As a follower.
+    lag: Mutex<Lag>,
     queue: mpsc::Sender<Proposal>,
     leader: watch::Receiver<LeaderInfo>,
     stepping_down: AtomicBool,
@@ -128,9 +132,11 @@ impl Raft {
         let (state, log) = tokio::task::spawn_blocking(move || open_stores(&opening))
             .await
             .map_err(|e| RaftError::Stopped(e.to_string()))??;
+        let quiet_max = options.quiet_max();
         let network = Network {
             transport,
             log: log.clone(),
+            quiet_max,
         };
         let core = OpenRaft::new(options.node.0, config, network, log.clone(), state.clone())
             .await
@@ -171,6 +177,7 @@ impl Raft {
             state,
             receiver: Receiver::default(),
             reads: Arc::new(reads),
+            lag: Mutex::new(Lag::new(quiet_max)),
             queue,
             leader,
             stepping_down: AtomicBool::new(false),
@@ -286,14 +293,17 @@ impl Raft {
                 committed,
                 entries,
             } => {
+                let bytes = data.len();
                 let entries = match entries_of(entries, data) {
                     Ok(entries) => entries,
                     Err(why) => return Reply::Failed(why),
                 };
+                let now = std::time::Instant::now();
+                let leader_commit = self.lag.lock().pass(committed, entries.len(), bytes, now);
                 self.append(AppendEntriesRequest {
                     vote,
                     prev_log_id: previous,
-                    leader_commit: committed,
+                    leader_commit,
                     entries,
                 })
                 .await

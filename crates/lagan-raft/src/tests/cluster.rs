@@ -18,6 +18,7 @@ pub const PATIENCE: Duration = Duration::from_secs(30);
 struct Wires {
     nodes: BTreeMap<NodeId, Weak<Raft>>,
     cut: BTreeSet<NodeId>,
+    calls: u64,
 }
 
 /// Connects all nodes of a test.
@@ -40,7 +41,8 @@ impl Transport for Port {
     ) -> BoxFuture<'_, Result<(Bytes, Bytes), TransportError>> {
         Box::pin(async move {
             let target = {
-                let wires = self.net.0.lock();
+                let mut wires = self.net.0.lock();
+                wires.calls += 1;
                 if wires.cut.contains(&to) || wires.cut.contains(&self.from) {
                     None
                 } else {
@@ -63,6 +65,11 @@ impl Transport for Port {
 impl Net {
     pub fn cut(&self, node: NodeId) {
         self.0.lock().cut.insert(node);
+    }
+
+    /// Messages so far.
+    pub fn calls(&self) -> u64 {
+        self.0.lock().calls
     }
 
     pub fn mend(&self, node: NodeId) {

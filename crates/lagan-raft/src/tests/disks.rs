@@ -1,13 +1,20 @@
-//! What may be told and answered before which disks have it.
+//! What may be told and answered before which disks have it, and in how many messages.
 
 use super::cluster::{Cluster, PATIENCE, create, open_session, prepare};
-use crate::Raft;
+use crate::{Options, Raft};
+use lagan_types::NodeId;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 const DEADLINE: Duration = Duration::from_secs(20);
 /// What must not happen has this long to happen.
 const MEANWHILE: Duration = Duration::from_millis(500);
+
+/// No elections, and nothing told late: what moves is moved by the test.
+fn slow_clocks(options: &mut Options) {
+    options.heartbeat_ms = 4_000;
+    options.election_ms = (30_000, 60_000);
+}
 
 fn followers(cluster: &Cluster, leader: &Arc<Raft>) -> Vec<Arc<Raft>> {
     let nodes = cluster.nodes.values();
@@ -117,6 +124,29 @@ async fn a_leader_whose_disk_stands_still_is_replaced() {
     let leader = cluster.leader().await;
     for id in 1..=3 {
         cluster.caught_up(id, &leader).await;
+    }
+    cluster.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_entry_costs_one_message_to_each_follower() {
+    const COUNT: u64 = 60;
+    let cluster = Cluster::start(3, slow_clocks).await;
+    let session = prepare(&cluster).await;
+    let leader = cluster.leader().await;
+    let (calls, began) = (cluster.net.calls(), Instant::now());
+    for seq in 1..=COUNT {
+        let command = create(session, seq, &format!("f{seq}"));
+        assert!(matches!(leader.propose(command, DEADLINE).await, Ok(Ok(_))));
+    }
+    let calls = cluster.net.calls() - calls;
+    // Heartbeats, and commits told by themselves after a pause.
+    let pauses = began.elapsed().as_millis() as u64 / 2_000 + 1;
+    assert!(calls <= 2 * (COUNT + 3 * pauses), "{calls} messages");
+    // The last is told with a heartbeat.
+    for id in 1..=3 {
+        cluster.caught_up(id, &leader).await;
+        assert!(cluster.nodes.contains_key(&NodeId(id)));
     }
     cluster.stop().await;
 }
