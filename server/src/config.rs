@@ -31,7 +31,7 @@ pub struct Config {
     /// Bytes of a metadata log segment, written ahead with zeros.
     #[serde(default = "default_log_segment_len")]
     pub log_segment_len: ByteSize,
-    /// Write segments ahead with zeros: faster syncs for twice the bandwidth.
+    /// Write zeros ahead of small records: faster syncs for twice their bandwidth.
     #[serde(default = "default_true")]
     pub prewrite: bool,
     /// Memory for the metadata's cache.

@@ -27,7 +27,7 @@ fn run(dir: &std::path::Path, writers: u64, len: usize, time: Duration, prewrite
         ..Options::new(&work)
     };
     let store = Store::open(options).expect("store opens");
-    std::thread::sleep(Duration::from_millis(if prewrite { 1500 } else { 0 }));
+    std::thread::sleep(Duration::from_millis(500));
     let data = Bytes::from(vec![0x5a; len]);
     let crcs = Arc::new(block_crcs(&data));
     let slowest_us = Arc::new(AtomicU64::new(0));

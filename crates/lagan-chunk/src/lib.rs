@@ -29,6 +29,7 @@
 //! goes on. Above it is the torn tail, which is cut. The old tail segment is
 //! then sealed, and a new one begins.
 
+mod append;
 mod compact;
 mod error;
 mod files;

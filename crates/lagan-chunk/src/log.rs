@@ -13,18 +13,17 @@
 //! place. Any other error ends all writing: after a failed sync nobody knows
 //! what is on disk.
 
+use crate::append::{Appender, write_end};
 use crate::error::ChunkError;
 use crate::inner::Inner;
-use crate::pool::Class;
+use crate::pool::{Class, Fresh};
 use crate::queue::{Effect, Op};
 use crate::record::{self, Entry, Kind, Position};
 use crate::segment::Segment;
 use crate::state::{Place, State};
-use crate::sys;
 use bytes::Bytes;
 use lagan_types::ChunkId;
 use std::fs::File;
-use std::io::IoSlice;
 use std::os::unix::fs::FileExt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
@@ -32,12 +31,8 @@ use std::sync::atomic::Ordering;
 
 /// Bytes gathered into one sync: enough that the sync's cost vanishes.
 const BATCH_LEN_MAX: usize = 8 << 20;
-/// Bytes after which the disk is set to work while the rest is copied.
-const WRITE_BACK_LEN: u64 = 1 << 20;
 /// Merges that may wait before writers do: 64 thousand chunks.
 const FROZEN_MAX: usize = 256;
-
-static ZEROS: [u8; record::PAGE_LEN as usize] = [0; record::PAGE_LEN as usize];
 
 /// The segment that is being appended to.
 pub(crate) struct Active {
@@ -46,12 +41,15 @@ pub(crate) struct Active {
     file_len: u64,
     /// Where the next batch starts: all before it is synced.
     pos: u32,
+    /// Bytes from the start on whose blocks have been written.
+    written: u64,
     entries: Vec<Entry>,
 }
 
 impl Active {
     /// An empty segment.
-    pub fn new(segment: Arc<Segment>, file_len: u64) -> Result<Self, ChunkError> {
+    pub fn new(fresh: Fresh, file_len: u64) -> Result<Self, ChunkError> {
+        let Fresh { segment, written } = fresh;
         let (file, _) = segment
             .file()
             .map_err(|e| ChunkError::io("open a segment", e))?;
@@ -60,6 +58,7 @@ impl Active {
             file,
             file_len,
             pos: 0,
+            written,
             entries: Vec::new(),
         })
     }
@@ -193,8 +192,9 @@ impl Log {
         if len + record::table_len(1) > self.inner.options.segment_len {
             return Err(ChunkError::Invalid("chunk longer than a segment"));
         }
-        let segment = self.inner.pool.take(class)?;
-        let next = Active::new(segment.clone(), self.inner.options.segment_len)?;
+        let fresh = self.inner.pool.take(class)?;
+        let segment = fresh.segment.clone();
+        let next = Active::new(fresh, self.inner.options.segment_len)?;
         if let Err(error) = self.seal() {
             return Err(self.inner.fail(&error.to_string()));
         }
@@ -250,48 +250,37 @@ impl Log {
         self.answer(staged.into_iter().map(|(op, _)| op).collect(), result);
     }
 
-    fn write(&self, staged: &[(Op, u32)]) -> Result<(), ChunkError> {
-        if let Err(error) = self.write_records(staged) {
-            return Err(match ChunkError::io("write records", error) {
-                ChunkError::NoSpace => ChunkError::NoSpace,
-                other => self.inner.fail(&other.to_string()),
-            });
-        }
-        self.active
-            .file
-            .sync_data()
-            .map_err(|e| self.inner.fail(&format!("sync segment: {e}")))
+    fn write(&mut self, staged: &[(Op, u32)]) -> Result<(), ChunkError> {
+        let end = match self.write_records(staged) {
+            Ok(end) => end,
+            Err(error) => {
+                return Err(match ChunkError::io("write records", error) {
+                    ChunkError::NoSpace => ChunkError::NoSpace,
+                    other => self.inner.fail(&other.to_string()),
+                });
+            }
+        };
+        let synced = self.active.file.sync_data();
+        synced.map_err(|e| self.inner.fail(&format!("sync segment: {e}")))?;
+        self.active.written = self.active.written.max(end);
+        Ok(())
     }
 
-    fn write_records(&self, staged: &[(Op, u32)]) -> std::io::Result<()> {
-        let mut slices = Vec::with_capacity(3 * staged.len() + 1);
-        let mut from = self.active.pos as u64;
-        let mut end = from;
-        for (op, _) in staged {
-            if op.head.is_empty() {
-                continue;
-            }
-            let len = op.record_len();
-            let pad = len as usize - op.head.len() - op.data.len();
-            slices.push(IoSlice::new(&op.head));
-            slices.push(IoSlice::new(&op.data));
-            slices.push(IoSlice::new(&ZEROS[..pad]));
-            end += len;
-            if end - from >= WRITE_BACK_LEN {
-                sys::write_all_at(&self.active.file, &mut slices, from)?;
-                sys::start_write_back(&self.active.file, from, end - from);
-                slices.clear();
-                from = end;
-            }
+    /// Says where the last write ended.
+    fn write_records(&self, staged: &[(Op, u32)]) -> std::io::Result<u64> {
+        let start = self.active.pos as u64;
+        let mut appender = Appender::new(&self.active.file, start);
+        for (op, _) in staged.iter().filter(|(op, _)| !op.head.is_empty()) {
+            appender.record(&op.head, &op.data)?;
         }
-        // Whole pages, so that none has to be read first.
-        let rest = end
-            .next_multiple_of(record::PAGE_LEN as u64)
-            .min(self.active.file_len)
-            - end;
-        slices.push(IoSlice::new(&ZEROS[..rest as usize]));
-        slices.retain(|s| !s.is_empty());
-        sys::write_all_at(&self.active.file, &mut slices, from)
+        let end = appender.end();
+        let written = match self.inner.options.prewrite {
+            true => self.active.written,
+            false => u64::MAX,
+        };
+        let to = write_end(end, end - start, written).min(self.active.file_len);
+        appender.finish(to)?;
+        Ok(to)
     }
 
     fn publish(&self, staged: &[(Op, u32)]) {

@@ -11,8 +11,8 @@ pub struct Options {
     pub dir: PathBuf,
     /// Bytes of a segment file; at most 2 GiB. A chunk must fit into one.
     pub segment_len: u64,
-    /// Whether new segments are written with zeros ahead of their use: costs
-    /// the bandwidth once more, and triples the rate of small durable writes.
+    /// Whether zeros are written ahead of small records: costs their bandwidth
+    /// once more, and triples their rate. Long records go without.
     pub prewrite: bool,
     /// Bytes kept back from chunks, for compaction and deletes. At least one
     /// segment is kept back in any case.
@@ -24,7 +24,7 @@ pub struct Options {
 }
 
 impl Options {
-    /// The defaults for a store in `dir`: 64 MiB segments, written ahead,
+    /// The defaults for a store in `dir`: 64 MiB segments, small records written ahead,
     /// 256 MiB in reserve, 32 MiB of index cache, no limit but the disk.
     pub fn new(dir: impl Into<PathBuf>) -> Self {
         Options {

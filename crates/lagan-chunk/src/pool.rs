@@ -11,13 +11,10 @@ use crate::sys;
 use parking_lot::Mutex;
 use std::fs::{self, OpenOptions};
 use std::io;
-use std::os::unix::fs::FileExt;
 use std::sync::Arc;
 
 /// Free files kept for reuse; more are deleted.
 const FREE_MAX: usize = 2;
-/// Bytes of zeros written at once ahead of use.
-const ZEROS_LEN: usize = 1 << 20;
 
 /// Who wants space.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -30,8 +27,17 @@ pub(crate) enum Class {
 
 struct Free {
     number: u64,
-    /// Its last life, perhaps still pinned by readers.
+    /// Its last life, perhaps still pinned by readers. Without one nothing is
+    /// known of its content.
     pin: Option<Arc<Segment>>,
+}
+
+/// A segment to append to.
+pub(crate) struct Fresh {
+    pub segment: Arc<Segment>,
+    /// Bytes from its start on whose blocks were written before, in an earlier
+    /// life: to write these again changes no metadata of the file system.
+    pub written: u64,
 }
 
 struct State {
@@ -96,7 +102,7 @@ impl Pool {
     ///
     /// # Errors
     /// [`ChunkError::NoSpace`], with nothing changed.
-    pub fn take(&self, class: Class) -> Result<Arc<Segment>, ChunkError> {
+    pub fn take(&self, class: Class) -> Result<Fresh, ChunkError> {
         let room = self.room()?;
         let enough = match class {
             Class::Chunk => room.left > 0,
@@ -105,11 +111,12 @@ impl Pool {
         if !enough {
             return Err(ChunkError::NoSpace);
         }
-        let number = match self.reusable() {
-            Some(number) => number,
-            None => self.make_file(false)?,
+        let (number, written) = match self.reusable() {
+            Some(Free { number, pin }) => (number, pin.map_or(0, |_| self.options.segment_len)),
+            None => (self.make_file()?, 0),
         };
-        self.begin(number)
+        let segment = self.begin(number)?;
+        Ok(Fresh { segment, written })
     }
 
     /// Names a free file as the next segment.
@@ -132,31 +139,32 @@ impl Pool {
         number
     }
 
-    fn reusable(&self) -> Option<u64> {
+    fn reusable(&self) -> Option<Free> {
         let mut state = self.state.lock();
         let unpinned = |f: &Free| f.pin.as_ref().is_none_or(|p| Arc::strong_count(p) == 1);
         let at = state.free.iter().position(unpinned)?;
-        Some(state.free.swap_remove(at).number)
+        Some(state.free.swap_remove(at))
     }
 
-    /// Writes a free file ahead if there is none. Slow: for a thread of its own.
+    /// Makes a free file ahead if there is none, so that the log need not wait
+    /// for it. For a thread of its own.
     pub fn prepare(&self) -> Result<(), ChunkError> {
-        if !self.options.prewrite || !self.state.lock().free.is_empty() {
+        if !self.state.lock().free.is_empty() {
             return Ok(());
         }
         if self.room()?.left == 0 {
             return Ok(());
         }
-        let number = self.make_file(true)?;
+        let number = self.make_file()?;
         self.state.lock().free.push(Free { number, pin: None });
         Ok(())
     }
 
     /// Makes a file of full length, all its space reserved.
-    fn make_file(&self, zeros: bool) -> Result<u64, ChunkError> {
+    fn make_file(&self) -> Result<u64, ChunkError> {
         let number = self.next_number();
         let path = files::path(&self.options.dir, Name::Free(number));
-        self.fill_file(&path, zeros).map_err(|e| {
+        self.fill_file(&path).map_err(|e| {
             // What cannot be removed now is removed at the next open.
             let _ = fs::remove_file(&path);
             ChunkError::io("make a segment file", e)
@@ -164,17 +172,9 @@ impl Pool {
         Ok(number)
     }
 
-    fn fill_file(&self, path: &std::path::Path, zeros: bool) -> io::Result<()> {
-        let len = self.options.segment_len;
+    fn fill_file(&self, path: &std::path::Path) -> io::Result<()> {
         let file = OpenOptions::new().write(true).create_new(true).open(path)?;
-        sys::allocate(&file, len)?;
-        if zeros {
-            let block = vec![0; ZEROS_LEN];
-            for at in (0..len).step_by(ZEROS_LEN) {
-                let n = (len - at).min(ZEROS_LEN as u64) as usize;
-                file.write_all_at(&block[..n], at)?;
-            }
-        }
+        sys::allocate(&file, self.options.segment_len)?;
         file.sync_all()
     }
 

@@ -12,7 +12,7 @@ use crate::index::{DiskIndex, Loaded};
 use crate::inner::Inner;
 use crate::log::{self, Active};
 use crate::options::Options;
-use crate::pool::{Class, Pool};
+use crate::pool::{Class, Fresh, Pool};
 use crate::record::{self, Entry, Kind, Position};
 use crate::scan::{self, Scan};
 use crate::segment::{Damage, Segment, open_existing};
@@ -321,14 +321,14 @@ impl Recovery {
         let log_bytes = self.found.segments.values().sum();
         let free = std::mem::take(&mut self.found.free);
         let pool = Pool::new(self.options.clone(), self.next_generation, free, log_bytes);
-        let (segment, file_len) = match pool.take(Class::Upkeep) {
-            Ok(segment) => (segment, self.options.segment_len),
+        let (fresh, file_len) = match pool.take(Class::Upkeep) {
+            Ok(fresh) => (fresh, self.options.segment_len),
             // Nothing can be written, but all can be read.
             Err(ChunkError::NoSpace) => (self.full_segment(&pool)?, 0),
             Err(error) => return Err(error),
         };
-        self.state.add_segment(segment.clone());
-        let active = Active::new(segment, file_len)?;
+        self.state.add_segment(fresh.segment.clone());
+        let active = Active::new(fresh, file_len)?;
         let inner = Inner::new(self.options, self.state, self.index, pool);
         inner.set_active_left(active.left());
         for damage in self.damage {
@@ -339,10 +339,13 @@ impl Recovery {
 
     /// An empty file to stand for the active segment on a full disk: nothing
     /// fits into it, so the first write asks for a segment again.
-    fn full_segment(&self, pool: &Pool) -> Result<Arc<Segment>, ChunkError> {
+    fn full_segment(&self, pool: &Pool) -> Result<Fresh, ChunkError> {
         let generation = pool.next_number();
         let path = files::path(&self.options.dir, Name::Segment(generation));
         File::create(&path).map_err(io)?;
-        Ok(Arc::new(Segment::new(generation, path)))
+        Ok(Fresh {
+            segment: Arc::new(Segment::new(generation, path)),
+            written: 0,
+        })
     }
 }

@@ -5,6 +5,7 @@ use std::io::{self, IoSlice};
 use std::os::fd::AsRawFd;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 /// Slices that one call takes (Linux UIO_MAXIOV).
 const SLICES_MAX: usize = 1024;
@@ -39,6 +40,47 @@ pub(crate) fn write_all_at(
                 IoSlice::advance_slices(&mut slices, n as usize);
             }
         }
+    }
+    Ok(())
+}
+
+/// Whether the file system has said that it cannot drop pages behind a write.
+static NO_PASSING: AtomicBool = AtomicBool::new(false);
+
+/// Writes all of `bytes` at `offset`, which the disk begins to write at once
+/// and whose pages are not kept. On a file system that cannot do so they are.
+pub(crate) fn write_passing_at(file: &File, mut bytes: &[u8], mut offset: u64) -> io::Result<()> {
+    let (from, len) = (offset, bytes.len() as u64);
+    while !bytes.is_empty() && !NO_PASSING.load(Ordering::Relaxed) {
+        let slice = IoSlice::new(bytes);
+        // SAFETY: IoSlice has the layout of iovec; the slice outlives the call.
+        let written = unsafe {
+            libc::pwritev2(
+                file.as_raw_fd(),
+                (&raw const slice).cast(),
+                1,
+                offset as libc::off_t,
+                libc::RWF_DONTCACHE,
+            )
+        };
+        match written {
+            -1 => match io::Error::last_os_error() {
+                e if e.kind() == io::ErrorKind::Interrupted => {}
+                e if matches!(e.raw_os_error(), Some(libc::EOPNOTSUPP | libc::ENOSYS)) => {
+                    NO_PASSING.store(true, Ordering::Relaxed);
+                }
+                e => return Err(e),
+            },
+            0 => return Err(io::ErrorKind::WriteZero.into()),
+            n => {
+                offset += n as u64;
+                bytes = &bytes[n as usize..];
+            }
+        }
+    }
+    if !bytes.is_empty() {
+        write_all_at(file, &mut [IoSlice::new(bytes)], offset)?;
+        start_write_back(file, from, len);
     }
     Ok(())
 }
