@@ -113,6 +113,9 @@ fn check_head(bytes: &[u8], id: ChunkId, place: Place) -> Result<Header, ChunkEr
         .ok_or(ChunkError::Corrupt(id))
 }
 
+/// How a file is read: bytes at an offset, fewer only at its end.
+type ReadAt = fn(&File, u64, usize) -> io::Result<Vec<u8>>;
+
 /// The blocks that cover `offset..offset + len`, cut at the chunk's end.
 pub(crate) fn read(
     inner: &Inner,
@@ -120,7 +123,30 @@ pub(crate) fn read(
     offset: u32,
     len: u32,
 ) -> Result<BlockRange, ChunkError> {
-    let located = locate(inner, id)?;
+    cover(&locate(inner, id)?, id, (offset, len), sys::read_at)
+}
+
+/// As [`read`], if all it takes is in memory.
+pub(crate) fn read_now(inner: &Inner, id: ChunkId, offset: u32, len: u32) -> Option<BlockRange> {
+    let (place, segment) = {
+        let state = inner.state.lock();
+        let place = state.get(id)??;
+        (place, state.segments.get(&place.at.generation)?.clone())
+    };
+    let located = Located {
+        place,
+        file: segment.open_file()?,
+        _pin: segment,
+    };
+    cover(&located, id, (offset, len), sys::read_now_at).ok()
+}
+
+fn cover(
+    located: &Located,
+    id: ChunkId,
+    (offset, len): (u32, u32),
+    read_at: ReadAt,
+) -> Result<BlockRange, ChunkError> {
     let chunk_len = located.place.len;
     let end = offset.saturating_add(len).min(chunk_len);
     if offset >= end {
@@ -132,13 +158,14 @@ pub(crate) fn read(
         });
     }
     let blocks = offset / BLOCK_LEN..end.div_ceil(BLOCK_LEN);
-    read_blocks(&located, id, blocks)
+    read_blocks(located, id, blocks, read_at)
 }
 
 fn read_blocks(
     located: &Located,
     id: ChunkId,
     blocks: std::ops::Range<u32>,
+    read_at: ReadAt,
 ) -> Result<BlockRange, ChunkError> {
     let place = located.place;
     let (from, to) = (
@@ -148,7 +175,7 @@ fn read_blocks(
     let head_len = (record::HEAD_LEN + 4 * place.len.div_ceil(BLOCK_LEN)) as usize;
     let at = place.at.offset as u64;
     let get = |at, len| {
-        let bytes = sys::read_at(&located.file, at, len);
+        let bytes = read_at(&located.file, at, len);
         bytes.map_err(|e| ChunkError::io("read a chunk", e))
     };
     // One call where header and data lie together.
@@ -180,7 +207,7 @@ fn read_blocks(
 pub(crate) fn verify(inner: &Inner, id: ChunkId) -> Result<(), ChunkError> {
     let located = locate(inner, id)?;
     let len = located.place.len;
-    let range = read_blocks(&located, id, 0..len.div_ceil(BLOCK_LEN))?;
+    let range = read_blocks(&located, id, 0..len.div_ceil(BLOCK_LEN), sys::read_at)?;
     let right = combine_crcs(&range.crcs, len) == Some(located.place.crc)
         && verify_blocks(&range.data, &range.crcs);
     if right {

@@ -49,6 +49,12 @@ impl Segment {
         Ok((file, true))
     }
 
+    /// The file, if it is open.
+    pub fn open_file(&self) -> Option<Arc<File>> {
+        self.touched.store(true, Ordering::Relaxed);
+        self.file.lock().clone()
+    }
+
     /// Closes the file unless it was used since the last call; says whether
     /// it is still open.
     pub fn close_if_idle(&self) -> bool {

@@ -52,7 +52,8 @@ pub struct Usage {
     pub damaged: u64,
 }
 
-/// One node's store of immutable chunks. All methods may wait for the disk.
+/// One node's store of immutable chunks. All methods may wait for the disk but
+/// those that say otherwise.
 pub struct Store {
     inner: Arc<Inner>,
     threads: Mutex<Vec<JoinHandle<()>>>,
@@ -171,6 +172,12 @@ impl Store {
     /// is not the chunk's.
     pub fn read(&self, id: ChunkId, offset: u32, len: u32) -> Result<BlockRange, ChunkError> {
         read::read(&self.inner, id, offset, len)
+    }
+
+    /// As [`Store::read`], for callers that must not wait: `None` if it would
+    /// take the disk, or is an error.
+    pub fn read_now(&self, id: ChunkId, offset: u32, len: u32) -> Option<BlockRange> {
+        read::read_now(&self.inner, id, offset, len)
     }
 
     /// Reads a chunk and checks all its CRCs.

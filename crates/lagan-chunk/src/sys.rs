@@ -85,6 +85,39 @@ pub(crate) fn write_passing_at(file: &File, mut bytes: &[u8], mut offset: u64) -
     Ok(())
 }
 
+/// Reads exactly `len` bytes at `offset` if that takes no disk.
+///
+/// # Errors
+/// `WouldBlock` otherwise, `UnexpectedEof` at the file's end.
+pub(crate) fn read_now_at(file: &File, offset: u64, len: usize) -> io::Result<Vec<u8>> {
+    let mut out: Vec<u8> = Vec::with_capacity(len);
+    let slice = libc::iovec {
+        iov_base: out.as_mut_ptr().cast(),
+        iov_len: len,
+    };
+    // SAFETY: the vector has room for `len` bytes and outlives the call.
+    let read = unsafe {
+        libc::preadv2(
+            file.as_raw_fd(),
+            &raw const slice,
+            1,
+            offset as libc::off_t,
+            libc::RWF_NOWAIT,
+        )
+    };
+    match read {
+        -1 => Err(io::Error::last_os_error()),
+        n if n as usize == len => {
+            // SAFETY: the kernel has set these bytes.
+            unsafe { out.set_len(len) };
+            Ok(out)
+        }
+        0 if len > 0 => Err(io::ErrorKind::UnexpectedEof.into()),
+        // A part of it is in memory.
+        _ => Err(io::ErrorKind::WouldBlock.into()),
+    }
+}
+
 /// Reads up to `len` bytes at `offset`, fewer only at the file's end.
 pub(crate) fn read_at(file: &File, offset: u64, len: usize) -> io::Result<Vec<u8>> {
     let mut out: Vec<u8> = Vec::with_capacity(len);

@@ -9,7 +9,7 @@ use crate::heal::Healer;
 use crate::metrics::METRICS;
 use crate::peers::Peers;
 use bytes::Bytes;
-use lagan_chunk::{ChunkError, Done, Store};
+use lagan_chunk::{BlockRange, ChunkError, Done, Store};
 use lagan_net::Reply;
 use lagan_types::cluster::{ClusterMap, ReplicaSet};
 use lagan_types::limits::CHUNK_LEN_MAX;
@@ -24,6 +24,10 @@ use tokio::task::JoinSet;
 const LIST_MAX: usize = 16_384;
 /// Chunks verified in one call: each may be 4 MiB to read.
 const VERIFY_MAX: usize = 64;
+
+/// Reads up to this length are answered at once if that takes no disk: a longer
+/// copy would hold up what comes behind it.
+const NOW_LEN_MAX: u32 = 128 * 1024;
 
 /// See the module.
 pub struct ChunkService {
@@ -88,6 +92,12 @@ impl ChunkService {
                 self.write(write, forward, reply);
             }
             ChunkRequest::Read { id, offset, len } => {
+                if len <= NOW_LEN_MAX
+                    && let Some(range) = self.store.read_now(id, offset, len)
+                {
+                    let (head, data) = blocks(range);
+                    return reply.send_typed(&head, data);
+                }
                 reply.reserve(len.min(CHUNK_LEN_MAX) as usize);
                 let service = self.clone();
                 self.disk.spawn(async move {
@@ -254,16 +264,7 @@ impl ChunkService {
 
     fn read(&self, id: ChunkId, offset: u32, len: u32) -> (ChunkReply, Bytes) {
         match self.store.read(id, offset, len) {
-            Ok(range) => {
-                METRICS.reads.inc();
-                METRICS.read_bytes.add(range.data.len() as u64);
-                let head = ChunkReply::Blocks {
-                    chunk_len: range.chunk_len,
-                    first_block: range.first_block,
-                    crcs: range.crcs,
-                };
-                (head, range.data)
-            }
+            Ok(range) => blocks(range),
             Err(e) => {
                 if matches!(e, ChunkError::Corrupt(_)) {
                     self.healer.suspect(id);
@@ -313,6 +314,18 @@ async fn stored(peers: &Peers, node: NodeId, request: &ChunkRequest, data: &Byte
             false
         }
     }
+}
+
+/// The answer to a read.
+fn blocks(range: BlockRange) -> (ChunkReply, Bytes) {
+    METRICS.reads.inc();
+    METRICS.read_bytes.add(range.data.len() as u64);
+    let head = ChunkReply::Blocks {
+        chunk_len: range.chunk_len,
+        first_block: range.first_block,
+        crcs: range.crcs,
+    };
+    (head, range.data)
 }
 
 enum SetState<'a> {
