@@ -31,7 +31,7 @@ const READ_LEN_MIN: usize = 8 * 1024;
 /// Data longer than this get a buffer of their own, of their exact length.
 const BULK_LEN: usize = 32 * 1024;
 /// What is allocated for bulk data before more than the header has come.
-const BULK_START_LEN: usize = 256 * 1024;
+const BULK_START_LEN: usize = 1024 * 1024;
 /// A buffer may be this many times the bytes that have come.
 const GROWTH: usize = 4;
 

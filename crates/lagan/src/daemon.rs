@@ -35,6 +35,7 @@ pub fn run(role: Role, args: Vec<OsString>) -> ExitCode {
 }
 
 fn call(role: Role, args: Vec<OsString>) -> ExitCode {
+    crate::sys::keep_freed_memory();
     match role {
         Role::Server => lagan_server::main_with_args(args),
         Role::Mount => lagan_mount::main_with_args(args),
