@@ -120,6 +120,14 @@ impl Outbox {
         self.flush_now(socket);
     }
 
+    /// As [`Outbox::flush_now`], unless the reader will do so at the end of its
+    /// batch.
+    pub(crate) fn flush_uncorked(&self, socket: &WriteHalf) {
+        if !self.state.lock().corked {
+            self.flush_now(socket);
+        }
+    }
+
     /// Writes what the socket takes at once; wakes the writer task for the rest.
     pub(crate) fn flush_now(&self, socket: &WriteHalf) {
         let Take::Batch(mut batch) = self.take() else {

@@ -92,8 +92,13 @@ impl Reply {
             head: response.head,
             data: response.data,
         };
+        let accepted = &self.accepted;
+        // Nobody to share a write with: save the hop to the writer task.
+        let alone = accepted.in_flight.load(Ordering::Relaxed) <= 1;
         // Closed: the peer is gone, so is its interest in the answer.
-        let _ = self.accepted.outbox.push(frame, true);
+        if accepted.outbox.push(frame, !alone).is_ok() && alone {
+            accepted.outbox.flush_uncorked(&accepted.socket);
+        }
     }
 }
 

@@ -72,6 +72,21 @@ async fn what_the_socket_takes_at_once_needs_no_writer() {
     assert_eq!(read_frames(&mut far, 50).await.len(), 50);
 }
 
+#[tokio::test]
+async fn an_answer_is_written_where_it_is_made_unless_a_reader_gathers() {
+    let (socket, mut far) = pair().await;
+    let outbox = Outbox::default();
+    outbox.push(frame(1, 20), false).unwrap();
+    outbox.flush_uncorked(&socket);
+    assert_eq!(outbox.queued(), 0);
+    outbox.cork();
+    outbox.push(frame(2, 20), false).unwrap();
+    outbox.flush_uncorked(&socket);
+    assert_ne!(outbox.queued(), 0);
+    outbox.uncork(&socket);
+    assert_eq!(read_frames(&mut far, 2).await.len(), 2);
+}
+
 #[test]
 fn closing_tells_which_frames_never_left() {
     let outbox = Outbox::default();
