@@ -1,10 +1,14 @@
 //! O_APPEND: data goes to the true end of the file, as the commit finds it.
 //!
-//! Writes wait here in order; one commit places them all, each whole. A short
-//! last extent is rewritten together with what is appended, so that a log file
+//! Writes wait here in order; one commit places them all, each whole. Short
+//! last extents are rewritten together with what is appended, so that a log file
 //! does not get an extent per line: this is tried at the data version that is
 //! known, and if somebody else wrote meanwhile, the same chunk is appended
 //! from where the new bytes begin in it.
+//!
+//! An extent is rewritten only with as much behind it as it is long itself:
+//! lengths halve from one extent to the next, few of them are short, and each
+//! byte is written about once for each time that its extent doubles.
 
 use crate::Client;
 use crate::cache::{FileMap, UNIT_LEN};
@@ -13,15 +17,13 @@ use crate::fetch::ChunkSpec;
 use crate::files::{Inode, Piece};
 use bytes::{Bytes, BytesMut};
 use lagan_types::limits::{APPEND_MERGE_LEN_MAX, CHUNK_LEN_MAX};
-use lagan_types::{Content, FsError};
+use lagan_types::{Content, Extent, FsError};
 use std::sync::Arc;
 use tokio::time::Instant;
 
-/// A last extent up to this length is rewritten whatever is appended; a longer
-/// one only if it is not many times what is appended, or appending lines would
-/// write each byte hundreds of times.
-const MERGE_ALWAYS_LEN: u64 = 64 * 1024;
-const MERGE_FACTOR: u64 = 8;
+/// A last extent up to this length is rewritten whatever is appended: that
+/// costs a page either way.
+const MERGE_ALWAYS_LEN: u64 = 4 * 1024;
 
 /// Appended bytes of one file that are not committed. Pure.
 #[derive(Debug, Default)]
@@ -81,19 +83,27 @@ impl Appends {
     }
 }
 
-/// The last extent of a file, to be rewritten with what is appended.
+/// The last extents of a file, to be rewritten with what is appended.
 struct Tail {
     version: u64,
     offset: u64,
     len: u64,
-    chunk: ChunkSpec,
-    skip: u32,
+    /// In order of offset: chunk, first byte in it, bytes.
+    parts: Vec<(ChunkSpec, u32, u64)>,
 }
 
-/// Whether a last extent of `tail` bytes is rewritten when `new` are appended.
-fn merges(tail: u64, new: u64) -> bool {
-    let limit = APPEND_MERGE_LEN_MAX as u64;
-    tail + new <= limit && tail <= MERGE_ALWAYS_LEN.max(new * MERGE_FACTOR)
+/// How many of the last extents are rewritten when `new` bytes are appended:
+/// one as long as those behind it and `new` together. `lens` are the extents'
+/// lengths, the last one first.
+fn rewritten(lens: impl Iterator<Item = u64>, new: u64) -> usize {
+    let mut sum = new;
+    lens.take_while(|&len| {
+        let fits = sum + len <= APPEND_MERGE_LEN_MAX as u64;
+        let take = fits && len <= sum.max(MERGE_ALWAYS_LEN);
+        sum += len;
+        take
+    })
+    .count()
 }
 
 impl Client {
@@ -168,51 +178,44 @@ impl Client {
     }
 
     async fn mergeable_tail(&self, inode: &Arc<Inode>, new: u64, until: Instant) -> Option<Tail> {
-        if !merges(1, new) {
+        if new >= APPEND_MERGE_LEN_MAX as u64 {
             return None;
         }
-        if !knows_tail(inode) {
-            let size = inode.state.lock().attr.as_ref().map_or(0, |a| a.size);
-            self.fetch_page(inode, size.saturating_sub(1), until)
-                .await
-                .ok()?;
+        // If there are too many extents for one page, the last one must do.
+        for back in [APPEND_MERGE_LEN_MAX as u64, 1] {
+            if !knows_tail(inode) {
+                let size = inode.state.lock().attr.as_ref().map_or(0, |a| a.size);
+                let from = size.saturating_sub(back);
+                self.fetch_page(inode, from, until).await.ok()?;
+            }
         }
         let state = inode.state.lock();
         let map = state
             .map
             .as_ref()
             .filter(|m| m.version() == state.version)?;
-        let last = map.tail()?;
-        let Content::Chunk {
-            id,
-            skip,
-            chunk_len,
-            chunk_crc,
-        } = last.content
-        else {
-            return None;
-        };
-        merges(last.len, new).then_some(Tail {
+        let count = rewritten(map.tail().map(|e| e.len), new);
+        let mut parts: Vec<_> = map.tail().map_while(chunk_of).take(count).collect();
+        parts.reverse();
+        let len = parts.iter().map(|(_, _, len)| len).sum();
+        (len > 0).then_some(Tail {
             version: map.version(),
-            offset: last.offset,
-            len: last.len,
-            chunk: ChunkSpec {
-                id,
-                len: chunk_len,
-                crc: chunk_crc,
-            },
-            skip,
+            offset: map.size() - len,
+            len,
+            parts,
         })
     }
 
     async fn tail_and(&self, tail: &Tail, new: &Bytes, until: Instant) -> Option<Bytes> {
         let mut both = BytesMut::with_capacity(tail.len as usize + new.len());
-        let (mut at, end) = (tail.skip, tail.skip.checked_add(tail.len as u32)?);
-        while at < end {
-            let len = (end - at).min(UNIT_LEN - at % UNIT_LEN);
-            let old = self.chunk_bytes(tail.chunk, at, len, false, until).await;
-            both.extend_from_slice(&old.ok()?);
-            at += len;
+        for &(chunk, skip, len) in &tail.parts {
+            let (mut at, end) = (skip, skip.checked_add(len as u32)?);
+            while at < end {
+                let len = (end - at).min(UNIT_LEN - at % UNIT_LEN);
+                let old = self.chunk_bytes(chunk, at, len, false, until).await;
+                both.extend_from_slice(&old.ok()?);
+                at += len;
+            }
         }
         both.extend_from_slice(new);
         Some(both.freeze())
@@ -253,6 +256,26 @@ impl Client {
     }
 }
 
+/// The chunk of an extent, the extent's first byte in it, and its bytes.
+fn chunk_of(extent: &Extent) -> Option<(ChunkSpec, u32, u64)> {
+    match extent.content {
+        Content::Chunk {
+            id,
+            skip,
+            chunk_len,
+            chunk_crc,
+        } => {
+            let chunk = ChunkSpec {
+                id,
+                len: chunk_len,
+                crc: chunk_crc,
+            };
+            Some((chunk, skip, extent.len))
+        }
+        _ => None,
+    }
+}
+
 fn knows_tail(inode: &Inode) -> bool {
     let state = inode.state.lock();
     state
@@ -287,12 +310,38 @@ mod tests {
         assert!(appends.is_empty());
     }
 
+    /// The extents' lengths after appends, in order of offset.
+    fn after(appends: impl Iterator<Item = u64>) -> (Vec<u64>, u64) {
+        let (mut lens, mut written) = (Vec::<u64>::new(), 0);
+        for new in appends {
+            let count = rewritten(lens.iter().rev().copied(), new);
+            let tail: u64 = lens.split_off(lens.len() - count).iter().sum();
+            written += tail + new;
+            lens.push(tail + new);
+        }
+        (lens, written)
+    }
+
     #[test]
-    fn short_tails_merge_and_long_ones_only_with_much_new() {
-        assert!(merges(100, 1));
-        assert!(merges(64 * 1024, 1));
-        assert!(!merges(65 * 1024, 1));
-        assert!(merges(100 * 1024, 20 * 1024));
-        assert!(!merges(250 * 1024, 20 * 1024));
+    fn an_extent_is_rewritten_with_as_much_behind_it() {
+        let count = |lens: &[u64], new| rewritten(lens.iter().copied(), new);
+        assert_eq!(count(&[4096], 1), 1);
+        assert_eq!(count(&[5000], 4999), 0);
+        assert_eq!(count(&[5000, 10_000, 20_001], 5000), 2);
+        assert_eq!(count(&[128 * 1024], 128 * 1024), 1);
+        assert_eq!(count(&[128 * 1024], 128 * 1024 + 1), 0);
+    }
+
+    #[test]
+    fn appended_lines_leave_few_extents_and_are_written_few_times() {
+        for line in [80, 1000, 30_000] {
+            let bytes = 20 * 1024 * 1024;
+            let (lens, written) = after((0..bytes / line).map(|_| line));
+            let short = lens.iter().filter(|&&l| l < 100 * 1024).count();
+            assert!(short <= 8, "{line}: {short} short extents");
+            assert!(lens.len() <= 250, "{line}: {} extents", lens.len());
+            let times = written / bytes;
+            assert!(times <= 4096 / line + 12, "{line}: written {times} times");
+        }
     }
 }

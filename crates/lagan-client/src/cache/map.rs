@@ -176,11 +176,17 @@ impl FileMap {
         Some(found.collect())
     }
 
-    /// The last extent, if it is known and ends at the file's end.
-    pub fn tail(&self) -> Option<&Extent> {
-        self.extents
-            .last()
-            .filter(|e| self.to == u64::MAX && e.end() == self.size)
+    /// The extents at the file's end that are known and follow each other
+    /// without a gap, the last one first.
+    pub fn tail(&self) -> impl Iterator<Item = &Extent> {
+        let mut end = self.size;
+        let known = self.to == u64::MAX;
+        let extents = self.extents.iter().rev().take_while(move |e| {
+            let follows = e.end() == end;
+            end = e.offset;
+            follows
+        });
+        extents.filter(move |_| known)
     }
 
     /// Whether the end of the file is in the known range.

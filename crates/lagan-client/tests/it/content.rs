@@ -174,7 +174,36 @@ async fn a_log_that_is_opened_for_each_line_keeps_few_extents() {
         close(&client, fh).await.unwrap();
     }
     assert!(get(&client, ino).await == want);
-    assert_eq!(extents(&cluster, ino).len(), 1);
+    let count = extents(&cluster, ino).len();
+    assert!(count <= 3, "{count} extents");
+}
+
+#[tokio::test]
+async fn an_append_rewrites_several_short_extents_at_once() {
+    let cluster = Cluster::start(3, 2);
+    let client = cluster.mount(1).await;
+    let ino = put(&client, "log", b"").await;
+    let mut want = Vec::new();
+    let mut lens = Vec::new();
+    for (i, len) in [40_000, 20_000, 10_000, 5_000, 5_000]
+        .into_iter()
+        .enumerate()
+    {
+        // The last one by a mount that has none of the bytes.
+        let client = if i == 4 {
+            cluster.mount(2).await
+        } else {
+            client.clone()
+        };
+        let fh = client.open(ino, APPEND).await.unwrap().fh;
+        let part = bytes(len, i as u32);
+        write(&client, fh, 0, &part).await;
+        want.extend_from_slice(&part);
+        close(&client, fh).await.unwrap();
+        lens.push(extents(&cluster, ino).len());
+    }
+    assert_eq!(lens, [1, 2, 3, 4, 1]);
+    assert!(get(&client, ino).await == want);
 }
 
 #[tokio::test]
