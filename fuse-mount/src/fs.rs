@@ -10,6 +10,7 @@ mod call;
 mod convert;
 mod dir;
 mod opens;
+mod parked;
 mod reply;
 
 use crate::config::MountConfig;

@@ -2,13 +2,14 @@
 //!
 //! ```text
 //! FUSE thread: first poll of the call ---- ready ----> answer
-//!                    '-- pending --> task on the runtime ----> answer
-//!                                        '-- past the deadline --> EIO
+//!                    '-- pending --> parked ---- woken ----> task on the runtime --> answer
+//!                                      '-- past the deadline --> EIO <--'
 //! ```
 //! The first poll on the FUSE thread answers what needs no server without
 //! waking another thread, and puts a request on the wire at once. A panic
 //! answers EIO: a reply that is dropped does.
 
+use super::parked::{Job, Lot};
 use crate::errno::{About, errno, unexpected};
 use fuser::{Errno, INodeNo, Request};
 use lagan_types::FsError;
@@ -16,8 +17,8 @@ use std::cell::RefCell;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll, Waker};
-use std::time::Duration;
+use std::task::{Context, Poll};
+use std::time::{Duration, Instant};
 use tokio::runtime::Handle;
 use tokio::sync::Notify;
 
@@ -124,6 +125,7 @@ refuse!(
 /// Runs calls to their answers.
 pub(crate) struct Runner {
     runtime: Handle,
+    lot: Arc<Lot>,
     deadline: Duration,
     loop_ended: Arc<Notify>,
 }
@@ -146,6 +148,7 @@ impl Runner {
     /// Calls run on that runtime and are answered EIO after `deadline`.
     pub(crate) fn new(runtime: Handle, deadline: Duration, loop_ended: Arc<Notify>) -> Self {
         Runner {
+            lot: Lot::new(runtime.clone(), deadline),
             runtime,
             deadline,
             loop_ended,
@@ -167,14 +170,21 @@ impl Runner {
     {
         self.watch_thread();
         let mut work = Box::pin(work);
+        let deadline = call.bounded.then(|| Instant::now() + self.deadline);
+        let (place, waker) = self.lot.place(deadline);
         let entered = self.runtime.enter();
         let first = catch_unwind(AssertUnwindSafe(|| {
-            work.as_mut().poll(&mut Context::from_waker(Waker::noop()))
+            work.as_mut().poll(&mut Context::from_waker(&waker))
         }));
         drop(entered);
         match first {
             Ok(Poll::Ready(result)) => finish(call, reply, result, answer),
-            Ok(Poll::Pending) => self.spawn(call, reply, work, answer),
+            Ok(Poll::Pending) => place.park(Waiting {
+                call,
+                reply,
+                work,
+                answer,
+            }),
             Err(_) => {
                 tracing::error!(?call, "a request's handler panicked");
                 reply.refuse(Errno::EIO);
@@ -182,29 +192,42 @@ impl Runner {
         }
     }
 
-    fn spawn<R, T, W, A>(&self, call: Call, reply: R, work: Pin<Box<W>>, answer: A)
-    where
-        R: Refuse,
-        T: Send + 'static,
-        W: Future<Output = Result<T, FsError>> + Send + 'static,
-        A: FnOnce(R, T) + Send + 'static,
-    {
-        let deadline = self.deadline;
-        self.runtime.spawn(async move {
-            let result = if call.bounded {
-                let bounded = tokio::time::timeout(deadline, work).await;
-                bounded.unwrap_or(Err(FsError::TimedOut))
-            } else {
-                work.await
-            };
-            finish(call, reply, result, answer);
-        });
-    }
-
     fn watch_thread(&self) {
         LOOP.with_borrow_mut(|guard| {
             guard.get_or_insert_with(|| LoopGuard(self.loop_ended.clone()));
         });
+    }
+}
+
+/// A call that waits, with all that its answer needs.
+struct Waiting<R, W, A> {
+    call: Call,
+    reply: R,
+    work: Pin<Box<W>>,
+    answer: A,
+}
+
+impl<R, T, W, A> Job for Waiting<R, W, A>
+where
+    R: Refuse,
+    T: Send + 'static,
+    W: Future<Output = Result<T, FsError>> + Send + 'static,
+    A: FnOnce(R, T) + Send + 'static,
+{
+    fn go_on(self, runtime: &Handle, deadline: Option<Instant>) {
+        runtime.spawn(async move {
+            let result = match deadline {
+                Some(deadline) => tokio::time::timeout_at(deadline.into(), self.work)
+                    .await
+                    .unwrap_or(Err(FsError::TimedOut)),
+                None => self.work.await,
+            };
+            finish(self.call, self.reply, result, self.answer);
+        });
+    }
+
+    fn refuse(self) {
+        self.reply.refuse(self.call.errno(FsError::TimedOut));
     }
 }
 
