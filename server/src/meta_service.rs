@@ -39,8 +39,11 @@ impl MetaService {
         Arc::new(MetaService { raft, leader, map })
     }
 
-    /// Answers a request on a task of its own.
+    /// Answers a request: a small read at once, anything else on a task of its own.
     pub fn handle(self: &Arc<Self>, peer: &Arc<Peer>, request: MetaRequest, reply: Reply) {
+        if let Some(answer) = self.answer_at_once(&request) {
+            return reply.send_typed(&answer, Bytes::new());
+        }
         let (service, role) = (self.clone(), peer.hello.role);
         tokio::spawn(async move {
             let answer = service.answer(role, request).await;
@@ -120,6 +123,26 @@ impl MetaService {
         self.mutate(role, command).await
     }
 
+    /// The answer to a read of few rows, if this node is known to lead: a task
+    /// for it would cost more than the read.
+    fn answer_at_once(&self, request: &MetaRequest) -> Option<MetaReply> {
+        let MetaRequest::Query {
+            volume,
+            session,
+            query,
+        } = request
+        else {
+            return None;
+        };
+        if !is_small(query) {
+            return None;
+        }
+        // First what is reserved, then the state: what was made in between is in it.
+        let reading = self.leader.reservations.reading_now(*session, query)?;
+        let view = self.raft.try_read()?;
+        self.read(&view, reading, (*volume, *session), query).ok()
+    }
+
     async fn query(
         &self,
         volume: VolumeId,
@@ -129,23 +152,25 @@ impl MetaService {
         // First what is reserved, then the state: what was made in between is in it.
         let reading = self.leader.reservations.before_read(session, query).await?;
         let view = self.raft.read().await?;
+        self.read(&view, reading, (volume, session), query)
+    }
+
+    /// Answers a read, as nobody but the owner of a reserved file sees it.
+    fn read(
+        &self,
+        view: &View,
+        reading: Reading,
+        (volume, session): (VolumeId, SessionId),
+        query: &Query,
+    ) -> Result<MetaReply, ProposeError> {
         if let Reading::Own(attr) = reading {
             return Ok(MetaReply::Query(Ok(QueryAnswer::Attr(attr))));
         }
-        match ended(&view, session, query) {
-            Ok(false) => {}
-            Ok(true) => return Ok(MetaReply::Query(Err(FsError::SessionEnded))),
-            Err(e) => return Err(store_failed(&e)),
+        let mut reply = read_query(view, volume, session, query)?;
+        if let MetaReply::Query(Ok(answer)) = &mut reply {
+            self.leader.reservations.after_read(answer);
         }
-        match lagan_meta::query(&view, volume, session, query) {
-            Ok(mut answer) => {
-                if let Ok(answer) = &mut answer {
-                    self.leader.reservations.after_read(answer);
-                }
-                Ok(MetaReply::Query(answer))
-            }
-            Err(e) => Err(store_failed(&e)),
-        }
+        Ok(reply)
     }
 
     async fn map(&self, known: u64) -> Result<MetaReply, ProposeError> {
@@ -184,6 +209,33 @@ impl MetaService {
     fn client_addr(&self, node: NodeId) -> Option<String> {
         self.map.get().node(node).map(|n| n.addr.clone())
     }
+}
+
+fn read_query(
+    view: &View,
+    volume: VolumeId,
+    session: SessionId,
+    query: &Query,
+) -> Result<MetaReply, ProposeError> {
+    if ended(view, session, query).map_err(|e| store_failed(&e))? {
+        return Ok(MetaReply::Query(Err(FsError::SessionEnded)));
+    }
+    let answer = lagan_meta::query(view, volume, session, query);
+    answer.map(MetaReply::Query).map_err(|e| store_failed(&e))
+}
+
+/// Whether it reads a few rows only, so that it may hold up a connection.
+fn is_small(query: &Query) -> bool {
+    matches!(
+        query,
+        Query::Lookup { .. }
+            | Query::GetAttr { .. }
+            | Query::Open { .. }
+            | Query::ReadLink { .. }
+            | Query::GetXattr { .. }
+            | Query::StatFs
+            | Query::Parent { .. }
+    )
 }
 
 /// A mount asks about locks as the holder of some: one whose session was

@@ -260,15 +260,25 @@ impl Raft {
     /// # Errors
     /// As [`Raft::propose`], without `Unknown`.
     pub async fn read(&self) -> Result<View, ProposeError> {
+        if let Some(view) = self.try_read() {
+            return Ok(view);
+        }
+        self.reads.pass().await?;
+        self.local_view().map_err(|_| ProposeError::Stopped)
+    }
+
+    /// As [`Raft::read`], if that need not wait: this node is known to lead.
+    /// Must be called in a runtime.
+    pub fn try_read(&self) -> Option<View> {
         let (open, renew) = self.reads.open();
         if renew {
             let reads = self.reads.clone();
             tokio::spawn(async move { reads.renew().await });
         }
         if !open {
-            self.reads.pass().await?;
+            return None;
         }
-        Ok(self.local_view())
+        Some(self.local_view())
     }
 
     /// The state of this node, as far as it has heard.

@@ -302,7 +302,25 @@ impl Reservations {
         })
     }
 
-    /// To be called before a read takes its view of the state.
+    /// What a read is to do, if it need not wait. To be called before it takes
+    /// its view of the state.
+    pub fn reading_now(&self, session: SessionId, query: &Query) -> Option<Reading> {
+        match self.touch(session, query) {
+            Touch::None => Some(Reading::State),
+            Touch::Own(attr) => Some(Reading::Own(attr)),
+            Touch::Make(_) => None,
+        }
+    }
+
+    fn touch(&self, session: SessionId, query: &Query) -> Touch {
+        let names = self.names();
+        if names.is_empty() {
+            return Touch::None;
+        }
+        names.touched(session, query)
+    }
+
+    /// As [`Reservations::reading_now`], after the files were made that are in its way.
     ///
     /// # Errors
     /// As [`Raft::propose`].
@@ -311,14 +329,7 @@ impl Reservations {
         session: SessionId,
         query: &Query,
     ) -> Result<Reading, ProposeError> {
-        let touch = {
-            let names = self.names();
-            if names.is_empty() {
-                return Ok(Reading::State);
-            }
-            names.touched(session, query)
-        };
-        match touch {
+        match self.touch(session, query) {
             Touch::None => Ok(Reading::State),
             Touch::Own(attr) => Ok(Reading::Own(attr)),
             Touch::Make(inos) => {
