@@ -114,9 +114,7 @@ fn archive_queue(out: &mut String, member: &Member) {
     if !member.raft.is_leader() {
         return;
     }
-    let Ok(view) = member.raft.local_view() else {
-        return;
-    };
+    let view = member.raft.local_view();
     let counters = lagan_meta::query(&view, VolumeId(1), SessionId::SYSTEM, &Query::Counters);
     let Ok(Ok(QueryAnswer::Counters(c))) = counters else {
         return;

@@ -39,10 +39,10 @@ fn may(script: &str) -> bool {
 
 /// The test's user must get through the directories above.
 fn open_for_all(mount: &Path) {
-    fs::set_permissions(mount, Permissions::from_mode(0o755)).unwrap();
+    fs::set_permissions(mount, Permissions::from_mode(0o755)).expect("chmod");
     let root = mount.parent().and_then(Path::parent);
     let root = root.expect("a test has a root");
-    fs::set_permissions(root, Permissions::from_mode(0o711)).unwrap();
+    fs::set_permissions(root, Permissions::from_mode(0o711)).expect("chmod");
 }
 
 #[test]

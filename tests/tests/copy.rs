@@ -33,7 +33,7 @@ fn chunks(cluster: &Cluster, path: &Path) -> Vec<String> {
 }
 
 fn cp(from: &Path, to: &Path) {
-    let (from, to) = (from.to_str().unwrap(), to.to_str().unwrap());
+    let (from, to) = (from.to_str().expect("UTF-8"), to.to_str().expect("UTF-8"));
     must("cp", &[from, to], s(120));
 }
 

@@ -15,8 +15,11 @@ use std::process::Command;
 
 /// Whether a directory is on ext4.
 fn on_ext4(dir: &Path) -> bool {
-    let done =
-        lagan_tests::command::must("stat", &["-f", "-c", "%T", dir.to_str().unwrap()], s(30));
+    let done = lagan_tests::command::must(
+        "stat",
+        &["-f", "-c", "%T", dir.to_str().expect("UTF-8")],
+        s(30),
+    );
     done.out.trim() == "ext2/ext3"
 }
 

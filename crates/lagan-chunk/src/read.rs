@@ -136,7 +136,7 @@ pub(crate) fn read_now(inner: &Inner, id: ChunkId, offset: u32, len: u32) -> Opt
     let located = Located {
         place,
         file: segment.open_file()?,
-        _pin: segment,
+        _pin: Pin::new(inner, segment),
     };
     cover(&located, id, (offset, len), sys::read_now_at).ok()
 }

@@ -154,7 +154,12 @@ pub(crate) fn create_op(
 }
 
 /// The same in a directory with a default ACL.
-pub(crate) fn masked_op(parent: Ino, name: &[u8], new: &NewInode, exclusive: bool) -> Result<Op, FsError> {
+pub(crate) fn masked_op(
+    parent: Ino,
+    name: &[u8],
+    new: &NewInode,
+    exclusive: bool,
+) -> Result<Op, FsError> {
     Ok(Op::CreateMasked {
         parent,
         name: check_name(name)?,

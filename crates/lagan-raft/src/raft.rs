@@ -264,7 +264,7 @@ impl Raft {
             return Ok(view);
         }
         self.reads.pass().await?;
-        self.local_view().map_err(|_| ProposeError::Stopped)
+        Ok(self.local_view())
     }
 
     /// As [`Raft::read`], if that need not wait: this node is known to lead.

@@ -114,7 +114,7 @@ impl Reservations {
     }
 
     fn live_sessions(&self) -> Result<Vec<SessionId>, ProposeError> {
-        let view = self.raft.local_view().map_err(stopped)?;
+        let view = self.raft.local_view();
         let query = Query::Sessions;
         let found = lagan_meta::query(&view, VolumeId(1), SessionId::SYSTEM, &query);
         match found.map_err(stopped)? {
@@ -292,7 +292,7 @@ impl Reservations {
     }
 
     fn is_no_directory(&self, parent: Ino, name: &[u8]) -> Result<bool, ProposeError> {
-        let view = self.raft.local_view().map_err(stopped)?;
+        let view = self.raft.local_view();
         let name = name.to_vec();
         let query = Query::Lookup { parent, name };
         let found = lagan_meta::query(&view, VolumeId(1), SessionId::SYSTEM, &query);
