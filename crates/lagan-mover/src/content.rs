@@ -7,7 +7,7 @@ use async_trait::async_trait;
 use bytes::{Bytes, BytesMut};
 use crc32fast::Hasher;
 use lagan_object::{Body, BodySource};
-use lagan_types::limits::EXTENTS_PAGE_MAX;
+use lagan_types::limits::{CHUNK_LEN_MAX, EXTENTS_PAGE_MAX, OBJECT_LEN_MAX};
 use lagan_types::{ChunkId, Content, Extent, Ino, Query, QueryAnswer};
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,8 +16,11 @@ use std::time::Duration;
 const PIECE_LEN_MAX: u64 = Body::PIECE_LEN_MAX as u64;
 /// How long one read of a piece may take, all replicas included.
 const READ_TIME: Duration = Duration::from_secs(60);
-/// Extents of a file, at most: 1 GiB of 1 KiB appends; 64 MiB of memory.
-const EXTENTS_MAX: usize = 1024 * 1024;
+/// Extents of a file, at most: the largest object in whole chunks, and some more;
+/// 100 MiB of memory.
+const EXTENTS_MAX: usize = 1536 * 1024;
+
+const _: () = assert!(EXTENTS_MAX as u64 > OBJECT_LEN_MAX / CHUNK_LEN_MAX as u64);
 
 /// Where a piece of the file is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -45,7 +45,6 @@ impl Uploader {
     pub async fn upload(&self, job: &ArchiveJob) -> Result<ArchiveFinish, MoverError> {
         let failed_before = self.failures.lock().contains_key(&job.ino);
         METRICS.upload_retries.add(u64::from(failed_before));
-        let content = Arc::new(self.content(job).await?);
         let _large = match job.size > LARGE_LEN {
             true => Some(
                 self.large
@@ -55,6 +54,7 @@ impl Uploader {
             ),
             false => None,
         };
+        let content = Arc::new(self.content(job).await?);
         let units = content.units().await?;
         let crc = units.combined();
         let body = content.body().await?;
