@@ -11,13 +11,14 @@ use tracing_subscriber::EnvFilter;
 pub fn init(log: &Log) -> Result<(), String> {
     let filter = EnvFilter::try_new(&log.level).map_err(|e| format!("level: {e}"))?;
     // openraft tells every election at info and, at error, each of the many tries
-    // while a server is away, which our own pool tells once; sled tells every flush. Where
-    // credentials come from, or why not, aws_config tells by the kilobyte; the mover
-    // says it in a line.
+    // while a server is away, which our own pool tells once, and what is asked of it
+    // while it stops; sled tells every flush. Where credentials come from, or why not,
+    // aws_config tells by the kilobyte; the mover says it in a line.
     let quiet = [
         "openraft=warn",
         "openraft::core::raft_core=off",
         "openraft::engine=error",
+        "openraft::raft::raft_inner=off",
         "openraft::replication=off",
         "sled=warn",
         "aws_config=off",

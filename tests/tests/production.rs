@@ -185,6 +185,9 @@ fn remount_and_stop(hand: &Hand, servers: &[Server; 3], addrs: &str, manifest: &
     run(Command::new("umount").arg(&point), s(60))
         .expect("umount ends")
         .expect(0);
+    until("the mount's process has left", s(30), || {
+        leftover::processes(&point).is_empty().then_some(())
+    });
     for server in servers {
         lagan_tests::sys::kill(server.pid, libc::SIGTERM).expect("stop a server");
     }
