@@ -1,7 +1,9 @@
 //! The POSIX test suite pjdfstest on a mount.
 
 use crate::shorthands::s;
+use lagan_tests::cluster::PATIENCE;
 use lagan_tests::run::LONG;
+use lagan_tests::wait::until;
 use lagan_tests::{Options, binary, command, with_cluster};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -13,8 +15,6 @@ posix_fallocate = {}
 rename_ctime = {}
 utimensat = {}
 utime_now = {}
-[settings]
-naptime = 0.02
 [dummy_auth]
 entries = [["nobody", "nogroup"], ["daemon", "daemon"], ["bin", "bin"]]
 "#;
@@ -29,22 +29,56 @@ fn posix_suite_passes_but_for_what_is_excluded() {
         ..Options::default()
     };
     with_cluster(options, LONG, |cluster| {
-        let config = cluster.root().join("pjdfstest.toml");
-        std::fs::write(&config, CONFIG).expect("write the configuration");
         let dir = work_dir(&cluster.a());
         std::fs::create_dir(&dir).expect("make a directory");
         open_for_all(cluster.root());
-        let mut suite = Command::new(binary::tool("pjdfstest"));
-        suite
-            .arg("-c")
-            .arg(config)
-            .arg("-p")
-            .arg(&dir)
-            .arg("-s")
-            .arg(cluster.root());
-        let done = command::run(&mut suite, s(400)).expect("run pjdfstest (tests/run installs it)");
-        judge(&done.out, &done);
+        let done = suite(cluster.root(), &dir, false, &[]);
+        let mut cases = results(&done.out);
+        assert!(cases.len() >= CASES, "only {} cases: {done}", cases.len());
+        for _ in 0..TRIES {
+            let open =
+                |(name, why): (&String, &Option<String>)| name.contains("erofs") && why.is_some();
+            if !cases.iter().any(open) {
+                break;
+            }
+            wait_until_idle(&cluster.a());
+            let read_only = suite(cluster.root(), &dir, true, &["erofs"]);
+            let passed = results(&read_only.out)
+                .into_iter()
+                .filter(|(_, why)| why.is_none());
+            cases.extend(passed);
+        }
+        judge(&cases);
     });
+}
+
+/// Tries of the cases that mount read-only: whatever else the mount does, such as
+/// letting go of a file that was unlinked, makes the kernel refuse that.
+const TRIES: usize = 3;
+
+/// Runs the suite, or the cases whose names contain one of these words.
+fn suite(root: &Path, dir: &Path, remounts: bool, words: &[&str]) -> command::Done {
+    let config = root.join("pjdfstest.toml");
+    let text = format!("{CONFIG}[settings]\nnaptime = 0.02\nallow_remount = {remounts}\n");
+    std::fs::write(&config, text).expect("write the configuration");
+    let mut suite = Command::new(binary::tool("pjdfstest"));
+    suite.arg("-c").arg(config).arg("-p").arg(dir).arg("-s");
+    suite.arg(root).args(words);
+    command::run(&mut suite, s(400)).expect("run pjdfstest (tests/run installs it)")
+}
+
+/// Waits until the mount can be made read-only; it is writable again afterwards.
+fn wait_until_idle(mount: &Path) {
+    let mount = mount.to_str().expect("paths of tests are text");
+    let remount = |how| {
+        let mut command = Command::new("mount");
+        command.args(["-o", how, mount]);
+        command::run(&mut command, s(60)).expect("run mount")
+    };
+    until("the mount can be made read-only", PATIENCE, || {
+        (remount("remount,ro").status == Some(0)).then_some(())
+    });
+    remount("remount,rw").expect(0);
 }
 
 /// The suite overflows on paths of one length in 127 (`create_path_max`).
@@ -62,32 +96,39 @@ fn open_for_all(dir: &Path) {
     std::fs::set_permissions(dir, PermissionsExt::from_mode(0o755)).expect("open a directory");
 }
 
-fn judge(out: &str, done: &command::Done) {
-    let excluded = excluded();
-    let mut wrong = Vec::new();
-    let mut cases = 0;
+/// Each case, and why it did not pass.
+fn results(out: &str) -> BTreeMap<String, Option<String>> {
+    let mut cases = BTreeMap::new();
     for line in out.lines() {
         let mut words = line.split_whitespace();
         let (Some(name), Some(result), None) = (words.next(), words.next(), words.next()) else {
             continue;
         };
-        let passed = match result {
-            "ok" => true,
-            "FAILED" | "skipped" => false,
+        let why = match result {
+            "ok" => None,
+            "FAILED" | "skipped" => Some(format!("{result}, {}", reason(out, line))),
             _ => continue,
         };
-        cases += 1;
-        match (passed, excluded.get(name)) {
-            (true, Some(_)) => wrong.push(format!("{name} passes: take it off the list")),
-            (false, None) => wrong.push(format!("{name}: {result}, {}", reason(out, line))),
+        cases.insert(name.to_owned(), why);
+    }
+    cases
+}
+
+fn judge(cases: &BTreeMap<String, Option<String>>) {
+    let excluded = excluded();
+    let mut wrong = Vec::new();
+    for (name, why) in cases {
+        match (why, excluded.get(name)) {
+            (None, Some(_)) => wrong.push(format!("{name} passes: take it off the list")),
+            (Some(why), None) => wrong.push(format!("{name}: {why}")),
             _ => {}
         }
     }
-    assert!(cases >= CASES, "only {cases} cases: {done}");
     assert!(
         wrong.is_empty(),
-        "{} of {cases} cases: {wrong:#?}",
-        wrong.len()
+        "{} of {} cases: {wrong:#?}",
+        wrong.len(),
+        cases.len()
     );
 }
 
