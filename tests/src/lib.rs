@@ -21,6 +21,7 @@ pub mod corpus;
 pub mod differ;
 pub mod disk;
 pub mod gauges;
+pub mod history;
 pub mod http;
 pub mod leftover;
 pub mod manifest;

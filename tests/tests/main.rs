@@ -11,6 +11,7 @@ mod extents;
 mod fsx;
 mod full;
 mod limits;
+mod history;
 mod locks;
 mod mail;
 mod members;
