@@ -19,6 +19,7 @@ mod network;
 mod pjdfstest;
 mod posix;
 mod production;
+mod programs;
 mod refusals;
 mod shorthands;
 mod up;
