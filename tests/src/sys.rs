@@ -310,6 +310,19 @@ pub fn mknod(path: &Path, mode: u32, device: u64) -> io::Result<()> {
     check(unsafe { libc::mknod(path.as_ptr(), mode, device) }.into()).map(drop)
 }
 
+/// The kind of file system, by its number (statfs(2)).
+///
+/// # Errors
+/// The call's.
+pub fn file_system(path: &Path) -> io::Result<i64> {
+    let path = path_of(path)?;
+    // SAFETY: a structure of integers, for which zeros are values.
+    let mut answer: libc::statfs = unsafe { std::mem::zeroed() };
+    // SAFETY: the string and the structure live through the call.
+    check(unsafe { libc::statfs(path.as_ptr(), &raw mut answer) }.into())?;
+    Ok(answer.f_type)
+}
+
 /// statvfs(3).
 ///
 /// # Errors

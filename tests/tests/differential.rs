@@ -2,7 +2,7 @@
 
 use crate::shorthands::s;
 use lagan_tests::differ::{self, Places, plan};
-use lagan_tests::{long, sized, with_shared};
+use lagan_tests::{command, long, sized, sys, with_shared};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -35,7 +35,7 @@ fn two_mounts_answer_as_a_local_file_system_does() {
             let found = threads.map(|t| t.join().expect("a seed's thread"));
             found.into_iter().flatten().collect()
         });
-        std::fs::remove_dir_all(&places.local).expect("remove the local directory");
+        remove_local(&places.local);
         assert!(failures.is_empty(), "{}", failures.join(", "));
     });
 }
@@ -51,11 +51,37 @@ fn seeds() -> std::ops::Range<u64> {
     0..sized(20, 1000) as u64
 }
 
+/// What statfs(2) says of ext4.
+const EXT4: i64 = 0xef53;
+
+/// A directory of ext4: the one that is there, or an image mounted on it.
+fn make_local(local: &Path) {
+    std::fs::create_dir(local).expect("make a local directory");
+    if sys::file_system(local).expect("statfs") == EXT4 {
+        return;
+    }
+    let image = local.with_extension("ext4");
+    let file = std::fs::File::create(&image).expect("make an image");
+    file.set_len(4 << 30).expect("make it large");
+    let (image, local) = (image.to_str(), local.to_str());
+    let (image, local) = (image.expect("text"), local.expect("text"));
+    command::must("mkfs.ext4", &["-q", "-F", image], s(60));
+    command::must("mount", &["-o", "loop", image, local], s(60));
+}
+
+fn remove_local(local: &Path) {
+    if local.with_extension("ext4").exists() {
+        sys::unmount(local, false).expect("unmount the image");
+        std::fs::remove_file(local.with_extension("ext4")).expect("remove the image");
+    }
+    std::fs::remove_dir_all(local).expect("remove the local directory");
+}
+
 /// The mounts, and a local directory beside them, open to other users.
 fn places(a: &Path, b: &Path) -> Places {
     let root = a.parent().and_then(Path::parent).expect("a test's root");
     let local = root.join("local");
-    std::fs::create_dir(&local).expect("make a local directory");
+    make_local(&local);
     for dir in [root, &local, a] {
         std::fs::set_permissions(dir, PermissionsExt::from_mode(0o755)).expect("open it");
     }
