@@ -264,3 +264,42 @@ fn symlinks_keep_their_target() {
     w.system(Op::ReapOrphans { inos: vec![s] }).unwrap();
     w.check();
 }
+
+#[test]
+fn an_inode_has_65_000_names_and_not_one_more() {
+    let mut w = World::new();
+    let a = w.file("a");
+    let d = w.dir(ROOT, "d");
+    let link = |n: u32| Op::Link {
+        ino: a,
+        parent: d,
+        name: format!("{}{n}", "the same prefix ".repeat(15)).into(),
+    };
+    for n in 1..65_000 {
+        w.op(link(n)).unwrap();
+    }
+    assert_eq!(w.op(link(65_000)), Err(FsError::TooManyLinks));
+    assert_eq!(w.attr(a).nlink, 65_000);
+    let (mut cookie, mut listed) = (0, 0);
+    loop {
+        let page = w.query(Query::ReadDir {
+            ino: d,
+            cookie,
+            limit: 4096,
+            attrs: false,
+        });
+        let Ok(QueryAnswer::Entries { entries, end, .. }) = page else {
+            panic!("{page:?}");
+        };
+        assert!(entries.iter().all(|e| e.cookie > cookie && e.ino == a));
+        cookie = entries.last().map_or(cookie, |e| e.cookie);
+        listed += entries.len();
+        if end {
+            break;
+        }
+    }
+    assert_eq!(listed, 64_999);
+    w.unlink(ROOT, "a").unwrap();
+    w.op(link(65_000)).unwrap();
+    w.check();
+}
