@@ -259,9 +259,9 @@ impl Client {
         if self.reserved.is_empty() {
             return Ok(());
         }
-        let (names, ino) = (op.names(), op.changed_inode());
+        let (names, inodes) = (op.names(), op.inodes());
         self.make_touched(
-            |f| ino == Some(f.ino) || names.contains(&(f.parent, f.name.as_slice())),
+            |f| inodes.contains(&f.ino) || names.contains(&(f.parent, f.name.as_slice())),
             until,
         )
         .await

@@ -228,17 +228,19 @@ impl Op {
         }
     }
 
-    /// The inode, named by number, that it changes.
-    pub fn changed_inode(&self) -> Option<Ino> {
+    /// The inodes, named by number, that it reads or changes.
+    pub fn inodes(&self) -> Vec<Ino> {
         match self {
             Op::Link { ino, .. }
             | Op::SetAttr { ino, .. }
             | Op::SetXattr { ino, .. }
             | Op::RemoveXattr { ino, .. }
             | Op::SetLock { ino, .. }
-            | Op::DropLocks { ino, .. } => Some(*ino),
-            Op::Commit(commit) => Some(commit.ino),
-            _ => None,
+            | Op::DropLocks { ino, .. } => vec![*ino],
+            Op::Commit(commit) => vec![commit.ino],
+            Op::CopyRange(copy) => vec![copy.from, copy.to],
+            Op::Rewrite(rewrite) => vec![rewrite.ino],
+            _ => Vec::new(),
         }
     }
 }

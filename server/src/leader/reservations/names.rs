@@ -308,7 +308,8 @@ impl Names {
             let by_name = names.iter().filter_map(|n| self.by_name.get(n).copied());
             by_name.collect()
         };
-        first.extend(op.changed_inode().filter(|i| self.reserved.contains_key(i)));
+        let inodes = op.inodes().into_iter();
+        first.extend(inodes.filter(|i| self.reserved.contains_key(i)));
         first.retain(|ino| Some(*ino) != own);
         for name in &names {
             *self.busy.entry(name.clone()).or_default() += 1;
