@@ -1,5 +1,5 @@
 //! Creates that are answered before they are replicated: the leader's promises
-//! ([`names`]), and what else must wait for them.
+//! (`names`), and what else must wait for them.
 
 mod hold;
 mod names;

@@ -15,7 +15,7 @@
 //! - A number is given to one reservation only.
 //!
 //! A crash leaves nothing of this: the mount that holds a promise makes the file at
-//! the new leader, which lets nobody take names before that ([`super::hold`]).
+//! the new leader, which lets nobody take names before that (`hold`).
 
 use lagan_types::op::NewFile;
 use lagan_types::query::Query;
