@@ -21,7 +21,7 @@ impl Counter {
     }
 }
 
-/// How many there are now: each is counted as long as its [`Held`] lives, so
+/// How many there are now: each is counted as long as its `Held` lives, so
 /// the gauge is back at zero however they ended.
 #[derive(Debug, Default)]
 pub struct Gauge(AtomicU64);

@@ -14,7 +14,7 @@
 //!   chain of CRCs is the torn tail of a crash only in the last segment; with
 //!   another one after it, it is rot, and the log refuses to open.
 //! * Each record says how far its segment was on disk when it was written
-//!   ([`frontier`]). A break before that is rot, too. What the last sync wrote has
+//!   (`frontier`). A break before that is rot, too. What the last sync wrote has
 //!   nothing behind it that could tell.
 //! * Every segment begins with a checkpoint (vote, purged): older segments can
 //!   go as soon as their entries may.

@@ -10,7 +10,7 @@
 //!           transaction without durability -> one a second that is durable
 //! ```
 //!
-//! Whoever reads sees redb as of a transaction and over it the [`overlay`] of what
+//! Whoever reads sees redb as of a transaction and over it the overlay of what
 //! was applied since, both replaced as one: never an entry in part, never less
 //! than was answered. Entries are applied while a transaction runs; what it has
 //! leaves the overlay when it is done. The durable one raises the

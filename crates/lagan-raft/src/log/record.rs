@@ -9,7 +9,7 @@
 //! | 24 | CRC that the first record is seeded with, u32 | 24 | term, u64 |
 //! | 28 | 0 ... | 32 | node that led that term, u64 |
 //! | 60 | CRC-32 of the first 60 bytes | 40 | committed index + 1, 0: none known, u64 |
-//! |    | | 48 | mark ([`super::frontier`]): synced offset, u32, sequence, u32, check, u32; or 0 |
+//! |    | | 48 | mark (`frontier`): synced offset, u32, sequence, u32, check, u32; or 0 |
 //! |    | | 60 | CRC-32 of header[0..60] and payload, seeded with the CRC before it |
 //!
 //! Version 1 has no marks; its segments are read, and gone on with, as they are.
@@ -223,7 +223,7 @@ pub struct SegmentHeader {
     pub sequence: u64,
     /// CRC of the last record of the segment before.
     pub seed: u32,
-    /// Its records have marks ([`super::frontier`]): version 2.
+    /// Its records have marks (`frontier`): version 2.
     pub marked: bool,
 }
 
