@@ -2,35 +2,35 @@
 
 use crate::http;
 use crate::record::Process;
-use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
-/// Gauges that go back to zero when nobody wants anything.
-const GAUGES: [&str; 3] = [
-    "lagan_net_in_flight_requests",
-    "lagan_chunk_pinned_reads",
-    "lagan_raft_pending_proposals",
+/// Gauges that go back to what is shown here when nobody wants anything. The leader
+/// holds one request of each server, three as a rule, until there is something to upload.
+const GAUGES: [(&str, f64); 3] = [
+    ("lagan_net_in_flight_requests", 4.0),
+    ("lagan_chunk_pinned_reads", 0.0),
+    ("lagan_raft_pending_proposals", 0.0),
 ];
-/// Heartbeats come and go: each gauge has to be seen at zero once, within this.
+/// Heartbeats come and go: each gauge has to be seen at rest once, within this.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// Gauges of a server that never were at zero, with their last value.
+/// Gauges of a server that never were at rest, with their last value.
 pub fn stuck(server: &Process) -> Vec<String> {
     let Some(addr) = &server.http else {
         return Vec::new();
     };
     let began = Instant::now();
-    let mut left: BTreeSet<&str> = GAUGES.into();
+    let mut left = GAUGES.to_vec();
     let mut last = String::new();
     while !left.is_empty() && began.elapsed() < PATIENCE {
         if let Ok((200, text)) = http::get(addr, "/metrics") {
-            left.retain(|name| value(&text, name) != Some(0.0));
+            left.retain(|(name, rest)| value(&text, name).is_none_or(|now| now > *rest));
             last = text;
         }
         std::thread::sleep(Duration::from_millis(20));
     }
     left.iter()
-        .map(|name| format!("{}: {name} {:?}", server.name, value(&last, name)))
+        .map(|(name, _)| format!("{}: {name} {:?}", server.name, value(&last, name)))
         .collect()
 }
 

@@ -126,7 +126,7 @@ impl Owner {
             errors.is_empty(),
             "unexpected errors in the logs: {errors:#?}"
         );
-        assert!(stuck.is_empty(), "not back at zero: {stuck:#?}");
+        assert!(stuck.is_empty(), "not back at rest: {stuck:#?}");
         remove_root(self.cluster.root());
         self.set_broken(false);
     }
