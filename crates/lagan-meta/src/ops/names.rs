@@ -66,8 +66,14 @@ fn add_entry_at(
     kind: Kind,
     time: Time,
 ) -> Outcome<()> {
+    let now = txn.time;
     let cookie = txn.edit(parent, |row| {
-        row.touch_content(time);
+        if time < now && time <= row.ctime {
+            // It was shown as changed then, and has changed since.
+            row.version = row.version.saturating_add(1);
+        } else {
+            row.touch_content(time);
+        }
         row.cookie = row.cookie.saturating_add(1);
         row.nlink = row.nlink.saturating_add((kind == Kind::Directory) as u32);
         row.cookie
