@@ -1,6 +1,6 @@
 //! Copies inside the servers.
 
-use crate::cluster::{APPEND, Cluster, ROOT, RW, USER, bytes, close, get, new_file, put, write};
+use crate::cluster::{Cluster, ROOT, RW, USER, bytes, close, get, new_file, put, write};
 use lagan_client::{Client, CopySpan};
 use lagan_types::{Content, FsError, Ino, Query, QueryAnswer};
 
@@ -109,14 +109,12 @@ async fn bytes_in_the_archive_alone_are_copied_through() {
 }
 
 #[tokio::test]
-async fn ranges_that_overlap_and_targets_that_append_are_refused() {
+async fn ranges_that_overlap_are_refused() {
     let cluster = Cluster::start(1, 1);
     let client = cluster.mount(1).await;
     let a = put(&client, "a", &bytes(1000, 4)).await;
     let fh = client.open(a, RW).await.unwrap().fh;
-    let append = client.open(a, APPEND).await.unwrap().fh;
     let copy = |span| client.copy_file_range(USER, span);
-    assert_eq!(copy(whole(fh, append)).await, Err(FsError::Invalid));
     assert_eq!(copy(span_at(fh, fh, 999)).await, Ok(1));
     assert_eq!(copy(span_at(fh, fh, 400)).await, Err(FsError::Invalid));
     assert_eq!(copy(whole(77, fh)).await, Err(FsError::Stale));
