@@ -13,8 +13,7 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-/// Room for about five segments beside reserve and metadata. These grow by one while
-/// it is filled: then only what goes beyond that one makes space.
+/// Room for about five segments beside reserve and metadata.
 const DISK_MIB: u64 = 768;
 /// More than three such disks hold.
 const FILES_MAX: usize = 2000;

@@ -28,6 +28,17 @@ pub enum Purpose {
     Release = 1,
 }
 
+/// Where the look after one that found `page`, in order, begins: behind a full page,
+/// else at the start again. Never behind what is merely the newest: with names coming
+/// and going all the time there is always a newer orphan, and those that were made
+/// long ago would not be looked at any more.
+pub fn next_from(page: &[Ino]) -> Ino {
+    match page.last() {
+        Some(last) if page.len() >= CHECK_INOS_MAX => Ino(last.0.saturating_add(1)),
+        _ => Ino(0),
+    }
+}
+
 /// The check under way.
 #[derive(Debug)]
 pub struct OpenCheck {
@@ -121,6 +132,14 @@ mod tests {
         check.answer(B, number, &[]);
         assert_eq!(check.finished(), Some(vec![Ino(6)]));
         assert!(!check.is_running());
+    }
+
+    #[test]
+    fn old_orphans_are_looked_at_though_newer_ones_keep_coming() {
+        assert_eq!(next_from(&[]), Ino(0));
+        assert_eq!(next_from(&[Ino(500)]), Ino(0));
+        let full: Vec<Ino> = (1..=CHECK_INOS_MAX as u64).map(Ino).collect();
+        assert_eq!(next_from(&full), Ino(CHECK_INOS_MAX as u64 + 1));
     }
 
     #[test]

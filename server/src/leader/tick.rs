@@ -2,7 +2,7 @@
 
 use super::liveness::NODE_SILENT_AT_TERM_MS;
 use super::membership::{Change, next_change};
-use super::open_check::CHECK_INOS_MAX;
+use super::open_check::{CHECK_INOS_MAX, next_from};
 use super::removal::Uses;
 use super::{Leader, State};
 use lagan_meta::kv::StoreError;
@@ -112,10 +112,7 @@ impl Leader {
         let mut ops = node_changes(state, &map, now);
         ops.extend(silent_sessions(state, now));
         if !state.orphans.is_running() && round.is_multiple_of(ORPHAN_ROUNDS) {
-            state.orphans_from = match orphans.last() {
-                Some(last) => Ino(last.0 + 1),
-                None => Ino(0),
-            };
+            state.orphans_from = next_from(&orphans);
             state.orphans.begin(orphans, sessions);
         }
         if let Some(inos) = state.orphans.finished().filter(|i| !i.is_empty()) {
