@@ -338,6 +338,14 @@ impl Drop for Mapping {
     }
 }
 
+/// Names and types of the entries of an open directory (getdents64(2)).
+///
+/// # Errors
+/// The call's; ENOENT: the directory was removed.
+pub fn entries(dir: &File) -> io::Result<Vec<(Vec<u8>, u8)>> {
+    crate::differ::sys::entries(dir.as_raw_fd()).map_err(io::Error::from_raw_os_error)
+}
+
 /// close(2), whose error is where deferred writes report.
 ///
 /// # Errors

@@ -158,6 +158,36 @@ fn attributes_are_the_same_on_both_mounts() {
 }
 
 #[test]
+fn change_of_mode_does_not_keep_old_bytes() {
+    with_shared(s(60), |a, b| {
+        fs::write(a.join("x"), [b'o'; 10_000]).unwrap();
+        let held = File::open(b.join("x")).unwrap();
+        let mut found = [0; 10_000];
+        held.read_exact_at(&mut found, 0).unwrap();
+        let writer = OpenOptions::new().write(true).open(a.join("x")).unwrap();
+        writer.write_all_at(&[b'n'; 10_000], 0).unwrap();
+        drop(writer);
+        // its answer brings the new times, and the kernel drops no pages for it
+        held.set_permissions(std::os::unix::fs::PermissionsExt::from_mode(0o600))
+            .unwrap();
+        held.read_exact_at(&mut found, 0).unwrap();
+        assert!(found == [b'n'; 10_000], "bytes of before");
+    });
+}
+
+#[test]
+fn removed_directory_has_no_entries_where_it_is_open() {
+    with_shared(s(60), |a, b| {
+        fs::create_dir(a.join("d")).unwrap();
+        let held = File::open(b.join("d")).unwrap();
+        fs::remove_dir(a.join("d")).unwrap();
+        // not readdir(3), which takes this for the end
+        let found = sys::entries(&held).map(|entries| entries.len());
+        expect_errno(found, libc::ENOENT);
+    });
+}
+
+#[test]
 fn directories_and_links_appear_and_go_on_both_mounts() {
     with_shared(s(60), |a, b| {
         fs::create_dir_all(a.join("d/e/f")).unwrap();

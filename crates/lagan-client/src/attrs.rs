@@ -49,7 +49,11 @@ impl Client {
             .mutate_by(Op::SetAttr { ino, set }, None, until)
             .await?
         {
-            Answer::Attr(attr) => Ok(self.show(attr).await),
+            Answer::Attr(attr) => {
+                let attr = self.merged(attr).await;
+                self.pages.answered_set(&attr);
+                Ok(attr)
+            }
             _ => Err(FsError::Malformed),
         }
     }
@@ -78,18 +82,23 @@ impl Client {
         if attr.kind != Kind::File {
             return attr;
         }
-        let attr = match self.files.inode(attr.ino) {
-            Some(inode) => {
-                // Late is better than never: the size is right at the latest after the flush.
-                let _ = inode.settled(attr.version, self.deadline()).await;
-                inode.state.lock().merged(attr)
-            }
-            None => attr,
-        };
+        let attr = self.merged(attr).await;
         if self.pages.answered(&attr) == Seen::Stale {
             self.invalidate(attr.ino).await;
         }
         attr
+    }
+
+    /// With what was written here and is not committed.
+    async fn merged(&self, attr: Attr) -> Attr {
+        match self.files.inode(attr.ino) {
+            Some(inode) if attr.kind == Kind::File => {
+                // Late is better than never: the size is right at the latest after the flush.
+                let _ = inode.settled(attr.version, self.deadline()).await;
+                inode.state.lock().merged(attr)
+            }
+            _ => attr,
+        }
     }
 
     /// Has the kernel drop the inode's pages and waits until it did.

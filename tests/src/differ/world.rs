@@ -92,8 +92,12 @@ impl World {
                 to,
                 offsets,
                 len,
-            } => match (self.fd(*from), self.fd(*to)) {
-                (Some(a), Some(b)) => synced(b, sys::copy(a, b, *offsets, *len)),
+            } => match (&self.slots[*from], &self.slots[*to]) {
+                // between two mounts the kernel cannot know one file from another
+                (Some(a), Some(b)) if a.mount == b.mount => {
+                    let (a, b) = (a.fd.as_raw_fd(), b.fd.as_raw_fd());
+                    synced(b, sys::copy(a, b, *offsets, *len))
+                }
                 _ => "nothing open".into(),
             },
             op => match slot_of(op) {
@@ -303,10 +307,17 @@ fn read(fd: RawFd, len: usize, offset: Option<i64>) -> String {
     }
 }
 
-/// A write becomes visible everywhere by the fsync that follows.
+/// A write becomes visible everywhere by the fsync that follows. Where it leaves
+/// the position after O_APPEND is the kernel's guess: it counts from the size
+/// that it knew.
 fn synced(fd: RawFd, written: Answer) -> String {
     match written {
-        Ok(len) => format!("{len}, fsync {}", said(sys::sync(fd, false))),
+        Ok(len) => {
+            if sys::flags(fd).is_ok_and(|flags| flags as i32 & libc::O_APPEND != 0) {
+                let _ = sys::seek(fd, 0, libc::SEEK_END);
+            }
+            format!("{len}, fsync {}", said(sys::sync(fd, false)))
+        }
         Err(errno) => said(Err(errno)),
     }
 }

@@ -118,6 +118,23 @@ impl KernelPages {
         if stale { Seen::Stale } else { Seen::Fine }
     }
 
+    /// Attributes are about to be answered to a call that set some. The kernel
+    /// takes size and mtime from such an answer without dropping pages, so they
+    /// go at the next look if they may be older. (Not now: the kernel holds
+    /// locks of the inode that writing its mapped pages may need.)
+    pub fn answered_set(&self, attr: &Attr) {
+        let mut inner = self.inner.lock();
+        let shown = (attr.size, attr.mtime);
+        let Some(known) = inner.known.get_mut(&attr.ino) else {
+            inner.note_shown(attr.ino, shown);
+            return;
+        };
+        if known.version != attr.version {
+            known.version = NO_VERSION;
+        }
+        known.shown = Some(shown);
+    }
+
     /// What this mount wrote to the inode is lost, and the kernel's pages show it.
     pub fn lost(&self, ino: Ino) {
         if let Some(known) = self.inner.lock().known.get_mut(&ino) {

@@ -85,6 +85,10 @@ pub(super) fn read_dir(
     attrs: bool,
 ) -> Outcome<QueryAnswer> {
     let dir = directory(store, ino)?;
+    if dir.nlink == 0 {
+        // Removed, and still open somewhere (POSIX rmdir(2)).
+        return Err(FsError::NotFound.into());
+    }
     let limit = (limit as usize).clamp(1, READDIR_PAGE_MAX);
     let mut entries = Vec::new();
     let mut end = true;
