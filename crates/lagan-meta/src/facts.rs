@@ -1,4 +1,4 @@
-//! Small reads that the leader makes for every heartbeat.
+//! Small reads that the leader makes for heartbeats and waiting locks.
 
 use crate::kv::{Read, StoreError, Table};
 use crate::layout;

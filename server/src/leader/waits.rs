@@ -18,8 +18,13 @@ pub type Owner = (SessionId, u64);
 
 /// A wait that was not repeated for so long is over.
 const FORGOTTEN_MS: u64 = 3_000;
-/// Waits that are remembered; more are not looked at.
-const WAITS_MAX: usize = 10_000;
+/// Owners whose waits are remembered, and waits of one (its threads'); others are
+/// not looked at, so that no mount can make the leader remember without end.
+const OWNERS_MAX: usize = 10_000;
+const WAITS_MAX: usize = 64;
+/// Owners that one search goes through: the leader does nothing else meanwhile. A
+/// circle of more is not found (Linux gives up after ten).
+const SEARCH_MAX: usize = 256;
 
 #[derive(Debug)]
 struct Wait {
@@ -38,11 +43,15 @@ impl Waits {
     /// The owner waits, or still waits, for the lock.
     pub fn begin(&mut self, session: SessionId, ino: Ino, lock: LockRange, now_ms: u64) {
         self.forget(now_ms);
-        if self.waits.len() >= WAITS_MAX {
+        let owner = (session, lock.owner);
+        if self.waits.len() >= OWNERS_MAX && !self.waits.contains_key(&owner) {
             return;
         }
-        let waits = self.waits.entry((session, lock.owner)).or_default();
+        let waits = self.waits.entry(owner).or_default();
         waits.retain(|w| (w.ino, w.lock) != (ino, lock));
+        if waits.len() >= WAITS_MAX {
+            return;
+        }
         waits.push(Wait {
             ino,
             lock,
@@ -81,6 +90,9 @@ impl Waits {
             }
             if !seen.insert(holder) {
                 continue;
+            }
+            if seen.len() > SEARCH_MAX {
+                return Ok(false);
             }
             let waits = self.waits.get(&holder).into_iter().flatten();
             for wait in waits.filter(|w| is_fresh(w, now_ms)) {
@@ -151,6 +163,48 @@ mod tests {
         waits.begin(A.0, Ino(2), lock(A.1), 9_000);
         waits.end(A.0, Ino(2), &lock(A.1));
         assert!(!circle(&waits, B, 1, 9_000));
+    }
+
+    #[test]
+    fn what_one_mount_asks_is_remembered_within_bounds() {
+        let mut waits = Waits::default();
+        for range in 0..3 * WAITS_MAX as u64 {
+            let lock = LockRange {
+                start: range,
+                ..lock(A.1)
+            };
+            waits.begin(A.0, Ino(2), lock, 0);
+        }
+        assert_eq!(waits.waits[&A].len(), WAITS_MAX);
+        for owner in 0..OWNERS_MAX as u64 + 5 {
+            waits.begin(B.0, Ino(2), lock(owner), 0);
+        }
+        assert_eq!(waits.waits.len(), OWNERS_MAX);
+        let known = LockRange {
+            start: 0,
+            ..lock(A.1)
+        };
+        waits.begin(A.0, Ino(2), known, FORGOTTEN_MS);
+        waits.begin(B.0, Ino(2), lock(0), FORGOTTEN_MS + 1);
+        assert_eq!(waits.waits.len(), 2, "who asks again stays, the others go");
+    }
+
+    #[test]
+    fn search_ends_however_many_wait_in_a_row() {
+        let mut waits = Waits::default();
+        let count = 2 * SEARCH_MAX as u64;
+        for n in 1..count {
+            waits.begin(A.0, Ino(n + 1), lock(n), 0);
+        }
+        let mut asked = 0;
+        let mut holder = |s: SessionId, ino: Ino, _: &LockRange| {
+            asked += 1;
+            Ok::<_, Infallible>(vec![(s, ino.0)])
+        };
+        let last = (A.0, count);
+        let found = waits.is_circle(last, &[(A.0, 1)], 0, &mut holder);
+        assert_eq!(found, Ok(false));
+        assert!(asked <= SEARCH_MAX);
     }
 
     #[test]
