@@ -204,18 +204,13 @@ fn processes_that_wait_for_each_other_get_edeadlk_once() {
 #[test]
 fn open_files_that_wait_for_each_other_wait_until_killed() {
     with_shared(s(60), |a, b| {
-        let write = libc::F_WRLCK;
-        let (x_a, y_a) = (open(&a.join("x")), open(&a.join("y")));
-        let (x_b, y_b) = (open(&b.join("x")), open(&b.join("y")));
-        sys::record_lock(&x_a, write, 0, 0, false).expect("x on the first mount");
+        let (x_a, y_b) = (open(&a.join("x")), open(&b.join("y")));
+        sys::record_lock(&x_a, libc::F_WRLCK, 0, 0, false).expect("x on the first mount");
         sys::flock(&y_b, TRY).expect("y on the second");
-        let mut waiters = [(&x_b, "x"), (&y_a, "y")].map(|(_, name)| {
-            let path = if name == "x" { b } else { a }.join(name);
-            let flock = std::process::Command::new("flock")
-                .arg(path)
-                .arg("true")
-                .spawn();
-            flock.expect("start flock(1)")
+        let mut waiters = [b.join("x"), a.join("y")].map(|path| {
+            let mut flock = std::process::Command::new("flock");
+            flock.arg(path).arg("true");
+            flock.spawn().expect("start flock(1)")
         });
         std::thread::sleep(std::time::Duration::from_secs(1));
         for waiter in &mut waiters {
