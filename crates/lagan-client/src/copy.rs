@@ -59,8 +59,14 @@ impl Client {
         self.flush_inode(&from.inode, until).await?;
         let flushed = self.flush_inode(&to.inode, until).await;
         to.take_error().and(flushed)?;
+        // A copy within a file may move its end, and must not copy itself.
+        let commands = if from.inode.ino == to.inode.ino {
+            1
+        } else {
+            COMMANDS_MAX
+        };
         let mut done = 0;
-        for _ in 0..COMMANDS_MAX {
+        for _ in 0..commands {
             let rest = span.after(done);
             let step = match self.share(caller, &from, &to, rest, until).await {
                 Err(_) if done > 0 => break,

@@ -225,7 +225,8 @@ impl Rig {
             from_offset: from.1,
             to: self.fhs[m][to.0].0,
             to_offset: to.1,
-            len,
+            // As the kernel cuts it.
+            len: bytes.len() as u64,
         };
         let mut done = 0;
         while done < bytes.len() {
