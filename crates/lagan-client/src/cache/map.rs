@@ -13,7 +13,8 @@ const EXTENTS_MAX: usize = 8192;
 pub struct FileMap {
     version: u64,
     size: u64,
-    /// In order of offset, no overlap, all that touch `from..to`.
+    /// In order of offset, no overlap, all that touch `from..to`, none that
+    /// begins before it: what is changed there would not be followed.
     extents: Vec<Extent>,
     from: u64,
     /// `u64::MAX`: to the end of the file.
@@ -90,11 +91,12 @@ impl FileMap {
             (true, None) => offset,
             (false, _) => u64::MAX,
         };
+        let from = extents.first().map_or(offset, |e| e.offset.min(offset));
         FileMap {
             version,
             size,
             extents,
-            from: offset,
+            from,
             to,
         }
     }
@@ -110,21 +112,13 @@ impl FileMap {
             *self = page;
             return;
         }
-        // Extents may have been made one since, or cut, at the same version:
-        // each half keeps what it knows of its side.
+        // Extents may have been made one since, or cut, at the same version.
         let kept = self.extents.partition_point(|e| e.offset < page.from);
         self.extents.truncate(kept);
         if let Some(last) = self.extents.last_mut().filter(|e| e.end() > page.from) {
             *last = cut(last, last.offset, page.from);
         }
-        let pages = page
-            .extents
-            .into_iter()
-            .map(|e| match e.offset < page.from {
-                true => cut(&e, page.from, e.end()),
-                false => e,
-            });
-        self.extents.extend(pages);
+        self.extents.extend(page.extents);
         self.to = page.to;
         self.size = page.size;
     }

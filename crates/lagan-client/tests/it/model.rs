@@ -272,26 +272,59 @@ impl Rig {
         }
         let fresh = self.cluster.mount(9).await;
         for (ino, model) in self.inos.iter().zip(&self.model) {
-            assert!(get(&fresh, *ino).await == *model);
+            let got = get(&fresh, *ino).await;
+            let differs = got.iter().zip(model).position(|(a, b)| a != b);
+            assert!(
+                got == *model,
+                "{ino}: {} of {} bytes, first difference at {differs:?}",
+                got.len(),
+                model.len()
+            );
         }
     }
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 12, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 256, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
     fn two_mounts_agree_with_byte_arrays(steps in proptest::collection::vec(step(), 1..40)) {
-        let runtime = tokio::runtime::Builder::new_current_thread()
-            .enable_all()
-            .build()
-            .unwrap();
-        runtime.block_on(async {
-            let mut rig = Rig::start().await;
-            for step in &steps {
-                rig.run(step).await;
-            }
-            rig.finish().await;
-        });
+        agree(&steps);
     }
+}
+
+/// Runs the steps and compares all files.
+fn agree(steps: &[Step]) {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .unwrap();
+    runtime.block_on(async {
+        let mut rig = Rig::start().await;
+        for step in steps {
+            rig.run(step).await;
+        }
+        rig.finish().await;
+    });
+}
+
+#[test]
+fn an_append_keeps_what_was_written_before_what_was_read() {
+    agree(&[
+        Step::Write(0, 1, 58_103, 238_075, 156),
+        Step::Write(1, 1, 272_463, 19, 77),
+        Step::Read(0, 1, 292_327, 37_019),
+        Step::Write(0, 1, 277_485, 58, 82),
+        Step::Append(0, 1, 54_214, 102),
+        Step::Read(1, 1, 270_000, 20_000),
+    ]);
+}
+
+#[test]
+fn a_copy_reads_the_newest_of_what_is_archived() {
+    agree(&[
+        Step::Write(0, 0, 42_338, 89_283, 1),
+        Step::Release(0),
+        Step::Copy(1, (0, 131_620), (1, 218_598), 100_820),
+    ]);
 }

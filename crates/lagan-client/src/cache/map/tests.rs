@@ -56,6 +56,19 @@ fn a_page_with_more_to_come_covers_only_itself() {
 }
 
 #[test]
+fn what_is_written_into_an_extent_that_begins_before_the_page_is_followed() {
+    let one = Extent {
+        offset: 100,
+        len: 100,
+        content: Content::Lost,
+    };
+    let mut map = FileMap::page(5, 200, 190, vec![one], false);
+    assert!(map.follow(&[edit(110, 5, Some(1))], 6, 200));
+    let tail = map.tail().next().unwrap();
+    assert_eq!((tail.offset, tail.len), (115, 85));
+}
+
+#[test]
 fn a_page_whose_extents_were_cut_differently_leaves_no_gap() {
     let lost = |offset, len| Extent {
         offset,
@@ -71,7 +84,7 @@ fn a_page_whose_extents_were_cut_differently_leaves_no_gap() {
         false,
     ));
     let shape: Vec<_> = map.plan(0, 100).iter().map(|p| (p.offset, p.len)).collect();
-    assert_eq!(shape, [(0, 10), (10, 10), (20, 10), (30, 60), (90, 10)]);
+    assert_eq!(shape, [(0, 10), (10, 5), (15, 15), (30, 60), (90, 10)]);
 }
 
 #[test]
