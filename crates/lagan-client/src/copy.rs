@@ -74,6 +74,8 @@ impl Client {
             };
             done += step.len;
             if step.through > 0 && done == 0 {
+                // The servers looked at its newest content; this mount may know an older.
+                from.inode.state.lock().map = None;
                 return self.copy_through(caller, rest, step.through).await;
             }
             if step.len == 0 || step.through > 0 || done == span.len {
