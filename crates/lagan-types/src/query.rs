@@ -31,7 +31,8 @@ pub enum Query {
     GetXattr { ino: Ino, name: Vec<u8> },
     /// Answer: `Names`.
     ListXattr { ino: Ino },
-    /// F_GETLK: a lock that conflicts. Answer: `Lock`.
+    /// F_GETLK: a lock that conflicts; of kind `Unlock`: one of the owner's own.
+    /// Answer: `Lock`.
     GetLock { ino: Ino, lock: LockRange },
     /// Answer: `StatFs`.
     StatFs,

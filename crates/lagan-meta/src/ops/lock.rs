@@ -91,14 +91,33 @@ fn merge(old: Vec<LockedRange>, lock: &LockRange) -> Vec<LockedRange> {
     joined
 }
 
-/// A lock of another owner that stands against this one.
+/// A lock of another owner that stands against this one; against an unlock
+/// what it would release: F_OFD_GETLK tells an owner of its own locks by that.
 pub(crate) fn conflict(
     store: &dyn Read,
     session: SessionId,
     ino: Ino,
     lock: &LockRange,
 ) -> Result<Option<(SessionId, LockRange)>, StoreError> {
+    if lock.kind == LockKind::Unlock {
+        return own(store, session, ino, lock);
+    }
     Ok(holders(store, session, ino, lock, 1)?.pop())
+}
+
+fn own(
+    store: &dyn Read,
+    session: SessionId,
+    ino: Ino,
+    lock: &LockRange,
+) -> Result<Option<(SessionId, LockRange)>, StoreError> {
+    let key = key_lock(ino.0, session.0, lock.owner);
+    let Some(value) = store.get(Table::Lock, &key)? else {
+        return Ok(None);
+    };
+    let row: LockRow = layout::decode(Table::Lock, &value)?;
+    let held = row.ranges.iter().find(|r| overlap(r, lock));
+    Ok(held.map(|range| (session, told(range, lock.owner))))
 }
 
 /// Locks of other owners that stand against this one: one of each, of at most
@@ -122,14 +141,7 @@ pub(crate) fn holders(
             }
             let row: LockRow = layout::decode(Table::Lock, value)?;
             if let Some(range) = row.ranges.iter().find(|r| against(r, lock)) {
-                let held = LockRange {
-                    owner,
-                    start: range.start,
-                    end: range.end,
-                    kind: range.kind,
-                    pid: range.pid,
-                };
-                found.push((SessionId(other), held));
+                found.push((SessionId(other), told(range, owner)));
                 if found.len() >= most {
                     return Ok(found);
                 }
@@ -145,9 +157,22 @@ pub(crate) fn holders(
     }
 }
 
+fn told(range: &LockedRange, owner: u64) -> LockRange {
+    LockRange {
+        owner,
+        start: range.start,
+        end: range.end,
+        kind: range.kind,
+        pid: range.pid,
+    }
+}
+
+fn overlap(held: &LockedRange, lock: &LockRange) -> bool {
+    held.start <= lock.end && lock.start <= held.end
+}
+
 fn against(held: &LockedRange, lock: &LockRange) -> bool {
-    let overlap = held.start <= lock.end && lock.start <= held.end;
-    overlap && (held.kind == LockKind::Write || lock.kind == LockKind::Write)
+    overlap(held, lock) && (held.kind == LockKind::Write || lock.kind == LockKind::Write)
 }
 
 /// The first key after those of the inode.

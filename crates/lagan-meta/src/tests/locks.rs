@@ -103,3 +103,17 @@ fn locks_of_a_reaped_orphan_are_gone() {
     w.system(Op::ReapOrphans { inos: vec![a] }).unwrap();
     w.check();
 }
+
+#[test]
+fn an_unlock_asks_for_the_owners_own_locks() {
+    let mut w = World::new();
+    let (a, one) = (w.file("a"), w.session);
+    let two = w.open_session(2, None);
+    set(&mut w, two, a, lock(1, 0, 99, Read)).unwrap();
+    assert_eq!(holder(&w, a, lock(1, 0, 99, Unlock)), None);
+    set(&mut w, one, a, lock(1, 50, 60, Read)).unwrap();
+    let own = holder(&w, a, lock(1, 55, 200, Unlock));
+    assert_eq!(own, Some((one, lock(1, 50, 60, Read))));
+    assert_eq!(holder(&w, a, lock(1, 61, 200, Unlock)), None);
+    assert_eq!(holder(&w, a, lock(2, 55, 200, Unlock)), None);
+}
