@@ -87,7 +87,8 @@ pub(crate) fn set_xattr(
         return Err(FsError::TooBig.into());
     }
     let mut row = txn.inode(ino)?;
-    let there = txn.get(Table::Xattr, &key_name(ino.0, name))?.is_some();
+    let old = txn.get(Table::Xattr, &key_name(ino.0, name))?;
+    let there = old.is_some();
     match mode {
         XattrMode::Create if there => return Err(FsError::Exists.into()),
         XattrMode::Replace if !there => return Err(FsError::NoAttribute.into()),
@@ -96,8 +97,13 @@ pub(crate) fn set_xattr(
     if acl::is_acl(name) {
         return acl::set(txn, ino, name, value);
     }
+    let value = value.to_vec();
+    if old.is_some_and(|old| old == encode_raw(&value)) {
+        // As ext4: nothing changes, nor do the times.
+        return Ok(Answer::Done);
+    }
     row.touch(txn.time);
-    put_xattr(txn, ino, &mut row, name, value.to_vec())?;
+    put_xattr(txn, ino, &mut row, name, value)?;
     txn.set_inode(ino, row)?;
     Ok(Answer::Done)
 }
