@@ -69,7 +69,8 @@ fn add_entry_at(
     let now = txn.time;
     let cookie = txn.edit(parent, |row| {
         if time < now && time <= row.ctime {
-            // It was shown as changed then, and has changed since.
+            // It was shown as changed then, and has changed since, perhaps not in its content.
+            row.mtime = row.mtime.max(time);
             row.version = row.version.saturating_add(1);
         } else {
             row.touch_content(time);

@@ -4,7 +4,7 @@ use super::world::World;
 use crate::preview;
 use lagan_types::answer::Answer;
 use lagan_types::attr::{Attr, Kind, Time};
-use lagan_types::op::{Commit, NewFile};
+use lagan_types::op::{Commit, NewFile, XattrMode};
 use lagan_types::{FsError, Ino, Op, SessionId};
 
 const ROOT: Ino = Ino::ROOT;
@@ -83,6 +83,34 @@ fn file_is_as_the_preview_showed_it_and_made_once() {
     w.system(make(&file, None)).unwrap();
     assert_eq!(w.names(ROOT), ["a"]);
     assert_eq!(seen(&w, &file), Err(FsError::Exists));
+    w.check();
+}
+
+#[test]
+fn directory_has_the_time_of_the_promise_though_its_attributes_changed_since() {
+    let mut w = World::new();
+    let ino = granted(&mut w);
+    let dir = w.dir(ROOT, "d");
+    let made = w.attr(dir).mtime;
+    let file = NewFile {
+        parent: dir,
+        time: made.succ(),
+        ..new_file(ino, "a")
+    };
+    for value in [b"1", b"2"] {
+        w.op(Op::SetXattr {
+            ino: dir,
+            name: b"user.a".to_vec(),
+            value: value.to_vec(),
+            mode: XattrMode::Any,
+        })
+        .unwrap();
+    }
+    let changed = w.attr(dir).ctime;
+    assert!(changed > file.time);
+    w.op(make(&file, None)).unwrap();
+    let attr = w.attr(dir);
+    assert_eq!((attr.mtime, attr.ctime), (file.time, changed));
     w.check();
 }
 

@@ -308,8 +308,14 @@ impl Names {
             let by_name = names.iter().filter_map(|n| self.by_name.get(n).copied());
             by_name.collect()
         };
-        let inodes = op.inodes().into_iter();
-        first.extend(inodes.filter(|i| self.reserved.contains_key(i)));
+        for ino in op.inodes() {
+            if self.reserved.contains_key(&ino) {
+                first.push(ino);
+            } else if self.directories.contains_key(&ino) {
+                // Its times, mode and lists count for what is made after it only.
+                first.extend(self.held_in(ino));
+            }
+        }
         first.retain(|ino| Some(*ino) != own);
         for name in &names {
             *self.busy.entry(name.clone()).or_default() += 1;
@@ -392,14 +398,14 @@ impl Names {
         }
     }
 
+    /// The files that are reserved in a directory.
+    fn held_in(&self, directory: Ino) -> impl Iterator<Item = Ino> {
+        let all = self.reserved.values().map(|r| &r.file);
+        all.filter(move |f| f.parent == directory).map(|f| f.ino)
+    }
+
     fn touched_in(&self, directory: Ino) -> Touch {
-        let of = |r: &&Reserved| r.file.parent == directory;
-        let inos: Vec<Ino> = self
-            .reserved
-            .values()
-            .filter(of)
-            .map(|r| r.file.ino)
-            .collect();
+        let inos: Vec<Ino> = self.held_in(directory).collect();
         if inos.is_empty() {
             Touch::None
         } else {
@@ -424,8 +430,13 @@ impl Names {
 
     fn show_attr(&self, attr: &mut Attr) {
         if let Some((_, time)) = self.directories.get(&attr.ino) {
-            attr.mtime = attr.mtime.max(*time);
-            attr.ctime = attr.ctime.max(*time);
+            // As it will be when the file is made.
+            if *time > attr.ctime {
+                attr.mtime = *time;
+                attr.ctime = *time;
+            } else {
+                attr.mtime = attr.mtime.max(*time);
+            }
         }
     }
 }

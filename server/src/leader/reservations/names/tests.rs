@@ -175,6 +175,19 @@ fn what_a_mutation_touches_is_made_first() {
 }
 
 #[test]
+fn files_are_made_before_their_directorys_attributes_change() {
+    let mut names = names();
+    let a = hold(&mut names, "a", 1);
+    let chmod = |ino| Op::SetAttr {
+        ino,
+        set: SetAttr::default(),
+    };
+    let first = |names: &mut Names, ino| names.begin(&chmod(ino), Directories::Keeps).first;
+    assert_eq!(first(&mut names, DIR), [a.ino]);
+    assert!(first(&mut names, Ino(2)).is_empty());
+}
+
+#[test]
 fn removal_of_a_directory_has_everything_made_and_reserves_nothing() {
     let mut names = names();
     let a = hold(&mut names, "a", 1);
@@ -254,6 +267,17 @@ fn directory_shows_the_time_of_the_last_promise_in_it() {
             ..attr(DIR, Kind::Directory, 10)
         })
     );
+    // A time to come that somebody set ends with the next change.
+    let later = Time { secs: 99, nanos: 0 };
+    let mut answer = QueryAnswer::Attr(Attr {
+        mtime: later,
+        ..attr(DIR, Kind::Directory, 10)
+    });
+    names.show(&mut answer);
+    let QueryAnswer::Attr(shown) = answer else {
+        unreachable!()
+    };
+    assert_eq!((shown.mtime.secs, shown.ctime.secs), (50, 50));
     let _ = names.claim(a.ino);
     names.made(a.ino, End::Done);
     let mut answer = QueryAnswer::Attr(attr(DIR, Kind::Directory, 10));
