@@ -82,7 +82,8 @@ fn describe(place: &str, stat: Result<libc::stat, i32>, atime: bool) -> Seen {
         libc::S_IFDIR => String::new(),
         _ => format!(" size {}", stat.st_size),
     };
-    let atime = match atime {
+    // A walk through a symbolic link reads it; the kernel tells no FUSE file system.
+    let atime = match atime && stat.st_mode & libc::S_IFMT != libc::S_IFLNK {
         true => format!(" atime {}", told((stat.st_atime, stat.st_atime_nsec))),
         false => String::new(),
     };

@@ -96,7 +96,10 @@ impl World {
                 // between two mounts the kernel cannot know one file from another
                 (Some(a), Some(b)) if a.mount == b.mount => {
                     let (a, b) = (a.fd.as_raw_fd(), b.fd.as_raw_fd());
-                    synced(b, sys::copy(a, b, *offsets, *len))
+                    let copied = sys::copy(a, b, *offsets, *len);
+                    // The copy of a hole is a hole or zeros.
+                    self.aligned &= !matches!(copied, Ok(1..));
+                    synced(b, copied)
                 }
                 _ => "nothing open".into(),
             },
@@ -158,6 +161,8 @@ impl World {
             } => said(sys::allocate(fd, *mode, *offset, *len)),
             Op::Sync { data, .. } => said(sys::sync(fd, *data)),
             Op::Append { on, .. } => said(set_append(fd, *on)),
+            // Of directories the kernel keeps them itself, each mount its own.
+            Op::Flock { .. } if is_directory(fd) => "not tried".into(),
             Op::Flock { operation, .. } => said(sys::flock(fd, *operation)),
             Op::Lock { kind, range, .. } => match sys::lock(fd, libc::F_OFD_SETLK, *kind, *range) {
                 Ok(_) => "locked".into(),
@@ -280,6 +285,11 @@ fn seek(fd: RawFd, offset: i64, whence: i32) -> String {
         Ok(stat) if stat.st_mode & libc::S_IFMT == libc::S_IFDIR => "a directory".into(),
         _ => said(sys::seek(fd, offset, whence)),
     }
+}
+
+fn is_directory(fd: RawFd) -> bool {
+    let kind = sys::stat(fd, Path::new("")).map(|s| s.st_mode & libc::S_IFMT);
+    kind == Ok(libc::S_IFDIR)
 }
 
 fn set_append(fd: RawFd, on: bool) -> Answer {
