@@ -235,3 +235,167 @@ ask "select (select sum(abalance) from pgbench_accounts) = (select coalesce(sum(
 serve stop
 trap - EXIT
 "#;
+
+#[test]
+fn nginx_serves_what_the_other_mount_writes() {
+    with_shared(s(300), |a, b| {
+        script(a, b, NGINX);
+    });
+}
+
+const NGINX: &str = r#"
+mkdir -p "$a/attachments"
+cat >"$l/nginx.conf" <<END
+user root;
+worker_processes 2;
+pid $l/nginx.pid;
+error_log $l/error.log;
+events {}
+http {
+  access_log off;
+  sendfile on;
+  tcp_nopush on;
+  server { listen unix:$l/socket; root $b/attachments; }
+}
+END
+get() { curl -sS --fail --unix-socket "$l/socket" "http://mail/$1" "${@:2}"; }
+nginx -c "$l/nginx.conf" -e "$l/error.log"
+trap 'nginx -c "$l/nginx.conf" -e "$l/error.log" -s stop; while [ -e "$l/nginx.pid" ]; do sleep 0.1; done' EXIT
+for n in {1..40}; do
+  head -c $((n * n * 3331)) /dev/urandom >"$a/attachments/$n"
+  get "$n" | cmp - "$a/attachments/$n"
+done
+get 40 --range 1000000-2000000 | cmp - <(tail -c +1000001 "$a/attachments/40" | head -c 1000001)
+# the same size and name, in place and by rename
+for n in 38 39; do head -c $((n * n * 3331)) /dev/urandom >"$l/$n"; done
+dd if="$l/38" of="$a/attachments/38" bs=1M conv=notrunc status=none
+cp "$l/39" "$a/attachments/new"
+mv "$a/attachments/new" "$a/attachments/39"
+for n in 38 39; do get "$n" | cmp - "$l/$n"; done
+# several at a time, while there are more and more
+for worker in 1 2 3 4; do
+  (for n in {41..60}; do
+    head -c 300000 /dev/urandom >"$a/attachments/$worker-$n"
+    get "$worker-$n" | cmp - "$a/attachments/$worker-$n"
+    get "$n" 2>/dev/null && exit 1
+  done; exit 0) & pids[worker]=$!
+done
+for pid in "${pids[@]}"; do wait "$pid"; done
+rm "$a/attachments/1"
+! get 1 2>/dev/null
+"#;
+
+#[test]
+fn postfix_delivers_what_dovecot_serves_from_the_other_mount() {
+    with_shared(s(300), |a, b| {
+        let root = a.parent().and_then(Path::parent).expect("a test's root");
+        for dir in [root, a] {
+            std::fs::set_permissions(dir, PermissionsExt::from_mode(0o755)).expect("open it");
+        }
+        let port = std::net::TcpListener::bind("127.0.0.1:0").expect("find a free port");
+        let port = port.local_addr().expect("its number").port();
+        script(a, b, &MAIL.replace("PORT", &port.to_string()));
+    });
+}
+
+/// Postfix writes into a Maildir on one mount while Dovecot shows it on the other.
+const MAIL: &str = r#"
+chmod 755 "$l"
+mkdir "$l"/{postfix,spool,data,dovecot,sent} "$a/mail"
+chown postfix "$l/data"
+chown nobody:nogroup "$a/mail"
+cat >"$l/postfix/main.cf" <<END
+compatibility_level = 3.6
+queue_directory = $l/spool
+data_directory = $l/data
+command_directory = /usr/sbin
+daemon_directory = /usr/lib/postfix/sbin
+shlib_directory = /usr/lib/postfix
+meta_directory = /etc/postfix
+mail_owner = postfix
+setgid_group = postdrop
+maillog_file = $l/mail.log
+maillog_file_prefixes = $l
+myhostname = mail.invalid
+mydestination =
+alias_maps =
+inet_interfaces = loopback-only
+virtual_mailbox_domains = test.invalid
+virtual_mailbox_base = $a/mail
+virtual_mailbox_maps = static:user/
+virtual_uid_maps = static:$(id -u nobody)
+virtual_gid_maps = static:$(id -g nobody)
+END
+cat >"$l/postfix/master.cf" <<END
+postlog unix-dgram n - n - 1 postlogd
+pickup unix n - n 60 1 pickup
+cleanup unix n - n - 0 cleanup
+qmgr unix n - n 300 1 qmgr
+rewrite unix - - n - - trivial-rewrite
+bounce unix - - n - 0 bounce
+defer unix - - n - 0 bounce
+trace unix - - n - 0 bounce
+error unix - - n - - error
+retry unix - - n - - error
+proxymap unix - - n - - proxymap
+virtual unix - n n - - virtual
+END
+cat >"$l/dovecot.conf" <<END
+protocols = imap
+listen = 127.0.0.1
+base_dir = $l/dovecot
+state_dir = $l/dovecot
+log_path = $l/dovecot.log
+ssl = no
+disable_plaintext_auth = no
+mmap_disable = yes
+mail_location = maildir:$b/mail/user
+first_valid_uid = 1
+passdb {
+  driver = static
+  args = password=secret
+}
+userdb {
+  driver = static
+  args = uid=nobody gid=nogroup home=$l/dovecot
+}
+service imap-login {
+  inet_listener imap {
+    port = PORT
+  }
+  inet_listener imaps {
+    port = 0
+  }
+}
+END
+stop() {
+  status=$?
+  masters=$(cat "$l/spool/pid/master.pid" "$l/dovecot/master.pid")
+  postfix -c "$l/postfix" stop 2>/dev/null || true
+  doveadm -c "$l/dovecot.conf" stop || true
+  for master in $masters; do
+    while kill -0 "$master" 2>/dev/null; do sleep 0.1; done
+  done
+  [ "$status" = 0 ] || cat "$l/mail.log" "$l/dovecot.log" >&2
+}
+imap() { curl -sS --user user:secret "imap://127.0.0.1:PORT/$1" "${@:2}"; }
+bodies() { for file in "$@"; do tr -d '\r' <"$file" | sed '1,/^$/d' | sha256sum; done | sort; }
+trap stop EXIT
+dovecot -c "$l/dovecot.conf"
+postfix -c "$l/postfix" start 2>/dev/null
+for n in {1..40}; do
+  { printf 'From: sender@test.invalid\nSubject: mail %s\n\n' "$n"; head -c $((n * n * 200)) /dev/urandom | base64; } >"$l/sent/$n"
+done
+(for n in {1..40}; do sendmail -C "$l/postfix" -f sender@test.invalid user@test.invalid <"$l/sent/$n"; done) & sending=$!
+mails() { imap "" -X 'STATUS INBOX (MESSAGES)' 2>/dev/null | tr -dc 0-9; }
+for try in {1..600}; do
+  [ "$(mails)" = 40 ] && break
+  sleep 0.1
+done
+wait "$sending"
+mkdir "$l/got"
+for n in {1..40}; do imap "INBOX;MAILINDEX=$n" >"$l/got/$n"; done
+cmp <(bodies "$l"/sent/*) <(bodies "$l"/got/*)
+imap INBOX -X 'STORE 1:* +FLAGS (\Seen)' >/dev/null
+[ "$(ls "$a"/mail/user/cur | grep -c ':2,S$')" = 40 ]
+"#;
