@@ -2,6 +2,7 @@
 //! in the replicated configuration instead (`lagan set`).
 
 use crate::s3::S3Secrets;
+use lagan_types::Mistake;
 use serde::Deserialize;
 use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
@@ -159,15 +160,19 @@ impl Config {
     pub fn load(path: &Path) -> Result<Config, String> {
         let text = std::fs::read_to_string(path)
             .map_err(|e| format!("read configuration {}: {e}", path.display()))?;
-        Self::parse(&text).map_err(|e| format!("{}: {e}", path.display()))
+        Self::parse(&text).map_err(|e| format!("{}:{e}", path.display()))
     }
 
     /// Parses and checks the text of a configuration file.
     ///
     /// # Errors
-    /// One line that names the line and the key.
+    /// One line that begins with the line's number and names the key, never the
+    /// line's text, which may hold a secret.
     pub fn parse(text: &str) -> Result<Config, String> {
-        let config: Config = toml::from_str(text).map_err(|e| one_line(text, &e))?;
+        let config: Config = toml::from_str(text).map_err(|e| {
+            let at = e.span().map(|span| span.start);
+            Mistake::parsing(text, at, e.message()).to_string()
+        })?;
         config.check()?;
         Ok(config)
     }
@@ -205,21 +210,6 @@ impl Config {
     /// Where outgoing connections come from.
     pub fn bind_from(&self) -> IpAddr {
         self.bind.unwrap_or(self.peer_listen.ip())
-    }
-}
-
-/// TOML's errors have several lines with a drawing; users want one.
-fn one_line(text: &str, error: &toml::de::Error) -> String {
-    let line = error
-        .span()
-        .map(|span| text[..span.start.min(text.len())].matches('\n').count() + 1);
-    let message = error.message().replace('\n', " ");
-    match line {
-        Some(n) => {
-            let key = text.lines().nth(n - 1).unwrap_or("").trim();
-            format!("line {n} ({key}): {message}")
-        }
-        None => message,
     }
 }
 

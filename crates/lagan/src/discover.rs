@@ -10,6 +10,7 @@ use crate::layout::Layout;
 use crate::mountinfo::{self, Mount};
 use crate::probe;
 use crate::record::Record;
+use lagan_types::Mistake;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -222,13 +223,9 @@ fn of_client_toml(path: &Path) -> Outcome<Found> {
 
 /// A TOML error as one line that names file and line.
 pub fn toml_failure(path: &Path, text: &str, error: &toml::de::Error) -> Failure {
-    let before = error.span().and_then(|s| text.get(..s.start));
-    let line = before.map_or(1, |b| b.matches('\n').count() + 1);
-    Failure::usage(format!(
-        "{}:{line}: {}",
-        path.display(),
-        error.message().replace('\n', " ")
-    ))
+    let at = error.span().map(|span| span.start);
+    let mistake = Mistake::parsing(text, at, error.message());
+    Failure::usage(format!("{}:{mistake}", path.display()))
 }
 
 /// The addresses in a list with commas; empty if one of them is none.

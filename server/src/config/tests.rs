@@ -22,14 +22,14 @@ fn defaults_fill_what_is_left_out() {
 #[test]
 fn unknown_key_is_named_with_its_line() {
     let text = refusal("colour = \"red\"");
-    assert!(text.contains("line 7") && text.contains("colour"), "{text}");
+    assert!(text.starts_with("7: ") && text.contains("colour"), "{text}");
 }
 
 #[test]
 fn wrong_size_is_named_with_its_line() {
     let text = refusal("cache = \"12 parsecs\"");
     assert!(
-        text.contains("line 7") && text.contains("cache") && text.contains("unit"),
+        text.starts_with("7: ") && text.contains("cache") && text.contains("unit"),
         "{text}"
     );
 }
@@ -52,4 +52,23 @@ fn sizes_have_units() {
     assert!(parse_size("99999999999999999999").is_err());
     assert!(parse_size("18446744073709551615KiB").is_err());
     assert!(parse_size("MiB").is_err());
+}
+
+#[test]
+fn mistakes_do_not_show_the_secret() {
+    for (extra, line) in [
+        ("[s3]\nsecretkey = \"hush\"", "8: "),
+        ("[s3]\nsecret_key = \"hush", "8: "),
+        ("[s3]\nsecret_key = hush", "8: "),
+        ("[s3]\nsecret_key \"hush\"", "8: "),
+        ("[s3]\nsecret_key = [\"hush\"]", "8: "),
+        ("[s3]\npath_style = \"hush\"", "8: "),
+        ("s3 = \"access:hush\"", "7: "),
+        ("secret_key = \"hush\"", "7: "),
+    ] {
+        let text = refusal(extra);
+        assert!(!text.contains("hush"), "{text}");
+        assert!(text.starts_with(line), "{extra}: {text}");
+        assert_eq!(text.lines().count(), 1, "{text}");
+    }
 }
