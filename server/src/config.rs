@@ -173,38 +173,41 @@ impl Config {
             let at = e.span().map(|span| span.start);
             Mistake::parsing(text, at, e.message()).to_string()
         })?;
-        config.check()?;
+        let checked = config.check();
+        checked.map_err(|(key, why)| Mistake::value(text, key, &why).to_string())?;
         Ok(config)
     }
 
-    fn check(&self) -> Result<(), String> {
+    /// Checks values that have bounds. The error is the key, and why.
+    fn check(&self) -> Result<(), (&'static str, String)> {
+        let wrong = |key, why: &str| Err((key, why.to_owned()));
         if self.name.is_empty() || self.name.len() > 64 {
-            return Err("name: must have 1 to 64 characters".into());
+            return wrong("name", "must have 1 to 64 characters");
         }
-        for (key, addr) in [
+        let addresses = [
             ("listen", self.listen),
             ("peer_listen", self.peer_listen),
             ("http", self.http),
-        ] {
+        ];
+        for (i, &(key, addr)) in addresses.iter().enumerate() {
             if addr.ip().is_unspecified() {
-                return Err(format!(
-                    "{key}: {addr} would listen on all addresses: name the one to use"
-                ));
+                let why = format!("{addr} would listen on all addresses: name the one to use");
+                return Err((key, why));
+            }
+            if let Some((other, _)) = addresses[..i].iter().find(|(_, a)| *a == addr) {
+                return Err((key, format!("{addr} is the address of {other}, too")));
             }
         }
-        if self.listen == self.peer_listen || self.listen == self.http {
-            return Err("listen, peer_listen and http: must be three different addresses".into());
-        }
         if !(1 << 20..=1 << 40).contains(&self.segment_len.0) {
-            return Err("segment_len: must be between 1MiB and 1TiB".into());
+            return wrong("segment_len", "must be between 1MiB and 1TiB");
         }
         if !(1 << 20..=1 << 30).contains(&self.log_segment_len.0) {
-            return Err("log_segment_len: must be between 1MiB and 1GiB".into());
+            return wrong("log_segment_len", "must be between 1MiB and 1GiB");
         }
         if !(1..=256).contains(&self.uploads) {
-            return Err("uploads: must be between 1 and 256".into());
+            return wrong("uploads", "must be between 1 and 256");
         }
-        self.s3.check()
+        self.s3.check().map_err(|(key, why)| (key, why.to_owned()))
     }
 
     /// Where outgoing connections come from.
