@@ -3,7 +3,7 @@
 use crate::cli::UpArgs;
 use crate::down;
 use crate::exit::{Doing, Failure, OK, Outcome};
-use crate::layout::{Layout, Role, make_dir};
+use crate::layout::{Layout, Role, make_private_dir};
 use crate::lock;
 use crate::net::{self, Cluster};
 use crate::probe::{self, Health, Look};
@@ -59,7 +59,7 @@ pub fn run(args: &UpArgs, json: bool) -> Outcome<u8> {
     sys::note_interrupts();
     let layout = Layout::new(&args.dir)?;
     layout.create()?;
-    make_dir(&layout.run("up"))?;
+    make_private_dir(&layout.run("up"))?;
     let up_lock = take_directory(&layout)?;
     let stored = Plan::load(&layout)?;
     let plan = match stored {
