@@ -46,6 +46,8 @@ struct Start {
     running: Vec<Running>,
     /// There was no cluster before.
     first: bool,
+    /// `--archive-after`, if it was given to this start, milliseconds.
+    archive_after_ms: Option<u64>,
     /// Directories that were empty before: removed if a first start fails.
     made: Vec<PathBuf>,
 }
@@ -68,6 +70,7 @@ pub fn run(args: &UpArgs, json: bool) -> Outcome<u8> {
     };
     check::machine(&layout, &plan)?;
     let mut start = Start::prepare(layout, plan)?;
+    start.archive_after_ms = args.archive_after.map(|d| d.as_millis() as u64);
     if let Err(failure) = start.bring_up() {
         start.abandon();
         return Err(failure);
@@ -117,6 +120,7 @@ impl Start {
             record,
             running: Vec::new(),
             first,
+            archive_after_ms: None,
             made,
         })
     }
@@ -242,6 +246,7 @@ impl Start {
     }
 
     /// At a first start: does S3 refuse? At a later one: the options that are applied.
+    /// What is not given now stays as it is: `lagan set` may have changed it.
     fn apply_changes(&mut self) -> Outcome<()> {
         let servers: Vec<String> = self
             .plan
@@ -250,12 +255,12 @@ impl Start {
             .map(|s| s.listen.to_string())
             .collect();
         let foreign = matches!(self.plan.s3, S3Plan::Url { .. });
-        let (after, first) = (self.plan.archive_after_ms, self.first);
+        let (after, first) = (self.archive_after_ms, self.first);
         self.plan.cluster = net::run(async {
             let cluster = Cluster::new(&servers)?;
             let mut config = cluster.map().await?.config;
             let id = Some(config.cluster);
-            if config.archive_after_ms != after {
+            if let Some(after) = after.filter(|&after| after != config.archive_after_ms) {
                 config.archive_after_ms = after;
                 cluster.set_config(config).await?;
             }
