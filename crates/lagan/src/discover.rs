@@ -23,7 +23,7 @@ const PATH_DEADLINE: Duration = Duration::from_secs(20);
 /// A cluster's servers, and how they were found.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Found {
-    /// Addresses of servers, `ip:port`.
+    /// Addresses of servers, `ip:port` or `name:port`.
     pub servers: Vec<String>,
     /// For messages.
     pub by: String,
@@ -123,7 +123,7 @@ fn named(cluster: &str) -> Outcome<Found> {
     let servers = addresses(cluster);
     if servers.is_empty() {
         return Err(Failure::usage(format!(
-            "--cluster {cluster}: neither a directory of `lagan up` nor ip:port,ip:port"
+            "--cluster {cluster}: neither a directory of `lagan up` nor ip:port,name:port"
         )));
     }
     Ok(Found {
@@ -228,10 +228,11 @@ pub fn toml_failure(path: &Path, text: &str, error: &toml::de::Error) -> Failure
     Failure::usage(format!("{}:{mistake}", path.display()))
 }
 
-/// The addresses in a list with commas; empty if one of them is none.
+/// The addresses (`ip:port` or `name:port`) in a list with commas; empty if one of them
+/// is none.
 fn addresses(list: &str) -> Vec<String> {
     let all: Vec<&str> = list.split(',').map(str::trim).collect();
-    match all.iter().all(|a| crate::net::parse_addr(a).is_ok()) {
+    match all.iter().all(|a| crate::net::is_address(a)) {
         true => all.into_iter().map(str::to_owned).collect(),
         false => Vec::new(),
     }
