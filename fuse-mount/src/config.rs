@@ -219,11 +219,6 @@ struct MountFile {
     readdirplus: Option<bool>,
     #[serde(default)]
     log: LogConfig,
-    // Read by whoever starts this process, not here.
-    #[serde(rename = "cluster_json")]
-    _cluster_json: Option<toml::Value>,
-    #[serde(rename = "process")]
-    _process: Option<toml::Value>,
 }
 
 fn default_volume() -> String {

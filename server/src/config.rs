@@ -49,10 +49,6 @@ pub struct Config {
     /// How to log.
     #[serde(default)]
     pub log: Log,
-    /// Written by `lagan up`: the file in which this process notes its pid.
-    pub cluster_json: Option<PathBuf>,
-    /// Written by `lagan up`: this process' name in that file.
-    pub process: Option<String>,
 }
 
 /// `[log]`.
