@@ -4,6 +4,7 @@
 
 use crate::failure::Failure;
 use crate::units::{Size, Span};
+use lagan_types::Mistake;
 use serde::Deserialize;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
@@ -129,7 +130,10 @@ impl MountConfig {
 
     /// Checks the text of a file. The error begins with the line's number.
     pub(crate) fn parse(text: &str) -> Result<Self, String> {
-        let file: MountFile = toml::from_str(text).map_err(|e| one_line(text, &e))?;
+        let file: MountFile = toml::from_str(text).map_err(|e| {
+            let at = e.span().map(|span| span.start);
+            Mistake::parsing(text, at, e.message()).to_string()
+        })?;
         let mut config = MountConfig::new(file.servers, file.volume, file.mount_point);
         config.run_dir = file.run_dir;
         config.bind = file.bind;
@@ -150,7 +154,7 @@ impl MountConfig {
         set(&mut config.readdirplus, file.readdirplus);
         config
             .check()
-            .map_err(|(key, e)| format!("{}: {key}: {e}", line_of_key(text, key)))?;
+            .map_err(|(key, e)| Mistake::value(text, key, &e).to_string())?;
         Ok(config)
     }
 
@@ -215,11 +219,6 @@ struct MountFile {
     readdirplus: Option<bool>,
     #[serde(default)]
     log: LogConfig,
-    // Read by whoever starts this process, not here.
-    #[serde(rename = "cluster_json")]
-    _cluster_json: Option<toml::Value>,
-    #[serde(rename = "process")]
-    _process: Option<toml::Value>,
 }
 
 fn default_volume() -> String {
@@ -241,23 +240,4 @@ pub(crate) fn check_server(server: &str) -> Result<(), String> {
         return Err(wrong());
     }
     Ok(())
-}
-
-/// The error in one line that starts with the line's number.
-fn one_line(text: &str, error: &toml::de::Error) -> String {
-    let line = error.span().map_or(1, |span| {
-        let before = text.get(..span.start).unwrap_or(text);
-        before.matches('\n').count() + 1
-    });
-    format!("{line}: {}", error.message().replace('\n', "; "))
-}
-
-/// The line of a top-level key, 1 if it is not there.
-fn line_of_key(text: &str, key: &str) -> usize {
-    let is_key = |line: &str| {
-        line.trim_start()
-            .strip_prefix(key)
-            .is_some_and(|rest| rest.trim_start().starts_with('='))
-    };
-    text.lines().position(is_key).map_or(1, |at| at + 1)
 }

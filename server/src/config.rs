@@ -2,6 +2,7 @@
 //! in the replicated configuration instead (`lagan set`).
 
 use crate::s3::S3Secrets;
+use lagan_types::Mistake;
 use serde::Deserialize;
 use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
@@ -48,10 +49,6 @@ pub struct Config {
     /// How to log.
     #[serde(default)]
     pub log: Log,
-    /// Written by `lagan up`: the file in which this process notes its pid.
-    pub cluster_json: Option<PathBuf>,
-    /// Written by `lagan up`: this process' name in that file.
-    pub process: Option<String>,
 }
 
 /// `[log]`.
@@ -159,67 +156,59 @@ impl Config {
     pub fn load(path: &Path) -> Result<Config, String> {
         let text = std::fs::read_to_string(path)
             .map_err(|e| format!("read configuration {}: {e}", path.display()))?;
-        Self::parse(&text).map_err(|e| format!("{}: {e}", path.display()))
+        Self::parse(&text).map_err(|e| format!("{}:{e}", path.display()))
     }
 
     /// Parses and checks the text of a configuration file.
     ///
     /// # Errors
-    /// One line that names the line and the key.
+    /// One line that begins with the line's number and names the key, never the
+    /// line's text, which may hold a secret.
     pub fn parse(text: &str) -> Result<Config, String> {
-        let config: Config = toml::from_str(text).map_err(|e| one_line(text, &e))?;
-        config.check()?;
+        let config: Config = toml::from_str(text).map_err(|e| {
+            let at = e.span().map(|span| span.start);
+            Mistake::parsing(text, at, e.message()).to_string()
+        })?;
+        let checked = config.check();
+        checked.map_err(|(key, why)| Mistake::value(text, key, &why).to_string())?;
         Ok(config)
     }
 
-    fn check(&self) -> Result<(), String> {
+    /// Checks values that have bounds. The error is the key, and why.
+    fn check(&self) -> Result<(), (&'static str, String)> {
+        let wrong = |key, why: &str| Err((key, why.to_owned()));
         if self.name.is_empty() || self.name.len() > 64 {
-            return Err("name: must have 1 to 64 characters".into());
+            return wrong("name", "must have 1 to 64 characters");
         }
-        for (key, addr) in [
+        let addresses = [
             ("listen", self.listen),
             ("peer_listen", self.peer_listen),
             ("http", self.http),
-        ] {
+        ];
+        for (i, &(key, addr)) in addresses.iter().enumerate() {
             if addr.ip().is_unspecified() {
-                return Err(format!(
-                    "{key}: {addr} would listen on all addresses: name the one to use"
-                ));
+                let why = format!("{addr} would listen on all addresses: name the one to use");
+                return Err((key, why));
+            }
+            if let Some((other, _)) = addresses[..i].iter().find(|(_, a)| *a == addr) {
+                return Err((key, format!("{addr} is the address of {other}, too")));
             }
         }
-        if self.listen == self.peer_listen || self.listen == self.http {
-            return Err("listen, peer_listen and http: must be three different addresses".into());
-        }
         if !(1 << 20..=1 << 40).contains(&self.segment_len.0) {
-            return Err("segment_len: must be between 1MiB and 1TiB".into());
+            return wrong("segment_len", "must be between 1MiB and 1TiB");
         }
         if !(1 << 20..=1 << 30).contains(&self.log_segment_len.0) {
-            return Err("log_segment_len: must be between 1MiB and 1GiB".into());
+            return wrong("log_segment_len", "must be between 1MiB and 1GiB");
         }
         if !(1..=256).contains(&self.uploads) {
-            return Err("uploads: must be between 1 and 256".into());
+            return wrong("uploads", "must be between 1 and 256");
         }
-        self.s3.check()
+        self.s3.check().map_err(|(key, why)| (key, why.to_owned()))
     }
 
     /// Where outgoing connections come from.
     pub fn bind_from(&self) -> IpAddr {
         self.bind.unwrap_or(self.peer_listen.ip())
-    }
-}
-
-/// TOML's errors have several lines with a drawing; users want one.
-fn one_line(text: &str, error: &toml::de::Error) -> String {
-    let line = error
-        .span()
-        .map(|span| text[..span.start.min(text.len())].matches('\n').count() + 1);
-    let message = error.message().replace('\n', " ");
-    match line {
-        Some(n) => {
-            let key = text.lines().nth(n - 1).unwrap_or("").trim();
-            format!("line {n} ({key}): {message}")
-        }
-        None => message,
     }
 }
 

@@ -96,21 +96,32 @@ impl Door {
             let answer = ChunkReply::Failed("this server does not belong to a cluster yet".into());
             return reply.send_typed(&answer, Bytes::new());
         };
-        let ChunkRequest::Recall {
-            ino,
-            version,
-            offset,
-            len,
-        } = request
-        else {
-            return member.chunks.handle(request, data, reply);
-        };
-        reply.reserve(len.min(lagan_types::limits::CHUNK_LEN_MAX) as usize);
         let mover = member.mover.clone();
-        tokio::spawn(async move {
-            let (head, data) = mover.recall(ino, version, offset, len).await;
-            reply.send_typed(&head, data);
-        });
+        match request {
+            ChunkRequest::Recall {
+                ino,
+                version,
+                offset,
+                len,
+            } => {
+                reply.reserve(len.min(lagan_types::limits::CHUNK_LEN_MAX) as usize);
+                tokio::spawn(async move {
+                    let (head, data) = mover.recall(ino, version, offset, len).await;
+                    reply.send_typed(&head, data);
+                });
+            }
+            ChunkRequest::CheckObjects { objects } => {
+                tokio::spawn(async move {
+                    reply.send_typed(&mover.check_objects(objects).await, Bytes::new());
+                });
+            }
+            ChunkRequest::ListObjects { after, limit } => {
+                tokio::spawn(async move {
+                    reply.send_typed(&mover.list_objects(after, limit).await, Bytes::new());
+                });
+            }
+            request => member.chunks.handle(request, data, reply),
+        }
     }
 
     fn raft(&self, request: Request, reply: Reply) {

@@ -8,10 +8,11 @@ use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::{TokioIo, TokioTimer};
+use parking_lot::Mutex;
 use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
@@ -22,6 +23,29 @@ const CONNECTIONS_MAX: usize = 64;
 const HEAD_DEADLINE: Duration = Duration::from_secs(5);
 /// A connection is closed after this, whatever it does.
 const CONNECTION_DEADLINE: Duration = Duration::from_secs(30);
+
+/// Bad bytes are told in the log at most once in this time: a scanner sends many.
+const COMPLAIN_EVERY: Duration = Duration::from_secs(60);
+
+/// What was said in the log about bad bytes, and what was not.
+#[derive(Debug, Default)]
+struct Complaints {
+    said: Option<Instant>,
+    unsaid: u64,
+}
+
+impl Complaints {
+    /// Bad bytes came. `Some`: say so, and that so many were not told since the last time.
+    fn add(&mut self, now: Instant) -> Option<u64> {
+        let soon = |said: Instant| now.saturating_duration_since(said) < COMPLAIN_EVERY;
+        if self.said.is_some_and(soon) {
+            self.unsaid += 1;
+            return None;
+        }
+        self.said = Some(now);
+        Some(std::mem::take(&mut self.unsaid))
+    }
+}
 
 /// Listens on `addr` and serves until `cancel`.
 ///
@@ -34,6 +58,7 @@ pub fn serve(node: Arc<Node>, addr: SocketAddr, cancel: CancellationToken) -> an
     let tasks = node.parts.tasks.clone();
     tasks.spawn(async move {
         let places = Arc::new(Semaphore::new(CONNECTIONS_MAX));
+        let complaints = Arc::new(Mutex::new(Complaints::default()));
         loop {
             let Ok(place) = places.clone().acquire_owned().await else {
                 return;
@@ -41,10 +66,13 @@ pub fn serve(node: Arc<Node>, addr: SocketAddr, cancel: CancellationToken) -> an
             tokio::select! {
                 () = cancel.cancelled() => return,
                 accepted = listener.accept() => match accepted {
-                    Ok((stream, _)) => {
-                        let node = node.clone();
+                    Ok((stream, peer)) => {
+                        let (node, complaints) = (node.clone(), complaints.clone());
                         tokio::spawn(async move {
-                            let _ = tokio::time::timeout(CONNECTION_DEADLINE, connection(node, stream)).await;
+                            let served = connection(node, stream);
+                            if let Ok(Err(e)) = tokio::time::timeout(CONNECTION_DEADLINE, served).await {
+                                note(&complaints, peer, &e);
+                            }
                             drop(place);
                         });
                     }
@@ -59,20 +87,29 @@ pub fn serve(node: Arc<Node>, addr: SocketAddr, cancel: CancellationToken) -> an
     Ok(())
 }
 
-async fn connection(node: Arc<Node>, stream: TcpStream) {
+/// Bytes that are no HTTP are worth a line; one that hangs up is not.
+fn note(complaints: &Mutex<Complaints>, peer: SocketAddr, error: &hyper::Error) {
+    if !error.is_parse() {
+        tracing::debug!(%peer, %error, "http connection");
+        return;
+    }
+    let said = complaints.lock().add(Instant::now());
+    if let Some(unsaid) = said {
+        tracing::warn!(%peer, %error, unsaid, "bad bytes on http, connection closed");
+    }
+}
+
+async fn connection(node: Arc<Node>, stream: TcpStream) -> hyper::Result<()> {
     let service = service_fn(move |request| {
         let node = node.clone();
         async move { Ok::<_, Infallible>(answer(&node, &request)) }
     });
-    let served = hyper::server::conn::http1::Builder::new()
+    hyper::server::conn::http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(HEAD_DEADLINE)
         .max_buf_size(16 * 1024)
         .serve_connection(TokioIo::new(stream), service)
-        .await;
-    if let Err(e) = served {
-        tracing::debug!(error = %e, "http connection");
-    }
+        .await
 }
 
 fn answer(node: &Node, request: &Request<Incoming>) -> Response<Full<Bytes>> {
@@ -117,4 +154,22 @@ fn text(status: StatusCode, body: String) -> Response<Full<Bytes>> {
     let mut response = Response::new(Full::new(Bytes::from(body)));
     *response.status_mut() = status;
     response
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bad_bytes_are_told_once_in_a_while_and_counted() {
+        let mut complaints = Complaints::default();
+        let start = Instant::now();
+        let at = |s: u64| start + Duration::from_secs(s);
+        assert_eq!(complaints.add(at(0)), Some(0));
+        assert_eq!(complaints.add(at(1)), None);
+        assert_eq!(complaints.add(at(59)), None);
+        assert_eq!(complaints.add(at(60)), Some(2));
+        assert_eq!(complaints.add(at(61)), None);
+        assert_eq!(complaints.add(at(200)), Some(1));
+    }
 }

@@ -125,6 +125,12 @@ impl DataDir {
     }
 }
 
+/// Why the cluster refused the store in that directory for good; `None` if it did not,
+/// or nothing can be read there. Takes no lock.
+pub fn refusal(path: &Path) -> Option<String> {
+    load(path).ok().flatten()?.refused
+}
+
 /// Writes a file so that a crash leaves its old or its new content; mode 0600.
 ///
 /// # Errors

@@ -343,6 +343,10 @@ fn peer_hints(dir: &Path, own: SocketAddr) -> Vec<SocketAddr> {
     servers
 }
 
+/// Between looks for a newer map: a server that dies sooner may find nobody when it comes
+/// back at another address, and nobody finds it.
+const HINT_LOOK: Duration = Duration::from_millis(250);
+
 async fn keep_peer_hints(member: Arc<Member>, cancel: CancellationToken) {
     let mut written = 0;
     loop {
@@ -357,7 +361,7 @@ async fn keep_peer_hints(member: Arc<Member>, cancel: CancellationToken) {
         }
         tokio::select! {
             () = cancel.cancelled() => return,
-            () = tokio::time::sleep(Duration::from_secs(2)) => {}
+            () = tokio::time::sleep(HINT_LOOK) => {}
         }
     }
 }

@@ -17,7 +17,7 @@ use lagan_types::chunk::verify_blocks;
 use lagan_types::cluster::{ArchiveConfig, ClusterMap, NodeState};
 use lagan_types::limits::BLOCK_LEN;
 use lagan_types::message::{ArchiveJob, ChunkReply, Released};
-use lagan_types::query::{Query, QueryAnswer};
+use lagan_types::query::{Object, Query, QueryAnswer};
 use lagan_types::{Answer, ChunkId, FsError, Ino, NodeId, Op};
 use parking_lot::RwLock;
 use std::sync::Arc;
@@ -31,6 +31,9 @@ const LOOK: Duration = Duration::from_millis(500);
 const RETRY: Duration = Duration::from_secs(10);
 /// A mover that ended by a defect is followed by another after this.
 const DEFECT_PAUSE: Duration = Duration::from_secs(2);
+
+/// The answer while there is no mover.
+const NO_WAY: &str = "this node has no way to the archive";
 
 /// The mover while there is one.
 pub struct MoverSlot {
@@ -184,6 +187,25 @@ impl MoverSlot {
         }
     }
 
+    /// Answers whether S3 has objects as the metadata says.
+    pub async fn check_objects(&self, objects: Vec<Object>) -> ChunkReply {
+        match self.mover() {
+            Some(mover) => ChunkReply::Objects(mover.check_objects(objects).await),
+            None => ChunkReply::Failed(NO_WAY.into()),
+        }
+    }
+
+    /// Answers which objects there are in S3.
+    pub async fn list_objects(&self, after: Option<String>, limit: u32) -> ChunkReply {
+        let Some(mover) = self.mover() else {
+            return ChunkReply::Failed(NO_WAY.into());
+        };
+        match mover.list_objects(after, limit).await {
+            Ok((objects, last)) => ChunkReply::ObjectList { objects, last },
+            Err(e) => ChunkReply::Failed(e.reason),
+        }
+    }
+
     /// Answers a reader that found an object extent.
     pub async fn recall(
         &self,
@@ -194,7 +216,7 @@ impl MoverSlot {
     ) -> (ChunkReply, Bytes) {
         let Some(mover) = self.mover() else {
             let reply = ChunkReply::RecallFailed {
-                reason: "this node has no way to the archive".into(),
+                reason: NO_WAY.into(),
                 transient: true,
             };
             return (reply, Bytes::new());

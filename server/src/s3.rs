@@ -25,14 +25,14 @@ pub struct S3Secrets {
 }
 
 impl S3Secrets {
-    /// Says what is wrong, naming the key.
+    /// Whether there are both keys or none.
     ///
     /// # Errors
-    /// One line for a user.
-    pub fn check(&self) -> Result<(), String> {
+    /// The key, and why.
+    pub fn check(&self) -> Result<(), (&'static str, &'static str)> {
         match (&self.access_key, &self.secret_key) {
-            (Some(_), None) => Err("s3.secret_key: missing beside access_key".into()),
-            (None, Some(_)) => Err("s3.access_key: missing beside secret_key".into()),
+            (Some(_), None) => Err(("s3.access_key", "has no secret_key beside it")),
+            (None, Some(_)) => Err(("s3.secret_key", "has no access_key beside it")),
             _ => Ok(()),
         }
     }

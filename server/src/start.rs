@@ -241,7 +241,7 @@ pub async fn birth(node: &Arc<Node>, request: MetaRequest) -> Result<MetaReply> 
 }
 
 async fn init(node: &Arc<Node>, mut config: ClusterConfig) -> Result<MetaReply> {
-    check_cluster_config(&config)?;
+    config.check().map_err(anyhow::Error::msg)?;
     let known = node.data.lock().identity().membership;
     let membership = known.unwrap_or(Membership {
         cluster: config.cluster,
@@ -301,22 +301,6 @@ async fn first_commands(member: &Member, config: ClusterConfig) -> Result<()> {
                 Err(_) => tokio::time::sleep(Duration::from_millis(50)).await,
             }
         }
-    }
-    Ok(())
-}
-
-fn check_cluster_config(config: &ClusterConfig) -> Result<()> {
-    if config.copies == 0 || config.copies as usize > lagan_types::limits::SET_MEMBERS_MAX {
-        bail!(
-            "copies: must be 1 to {}",
-            lagan_types::limits::SET_MEMBERS_MAX
-        );
-    }
-    if config.min_copies == 0 || config.min_copies > config.copies {
-        bail!("min_copies: must be 1 to copies ({})", config.copies);
-    }
-    if config.low_water_percent >= config.high_water_percent || config.high_water_percent > 99 {
-        bail!("water marks: low must be below high, high below 100");
     }
     Ok(())
 }

@@ -16,6 +16,7 @@ mod locks;
 mod mail;
 mod members;
 mod network;
+mod objects;
 mod pjdfstest;
 mod posix;
 mod production;

@@ -145,6 +145,40 @@ fn new_server(cluster: &Cluster) -> u32 {
 }
 
 #[test]
+fn later_start_leaves_a_removed_server_out_until_its_directory_is_emptied() {
+    let why = "a server is killed for good, and its store refused";
+    let options = Options {
+        mounts: 1,
+        ..Options::default()
+    };
+    with_cluster(options.with_faults(why), LONG, |cluster| {
+        let kept = cluster.a().join("kept");
+        fs::write(&kept, b"kept").expect("write");
+        cluster.kill("server-3");
+        wait_down(cluster, "server-3");
+        cluster.lagan(&["remove", "server-3"]).expect(0);
+        let data = cluster.process("server-3").data;
+        // at the first start the server itself finds out
+        for start in ["first", "second"] {
+            cluster.try_down().expect(0);
+            let done = cluster.try_up(&[]).expect(0);
+            assert!(done.err.contains("server-3 was removed"), "{start}: {done}");
+            assert_eq!(done.err.lines().count(), 1, "{start}: {done}");
+            assert_eq!(cluster.servers(), ["server-1", "server-2"], "{start}");
+            assert_eq!(servers(cluster).len(), 2, "{start}");
+            assert_eq!(fs::read(&kept).expect("read"), b"kept", "{start}");
+        }
+        cluster.try_down().expect(0);
+        fs::remove_dir_all(&data).expect("empty its directory");
+        let done = cluster.try_up(&[]).expect(0);
+        assert_eq!(done.err, "", "{done}");
+        assert_eq!(servers(cluster).len(), 3);
+        cluster.wait_healthy();
+        assert_eq!(fs::read(&kept).expect("read"), b"kept");
+    });
+}
+
+#[test]
 fn last_replica_is_given_up_only_by_force() {
     let why = "a server is killed for good";
     let options = Options {

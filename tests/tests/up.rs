@@ -30,7 +30,7 @@ fn up_gives_a_cluster_as_promised() {
         let roles = |role| record.processes.iter().filter(|p| p.role == role).count();
         assert_eq!((roles("server"), roles("mount"), roles("s3")), (3, 2, 1));
         assert_eq!(record.mounts.len(), 2);
-        assert_eq!(mode(&cluster.dir().join("cluster.json")), 0o600);
+        check_modes(&cluster.dir());
         for process in &record.processes {
             check_process(process);
         }
@@ -47,6 +47,22 @@ fn up_gives_a_cluster_as_promised() {
         keys_are_shown_nowhere(cluster, &s3.secret_key);
         check_status(cluster);
     });
+}
+
+/// Whatever holds data, configuration or logs is root's alone; other users must
+/// get through to the default mount point.
+fn check_modes(dir: &Path) {
+    assert_eq!(mode(dir) & 0o011, 0o011, "the way to the mount point");
+    let kept = names(dir).into_iter().filter(|n| n != "bin" && n != "mnt");
+    for path in kept.map(|name| dir.join(name)) {
+        let wanted = if path.is_dir() { 0o700 } else { 0o600 };
+        assert_eq!(mode(&path), wanted, "{}", path.display());
+    }
+    for dir in ["etc", "log"].map(|name| dir.join(name)) {
+        for path in names(&dir).into_iter().map(|name| dir.join(name)) {
+            assert_eq!(mode(&path), 0o600, "{}", path.display());
+        }
+    }
 }
 
 fn check_process(process: &lagan_tests::record::Process) {
@@ -147,6 +163,38 @@ fn up_goes_on_with_the_data_that_is_there() {
     });
 }
 
+/// `lagan up` without any options but these.
+fn up_again(cluster: &Cluster, args: &[&str]) -> command::Done {
+    let mut lagan = Command::new(binary::lagan());
+    lagan
+        .arg("up")
+        .arg(cluster.dir())
+        .args(args)
+        .arg("--detach");
+    command::run(&mut lagan, s(120)).expect("up ends").expect(0)
+}
+
+#[test]
+fn what_was_set_stays_unless_a_later_start_is_told_otherwise() {
+    let options = Options {
+        servers: 1,
+        copies: 1,
+        mounts: 1,
+        ..Options::default()
+    };
+    with_cluster(options.with(&["--s3", "none"]), LONG, |cluster| {
+        let after =
+            || cluster.lagan(&["set", "--json"]).json()["config"]["archive_after_ms"].clone();
+        cluster.lagan(&["set", "archive_after=17s"]).expect(0);
+        cluster.try_down().expect(0);
+        up_again(cluster, &[]);
+        assert_eq!(after(), 17_000);
+        cluster.try_down().expect(0);
+        up_again(cluster, &["--archive-after", "18s"]);
+        assert_eq!(after(), 18_000);
+    });
+}
+
 #[test]
 fn mounts_and_archive_time_can_be_changed_at_a_later_start() {
     with_cluster(Options::default(), LONG, |cluster| {
@@ -154,21 +202,15 @@ fn mounts_and_archive_time_can_be_changed_at_a_later_start() {
         cluster.try_down().expect(0);
         let third = cluster.root().join("mnt-new");
         std::fs::create_dir(&third).expect("make a mount point");
-        let mut lagan = Command::new(binary::lagan());
-        lagan
-            .arg("up")
-            .arg(cluster.dir())
-            .arg("--mount")
-            .arg(&third);
-        lagan.args(["--archive-after", "1s", "--detach"]);
-        command::run(&mut lagan, s(120)).expect("up ends").expect(0);
+        let point = third.to_str().expect("paths of tests are text");
+        up_again(cluster, &["--mount", point, "--archive-after", "1s"]);
         assert_eq!(std::fs::read(third.join("kept")).expect("read"), b"x");
         assert!(mount_answers(&third));
-        // what waited before keeps its time, what comes now has the new one
+        // the new time counts for what waited before, too
         std::fs::write(third.join("new"), b"y").expect("write");
-        until("it is archived", s(60), || {
+        until("both are archived", s(60), || {
             let (_, json) = cluster.status();
-            (json["archive"]["archived"] == 1).then_some(())
+            (json["archive"]["archived"] == 2).then_some(())
         });
     });
 }

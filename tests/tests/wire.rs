@@ -110,6 +110,11 @@ fn hostile_bytes_close_the_connection_and_nothing_else() {
         }
         let grown = resident_bytes(server.pid).saturating_sub(before);
         assert!(grown < 128 << 20, "grew by {grown} bytes");
+        let log = std::fs::read_to_string(&server.log).expect("read its log");
+        assert!(
+            log.contains("bad bytes on http"),
+            "it is told, once in a while"
+        );
         still_works(cluster);
     });
 }

@@ -4,9 +4,10 @@
 //! they are not listed, so that copies do not carry them, and cannot be set.
 
 use crate::Client;
-use lagan_types::limits::{XATTR_NAME_LEN_MAX, XATTR_VALUE_LEN_MAX};
+use lagan_types::limits::{EXTENTS_PAGE_MAX, XATTR_NAME_LEN_MAX, XATTR_VALUE_LEN_MAX};
 use lagan_types::op::XattrMode;
 use lagan_types::{Content, Extent, FsError, Ino, Kind, Op, Query, QueryAnswer};
+use tokio::time::Instant;
 
 const OWN: &[u8] = b"user.lagan.";
 /// The kernel asks for it once per file that is written to; nobody sets it here.
@@ -55,6 +56,7 @@ impl Client {
         let QueryAnswer::File {
             attr,
             extents,
+            extent_count,
             object,
             ..
         } = self.query(Query::File { ino }).await?
@@ -68,7 +70,10 @@ impl Client {
         self.refresh_map(self.deadline()).await?;
         let text = match name {
             b"state" => attr.archive.as_str().to_owned(),
-            b"copies" => self.copies(&extents),
+            b"copies" => {
+                let more = extent_count > extents.len() as u64;
+                self.copies(ino, extents, more).await?
+            }
             _ => {
                 let object = object.ok_or(FsError::NoAttribute)?;
                 let placement = self.cluster.current();
@@ -82,14 +87,51 @@ impl Client {
 
     /// Copies on servers that are up, of the chunk that has fewest, and how
     /// many are wanted. A file without bytes has all; an object alone none.
-    fn copies(&self, extents: &[Extent]) -> String {
+    /// `page` are the first extents; the rest are read page by page, as long as a lower
+    /// number can be found.
+    ///
+    /// # Errors
+    /// [`FsError::TimedOut`] when that takes longer than a call may.
+    async fn copies(&self, ino: Ino, page: Vec<Extent>, more: bool) -> Result<String, FsError> {
+        let until = self.deadline();
         let placement = self.cluster.current();
         let wanted = placement.map.config.copies as usize;
-        let healthy = extents.iter().map(|e| match e.content {
+        let healthy = |e: &Extent| match e.content {
             Content::Chunk { id, .. } => placement.copies(id.set()).0,
             Content::Object { .. } | Content::Lost => 0,
-        });
-        format!("{}/{wanted}", healthy.min().unwrap_or(wanted))
+        };
+        let (mut page, mut more, mut lowest) = (page, more, None);
+        loop {
+            lowest = page.iter().map(healthy).chain(lowest).min();
+            let Some(offset) = page.last().map(Extent::end) else {
+                break;
+            };
+            if !more || lowest == Some(0) {
+                break;
+            }
+            if Instant::now() >= until {
+                return Err(FsError::TimedOut);
+            }
+            (page, more) = self.extents_after(ino, offset, until).await?;
+        }
+        Ok(format!("{}/{wanted}", lowest.unwrap_or(wanted)))
+    }
+
+    async fn extents_after(
+        &self,
+        ino: Ino,
+        offset: u64,
+        until: Instant,
+    ) -> Result<(Vec<Extent>, bool), FsError> {
+        let query = Query::Extents {
+            ino,
+            offset,
+            limit: EXTENTS_PAGE_MAX as u32,
+        };
+        match self.query_by(query, until).await? {
+            QueryAnswer::Extents { extents, more, .. } => Ok((extents, more)),
+            _ => Err(FsError::Malformed),
+        }
     }
 
     /// Sets an attribute.

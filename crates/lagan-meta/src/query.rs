@@ -78,6 +78,8 @@ fn answer(store: &dyn Read, session: SessionId, query: &Query) -> Outcome<QueryA
         Query::SetUses => Ok(QueryAnswer::SetUses(crate::uses::all(store)?.counts())),
         Query::Attrs { inos } => files::attrs(store, inos),
         Query::TooLarge { limit } => due::too_large(store, *limit),
+        Query::Objects { from, limit } => queues::objects(store, *from, *limit),
+        Query::ObjectsToDelete { from, limit } => queues::objects_to_delete(store, *from, *limit),
     }
 }
 

@@ -37,6 +37,7 @@ mod edge;
 mod error;
 mod gate;
 mod health;
+mod inspect;
 pub mod metrics;
 mod mime;
 mod mover;

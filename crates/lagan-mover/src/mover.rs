@@ -3,6 +3,7 @@
 use crate::attempts::{Active, Down, fail_of_nodes, fail_own};
 use crate::gate::Gate;
 use crate::health::S3Health;
+use crate::inspect::{CHECK_MAX, Inspector};
 use crate::metrics::METRICS;
 use crate::queue::Queue;
 use crate::recall::Recaller;
@@ -11,6 +12,8 @@ use crate::{Chunks, Meta, MoverError, Options, RecallError, commit, delete, rele
 use bytes::Bytes;
 use lagan_object::ObjectStore;
 use lagan_types::Ino;
+use lagan_types::message::ObjectHealth;
+use lagan_types::query::Object;
 use std::collections::HashMap;
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
@@ -29,6 +32,7 @@ const UPLOAD_SWEEP: Duration = Duration::from_secs(3600);
 pub struct Mover {
     gate: Arc<Gate>,
     recaller: Arc<Recaller>,
+    inspector: Inspector,
     defect: Arc<OnceLock<&'static str>>,
 }
 
@@ -71,6 +75,7 @@ impl Mover {
             options: options.clone(),
             failures: Default::default(),
         });
+        let inspector = Inspector::new(store.clone(), gate.clone());
         let active = Arc::new(Active::default());
         let (ends, ended) = mpsc::channel(ENDS_MAX);
         let queue = Queue::new(uploader, active.clone(), ends);
@@ -94,6 +99,7 @@ impl Mover {
         Arc::new(Mover {
             gate,
             recaller,
+            inspector,
             defect: crew.defect,
         })
     }
@@ -132,6 +138,25 @@ impl Mover {
                 Err(error)
             }
         }
+    }
+
+    /// What S3 has of these objects, in order; of the first 256 at most.
+    pub async fn check_objects(&self, mut objects: Vec<Object>) -> Vec<ObjectHealth> {
+        objects.truncate(CHECK_MAX);
+        self.inspector.check(objects).await
+    }
+
+    /// Objects of this life of the cluster that are in S3, in order of key, above `after`:
+    /// key and bytes, and whether these were the last. Fewer than `limit` may come.
+    ///
+    /// # Errors
+    /// S3 does not answer, or there is no archive.
+    pub async fn list_objects(
+        &self,
+        after: Option<String>,
+        limit: u32,
+    ) -> Result<(Vec<(String, u64)>, bool), RecallError> {
+        self.inspector.list(after, limit).await
     }
 
     /// State of the way to S3.

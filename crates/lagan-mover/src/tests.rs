@@ -2,5 +2,6 @@
 
 mod archive;
 mod faults;
+mod inspect;
 mod recall;
 mod world;

@@ -74,7 +74,7 @@ impl ChunkService {
     }
 
     /// Answers a request. Never blocks: what waits is given to the disk runtime.
-    /// `Recall` is not ours to answer.
+    /// `Recall` and what is asked of objects is not ours to answer.
     pub fn handle(self: &Arc<Self>, request: ChunkRequest, data: Bytes, mut reply: Reply) {
         match request {
             ChunkRequest::Write {
@@ -121,8 +121,10 @@ impl ChunkService {
                 self.healer.suspect(id);
                 reply.send_typed(&ChunkReply::Done, Bytes::new());
             }
-            ChunkRequest::Recall { .. } => {
-                reply.send_typed(&failed("recall is the mover's"), Bytes::new());
+            ChunkRequest::Recall { .. }
+            | ChunkRequest::CheckObjects { .. }
+            | ChunkRequest::ListObjects { .. } => {
+                reply.send_typed(&failed("objects are the mover's"), Bytes::new());
             }
         }
     }

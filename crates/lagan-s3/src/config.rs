@@ -1,5 +1,6 @@
 //! The configuration file.
 
+use lagan_types::Mistake;
 use serde::Deserialize;
 use std::fmt;
 use std::net::SocketAddr;
@@ -82,7 +83,11 @@ impl Config {
     pub fn load(path: &Path) -> Result<Self, String> {
         let text = std::fs::read_to_string(path)
             .map_err(|e| format!("read configuration {}: {e}", path.display()))?;
-        let config: Config = toml::from_str(&text).map_err(|e| describe(path, &text, &e))?;
+        let config: Config = toml::from_str(&text).map_err(|e| {
+            let at = e.span().map(|span| span.start);
+            let mistake = Mistake::parsing(&text, at, e.message());
+            format!("{}:{mistake}", path.display())
+        })?;
         if config.access_key.is_empty() || config.secret_key.is_empty() {
             return Err(format!(
                 "{}: access_key and secret_key must be set",
@@ -91,20 +96,6 @@ impl Config {
         }
         Ok(config)
     }
-}
-
-/// `FILE:LINE: message`, without the line's text, which may hold the secret.
-fn describe(path: &Path, text: &str, error: &toml::de::Error) -> String {
-    let before = error
-        .span()
-        .and_then(|s| text.get(..s.start))
-        .unwrap_or_default();
-    let line = before.matches('\n').count() + 1;
-    format!(
-        "{}:{line}: {}",
-        path.display(),
-        error.message().replace('\n', " ")
-    )
 }
 
 #[cfg(test)]

@@ -8,6 +8,7 @@
 //! ```
 //! Keys live in the records, not in file names, so that any key is possible.
 //! An index in memory (key to sequence) is rebuilt from the records at start.
+//! DATA has mode 0700, objects 0600: who may read them is for the requests to say.
 //!
 //! # What must hold
 //! A file appears under `buckets` by rename, complete and synced. Of two files
@@ -18,8 +19,9 @@
 
 use crate::record::{Attributes, Checksums, Record};
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs::{self, File};
+use std::fs::{self, File, Permissions};
 use std::io::{self, Write};
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -98,6 +100,7 @@ impl Store {
     pub fn open(root: &Path, sync: bool) -> Result<Self, StoreError> {
         let open = || StoreError::io(format!("open data directory {}", root.display()));
         fs::create_dir_all(root).map_err(open())?;
+        fs::set_permissions(root, Permissions::from_mode(0o700)).map_err(open())?;
         let lock = lock(root)?;
         let tmp = root.join("tmp");
         if tmp.exists() {
@@ -187,7 +190,12 @@ impl Store {
     pub(crate) fn begin(&self) -> Result<Draft, StoreError> {
         let number = self.next.fetch_add(1, Ordering::Relaxed);
         let path = self.root.join("tmp").join(format!("{number:016x}"));
-        let file = File::create_new(&path).map_err(StoreError::io("create object"))?;
+        let file = File::options()
+            .write(true)
+            .create_new(true)
+            .mode(0o600)
+            .open(&path)
+            .map_err(StoreError::io("create object"))?;
         Ok(Draft {
             path,
             file,
@@ -329,6 +337,7 @@ fn lock(root: &Path) -> Result<File, StoreError> {
         .truncate(false)
         .read(true)
         .write(true)
+        .mode(0o600)
         .open(path)
         .map_err(open())?;
     match file.try_lock() {

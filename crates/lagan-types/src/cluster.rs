@@ -2,6 +2,7 @@
 
 use crate::codec::{Decode, Encode};
 use crate::id::{ClusterId, Epoch, Incarnation, NodeId, SetId, StoreId};
+use crate::limits::SET_MEMBERS_MAX;
 use serde::{Deserialize, Serialize};
 
 /// What a node is for.
@@ -143,8 +144,8 @@ pub struct Config {
     pub copies: u8,
     /// Replicas of a chunk, at least, while nodes are down.
     pub min_copies: u8,
-    /// From the last commit of content to the upload, milliseconds. A change counts for
-    /// commits after it.
+    /// From the last commit of content to the upload, milliseconds. A change counts at
+    /// once, for files that wait already too.
     pub archive_after_ms: u64,
     /// How long a node may be down before its sets are given to a spare, milliseconds.
     pub replace_after_ms: u64,
@@ -173,6 +174,46 @@ impl Default for Config {
     }
 }
 
+impl Config {
+    /// Whether a cluster can work by it: what `lagan init` and `lagan set` refuse
+    /// otherwise, and the state machine, whoever asks.
+    ///
+    /// # Errors
+    /// In words that begin with the key, as `lagan set` names it.
+    pub fn check(&self) -> Result<(), String> {
+        let members = 1..=SET_MEMBERS_MAX;
+        if !members.contains(&usize::from(self.copies)) {
+            return Err(format!("copies: 1 to {SET_MEMBERS_MAX} are possible"));
+        }
+        if !(1..=self.copies).contains(&self.min_copies) {
+            return Err(format!(
+                "min_copies: 1 to {} are possible with {} copies",
+                self.copies, self.copies
+            ));
+        }
+        if self.volume.is_empty() {
+            return Err("volume: needs a name".into());
+        }
+        // At 100 % a disk is full before anything is released.
+        if self.high_water_percent >= 100 {
+            return Err("high_water: must be below 100%".into());
+        }
+        // At the same mark release would begin and end with every byte.
+        if self.low_water_percent >= self.high_water_percent {
+            return Err(format!(
+                "low_water: must be below high_water ({}%)",
+                self.high_water_percent
+            ));
+        }
+        match &self.archive {
+            Some(archive) if archive.bucket.is_empty() => {
+                Err("bucket: missing for an archive".into())
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
 /// The part of the S3 configuration that is no secret.
 #[derive(Debug, Clone, PartialEq, Eq, Encode, Decode, Serialize, Deserialize)]
 pub struct ArchiveConfig {
@@ -189,6 +230,33 @@ pub struct ArchiveConfig {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn configuration_that_cannot_work_is_named_by_its_key() {
+        assert_eq!(Config::default().check(), Ok(()));
+        let refused = |change: fn(&mut Config)| {
+            let mut config = Config::default();
+            change(&mut config);
+            let why = config.check().unwrap_err();
+            why.split(':').next().unwrap_or_default().to_owned()
+        };
+        assert_eq!(refused(|c| c.copies = 0), "copies");
+        assert_eq!(refused(|c| c.copies = 9), "copies");
+        assert_eq!(refused(|c| c.min_copies = 0), "min_copies");
+        assert_eq!(refused(|c| c.min_copies = 3), "min_copies");
+        assert_eq!(refused(|c| c.volume.clear()), "volume");
+        assert_eq!(refused(|c| c.high_water_percent = 100), "high_water");
+        assert_eq!(refused(|c| c.low_water_percent = 85), "low_water");
+        let bucket = refused(|c| {
+            c.archive = Some(ArchiveConfig {
+                endpoint: None,
+                region: "r".into(),
+                bucket: String::new(),
+                prefix: String::new(),
+            })
+        });
+        assert_eq!(bucket, "bucket");
+    }
 
     #[test]
     fn older_copy_of_a_store_does_not_follow() {

@@ -15,6 +15,7 @@ pub mod id;
 pub mod limits;
 #[allow(missing_docs, reason = "a variant's text explains its fields")]
 pub mod message;
+pub mod mistake;
 #[allow(missing_docs, reason = "a variant's text explains its fields")]
 pub mod op;
 #[allow(missing_docs, reason = "a variant's text explains its fields")]
@@ -28,5 +29,6 @@ pub use id::{
     BlockId, ChunkId, ClusterId, Epoch, Incarnation, Ino, NodeId, SessionId, SetId, StoreId,
     VolumeId,
 };
+pub use mistake::Mistake;
 pub use op::{Command, Op};
 pub use query::{Query, QueryAnswer};

@@ -278,6 +278,11 @@ pub enum ChunkRequest {
         offset: u64,
         len: u32,
     },
+    /// Whether S3 has these objects as the metadata says; 256 at most. Answer: `Objects`.
+    CheckObjects { objects: Vec<crate::query::Object> },
+    /// Objects of this life of the cluster in S3, in order of key, above `after`. Answer:
+    /// `ObjectList`.
+    ListObjects { after: Option<String>, limit: u32 },
 }
 
 /// Answers of the chunk service.
@@ -313,6 +318,31 @@ pub enum ChunkReply {
     RecallFailed { reason: String, transient: bool },
     /// The node cannot: in words.
     Failed(String),
+    /// Of each asked object, in order.
+    Objects(Vec<ObjectHealth>),
+    /// Keys and bytes; `last`: there are no more.
+    ObjectList {
+        objects: Vec<(String, u64)>,
+        last: bool,
+    },
+}
+
+/// State of one object in S3.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+pub enum ObjectHealth {
+    /// Present, of the right length, and of the right CRC where S3 knows one.
+    Healthy,
+    /// Not there.
+    Missing,
+    /// There, but another: its length, and its CRC-32 where S3 knows one.
+    Differs {
+        /// Bytes.
+        size: u64,
+        /// CRC-32 of all of it.
+        crc: Option<u32>,
+    },
+    /// S3 did not say: why.
+    Unknown(String),
 }
 
 /// State of one replica.

@@ -70,6 +70,11 @@ pub enum Query {
     Attrs { inos: Vec<Ino> },
     /// Files that S3 cannot take as they are. Answer: `Inos`.
     TooLarge { limit: u32 },
+    /// The object of every archived file, in order of (ino, data version), from there
+    /// on. Answer: `Objects`.
+    Objects { from: (Ino, u64), limit: u32 },
+    /// Objects to delete, ready or not, from that row on. Answer: `ObjectReap`.
+    ObjectsToDelete { from: u64, limit: u32 },
 }
 
 impl Query {
@@ -183,6 +188,13 @@ pub enum QueryAnswer {
     SetUses(Option<Vec<(SetId, u64)>>),
     /// Of each asked inode; `None`: it is gone.
     Attrs(Vec<Option<Attr>>),
+    /// Objects that the metadata names.
+    Objects {
+        /// In order.
+        objects: Vec<(Ino, Object)>,
+        /// Where to go on; `None`: that was all.
+        next: Option<(Ino, u64)>,
+    },
 }
 
 /// A directory entry.

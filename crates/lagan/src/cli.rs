@@ -172,7 +172,7 @@ pub struct CheckArgs {
     /// Only whether replicas are there, without reading them.
     #[arg(long)]
     pub fast: bool,
-    /// Also fetch the first byte of each archived object that has no local copy.
+    /// Also ask S3 for each object, and for objects that nothing names.
     #[arg(long)]
     pub objects: bool,
 }

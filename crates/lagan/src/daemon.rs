@@ -4,7 +4,7 @@
 //! so, by `up` or by hand from `cluster.json`, it notes its pid in that file.
 //! A configuration anywhere else has no such file near it, and nothing is done.
 
-use crate::layout::{Layout, Role, make_dir};
+use crate::layout::{Layout, Role, make_private_dir};
 use crate::lock;
 use crate::record::Record;
 use std::ffi::{OsStr, OsString};
@@ -68,7 +68,7 @@ fn note_start(role: Role, args: &[OsString]) -> Result<Option<File>, String> {
 
 fn take_lock(lock: &Path) -> Result<File, String> {
     if let Some(dir) = lock.parent() {
-        make_dir(dir).map_err(|e| e.to_string())?;
+        make_private_dir(dir).map_err(|e| e.to_string())?;
     }
     lock::take(lock).map_err(|e| format!("lock {}: {e}", lock.display()))
 }
@@ -125,7 +125,7 @@ mod tests {
             layout.config("server-2").into(),
         ];
         assert_eq!(place(&args), None);
-        make_dir(&layout.run("up")).unwrap();
+        make_private_dir(&layout.run("up")).unwrap();
         assert_eq!(place(&args), Some((layout, "server-2".into())));
         assert_eq!(place(&args[..1]), None);
     }
@@ -135,7 +135,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let layout = Layout::new(dir.path()).unwrap();
         layout.create().unwrap();
-        make_dir(&layout.run("up")).unwrap();
+        make_private_dir(&layout.run("up")).unwrap();
         std::fs::write(layout.config("s3"), "").unwrap();
         let args: Vec<OsString> = vec![
             "lagan-s3".into(),

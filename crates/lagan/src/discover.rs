@@ -10,6 +10,7 @@ use crate::layout::Layout;
 use crate::mountinfo::{self, Mount};
 use crate::probe;
 use crate::record::Record;
+use lagan_types::Mistake;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -22,7 +23,7 @@ const PATH_DEADLINE: Duration = Duration::from_secs(20);
 /// A cluster's servers, and how they were found.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Found {
-    /// Addresses of servers, `ip:port`.
+    /// Addresses of servers, `ip:port` or `name:port`.
     pub servers: Vec<String>,
     /// For messages.
     pub by: String,
@@ -122,7 +123,7 @@ fn named(cluster: &str) -> Outcome<Found> {
     let servers = addresses(cluster);
     if servers.is_empty() {
         return Err(Failure::usage(format!(
-            "--cluster {cluster}: neither a directory of `lagan up` nor ip:port,ip:port"
+            "--cluster {cluster}: neither a directory of `lagan up` nor ip:port,name:port"
         )));
     }
     Ok(Found {
@@ -222,19 +223,16 @@ fn of_client_toml(path: &Path) -> Outcome<Found> {
 
 /// A TOML error as one line that names file and line.
 pub fn toml_failure(path: &Path, text: &str, error: &toml::de::Error) -> Failure {
-    let before = error.span().and_then(|s| text.get(..s.start));
-    let line = before.map_or(1, |b| b.matches('\n').count() + 1);
-    Failure::usage(format!(
-        "{}:{line}: {}",
-        path.display(),
-        error.message().replace('\n', " ")
-    ))
+    let at = error.span().map(|span| span.start);
+    let mistake = Mistake::parsing(text, at, error.message());
+    Failure::usage(format!("{}:{mistake}", path.display()))
 }
 
-/// The addresses in a list with commas; empty if one of them is none.
+/// The addresses (`ip:port` or `name:port`) in a list with commas; empty if one of them
+/// is none.
 fn addresses(list: &str) -> Vec<String> {
     let all: Vec<&str> = list.split(',').map(str::trim).collect();
-    match all.iter().all(|a| crate::net::parse_addr(a).is_ok()) {
+    match all.iter().all(|a| crate::net::is_address(a)) {
         true => all.into_iter().map(str::to_owned).collect(),
         false => Vec::new(),
     }

@@ -11,9 +11,13 @@
 //! | `mnt/` | the default mount point |
 //! | `up.json` | what was asked for at the first start |
 //! | `cluster.json` | what runs, see [`crate::record`] |
+//!
+//! `mnt/` is for every user, so the directory itself stays as it is found, and is
+//! made with mode 0755. What holds bytes, keys, logs or locks has mode 0700 or 0600.
 
 use crate::exit::{Doing, Outcome};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::fs::Permissions;
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 /// What a process is.
@@ -61,14 +65,16 @@ impl Layout {
         Ok(Layout { root })
     }
 
-    /// Makes the folders that are missing; only root may look into them.
+    /// Makes the folders that are missing; only root may look into those that hold
+    /// anything but programs.
     ///
     /// # Errors
     /// When one cannot be made or written to.
     pub fn create(&self) -> Outcome<()> {
         make_dir(&self.root)?;
-        for dir in ["bin", "etc", "log", "run"] {
-            make_dir(&self.root.join(dir))?;
+        make_dir(&self.root.join("bin"))?;
+        for dir in ["etc", "log", "run"] {
+            make_private_dir(&self.root.join(dir))?;
         }
         let probe = self.root.join("run/.writable");
         std::fs::write(&probe, b"")
@@ -186,6 +192,16 @@ pub fn make_dir(dir: &Path) -> Outcome<()> {
         .doing(|| format!("make {}", dir.display()))
 }
 
+/// Makes a folder (and those above it), or closes one that is there, mode 0700.
+///
+/// # Errors
+/// When it cannot be made or closed, or something else has its name.
+pub fn make_private_dir(dir: &Path) -> Outcome<()> {
+    make_dir(dir)?;
+    std::fs::set_permissions(dir, Permissions::from_mode(0o700))
+        .doing(|| format!("close {} to others", dir.display()))
+}
+
 /// Replaces a file by rename: mode 0600, on disk before this returns.
 ///
 /// # Errors
@@ -210,7 +226,21 @@ pub fn replace_private(path: &Path, content: &[u8]) -> Outcome<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::os::unix::fs::PermissionsExt;
+
+    #[test]
+    fn only_programs_and_the_way_to_the_mount_point_are_for_everybody() {
+        let dir = tempfile::tempdir().unwrap();
+        let layout = Layout::new(&dir.path().join("x")).unwrap();
+        // as an earlier program left it
+        make_dir(&layout.root.join("log")).unwrap();
+        layout.create().unwrap();
+        let mode = |name: &str| {
+            let meta = std::fs::metadata(layout.root.join(name)).unwrap();
+            meta.permissions().mode() & 0o777
+        };
+        assert_eq!((mode(""), mode("bin")), (0o755, 0o755));
+        assert_eq!(["etc", "log", "run"].map(mode), [0o700; 3]);
+    }
 
     #[test]
     fn processes_are_found_by_their_folders() {

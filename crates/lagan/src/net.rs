@@ -1,14 +1,15 @@
 //! The admin command's side of the cluster: requests to the leader, to one
 //! server, and to the chunk service of one node.
 
-use crate::exit::{Failure, Outcome};
+use crate::exit::{Failure, Outcome, USAGE};
+use crate::probe;
 use bytes::Bytes;
 use lagan_net::{Hello, LeaderClient, NetError, Pool, PoolOptions, Role, Service};
 use lagan_types::cluster::{ClusterMap, Config, NodeInfo};
 use lagan_types::message::{ChunkReply, ChunkRequest, MetaReply, MetaRequest, Status};
 use lagan_types::{Answer, Command, FsError, Op, Query, QueryAnswer, SessionId, Time, VolumeId};
 use std::future::Future;
-use std::net::SocketAddr;
+use std::net::{SocketAddr, ToSocketAddrs};
 use std::time::Duration;
 
 /// The one volume.
@@ -18,6 +19,8 @@ pub const VOLUME: VolumeId = VolumeId(1);
 const LEADER_DEADLINE: Duration = Duration::from_secs(10);
 /// `lagan status` says how things are now: that nobody leads, too.
 const STATUS_DEADLINE: Duration = Duration::from_millis(2500);
+/// For a name of a server: as long as resolvers commonly try two name servers.
+const RESOLVE_DEADLINE: Duration = Duration::from_secs(10);
 /// One server, asked whether it is there.
 const PING_DEADLINE: Duration = Duration::from_secs(1);
 
@@ -40,29 +43,82 @@ pub fn run<T>(future: impl Future<Output = Outcome<T>>) -> Outcome<T> {
     result
 }
 
-/// An `ip:port`.
+/// Whether the text is an `ip:port` or a `name:port`, as a mount takes it too.
+pub fn is_address(text: &str) -> bool {
+    let text = text.trim();
+    if text.parse::<SocketAddr>().is_ok() {
+        return true;
+    }
+    // A host's name has letters, digits, `-` and `.` (RFC 1123), and `_` in practice.
+    let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '.' | '_');
+    text.rsplit_once(':').is_some_and(|(host, port)| {
+        let host_fits = !host.is_empty() && host.chars().all(plain);
+        host_fits && port.parse::<u16>().is_ok_and(|p| p != 0)
+    })
+}
+
+/// The addresses that an `ip:port` or a `name:port` means, at least one.
 ///
 /// # Errors
-/// Status 2 for anything else.
-pub fn parse_addr(text: &str) -> Outcome<SocketAddr> {
-    text.trim()
-        .parse()
-        .map_err(|_| Failure::usage(format!("`{text}` is no address, write ip:port")))
+/// Status 2 for what is neither, status 1 for a name that is not known.
+pub fn resolve(text: &str) -> Outcome<Vec<SocketAddr>> {
+    let text = text.trim();
+    if let Ok(addr) = text.parse() {
+        return Ok(vec![addr]);
+    }
+    if !is_address(text) {
+        let why = format!("`{text}` is no address, write ip:port or name:port");
+        return Err(Failure::usage(why));
+    }
+    let asked = text.to_owned();
+    let found = probe::within(RESOLVE_DEADLINE, move || {
+        asked.to_socket_addrs().map(Vec::from_iter)
+    });
+    match found {
+        Some(Ok(addrs)) if !addrs.is_empty() => Ok(addrs),
+        Some(Ok(_)) => Err(Failure::error(format!("{text}: has no address"))),
+        Some(Err(e)) => Err(Failure::error(format!("look up {text}: {e}"))),
+        None => Err(Failure::error(format!("look up {text}: no answer"))),
+    }
+}
+
+/// The first address that the text means.
+///
+/// # Errors
+/// As [`resolve`].
+pub fn resolve_one(text: &str) -> Outcome<SocketAddr> {
+    let found = resolve(text)?;
+    let none = || Failure::error(format!("{text}: has no address"));
+    found.first().copied().ok_or_else(none)
+}
+
+/// All addresses of a list. A name that is not known just now is passed over while
+/// there is another.
+fn resolve_all(servers: &[String]) -> Outcome<Vec<SocketAddr>> {
+    let mut addrs = Vec::new();
+    let mut unknown = None;
+    for server in servers {
+        match resolve(server) {
+            Ok(found) => addrs.extend(found),
+            Err(failure) if failure.status == USAGE => return Err(failure),
+            Err(failure) => unknown = Some(failure),
+        }
+    }
+    match unknown {
+        Some(failure) if addrs.is_empty() => Err(failure),
+        _ if addrs.is_empty() => Err(Failure::usage("no server address")),
+        _ => Ok(addrs),
+    }
 }
 
 impl Cluster {
-    /// A client of the cluster that these servers belong to; connects on demand.
+    /// A client of the cluster that these servers belong to (`ip:port` or `name:port`);
+    /// connects on demand.
     ///
     /// # Errors
-    /// Status 2 for what is no address, or no address at all.
+    /// Status 2 for what is no address, or no address at all; status 1 when no name is known.
     pub fn new(servers: &[String]) -> Outcome<Self> {
-        let addrs = servers
-            .iter()
-            .map(|s| parse_addr(s))
-            .collect::<Outcome<Vec<_>>>()?;
-        if addrs.is_empty() {
-            return Err(Failure::usage("no server address"));
-        }
+        let addrs = resolve_all(servers)?;
         let hello = Hello::client(Role::Admin, None, Service::Meta);
         let pool = Pool::new(PoolOptions::new(hello));
         Ok(Cluster {
@@ -283,4 +339,42 @@ pub fn unexpected(reply: &impl std::fmt::Debug) -> Failure {
     let mut text = format!("{reply:?}");
     text.truncate(text.char_indices().nth(80).map_or(text.len(), |(i, _)| i));
     Failure::error(format!("unexpected answer: {text}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn servers_have_addresses_or_names() {
+        for good in [
+            "10.0.0.1:7700",
+            "[::1]:7700",
+            "store1:7700",
+            " a.b-c.example:1 ",
+        ] {
+            assert!(is_address(good), "{good}");
+        }
+        for bad in [
+            "", "10.0.0.1", "store1", ":7700", "store1:0", "a b:1", "a/b:1", "a:70000",
+        ] {
+            assert!(!is_address(bad), "{bad}");
+            assert_eq!(resolve(bad).unwrap_err().status, USAGE, "{bad}");
+        }
+    }
+
+    #[test]
+    fn names_are_looked_up_and_unknown_ones_passed_over() {
+        let found = resolve("localhost:7700").unwrap();
+        assert!(
+            found
+                .iter()
+                .all(|a| a.ip().is_loopback() && a.port() == 7700)
+        );
+        let unknown = "no-such-host.invalid:7700".to_owned();
+        let both = resolve_all(&[unknown.clone(), "10.0.0.1:7700".into()]).unwrap();
+        assert_eq!(both, ["10.0.0.1:7700".parse().unwrap()]);
+        assert_eq!(resolve_all(&[unknown]).unwrap_err().status, 1);
+        assert_eq!(resolve_all(&[]).unwrap_err().status, USAGE);
+    }
 }

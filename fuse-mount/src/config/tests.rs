@@ -13,8 +13,6 @@ allow_other = false
 read_only = true
 max_background = 100
 log = { format = "json", level = "debug" }
-cluster_json = "/somewhere/cluster.json"
-process = "mount-1"
 "#;
 
 #[test]

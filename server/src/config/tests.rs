@@ -22,26 +22,48 @@ fn defaults_fill_what_is_left_out() {
 #[test]
 fn unknown_key_is_named_with_its_line() {
     let text = refusal("colour = \"red\"");
-    assert!(text.contains("line 7") && text.contains("colour"), "{text}");
+    assert!(text.starts_with("7: ") && text.contains("colour"), "{text}");
 }
 
 #[test]
 fn wrong_size_is_named_with_its_line() {
     let text = refusal("cache = \"12 parsecs\"");
     assert!(
-        text.contains("line 7") && text.contains("cache") && text.contains("unit"),
+        text.starts_with("7: ") && text.contains("cache") && text.contains("unit"),
         "{text}"
     );
 }
 
 #[test]
-fn listening_on_all_addresses_is_refused() {
-    let text = GOOD.replace("127.0.0.1:7701", "0.0.0.0:7701");
-    assert!(
-        Config::parse(&text)
-            .expect_err("refused")
-            .starts_with("listen:")
-    );
+fn value_out_of_bounds_is_named_with_its_line() {
+    let good = |from: &str, to: &str| GOOD.replace(from, to);
+    for (text, told) in [
+        (good("127.0.0.1:7701", "0.0.0.0:7701"), "4: listen: "),
+        (good("127.0.0.1:7703", "[::]:7703"), "6: http: "),
+        (
+            good("7703", "7702"),
+            "6: http: 127.0.0.1:7702 is the address of peer_listen",
+        ),
+        (good("server-1", ""), "2: name: "),
+        (format!("{GOOD}segment_len = 5\n"), "7: segment_len: "),
+        (
+            format!("{GOOD}log_segment_len = \"2GiB\"\n"),
+            "7: log_segment_len: ",
+        ),
+        (format!("{GOOD}\nuploads = 0\n"), "8: uploads: "),
+        (
+            format!("{GOOD}[s3]\naccess_key = \"a\"\n"),
+            "8: s3.access_key: ",
+        ),
+        (
+            format!("{GOOD}[s3]\nsecret_key = \"hush\"\n"),
+            "8: s3.secret_key: ",
+        ),
+    ] {
+        let error = Config::parse(&text).expect_err("refused");
+        assert!(error.starts_with(told), "{error}");
+        assert!(!error.contains("hush"), "{error}");
+    }
 }
 
 #[test]
@@ -52,4 +74,23 @@ fn sizes_have_units() {
     assert!(parse_size("99999999999999999999").is_err());
     assert!(parse_size("18446744073709551615KiB").is_err());
     assert!(parse_size("MiB").is_err());
+}
+
+#[test]
+fn mistakes_do_not_show_the_secret() {
+    for (extra, line) in [
+        ("[s3]\nsecretkey = \"hush\"", "8: "),
+        ("[s3]\nsecret_key = \"hush", "8: "),
+        ("[s3]\nsecret_key = hush", "8: "),
+        ("[s3]\nsecret_key \"hush\"", "8: "),
+        ("[s3]\nsecret_key = [\"hush\"]", "8: "),
+        ("[s3]\npath_style = \"hush\"", "8: "),
+        ("s3 = \"access:hush\"", "7: "),
+        ("secret_key = \"hush\"", "7: "),
+    ] {
+        let text = refusal(extra);
+        assert!(!text.contains("hush"), "{text}");
+        assert!(text.starts_with(line), "{extra}: {text}");
+        assert_eq!(text.lines().count(), 1, "{text}");
+    }
 }

@@ -2,8 +2,9 @@
 
 use crate::cluster::{Cluster, ROOT, RW, USER, close, get, new_dir, new_file, put, write};
 use lagan_client::{Client, NewInode, OpenOptions, Waiter};
+use lagan_types::limits::EXTENTS_PAGE_MAX;
 use lagan_types::op::{LockKind, LockRange, SetAttr, XattrMode};
-use lagan_types::{FsError, Ino, Kind};
+use lagan_types::{Content, FsError, Ino, Kind, Op, Query, QueryAnswer};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
@@ -148,6 +149,44 @@ async fn an_unprivileged_write_clears_setuid() {
     write(&client, fh, 0, b"C").await;
     close(&client, fh).await.unwrap();
     assert_eq!(client.getattr(ino).await.unwrap().mode, 0o755);
+}
+
+/// The last page of a long map counts as the first does.
+#[tokio::test]
+async fn copies_are_those_of_all_extents() {
+    let cluster = Cluster::start(2, 2);
+    let client = cluster.mount(1).await;
+    let (attr, opened) = client
+        .create(ROOT, b"long", new_file(), true, RW)
+        .await
+        .unwrap();
+    let count = EXTENTS_PAGE_MAX as u64 + 10;
+    for n in 0..count {
+        write(&client, opened.fh, n * 65_536, b"x").await;
+    }
+    close(&client, opened.fh).await.unwrap();
+    let copies = || client.getxattr(attr.ino, b"user.lagan.copies");
+    assert_eq!(copies().await.unwrap(), b"2/2");
+    let query = Query::Extents {
+        ino: attr.ino,
+        offset: (count - 1) * 65_536,
+        limit: 2,
+    };
+    let QueryAnswer::Extents { extents, .. } = cluster.world().query(query) else {
+        panic!("no extents");
+    };
+    let [last] = &extents[..] else {
+        panic!("{extents:?}");
+    };
+    let Content::Chunk { id: chunk, .. } = last.content else {
+        panic!("{last:?}");
+    };
+    cluster.world().system(Op::MarkLost {
+        ino: attr.ino,
+        offset: last.offset,
+        chunk,
+    });
+    assert_eq!(copies().await.unwrap(), b"0/2");
 }
 
 #[tokio::test]

@@ -11,7 +11,7 @@ use crate::uses;
 use lagan_types::answer::Answer;
 use lagan_types::attr::Kind;
 use lagan_types::cluster::{Config, NodeInfo, NodeState, ReplicaSet, boot_follows};
-use lagan_types::limits::{NODES_MAX, SET_MEMBERS_MAX};
+use lagan_types::limits::NODES_MAX;
 use lagan_types::op::SetChange;
 use lagan_types::{FsError, Ino, NodeId, SetId};
 
@@ -23,28 +23,12 @@ fn config(txn: &Txn<'_>) -> Outcome<Config> {
     Ok(config.ok_or(FsError::NotFound)?)
 }
 
-fn check_config(config: &Config) -> Result<(), FsError> {
-    let copies = config.copies as usize;
-    let water =
-        config.low_water_percent <= config.high_water_percent && config.high_water_percent <= 100;
-    if copies == 0
-        || copies > SET_MEMBERS_MAX
-        || config.min_copies == 0
-        || config.min_copies > config.copies
-        || config.volume.is_empty()
-        || !water
-    {
-        return Err(FsError::Invalid);
-    }
-    Ok(())
-}
-
 /// The first command of a cluster.
 pub(crate) fn init(txn: &mut Txn<'_>, config: &Config) -> Outcome<Answer> {
     if txn.get(Table::Config, CONFIG_KEY)?.is_some() {
         return Err(FsError::Exists.into());
     }
-    check_config(config)?;
+    config.check().map_err(|_| FsError::Invalid)?;
     let mut root = InodeRow::new(Kind::Directory, 0o755, (0, 0), txn.time);
     root.parent = Ino::ROOT;
     txn.add_inode(Ino::ROOT, root);
@@ -63,7 +47,7 @@ fn store_config(txn: &mut Txn<'_>, config: &Config) {
 /// `lagan set`.
 pub(crate) fn set_config(txn: &mut Txn<'_>, new: &Config) -> Outcome<Answer> {
     let old = config(txn)?;
-    check_config(new)?;
+    new.check().map_err(|_| FsError::Invalid)?;
     if new.cluster != old.cluster || new.incarnation != old.incarnation || new.volume != old.volume
     {
         return Err(FsError::NotPermitted.into());

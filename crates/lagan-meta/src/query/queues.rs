@@ -3,11 +3,11 @@
 use super::{find_inode, row};
 use crate::kv::{Read, StoreError, Table};
 use crate::layout::rows::{
-    AttemptRow, BlockRow, CounterRow, ReapChunkRow, ReapObjectRow, SessionRow,
+    AttemptRow, BlockRow, CounterRow, ObjectRow, ReapChunkRow, ReapObjectRow, SessionRow,
 };
 use crate::layout::{self, COUNTER_KEY, key1, key2, part, prefix};
 use crate::txn::Outcome;
-use lagan_types::query::{AttemptRow as Attempt, Counters};
+use lagan_types::query::{AttemptRow as Attempt, Counters, Object};
 use lagan_types::{BlockId, Ino, NodeId, QueryAnswer, SessionId};
 
 /// Rows in one answer of a queue, at most: some 64 bytes each.
@@ -80,6 +80,37 @@ pub(super) fn object_reap(store: &dyn Read, now_ms: u64, limit: u32) -> Outcome<
         rows.push((part(Table::ReapObject, &key, 0)?, row.key));
     }
     Ok(QueryAnswer::ObjectReap(rows))
+}
+
+pub(super) fn objects_to_delete(store: &dyn Read, from: u64, limit: u32) -> Outcome<QueryAnswer> {
+    let limit = limit.min(QUEUE_PAGE_MAX) as usize;
+    let mut rows = Vec::new();
+    for (key, value) in store.scan(Table::ReapObject, &key1(from), None, limit)? {
+        let row: ReapObjectRow = layout::decode(Table::ReapObject, &value)?;
+        rows.push((part(Table::ReapObject, &key, 0)?, row.key));
+    }
+    Ok(QueryAnswer::ObjectReap(rows))
+}
+
+pub(super) fn objects(store: &dyn Read, from: (Ino, u64), limit: u32) -> Outcome<QueryAnswer> {
+    let limit = limit.clamp(1, QUEUE_PAGE_MAX) as usize;
+    let rows = store.scan(Table::Object, &key2(from.0.0, from.1), None, limit + 1)?;
+    let mut objects = Vec::with_capacity(rows.len());
+    for (key, value) in &rows {
+        let row: ObjectRow = layout::decode(Table::Object, value)?;
+        let object = Object {
+            version: part(Table::Object, key, 8)?,
+            key: row.key,
+            size: row.size,
+            crc: row.crc,
+        };
+        objects.push((Ino(part(Table::Object, key, 0)?), object));
+    }
+    let next = match objects.len() > limit {
+        true => objects.pop().map(|(ino, object)| (ino, object.version)),
+        false => None,
+    };
+    Ok(QueryAnswer::Objects { objects, next })
 }
 
 pub(super) fn orphans(store: &dyn Read, from: Ino, limit: u32) -> Outcome<QueryAnswer> {

@@ -464,3 +464,38 @@ fn attributes_of_several_inodes_come_in_one_answer() {
     let inos = vec![a; lagan_types::limits::ATTRS_PAGE_MAX + 1];
     assert!(w.query(Query::Attrs { inos }).is_err());
 }
+
+#[test]
+fn objects_are_listed_in_pages_and_those_to_delete_before_their_time() {
+    let mut w = World::new();
+    let mut named = Vec::new();
+    for name in ["a", "b", "c"] {
+        let ino = w.file(name);
+        w.write(ino, 0, 10);
+        named.push((ino, archive(&mut w, ino)));
+    }
+    let (mut found, mut from) = (Vec::new(), Some((Ino(0), 0)));
+    while let Some(at) = from {
+        let query = Query::Objects { from: at, limit: 2 };
+        let Ok(QueryAnswer::Objects { objects, next }) = w.query(query) else {
+            panic!("no objects");
+        };
+        assert!(objects.len() <= 2);
+        found.extend(objects.into_iter().map(|(ino, object)| (ino, object.key)));
+        from = next;
+    }
+    assert_eq!(found, named);
+
+    let to_delete = |w: &World, from| match w.query(Query::ObjectsToDelete { from, limit: 9 }) {
+        Ok(QueryAnswer::ObjectReap(rows)) => rows,
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(to_delete(&w, 0), []);
+    w.unlink(Ino::ROOT, "b").unwrap();
+    let inos = vec![named[1].0];
+    w.system(Op::ReapOrphans { inos }).unwrap();
+    let rows = to_delete(&w, 0);
+    let keys: Vec<_> = rows.iter().map(|(_, key)| key.clone()).collect();
+    assert_eq!(keys, [named[1].1.clone()]);
+    assert_eq!(to_delete(&w, rows[0].0 + 1), []);
+}

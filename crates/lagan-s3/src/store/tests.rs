@@ -36,6 +36,23 @@ fn files(dir: &tempfile::TempDir) -> usize {
 }
 
 #[test]
+fn only_the_owner_may_read() {
+    let dir = tempfile::tempdir().unwrap();
+    fs::set_permissions(dir.path(), Permissions::from_mode(0o755)).unwrap();
+    let store = store(&dir);
+    put(&store, "k", b"hush");
+    let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o7777;
+    assert_eq!(mode(dir.path()), 0o700);
+    assert_eq!(mode(&dir.path().join("lock")), 0o600);
+    let folders = fs::read_dir(dir.path().join("buckets/b")).unwrap();
+    for folder in folders {
+        for object in fs::read_dir(folder.unwrap().path()).unwrap() {
+            assert_eq!(mode(&object.unwrap().path()), 0o600);
+        }
+    }
+}
+
+#[test]
 fn objects_of_any_key_survive_a_restart() {
     let dir = tempfile::tempdir().unwrap();
     let long = format!("a/{}/../%2e/ü {}", "x".repeat(300), "y".repeat(500));

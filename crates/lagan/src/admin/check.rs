@@ -4,7 +4,9 @@
 //!    bytes of memory each).
 //! 2. Each server's list of chunks is merged with those, and, unless `--fast`,
 //!    each chunk is read and verified where it should be.
-//! 3. The cluster goes on working meanwhile. So whatever looks wrong is looked
+//! 3. With `--objects`, S3 is asked for every object that the metadata names, and its
+//!    list of objects is held against these.
+//! 4. The cluster goes on working meanwhile. So whatever looks wrong is looked
 //!    at again before it is called a finding: a file may have been changed, a
 //!    chunk may be on its way in (its block is open) or out (it is in a reap row).
 
@@ -13,6 +15,7 @@ mod objects;
 mod replicas;
 mod report;
 mod strays;
+mod unnamed;
 
 use crate::admin::{Progress, print_json};
 use crate::cli::CheckArgs;
@@ -57,6 +60,8 @@ pub async fn run(cluster: &Cluster, args: CheckArgs, json: bool) -> Outcome<u8> 
     strays::check(cluster, strays, &mut report, &mut progress).await?;
     if args.objects {
         objects::check(cluster, &map, &names, &mut report, &mut progress).await?;
+    } else {
+        report.objects_left_out = map.config.archive.is_some() || report.object_extents > 0;
     }
     progress.end();
     if json {
@@ -122,6 +127,7 @@ impl Finding {
             offset: None,
             chunk: None,
             server: None,
+            object: None,
             detail,
         }
     }

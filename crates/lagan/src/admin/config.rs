@@ -5,7 +5,6 @@ use crate::exit::{Failure, OK, Outcome};
 use crate::net::Cluster;
 use crate::units::parse_duration;
 use lagan_types::cluster::{ArchiveConfig, Config};
-use lagan_types::limits::SET_MEMBERS_MAX;
 
 /// Changes the configuration by `KEY=VALUE`s, or shows it.
 ///
@@ -66,7 +65,7 @@ pub fn change(config: &mut Config, changes: &[String]) -> Outcome<()> {
         set(&mut new, key.trim(), value.trim())
             .map_err(|why| Failure::usage(format!("{key}: {why}")))?;
     }
-    check(&new)?;
+    new.check().map_err(Failure::usage)?;
     *config = new;
     Ok(())
 }
@@ -108,23 +107,6 @@ fn archive(config: &mut Config) -> &mut ArchiveConfig {
         bucket: String::new(),
         prefix: String::new(),
     })
-}
-
-fn check(config: &Config) -> Outcome<()> {
-    let fail = |why: String| Err(Failure::usage(why));
-    if config.copies == 0 || usize::from(config.copies) > SET_MEMBERS_MAX {
-        return fail(format!("copies: 1 to {SET_MEMBERS_MAX} are possible"));
-    }
-    if config.min_copies == 0 || config.min_copies > config.copies {
-        return fail(format!("min_copies: 1 to {} are possible", config.copies));
-    }
-    if config.high_water_percent > 100 || config.low_water_percent > config.high_water_percent {
-        return fail("high_water: at most 100, and at least low_water".into());
-    }
-    if config.archive.as_ref().is_some_and(|a| a.bucket.is_empty()) {
-        return fail("bucket: missing for an archive".into());
-    }
-    Ok(())
 }
 
 fn text(config: &Config) -> String {
@@ -191,7 +173,9 @@ mod tests {
             ("archive_after=10", "archive_after"),
             ("colour=blue", "colour"),
             ("endpoint=http://x", "bucket"),
-            ("low_water=90", "high_water"),
+            ("low_water=90", "low_water"),
+            ("low_water=85", "low_water"),
+            ("high_water=100", "high_water"),
         ] {
             let failure = changed(&["replace_after=1h", bad]).unwrap_err();
             assert_eq!(failure.status, 2, "{bad}");

@@ -6,8 +6,9 @@ use crate::net::Cluster;
 use crate::{probe, units};
 use lagan_types::attr::{ArchiveState, Kind};
 use lagan_types::cluster::{ClusterMap, NodeState};
+use lagan_types::limits::EXTENTS_PAGE_MAX;
 use lagan_types::query::Object;
-use lagan_types::{Attr, Content, Extent, Ino, Query, QueryAnswer};
+use lagan_types::{Attr, Content, Extent, FsError, Ino, Query, QueryAnswer};
 use serde::Serialize;
 use std::fmt::Write;
 use std::os::unix::fs::MetadataExt;
@@ -37,13 +38,44 @@ struct FileReport {
     state: ArchiveState,
     /// Lowest number of healthy replicas of its chunks, and how many are wanted.
     copies: Copies,
+    /// Extents whose chunks have fewer replicas than wanted.
+    short_extents: u64,
+    /// Extents whose bytes are gone.
+    lost_extents: u64,
     /// `bucket/key` of the newest archived version.
     object: Option<String>,
     object_version: Option<u64>,
     object_crc32: Option<String>,
     extents: Vec<ExtentReport>,
-    /// Of which `extents` shows the first.
+    /// Of which `extents` shows the first. The counts above are of all.
     extent_count: u64,
+}
+
+/// What all extents of a file say together.
+#[derive(Debug, Default, Clone, Copy, PartialEq)]
+struct Tally {
+    extents: u64,
+    /// Of the chunk that has fewest.
+    healthy: Option<usize>,
+    short: u64,
+    lost: u64,
+}
+
+impl Tally {
+    fn add(&mut self, extents: &[Extent], map: &ClusterMap) {
+        self.extents += extents.len() as u64;
+        for report in extents.iter().map(|e| extent(e, map)) {
+            let up = report.replicas.iter().filter(|r| r.up).count();
+            match report.place {
+                "chunk" => {
+                    self.healthy = Some(self.healthy.map_or(up, |h| h.min(up)));
+                    self.short += u64::from(up < usize::from(map.config.copies));
+                }
+                "lost" => self.lost += 1,
+                _ => {}
+            }
+        }
+    }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
@@ -81,9 +113,7 @@ pub async fn run(cluster: &Cluster, paths: &[PathBuf], json: bool) -> Outcome<u8
     for path in paths {
         files.push(file(cluster, &map, path).await?);
     }
-    let lost = |f: &FileReport| f.extents.iter().any(|e| e.place == "lost");
-    let short = |f: &FileReport| f.copies.healthy.is_some_and(|h| h < f.copies.wanted.into());
-    let degraded = files.iter().any(|f| lost(f) || short(f));
+    let degraded = files.iter().any(|f| f.lost_extents + f.short_extents > 0);
     if json {
         print_json(&Report { schema: 1, files })?;
     } else {
@@ -102,15 +132,47 @@ async fn file(cluster: &Cluster, map: &ClusterMap, path: &Path) -> Outcome<FileR
             extent_count,
             object,
             ..
-        } => Ok(FileReport::new(
-            path,
-            map,
-            &attr,
-            &extents,
-            extent_count,
-            object.as_ref(),
-        )),
+        } => {
+            let mut tally = Tally::default();
+            tally.add(&extents, map);
+            if extent_count > tally.extents {
+                let from = extents.last().map_or(0, Extent::end);
+                add_rest(cluster, map, (ino, from), &mut tally)
+                    .await?
+                    .doing(|| path.display().to_string())?;
+            }
+            let object = object.as_ref();
+            Ok(FileReport::new(path, map, &attr, &extents, tally, object))
+        }
         other => Err(crate::net::unexpected(&other)),
+    }
+}
+
+/// Counts the extents from an offset on, page by page. A file that changes meanwhile is
+/// counted as it is when each page is read. The inner error is the file system's.
+async fn add_rest(
+    cluster: &Cluster,
+    map: &ClusterMap,
+    from: (Ino, u64),
+    tally: &mut Tally,
+) -> Outcome<Result<(), FsError>> {
+    let (ino, mut offset) = from;
+    loop {
+        let query = Query::Extents {
+            ino,
+            offset,
+            limit: EXTENTS_PAGE_MAX as u32,
+        };
+        let (extents, more) = match cluster.query(query).await? {
+            Ok(QueryAnswer::Extents { extents, more, .. }) => (extents, more),
+            Ok(other) => return Err(crate::net::unexpected(&other)),
+            Err(e) => return Ok(Err(e)),
+        };
+        tally.add(&extents, map);
+        match extents.last() {
+            Some(last) if more => offset = last.end(),
+            _ => return Ok(Ok(())),
+        }
     }
 }
 
@@ -131,12 +193,10 @@ impl FileReport {
         map: &ClusterMap,
         attr: &Attr,
         extents: &[Extent],
-        extent_count: u64,
+        tally: Tally,
         object: Option<&Object>,
     ) -> Self {
         let extents: Vec<ExtentReport> = extents.iter().map(|e| extent(e, map)).collect();
-        let chunks = extents.iter().filter(|e| e.place == "chunk");
-        let healthy = chunks.map(|e| e.replicas.iter().filter(|r| r.up).count());
         let bucket = map
             .config
             .archive
@@ -150,14 +210,16 @@ impl FileReport {
             version: attr.version,
             state: attr.archive,
             copies: Copies {
-                healthy: healthy.min(),
+                healthy: tally.healthy,
                 wanted: map.config.copies,
             },
+            short_extents: tally.short,
+            lost_extents: tally.lost,
             object: object.map(|o| format!("{bucket}/{}", o.key)),
             object_version: object.map(|o| o.version),
             object_crc32: object.map(|o| format!("{:08x}", o.crc)),
             extents,
-            extent_count,
+            extent_count: tally.extents,
         }
     }
 
@@ -187,7 +249,16 @@ impl FileReport {
             }
             None => out.push_str("  object   none\n"),
         }
-        let _ = writeln!(out, "  extents  {}", self.extent_count);
+        let _ = write!(out, "  extents  {}", self.extent_count);
+        for (count, what) in [
+            (self.short_extents, "with fewer copies"),
+            (self.lost_extents, "lost"),
+        ] {
+            if count > 0 {
+                let _ = write!(out, ", {count} {what}");
+            }
+        }
+        out.push('\n');
         for e in &self.extents {
             let _ = write!(out, "  {:>12} +{:<10} {}", e.offset, e.len, e.place);
             if let Some(chunk) = &e.chunk {

@@ -4,7 +4,7 @@ use crate::admin::{config, print_json};
 use crate::cli::{InitArgs, LocalServer};
 use crate::discover::toml_failure;
 use crate::exit::{Failure, OK, Outcome};
-use crate::net::{self, Cluster, parse_addr};
+use crate::net::{self, Cluster, resolve_one};
 use crate::up::plan::default_min_copies;
 use lagan_types::cluster::Config;
 use lagan_types::message::MetaRequest;
@@ -36,7 +36,7 @@ pub fn init(args: &InitArgs, json: bool) -> Outcome<u8> {
 /// # Errors
 /// Status 1 with the server's reason.
 pub fn join(via: &str, local: &LocalServer, json: bool) -> Outcome<u8> {
-    let via = parse_addr(via)?.to_string();
+    let via = resolve_one(via)?.to_string();
     admit(address(local)?, &MetaRequest::JoinVia { via }, json)
 }
 
@@ -86,7 +86,7 @@ fn volume(name: &str) -> Outcome<String> {
 /// Where this machine's server listens.
 fn address(local: &LocalServer) -> Outcome<SocketAddr> {
     if let Some(server) = &local.server {
-        return parse_addr(server);
+        return resolve_one(server);
     }
     let path = &local.config;
     let text = std::fs::read_to_string(path).map_err(|e| {
@@ -99,7 +99,7 @@ fn address(local: &LocalServer) -> Outcome<SocketAddr> {
     let listen = table.get("listen").and_then(|l| l.as_str());
     let listen =
         listen.ok_or_else(|| Failure::usage(format!("{}: no `listen`", path.display())))?;
-    parse_addr(listen)
+    resolve_one(listen)
 }
 
 #[cfg(test)]

@@ -110,6 +110,16 @@ fn mount_of_the_path_comes_before_that_of_the_working_directory() {
 }
 
 #[test]
+fn mount_by_host_names_is_found_by_these() {
+    let mut m = machine();
+    let mnt = m.root().join("mnt");
+    m.mounted(&mnt, "store1:7700,store2.example:7700:/vol");
+    let names = ["store1:7700", "store2.example:7700"].map(str::to_owned);
+    assert_eq!(m.find(None, Some(&mnt)).unwrap(), names);
+    assert_eq!(m.find(Some("store1:7700"), None).unwrap(), names[..1]);
+}
+
+#[test]
 fn mount_without_addresses_is_known_by_its_session_file_or_record() {
     let mut m = machine();
     let mnt = m.root().join("c/mnt");

@@ -2,7 +2,7 @@
 //! and the command line of each process.
 
 use crate::exit::{Doing, Failure, Outcome};
-use crate::layout::{Layout, Role, make_dir, replace_private};
+use crate::layout::{Layout, Role, make_private_dir, replace_private};
 use crate::record::{MountEntry, Process, Record, S3Entry, SCHEMA};
 use crate::up::archive::S3Plan;
 use crate::up::config;
@@ -17,18 +17,18 @@ use std::path::{Path, PathBuf};
 pub fn write(layout: &Layout, plan: &Plan) -> Outcome<()> {
     link_programs(layout)?;
     for server in &plan.servers {
-        make_dir(&layout.data(Role::Server, &server.name))?;
+        make_private_dir(&layout.data(Role::Server, &server.name))?;
         let text = config::server(layout, plan, server)?;
         replace_private(&layout.config(&server.name), text.as_bytes())?;
     }
     for (name, point) in mount_names(plan) {
-        make_dir(&layout.data(Role::Mount, &name))?;
+        make_private_dir(&layout.data(Role::Mount, &name))?;
         let text = config::mount(layout, plan, &name, point)?;
         replace_private(&layout.config(&name), text.as_bytes())?;
     }
     if let Some(text) = config::s3(layout, plan)? {
-        make_dir(&layout.data(Role::S3, "s3"))?;
-        make_dir(&layout.run("s3"))?;
+        make_private_dir(&layout.data(Role::S3, "s3"))?;
+        make_private_dir(&layout.run("s3"))?;
         replace_private(&layout.config("s3"), text.as_bytes())?;
     }
     remove_old_mounts(layout, plan)

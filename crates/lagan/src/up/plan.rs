@@ -35,7 +35,8 @@ pub struct Plan {
     pub copies: u8,
     /// Replicas of a chunk, at least.
     pub min_copies: u8,
-    /// From a file's last change to its upload, milliseconds.
+    /// From a file's last change to its upload, milliseconds, as it was given to `lagan
+    /// up` last; counts when the cluster is made (`lagan set` changes it later).
     pub archive_after_ms: u64,
     /// In order: server N is `server-N`.
     pub servers: Vec<ServerPlan>,

@@ -3,8 +3,9 @@
 use crate::exit::{Doing, Failure, Outcome};
 use crate::record::Process;
 use crate::sys;
-use std::fs::File;
+use std::fs::{File, Permissions};
 use std::io::{Read, Seek, SeekFrom};
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
@@ -32,8 +33,12 @@ pub fn spawn(process: &Process) -> Outcome<Running> {
     let log = File::options()
         .create(true)
         .append(true)
+        .mode(0o600)
         .open(&process.log)
         .doing(|| format!("open {}", process.log.display()))?;
+    // An earlier program left it open to others.
+    log.set_permissions(Permissions::from_mode(0o600))
+        .doing(|| format!("close {} to others", process.log.display()))?;
     let log_from = log.metadata().map_or(0, |m| m.len());
     let errors = log.try_clone().doing(|| "share the log".into())?;
     let (program, args) = process
@@ -164,6 +169,8 @@ mod tests {
         );
         let text = std::fs::read_to_string(dir.path().join("log")).unwrap();
         assert!(text.starts_with("an older run\nfirst\n"));
+        let meta = std::fs::metadata(dir.path().join("log")).unwrap();
+        assert_eq!(meta.permissions().mode() & 0o777, 0o600);
     }
 
     #[test]

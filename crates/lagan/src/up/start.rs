@@ -3,11 +3,11 @@
 use crate::cli::UpArgs;
 use crate::down;
 use crate::exit::{Doing, Failure, OK, Outcome};
-use crate::layout::{Layout, Role, make_dir};
+use crate::layout::{Layout, Role, make_private_dir};
 use crate::lock;
 use crate::net::{self, Cluster};
 use crate::probe::{self, Health, Look};
-use crate::record::Record;
+use crate::record::{Process, Record};
 use crate::sys;
 use crate::up::address::Here;
 use crate::up::archive::S3Plan;
@@ -46,6 +46,10 @@ struct Start {
     running: Vec<Running>,
     /// There was no cluster before.
     first: bool,
+    /// Servers whose stores the cluster refuses for good, and what they said. They do not run.
+    refused: Vec<(String, Failure)>,
+    /// `--archive-after`, if it was given to this start, milliseconds.
+    archive_after_ms: Option<u64>,
     /// Directories that were empty before: removed if a first start fails.
     made: Vec<PathBuf>,
 }
@@ -59,7 +63,7 @@ pub fn run(args: &UpArgs, json: bool) -> Outcome<u8> {
     sys::note_interrupts();
     let layout = Layout::new(&args.dir)?;
     layout.create()?;
-    make_dir(&layout.run("up"))?;
+    make_private_dir(&layout.run("up"))?;
     let up_lock = take_directory(&layout)?;
     let stored = Plan::load(&layout)?;
     let plan = match stored {
@@ -68,6 +72,7 @@ pub fn run(args: &UpArgs, json: bool) -> Outcome<u8> {
     };
     check::machine(&layout, &plan)?;
     let mut start = Start::prepare(layout, plan)?;
+    start.archive_after_ms = args.archive_after.map(|d| d.as_millis() as u64);
     if let Err(failure) = start.bring_up() {
         start.abandon();
         return Err(failure);
@@ -117,6 +122,8 @@ impl Start {
             record,
             running: Vec::new(),
             first,
+            refused: Vec::new(),
+            archive_after_ms: None,
             made,
         })
     }
@@ -139,6 +146,10 @@ impl Start {
 
     fn spawn_all(&mut self, role: Role) -> Outcome<()> {
         for process in self.record.processes.iter_mut().filter(|p| p.role == role) {
+            if let Some(failure) = refusal(process) {
+                self.refused.push((process.name.clone(), failure));
+                continue;
+            }
             let running = spawn(process)?;
             process.pid = running.pid();
             for mount in &mut self.record.mounts {
@@ -158,7 +169,64 @@ impl Start {
         self.running.iter_mut().try_for_each(Running::check)
     }
 
-    /// Waits until `addr` says what is wanted; gives what it said.
+    /// Puts servers aside that ended because the cluster refuses their stores.
+    fn note_refused(&mut self) {
+        for process in &self.record.processes {
+            let ended = |r: &mut Running| r.name == process.name && r.ended().is_some();
+            if let Some(at) = self.running.iter_mut().position(ended)
+                && let Some(failure) = refusal(process)
+            {
+                self.running.remove(at);
+                self.refused.push((process.name.clone(), failure));
+            }
+        }
+    }
+
+    /// The servers of the plan that the cluster did not refuse.
+    fn servers(&self) -> Vec<ServerPlan> {
+        let kept = |s: &&ServerPlan| self.refused.iter().all(|(name, _)| *name != s.name);
+        self.plan.servers.iter().filter(kept).cloned().collect()
+    }
+
+    /// Where clients find them.
+    fn addresses(&self) -> Vec<String> {
+        self.servers()
+            .iter()
+            .map(|s| s.listen.to_string())
+            .collect()
+    }
+
+    /// Goes on without servers that `lagan remove` took out of the cluster. They stay in
+    /// the plan: emptied, such a directory is a new server's.
+    ///
+    /// # Errors
+    /// What a server said that is refused although the cluster counts on it: its store is
+    /// an older copy. Or the cluster's.
+    fn leave_removed(&mut self) -> Outcome<()> {
+        let Some((_, first)) = self.refused.first() else {
+            return Ok(());
+        };
+        let servers = self.addresses();
+        if servers.is_empty() {
+            return Err(first.clone());
+        }
+        let map = net::run(async { Cluster::new(&servers)?.map().await })?;
+        for (name, failure) in &self.refused {
+            if map.nodes.iter().any(|n| n.name == *name) {
+                return Err(failure.clone());
+            }
+            eprintln!(
+                "{name} was removed from the cluster and is left out; to add a new server in \
+                 its place, empty {} and start again",
+                self.layout.data(Role::Server, name).display()
+            );
+            self.record.processes.retain(|p| p.name != *name);
+        }
+        Ok(())
+    }
+
+    /// Waits until `addr` says what is wanted, or the cluster refuses the store; gives
+    /// what it said.
     fn wait_for(
         &mut self,
         name: &str,
@@ -167,6 +235,10 @@ impl Start {
     ) -> Outcome<Health> {
         let end = Instant::now() + READY_DEADLINE;
         loop {
+            self.note_refused();
+            if let Some((_, failure)) = self.refused.iter().find(|(n, _)| n == name) {
+                return Ok(Health::NotReady(failure.message.clone()));
+            }
             self.check_running()?;
             let health = probe::health(addr, LOOK_DEADLINE);
             if wanted(&health) {
@@ -190,7 +262,7 @@ impl Start {
 
     /// Makes the cluster if this is the first start, and has all servers in it.
     fn admit_servers(&mut self) -> Outcome<()> {
-        let servers = self.plan.servers.clone();
+        let servers = self.servers();
         let mut waiting: Vec<&ServerPlan> = Vec::new();
         for server in &servers {
             let decided = |h: &Health| !matches!(h, Health::Silent(_));
@@ -198,21 +270,22 @@ impl Start {
                 waiting.push(server);
             }
         }
-        if waiting.len() == servers.len() {
+        if !waiting.is_empty() && waiting.len() == servers.len() {
             let first = waiting.remove(0);
             self.make_cluster(first)?;
         }
-        let via = servers
-            .iter()
+        let via = self
+            .servers()
+            .into_iter()
             .find(|s| waiting.iter().all(|w| w.name != s.name));
         for server in waiting {
-            let via = via.unwrap_or(server).peer_listen.to_string();
+            let via = via.as_ref().unwrap_or(server).peer_listen.to_string();
             self.admit(server, &MetaRequest::JoinVia { via })?;
         }
         for server in &servers {
             self.wait_for(&server.name, server.http, |h| *h == Health::Ready)?;
         }
-        Ok(())
+        self.leave_removed()
     }
 
     fn make_cluster(&mut self, first: &ServerPlan) -> Outcome<()> {
@@ -242,20 +315,16 @@ impl Start {
     }
 
     /// At a first start: does S3 refuse? At a later one: the options that are applied.
+    /// What is not given now stays as it is: `lagan set` may have changed it.
     fn apply_changes(&mut self) -> Outcome<()> {
-        let servers: Vec<String> = self
-            .plan
-            .servers
-            .iter()
-            .map(|s| s.listen.to_string())
-            .collect();
+        let servers = self.addresses();
         let foreign = matches!(self.plan.s3, S3Plan::Url { .. });
-        let (after, first) = (self.plan.archive_after_ms, self.first);
+        let (after, first) = (self.archive_after_ms, self.first);
         self.plan.cluster = net::run(async {
             let cluster = Cluster::new(&servers)?;
             let mut config = cluster.map().await?.config;
             let id = Some(config.cluster);
-            if config.archive_after_ms != after {
+            if let Some(after) = after.filter(|&after| after != config.archive_after_ms) {
                 config.archive_after_ms = after;
                 cluster.set_config(config).await?;
             }
@@ -280,12 +349,7 @@ impl Start {
     /// without when a server takes its time.
     fn wait_for_copies(&mut self) -> Outcome<()> {
         let end = Instant::now() + COPIES_DEADLINE;
-        let servers: Vec<String> = self
-            .plan
-            .servers
-            .iter()
-            .map(|s| s.listen.to_string())
-            .collect();
+        let servers = self.addresses();
         loop {
             self.check_running()?;
             let map = net::run(async { Cluster::new(&servers)?.map().await })?;
@@ -336,6 +400,15 @@ impl Start {
             let _ = std::fs::remove_file(self.layout.up_json());
         }
     }
+}
+
+/// What a server says when the cluster refused its store for good: it cannot start.
+fn refusal(process: &Process) -> Option<Failure> {
+    if process.role != Role::Server {
+        return None;
+    }
+    let reason = lagan_server::identity::refusal(&process.data)?;
+    Some(Failure::error(format!("{}: {reason}", process.name)))
 }
 
 /// The data directories of a plan that hold nothing yet.

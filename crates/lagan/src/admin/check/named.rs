@@ -31,7 +31,8 @@ pub struct Named {
 pub struct Names {
     /// In order of id, each once.
     pub chunks: Vec<Named>,
-    /// Archived versions whose bytes are (partly) in S3 only, each once, and a byte of it.
+    /// Archived versions whose bytes are (partly) in S3 only, each once, and the first such
+    /// byte of the file.
     pub objects: Vec<(Ino, u64, u64)>,
 }
 
@@ -93,10 +94,10 @@ impl Names {
                 ino,
                 offset: extent.offset,
             }),
-            Content::Object { version, offset } => {
+            Content::Object { version, .. } => {
                 report.object_extents += 1;
                 if self.objects.last().map(|o| (o.0, o.1)) != Some((ino, version)) {
-                    self.objects.push((ino, version, offset));
+                    self.objects.push((ino, version, extent.offset));
                 }
             }
             Content::Lost => report.find(Finding {

@@ -34,9 +34,15 @@ pub struct Report {
     pub object_extents: u64,
     /// Archived files whose object was asked for.
     pub objects: u64,
+    /// Objects that S3 listed.
+    pub listed_objects: u64,
+    /// Objects that nothing names, and that are on their way in or out.
+    pub pending_objects: u64,
+    /// There may be objects, and S3 was not asked (no `--objects`).
+    pub objects_left_out: bool,
     /// Chunks with fewer members up than `copies`.
     pub degraded_chunks: u64,
-    /// Replicas that could not be looked at.
+    /// Replicas and objects that could not be looked at.
     pub unchecked: u64,
     /// Why.
     pub unchecked_reasons: Vec<String>,
@@ -63,6 +69,8 @@ pub struct Finding {
     pub chunk: Option<String>,
     /// The server.
     pub server: Option<String>,
+    /// The object's key.
+    pub object: Option<String>,
     /// In words.
     pub detail: String,
 }
@@ -76,7 +84,7 @@ impl Report {
         }
     }
 
-    /// Notes replicas that nobody could look at.
+    /// Notes replicas or objects that nobody could look at.
     pub fn leave_unchecked(&mut self, server: &str, why: &str, count: u64) {
         self.unchecked += count;
         if self.unchecked_reasons.len() < REASONS_MAX {
@@ -127,8 +135,14 @@ impl Report {
             if let Some(server) = &f.server {
                 let _ = write!(out, " on {server}");
             }
-            if let (Some(ino), Some(offset)) = (f.ino, f.offset) {
-                let _ = write!(out, ", inode {ino} at {offset}");
+            if let Some(object) = &f.object {
+                let _ = write!(out, ", object {object}");
+            }
+            if let Some(ino) = f.ino {
+                let _ = write!(out, ", inode {ino}");
+            }
+            if let Some(offset) = f.offset {
+                let _ = write!(out, " at {offset}");
             }
             out.push('\n');
         }
@@ -148,25 +162,40 @@ impl Report {
             units::bytes(self.bytes),
             self.object_extents
         );
+        if self.objects + self.listed_objects > 0 {
+            let _ = writeln!(
+                out,
+                "{} objects checked, {} listed",
+                self.objects, self.listed_objects
+            );
+        }
         for (count, what) in [
             (
                 self.degraded_chunks,
                 "chunks have fewer live copies than wanted",
             ),
-            (self.unchecked, "replicas could not be looked at"),
+            (self.unchecked, "replicas or objects could not be looked at"),
             (self.pending, "unnamed chunks are on their way in or out"),
             (self.surplus, "chunks have a copy more than they need"),
+            (
+                self.pending_objects,
+                "unnamed objects are on their way in or out",
+            ),
         ] {
             if count > 0 {
                 let _ = writeln!(out, "{count} {what}");
             }
         }
         match self.finding_count {
-            0 => out.push_str("clean\n"),
+            0 => out.push_str("clean"),
             n => {
-                let _ = writeln!(out, "{n} findings");
+                let _ = write!(out, "{n} findings");
             }
         }
+        if self.objects_left_out {
+            out.push_str("; objects in S3 were not looked at (--objects does)");
+        }
+        out.push('\n');
         out
     }
 }
@@ -185,6 +214,24 @@ mod tests {
         assert_eq!(report.exit_status(), ERROR);
         assert!(!report.finish().clean);
         assert!(report.text().contains("lost: bytes are gone"));
+    }
+
+    #[test]
+    fn last_line_says_when_objects_were_not_looked_at() {
+        let mut report = Report::default();
+        let last = |r: &Report| r.text().lines().last().map(str::to_owned);
+        assert_eq!(last(&report).as_deref(), Some("clean"));
+        report.objects_left_out = true;
+        let said = last(&report).unwrap();
+        assert!(said.starts_with("clean; objects in S3 were not"), "{said}");
+        report.find(Finding {
+            object: Some("p/k".into()),
+            ino: Some(7),
+            ..Finding::of("object", "S3 does not have it".into())
+        });
+        let text = report.text();
+        assert!(text.starts_with("object: S3 does not have it, object p/k, inode 7\n"));
+        assert!(text.ends_with("1 findings; objects in S3 were not looked at (--objects does)\n"));
     }
 
     #[test]

@@ -77,12 +77,20 @@ fn report_shows_replicas_and_that_the_object_is_old() {
         size: 30,
         crc: 0xab,
     };
+    let mut tally = Tally::default();
+    tally.add(&extents, &map());
+    // what a page that is not shown says
+    let lost = Extent {
+        content: Content::Lost,
+        ..extents[1].clone()
+    };
+    tally.add(&[lost.clone(), extents[1].clone(), lost], &map());
     let report = FileReport::new(
         Path::new("mnt/f"),
         &map(),
         &attr(),
         &extents,
-        5,
+        tally,
         Some(&object),
     );
     assert_eq!(report.copies.healthy, Some(1));
@@ -93,6 +101,7 @@ fn report_shows_replicas_and_that_the_object_is_old() {
         "dirty",
         "p/x/f (an older version)",
         "server-2(down)",
+        "extents  5, 1 with fewer copies, 2 lost",
         "and 3 extents more",
     ] {
         assert!(text.contains(words), "{words} in {text}");
