@@ -137,6 +137,46 @@ fn deleted_chunk_stays_deleted_even_when_the_index_is_made_again() {
 }
 
 #[test]
+fn chunk_that_was_brought_back_outlives_a_carried_delete_of_its_old_record() {
+    let dir = TempDir::new().unwrap();
+    let store = Store::open_with(options(&dir), false).unwrap();
+    // The old record's segment is full and stays; the next one, with the delete, is
+    // compacted.
+    for n in 0..12 {
+        put(&store, n, 20_000);
+    }
+    put(&store, 12, 20_300);
+    store.delete(&[id(1)]).unwrap();
+    for n in 20..33 {
+        put(&store, n, 20_000);
+    }
+    put(&store, 1, 20_000);
+    for n in 40..66 {
+        put(&store, n, 20_000);
+    }
+    let gone: Vec<_> = (20..33).map(id).collect();
+    store.delete(&gone).unwrap();
+    let carried = |store: &Store| {
+        let state = store.inner.state.lock();
+        let active = state.stats.last_key_value().unwrap();
+        active.1.deletes.len()
+    };
+    assert_eq!(carried(&store), 1, "of the last delete");
+    while store.compact_once().unwrap() {}
+    assert_eq!(carried(&store), 1, "of the first");
+    store.flush_index().unwrap();
+    drop(store);
+    for wipe in [false, true] {
+        if wipe {
+            std::fs::remove_dir_all(dir.path().join("index")).unwrap();
+        }
+        let store = Store::open_with(options(&dir), false).unwrap();
+        check_whole(&store, 1, 20_000);
+        assert!(!store.contains(id(20)).unwrap());
+    }
+}
+
+#[test]
 fn list_is_in_order_and_by_set_over_memory_and_disk() {
     let dir = TempDir::new().unwrap();
     let store = Store::open(options(&dir)).unwrap();
