@@ -278,6 +278,9 @@ pub enum ChunkRequest {
         offset: u64,
         len: u32,
     },
+    /// The replica here of a chunk that file `ino` names at `offset` is missing or
+    /// damaged: verify, ask the metadata, heal. Answer: `Done`.
+    ReportReplica { id: ChunkId, ino: Ino, offset: u64 },
 }
 
 /// Answers of the chunk service.
