@@ -19,6 +19,7 @@ pub mod waits;
 pub use tick::run;
 
 use crate::clock::{Uptime, skew, wall_ms};
+use lagan_meta::DueScan;
 use lagan_meta::kv::StoreError;
 use lagan_raft::{Raft, View};
 use lagan_types::message::{MetaReply, MetaRequest, NodeHeartbeat};
@@ -82,6 +83,9 @@ struct State {
     orphans_from: Ino,
     /// Of files to be released.
     releases: OpenCheck,
+    /// Where the next search for uploads goes on, of each node for which the front
+    /// of the queue had not enough.
+    due_from: BTreeMap<NodeId, DueScan>,
     down_since: BTreeMap<NodeId, u64>,
     /// Nodes that are being removed, and when that was asked for last.
     leaving: BTreeMap<NodeId, u64>,
@@ -101,6 +105,7 @@ impl State {
             releases: OpenCheck::new(term, Purpose::Release),
             waits: Waits::default(),
             orphans_from: Ino(0),
+            due_from: BTreeMap::new(),
             down_since: BTreeMap::new(),
             leaving: BTreeMap::new(),
             pulse_ms: now_ms,

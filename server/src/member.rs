@@ -13,9 +13,9 @@ use anyhow::{Context, Result, bail};
 use lagan_chunk::Store;
 use lagan_net::{LeaderClient, Pool};
 use lagan_raft::Raft;
-use lagan_replica::heal::Healer;
+use lagan_replica::heal::{Healer, Suspect};
 use lagan_replica::reap::Meta;
-use lagan_replica::{ChunkService, MapCell, Peers, fill, reap};
+use lagan_replica::{ChunkService, MapCell, Peers, Work, fill, reap};
 use lagan_types::cluster::{NodeInfo, NodeRole, NodeState};
 use lagan_types::{Answer, FsError, NodeId, Op, StoreId};
 use std::net::SocketAddr;
@@ -131,7 +131,7 @@ impl Member {
         let chunks = ChunkService::new(
             store.clone(),
             peers.clone(),
-            healer,
+            healer.clone(),
             membership.node,
             parts.disk.clone(),
         );
@@ -158,7 +158,7 @@ impl Member {
             registered: AtomicBool::new(false),
             parts,
         });
-        member.spawn_tasks(leader, peers, suspects);
+        member.spawn_tasks(leader, peers, (healer, suspects));
         Ok(member)
     }
 
@@ -166,7 +166,7 @@ impl Member {
         self: &Arc<Self>,
         leader: Arc<Leader>,
         peers: Arc<Peers>,
-        suspects: tokio::sync::mpsc::Receiver<lagan_types::ChunkId>,
+        (healer, suspects): (Arc<Healer>, tokio::sync::mpsc::Receiver<Suspect>),
     ) {
         let (parts, cancel) = (&self.parts, &self.parts.cancel);
         let (store, node) = (self.store.clone(), self.node);
@@ -174,12 +174,11 @@ impl Member {
         parts.spawn("leader's duties", leader::run(leader, cancel.clone()));
         parts.spawn("heartbeat", heartbeat::run(self.clone(), cancel.clone()));
         parts.spawn("watch", fitness::watch(self.clone(), cancel.clone()));
-        let heal = Healer::run(suspects, store.clone(), peers.clone(), node, cancel.clone());
-        parts.spawn("heal", heal);
-        let fill = fill::run(meta.clone(), store.clone(), peers, node, cancel.clone());
+        let work = Work::new(meta.clone(), store.clone(), peers.clone(), node);
+        parts.spawn("heal", healer.run(suspects, work.clone(), cancel.clone()));
+        parts.spawn("reap", reap::run(work, cancel.clone()));
+        let fill = fill::run(meta, store, peers, node, cancel.clone());
         parts.spawn("fill", fill);
-        let reap = reap::run(meta, store, self.map.clone(), node, cancel.clone());
-        parts.spawn("reap", reap);
         let mover = self.mover.clone();
         let member = self.clone();
         parts.spawn("mover", async move {

@@ -314,6 +314,7 @@ fn allowed(role: Role, command: &Command) -> bool {
         | Op::FinishArchive { .. }
         | Op::FailArchive { .. }
         | Op::ObjectsDeleted { .. }
-        | Op::GrantInos { .. } => own && role == Role::Server,
+        | Op::GrantInos { .. }
+        | Op::ReleaseExtent { .. } => own && role == Role::Server,
     }
 }

@@ -31,6 +31,7 @@ pub mod options;
 pub mod processes;
 pub mod random;
 pub mod record;
+pub mod rot;
 pub mod run;
 pub mod s3;
 pub mod slots;

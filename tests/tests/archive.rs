@@ -6,7 +6,7 @@ use lagan_tests::random::Random;
 use lagan_tests::run::{LONG, make_root, remove_root};
 use lagan_tests::s3::Store;
 use lagan_tests::wait::until;
-use lagan_tests::{Manifest, Options, corpus, sys, with_cluster};
+use lagan_tests::{Manifest, Options, corpus, rot, sys, with_cluster};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -104,6 +104,40 @@ fn backlog_is_drained_after_each_kind_of_failure() {
             assert!(metric(cluster, "lagan_mover_uploads_total") >= 160);
             cluster.wait_healthy();
             cluster.check();
+        },
+    );
+}
+
+#[test]
+fn archived_file_whose_replicas_all_rotted_is_read_from_its_object() {
+    let why = "bytes are damaged on all disks";
+    with_store(
+        |options| options.with_faults(why),
+        |cluster, _| {
+            let bytes = Random::new(21).bytes(3 << 20);
+            let file = |mount: PathBuf| mount.join("x");
+            fs::write(file(cluster.a()), &bytes).expect("write");
+            until("it is archived", s(60), || {
+                (attribute(&file(cluster.a()), "state") == "archived").then_some(())
+            });
+            cluster.try_down().expect(0);
+            let damaged: usize = (1..=3)
+                .map(|n| {
+                    let store = cluster.dir().join(format!("server-{n}"));
+                    rot::flip(&store, &bytes[500_000..500_032])
+                })
+                .sum();
+            assert_eq!(damaged, 2, "each of two copies");
+            cluster.try_up(&[]).expect(0);
+            assert!(fs::read(file(cluster.b())).expect("read") == bytes);
+            // The servers heal what they can; here they turn to the archive.
+            until("the metadata names the object", s(60), || {
+                (attribute(&file(cluster.a()), "state") == "released").then_some(())
+            });
+            assert!(fs::read(file(cluster.a())).expect("read") == bytes);
+            cluster.check();
+            let (_, json) = cluster.status();
+            assert_eq!(json["lost_extents"].as_u64().unwrap_or(0), 0, "{json}");
         },
     );
 }

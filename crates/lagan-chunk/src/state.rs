@@ -259,7 +259,10 @@ impl State {
         Ok(())
     }
 
-    /// Replays a deletes record found in segment `generation`.
+    /// Replays a deletes record found in segment `generation`. An entry means the
+    /// records up to the generation that it names: one that a compaction carried
+    /// behind a newer record of the same chunk, which was brought back after it had
+    /// been lost here, leaves that alone.
     pub fn replay_deletes(
         &mut self,
         generation: u64,
@@ -267,8 +270,9 @@ impl State {
         index: &DiskIndex,
     ) -> Result<(), ChunkError> {
         self.count_deletes(generation, items);
-        for (id, _) in items {
-            if let Some(place) = self.load(*id, index)? {
+        for (id, held_by) in items {
+            let place = self.load(*id, index)?;
+            if let Some(place) = place.filter(|p| p.at.generation <= *held_by) {
                 self.remove(*id, place);
             }
         }

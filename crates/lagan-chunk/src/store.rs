@@ -164,6 +164,39 @@ impl Store {
         self.inner.wait_for(&receiver)
     }
 
+    /// Puts a good copy in the place of a chunk that is here, in one step: a crash
+    /// leaves the old one or the new one. False, with nothing written, if the chunk
+    /// is not here (any more): what was deleted stays so.
+    ///
+    /// # Errors
+    /// [`ChunkError::WrongCrc`], [`ChunkError::NoSpace`], [`ChunkError::Failed`],
+    /// [`ChunkError::Index`].
+    pub fn replace(
+        &self,
+        id: ChunkId,
+        data: Bytes,
+        block_crcs: &[u32],
+    ) -> Result<bool, ChunkError> {
+        let inner = &self.inner;
+        let (len, crc) = self.check_write(id, &data, block_crcs)?;
+        let _moves = inner.moves.lock();
+        let Some(from) = inner.lookup(id)? else {
+            return Ok(false);
+        };
+        // As in a compaction: the segment with the older record goes before the
+        // one with the newer, or a later delete would be forgotten too early.
+        inner.state.lock().victims.insert(from.at.generation);
+        let head = record::new_head(Kind::Chunk, id, len, crc, block_crcs);
+        let effect = Effect::Move { id, len, crc, from };
+        inner.push_and_wait(|done| Op {
+            head,
+            data,
+            effect,
+            done,
+        })?;
+        Ok(true)
+    }
+
     /// The whole blocks that cover `offset..offset + len` of a chunk, and
     /// their CRCs, which the reader checks. Cut at the chunk's end.
     ///

@@ -269,6 +269,7 @@ fn chunk_of(extent: &Extent) -> Option<(ChunkSpec, u32, u64)> {
                 id,
                 len: chunk_len,
                 crc: chunk_crc,
+                named: None,
             };
             Some((chunk, skip, extent.len))
         }

@@ -3,7 +3,8 @@
 //!
 //! A replica that is silent is not waited for: after a moment the next one is
 //! asked too, and the first good answer counts. A bad block is reported to its
-//! node, which heals it. "Not found" everywhere means that the file's map was
+//! node, which heals it, and so is a replica that one node lacks and another has.
+//! "Not found" everywhere means that the file's map was
 //! old.
 
 use crate::Client;
@@ -43,6 +44,8 @@ pub(crate) struct ChunkSpec {
     pub len: u32,
     /// Its CRC-32.
     pub crc: u32,
+    /// A file and an offset in it that name it, to tell the server of a bad replica.
+    pub named: Option<(Ino, u64)>,
 }
 
 /// Why bytes could not be had.
@@ -179,8 +182,8 @@ impl Client {
                 Err(counts) => counts,
             };
             let all = nodes.len();
-            if failed.missing > 0 {
-                let everywhere = failed.missing + failed.bad == all;
+            if !failed.missing.is_empty() {
+                let everywhere = failed.missing.len() + failed.bad == all;
                 return Err(Missing::NotFound { everywhere });
             }
             if all > 0 && failed.bad == all {
@@ -219,15 +222,16 @@ impl Client {
             match tokio::time::timeout(HEDGE, first_of(&mut running)).await {
                 Ok((node, Outcome::Found(bytes))) => {
                     self.cluster.trust(node);
+                    self.report(&counts.missing, chunk);
                     return Ok(bytes);
                 }
-                Ok((_, Outcome::NotFound)) => counts.missing += 1,
+                Ok((node, Outcome::NotFound)) => counts.missing.push(node),
                 Ok((_, Outcome::Bad)) => counts.bad += 1,
                 Ok((node, Outcome::Failed)) => self.cluster.suspect(node),
                 Err(_) => {
                     asked.inspect(|&node| self.cluster.suspect(node));
                     // One has it not: look at the map before waiting for the silent.
-                    if counts.missing > 0 && rest.len() == 0 {
+                    if !counts.missing.is_empty() && rest.len() == 0 {
                         return Err(counts);
                     }
                 }
@@ -266,13 +270,7 @@ impl Client {
         };
         if matches!(outcome, Outcome::Bad) {
             tracing::warn!(%node, chunk = %chunk.id, "replica is damaged, reported to its node");
-            self.spawn(move |client| async move {
-                let request = ChunkRequest::ReportBad { id: chunk.id };
-                let report = client.link.chunk(addr, &request, Bytes::new(), ATTEMPT);
-                if let Err(error) = report.await {
-                    tracing::debug!(%node, %error, "report a damaged replica");
-                }
-            });
+            self.report(&[node], chunk);
         }
         (node, outcome)
     }
@@ -344,7 +342,7 @@ impl Client {
 /// Replicas that do not have the bytes.
 #[derive(Default)]
 struct Counts {
-    missing: usize,
+    missing: Vec<NodeId>,
     bad: usize,
 }
 
@@ -412,6 +410,7 @@ mod tests {
             id: ChunkId::new(VolumeId(1), SetId(1), BlockId(1), 1),
             len: data.len() as u32,
             crc: crc32fast::hash(data),
+            named: None,
         }
     }
 

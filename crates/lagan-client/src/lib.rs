@@ -37,6 +37,7 @@ mod ids;
 mod link;
 mod lists;
 mod locks;
+mod mend;
 mod names;
 mod open;
 pub mod options;

@@ -1,4 +1,7 @@
 //! read: own unflushed bytes over chunks, objects and holes.
+//!
+//! A file that is archived as it is has its bytes in two places: where no replica of
+//! a chunk is good, they are read from the object.
 
 use crate::Client;
 use crate::cache::{FileMap, Part, Source, UNIT_LEN};
@@ -19,12 +22,27 @@ const MAP_PAUSE: Duration = Duration::from_millis(200);
 
 /// What a read consists of.
 struct View {
+    /// The data version of these extents.
+    version: u64,
     /// From the file's extents.
     parts: Vec<Part>,
     /// This mount's own bytes, later ones over earlier ones.
     overlay: Vec<(u64, Bytes)>,
     /// Where the read ends: `offset + len` or the end of the file.
     end: u64,
+}
+
+/// How the parts of a read are fetched.
+#[derive(Clone, Copy)]
+struct Ask {
+    ino: Ino,
+    /// The data version that the parts are of.
+    version: u64,
+    /// Whole units: more will be read soon.
+    whole: bool,
+    /// The map was fetched since no replica had something: it is not just old.
+    sure: bool,
+    until: Instant,
 }
 
 impl Client {
@@ -52,7 +70,14 @@ impl Client {
         let (mut first, mut nowhere) = (true, 0);
         loop {
             let view = self.view(inode, offset, len, refetch, until).await?;
-            match self.fill(inode.ino, &view, offset, sequential, until).await {
+            let ask = Ask {
+                ino: inode.ino,
+                version: view.version,
+                whole: sequential,
+                sure: !first,
+                until,
+            };
+            match self.fill(ask, &view, offset).await {
                 Ok(bytes) => {
                     self.read_ahead(&handle, offset, view.end);
                     return Ok(bytes);
@@ -158,14 +183,7 @@ impl Client {
         }
     }
 
-    async fn fill(
-        &self,
-        ino: Ino,
-        view: &View,
-        offset: u64,
-        whole: bool,
-        until: Instant,
-    ) -> Result<Bytes, Missing> {
+    async fn fill(&self, ask: Ask, view: &View, offset: u64) -> Result<Bytes, Missing> {
         if view.end <= offset {
             return Ok(Bytes::new());
         }
@@ -173,19 +191,17 @@ impl Client {
             && part.len == view.end - offset
             && let Source::Chunk { at, .. } = part.source
             && (at % UNIT_LEN) as u64 + part.len <= UNIT_LEN as u64
-            && let Some(chunk) = spec(part)
+            && let Some(chunk) = spec(ask.ino, part)
         {
-            return self
-                .chunk_bytes(chunk, at, part.len as u32, whole, until)
-                .await;
+            return self.piece(ask, chunk, at, part.len as u32).await;
         }
-        self.prefetch_parts(view.parts.iter().skip(1));
+        self.prefetch_parts(ask.ino, view.parts.iter().skip(1));
         let mut out = BytesMut::zeroed((view.end - offset) as usize);
         for part in &view.parts {
             if !view.hides(part) {
                 let at = (part.offset - offset) as usize;
                 let to = &mut out[at..at + part.len as usize];
-                self.fill_part(ino, part, to, whole, until).await?;
+                self.fill_part(ask, part, to).await?;
             }
         }
         for (at, bytes) in &view.overlay {
@@ -195,35 +211,19 @@ impl Client {
         Ok(out.freeze())
     }
 
-    async fn fill_part(
-        &self,
-        ino: Ino,
-        part: &Part,
-        out: &mut [u8],
-        whole: bool,
-        until: Instant,
-    ) -> Result<(), Missing> {
+    async fn fill_part(&self, ask: Ask, part: &Part, out: &mut [u8]) -> Result<(), Missing> {
         match part.source {
             Source::Hole => Ok(()),
             Source::Lost => Err(Missing::Failed(FsError::Corrupt)),
             Source::Object { version, at } => {
                 let bytes = self
-                    .recall((ino, version), at, part.len as u32, until)
+                    .recall((ask.ino, version), at, part.len as u32, ask.until)
                     .await?;
                 out.copy_from_slice(&bytes);
                 Ok(())
             }
-            Source::Chunk {
-                id,
-                at,
-                chunk_len,
-                chunk_crc,
-            } => {
-                let chunk = ChunkSpec {
-                    id,
-                    len: chunk_len,
-                    crc: chunk_crc,
-                };
+            Source::Chunk { at, chunk_len, .. } => {
+                let chunk = spec(ask.ino, part).ok_or(Missing::Failed(FsError::Corrupt))?;
                 if at as u64 + part.len > chunk_len as u64 {
                     return Err(Missing::Failed(FsError::Corrupt));
                 }
@@ -231,9 +231,11 @@ impl Client {
                 while done < out.len() {
                     let room = (UNIT_LEN - at % UNIT_LEN) as usize;
                     let len = room.min(out.len() - done);
-                    let bytes = self
-                        .chunk_bytes(chunk, at, len as u32, whole, until)
-                        .await?;
+                    let here = ChunkSpec {
+                        named: Some((ask.ino, part.offset + done as u64)),
+                        ..chunk
+                    };
+                    let bytes = self.piece(ask, here, at, len as u32).await?;
                     out[done..done + len].copy_from_slice(&bytes);
                     done += len;
                     at += len as u32;
@@ -241,6 +243,29 @@ impl Client {
                 Ok(())
             }
         }
+    }
+
+    /// Bytes `at..at + len` of a chunk that lie where `chunk.named` says, in one
+    /// unit. Where no replica has them, the file's object may.
+    async fn piece(&self, ask: Ask, chunk: ChunkSpec, at: u32, len: u32) -> Result<Bytes, Missing> {
+        let fetched = self.chunk_bytes(chunk, at, len, ask.whole, ask.until).await;
+        let everywhere = match fetched {
+            Err(Missing::Failed(FsError::Corrupt)) => true,
+            Err(Missing::NotFound { everywhere }) if ask.sure => everywhere,
+            other => return other,
+        };
+        let Some((ino, offset)) = chunk.named else {
+            return fetched;
+        };
+        let object = self.archived_bytes((ino, ask.version), offset, len, ask.until);
+        let Some(bytes) = object.await else {
+            return fetched;
+        };
+        tracing::warn!(%ino, chunk = %chunk.id, "no replica is good, read from the archive");
+        if everywhere {
+            self.report_everywhere(chunk);
+        }
+        Ok(bytes)
     }
 
     /// Fetches what a sequential reader will ask for next.
@@ -275,12 +300,12 @@ impl Client {
             let map = state.map.as_ref().filter(|m| m.version() == state.version);
             map.map(|m| m.plan(from, m.known_to().min(to).saturating_sub(from)))
         };
-        self.prefetch_parts(parts.unwrap_or_default().iter());
+        self.prefetch_parts(handle.inode.ino, parts.unwrap_or_default().iter());
     }
 
-    fn prefetch_parts<'a>(&self, parts: impl Iterator<Item = &'a Part>) {
+    fn prefetch_parts<'a>(&self, ino: Ino, parts: impl Iterator<Item = &'a Part>) {
         for part in parts {
-            let (Some(chunk), Source::Chunk { at, .. }) = (spec(part), &part.source) else {
+            let (Some(chunk), Source::Chunk { at, .. }) = (spec(ino, part), &part.source) else {
                 continue;
             };
             let last = (*at as u64 + part.len - 1) / UNIT_LEN as u64;
@@ -321,13 +346,15 @@ impl View {
 fn view_of(state: &crate::files::InodeState, map: &FileMap, offset: u64, len: u32) -> View {
     let size = map.size().max(state.buffer.end());
     View {
+        version: map.version(),
         parts: map.plan(offset, len as u64),
         overlay: state.buffer.overlay(offset, len as u64),
         end: (offset + len as u64).min(size),
     }
 }
 
-fn spec(part: &Part) -> Option<ChunkSpec> {
+/// The chunk of a part, named at the part's start.
+fn spec(ino: Ino, part: &Part) -> Option<ChunkSpec> {
     match part.source {
         Source::Chunk {
             id,
@@ -338,6 +365,7 @@ fn spec(part: &Part) -> Option<ChunkSpec> {
             id,
             len: chunk_len,
             crc: chunk_crc,
+            named: Some((ino, part.offset)),
         }),
         _ => None,
     }

@@ -254,6 +254,7 @@ impl Client {
             id,
             len: chunk_len,
             crc: chunk_crc,
+            named: None,
         };
         let mut bytes = BytesMut::with_capacity(extent.len as usize);
         let (mut at, end) = (skip, skip.saturating_add(extent.len as u32));

@@ -259,6 +259,12 @@ fn dispatch_system(txn: &mut Txn<'_>, op: &Op) -> Outcome<Answer> {
         Op::Release { files } => ops::archive::release(txn, files),
         Op::ObjectsDeleted { rows } => ops::orphan::objects_deleted(txn, rows),
         Op::MarkLost { ino, offset, chunk } => ops::archive::mark_lost(txn, *ino, *offset, *chunk),
+        Op::ReleaseExtent {
+            ino,
+            version,
+            offset,
+            chunk,
+        } => ops::archive::release_extent(txn, (*ino, *version), *offset, *chunk),
         Op::GrantInos { count } => ops::reserve::grant_inos(txn, *count),
         _ => Err(FsError::Malformed.into()),
     }

@@ -14,9 +14,11 @@ pub mod plan;
 pub mod reap;
 pub mod removal;
 pub mod service;
+pub mod work;
 
 pub use peers::{MapCell, Peers};
 pub use service::ChunkService;
+pub use work::Work;
 
 #[cfg(test)]
 mod tests;

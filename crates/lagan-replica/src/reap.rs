@@ -4,11 +4,12 @@
 //! A crash between delete and answer repeats the delete, which does nothing.
 //! Without a cluster map nothing is deleted: it says what this node is filled with.
 //! While this node is being filled for a set, its rows wait, so that a copy made
-//! meanwhile from a member that is behind is deleted afterwards.
+//! meanwhile from a member that is behind is deleted afterwards. They also wait while
+//! the healer brings back a chunk that was missing here, see there.
 
 use crate::heal::blocking;
 use crate::metrics::METRICS;
-use crate::peers::MapCell;
+use crate::work::Work;
 use async_trait::async_trait;
 use lagan_chunk::{ChunkError, Store};
 use lagan_types::limits::BLOCK_IDS;
@@ -36,20 +37,16 @@ pub trait Meta: Send + Sync + 'static {
 }
 
 /// Works off this node's reap rows until `cancel`.
-pub async fn run(
-    meta: Arc<dyn Meta>,
-    store: Arc<Store>,
-    map: Arc<MapCell>,
-    node: NodeId,
-    cancel: CancellationToken,
-) {
+pub async fn run(work: Work, cancel: CancellationToken) {
     loop {
-        let now = map.get();
-        let filling = now.sets.iter().any(|s| s.joining == Some(node));
+        let now = work.peers.map();
+        let filling = now.sets.iter().any(|s| s.joining == Some(work.node));
         let worked = if filling || now.version == 0 {
             false
         } else {
-            round(&*meta, &store, node).await.unwrap_or_else(|e| {
+            let _held = work.reaping.lock().await;
+            let round = round(&*work.meta, &work.store, work.node).await;
+            round.unwrap_or_else(|e| {
                 tracing::debug!(error = %e, "reap round");
                 false
             })

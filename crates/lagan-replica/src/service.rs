@@ -5,7 +5,7 @@
 //! who, and takes a new id in another set. Nothing is repaired in place: what
 //! some members have then is garbage that no metadata names.
 
-use crate::heal::Healer;
+use crate::heal::{Healer, Suspect};
 use crate::metrics::METRICS;
 use crate::peers::Peers;
 use bytes::Bytes;
@@ -118,7 +118,12 @@ impl ChunkService {
                 });
             }
             ChunkRequest::ReportBad { id } => {
-                self.healer.suspect(id);
+                self.healer.suspect(Suspect { id, named: None });
+                reply.send_typed(&ChunkReply::Done, Bytes::new());
+            }
+            ChunkRequest::ReportReplica { id, ino, offset } => {
+                let named = Some((ino, offset));
+                self.healer.suspect(Suspect { id, named });
                 reply.send_typed(&ChunkReply::Done, Bytes::new());
             }
             ChunkRequest::Recall { .. }
@@ -269,7 +274,7 @@ impl ChunkService {
             Ok(range) => blocks(range),
             Err(e) => {
                 if matches!(e, ChunkError::Corrupt(_)) {
-                    self.healer.suspect(id);
+                    self.healer.suspect(Suspect { id, named: None });
                 }
                 (refusal(&e), Bytes::new())
             }
@@ -297,7 +302,7 @@ impl ChunkService {
             },
             Err(ChunkError::NotFound(_)) => ChunkHealth::Missing,
             Err(_) => {
-                self.healer.suspect(id);
+                self.healer.suspect(Suspect { id, named: None });
                 ChunkHealth::Damaged
             }
         }

@@ -3,7 +3,7 @@
 
 use crate::heal::Healer;
 use crate::reap::{self, Meta};
-use crate::{ChunkService, MapCell, Peers, fill, plan};
+use crate::{ChunkService, MapCell, Peers, Work, fill, plan};
 use async_trait::async_trait;
 use bytes::Bytes;
 use lagan_chunk::Store;
@@ -30,12 +30,12 @@ const LONG: Duration = Duration::from_secs(20);
 
 /// The state machine that all nodes ask.
 #[derive(Default)]
-struct State {
+pub(crate) struct State {
     store: Mutex<MemoryStore>,
 }
 
 impl State {
-    fn apply(&self, session: SessionId, seq: u64, op: Op) -> Result<Answer, FsError> {
+    pub fn apply(&self, session: SessionId, seq: u64, op: Op) -> Result<Answer, FsError> {
         let command = Command {
             volume: VolumeId(1),
             session,
@@ -47,7 +47,13 @@ impl State {
         lagan_meta::apply(&mut *self.store.lock(), &command).unwrap()
     }
 
-    fn map(&self) -> ClusterMap {
+    pub fn ask(&self, query: &Query) -> QueryAnswer {
+        let store = self.store.lock();
+        let answer = lagan_meta::query(&*store, VolumeId(1), SessionId::SYSTEM, query);
+        answer.unwrap().unwrap()
+    }
+
+    pub fn map(&self) -> ClusterMap {
         lagan_meta::cluster_map(&*self.store.lock())
             .unwrap()
             .unwrap()
@@ -83,12 +89,12 @@ impl Handler for Chunks {
     }
 }
 
-struct Node {
-    id: NodeId,
-    store: Arc<Store>,
-    map: Arc<MapCell>,
+pub(crate) struct Node {
+    pub id: NodeId,
+    pub store: Arc<Store>,
+    pub map: Arc<MapCell>,
     peers: Arc<Peers>,
-    cancel: CancellationToken,
+    pub cancel: CancellationToken,
     _dir: TempDir,
 }
 
@@ -140,32 +146,31 @@ impl Node {
         }
     }
 
-    fn put(&self, id: ChunkId) {
+    pub fn put(&self, id: ChunkId) {
         let data = Bytes::from(vec![id.index() as u8; 3000]);
         let crcs = chunk::block_crcs(&data);
         self.store.write_blocking(id, data, &crcs).unwrap();
     }
 
-    fn has(&self, id: ChunkId) -> bool {
+    pub fn has(&self, id: ChunkId) -> bool {
         self.store.contains(id).unwrap()
     }
 
     fn work(&self, state: &Arc<State>) {
-        let meta: Arc<dyn Meta> = state.clone();
+        let work = self.parts(state);
         tokio::spawn(fill::run(
-            meta.clone(),
+            work.meta.clone(),
             self.store.clone(),
             self.peers.clone(),
             self.id,
             self.cancel.clone(),
         ));
-        tokio::spawn(reap::run(
-            meta,
-            self.store.clone(),
-            self.map.clone(),
-            self.id,
-            self.cancel.clone(),
-        ));
+        tokio::spawn(reap::run(work, self.cancel.clone()));
+    }
+
+    pub fn parts(&self, state: &Arc<State>) -> Work {
+        let (store, peers) = (self.store.clone(), self.peers.clone());
+        Work::new(state.clone(), store, peers, self.id)
     }
 }
 
@@ -175,7 +180,7 @@ impl Drop for Node {
     }
 }
 
-fn cluster(count: u64) -> (Arc<State>, Vec<Node>) {
+pub(crate) fn cluster(count: u64) -> (Arc<State>, Vec<Node>) {
     let state = Arc::new(State::default());
     let config = Config {
         incarnation: Incarnation(1),
@@ -207,13 +212,13 @@ fn set_state(state: &State, node: NodeId, to: NodeState) {
     state.apply(SessionId::SYSTEM, 0, op).unwrap();
 }
 
-fn set_of(map: &ClusterMap, members: [u64; 2]) -> SetId {
+pub(crate) fn set_of(map: &ClusterMap, members: [u64; 2]) -> SetId {
     let members = members.map(NodeId);
     let set = map.sets.iter().find(|s| s.nodes == members);
     set.unwrap().id
 }
 
-fn chunk_of(set: SetId, index: u16) -> ChunkId {
+pub(crate) fn chunk_of(set: SetId, index: u16) -> ChunkId {
     ChunkId::new(VolumeId(1), set, BlockId(77), index)
 }
 

@@ -283,6 +283,9 @@ pub enum ChunkRequest {
     /// Objects of this life of the cluster in S3, in order of key, above `after`. Answer:
     /// `ObjectList`.
     ListObjects { after: Option<String>, limit: u32 },
+    /// The replica here of a chunk that file `ino` names at `offset` is missing or
+    /// damaged: verify, ask the metadata, heal. Answer: `Done`.
+    ReportReplica { id: ChunkId, ino: Ino, offset: u64 },
 }
 
 /// Answers of the chunk service.

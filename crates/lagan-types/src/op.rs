@@ -203,6 +203,16 @@ pub enum Op {
         exclusive: bool,
         umask: u16,
     },
+
+    /// No member of its set has a good copy of an extent's chunk: the extent is pointed
+    /// at the object if the file is archived, in that version, and still names the chunk.
+    /// (`SessionId::SYSTEM`.) Answer: `Released`, of one file or none.
+    ReleaseExtent {
+        ino: Ino,
+        version: u64,
+        offset: u64,
+        chunk: crate::id::ChunkId,
+    },
 }
 
 impl Op {

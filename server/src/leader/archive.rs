@@ -3,7 +3,7 @@
 use super::Leader;
 use crate::clock::wall_ms;
 use lagan_meta::DueScan;
-use lagan_meta::kv::StoreError;
+use lagan_meta::kv::{Read, StoreError};
 use lagan_raft::{ProposeError, View};
 use lagan_types::answer::Attempt;
 use lagan_types::cluster::{ClusterMap, NodeState};
@@ -13,9 +13,10 @@ use lagan_types::query::{DueFile, Query, QueryAnswer};
 use lagan_types::{Answer, Attr, NodeId, SessionId, VolumeId};
 use std::time::Duration;
 
-/// Due files looked at in one step, and for one request at most: the oldest may be
-/// on nodes that are down.
+/// Due files looked at in one step.
 const DUE_PAGE: usize = 64;
+/// Of the first in the queue that many are looked at for each request, and as many
+/// further on: the first may all be on nodes that are down.
 const DUE_MAX: usize = 4096;
 /// Uploads that one request may ask for.
 const SLOTS_MAX: u32 = 256;
@@ -91,19 +92,77 @@ impl Leader {
             return Ok(Vec::new());
         }
         let now_ms = wall_ms();
-        let mut scan = DueScan::new(now_ms);
-        let (mut files, mut looked_at) = (Vec::new(), 0);
-        while files.len() < slots && looked_at < DUE_MAX {
-            let page = scan.page(view, DUE_PAGE)?;
+        let mine = |file: &DueFile| may_upload(&map, file, node, now_ms);
+        let known = self.state.lock().due_from.remove(&node);
+        let mut search = Search {
+            store: view,
+            slots,
+            files_max: DUE_MAX,
+            mine: &mine,
+            files: Vec::new(),
+        };
+        let next = search.run(DueScan::new(now_ms), known.map(|k| k.at(now_ms)))?;
+        if let Some(next) = next {
+            self.state.lock().due_from.insert(node, next);
+        }
+        search.files.truncate(slots);
+        Ok(search.files)
+    }
+}
+
+/// Looks for files that one node may upload.
+struct Search<'a> {
+    store: &'a dyn Read,
+    /// Wanted at most.
+    slots: usize,
+    /// Looked at, at most, at the front of the queue and further on.
+    files_max: usize,
+    mine: &'a dyn Fn(&DueFile) -> bool,
+    /// Found so far, perhaps a few more than wanted.
+    files: Vec<DueFile>,
+}
+
+impl Search<'_> {
+    /// Looks at the front of the queue, then further on from where the last search
+    /// of this node ended. Says from where the next one goes on; `None`: from behind
+    /// the front.
+    fn run(
+        &mut self,
+        mut front: DueScan,
+        known: Option<DueScan>,
+    ) -> Result<Option<DueScan>, StoreError> {
+        if self.look(&mut front)? {
+            // Enough was found, or there is no more: nothing was looked at further on.
+            return Ok(known);
+        }
+        let start = match known {
+            Some(known) if known.is_behind(&front) => known,
+            _ => front,
+        };
+        let mut further = start.clone();
+        Ok(match self.look(&mut further)? {
+            // Those that are found are not due any more: nothing is passed over.
+            true if self.files.len() >= self.slots => Some(start),
+            true => None,
+            false => Some(further),
+        })
+    }
+
+    /// Looks at the next files of the queue. False: there may be more behind them.
+    fn look(&mut self, scan: &mut DueScan) -> Result<bool, StoreError> {
+        let mut looked_at = 0;
+        while self.files.len() < self.slots {
+            if looked_at >= self.files_max {
+                return Ok(false);
+            }
+            let page = scan.page(self.store, DUE_PAGE.min(self.files_max - looked_at))?;
             if page.is_empty() {
                 break;
             }
             looked_at += page.len();
-            let mine = |file: &DueFile| may_upload(&map, file, node, now_ms);
-            files.extend(page.into_iter().filter(mine));
+            self.files.extend(page.into_iter().filter(self.mine));
         }
-        files.truncate(slots);
-        Ok(files)
+        Ok(true)
     }
 }
 
@@ -189,6 +248,107 @@ fn percent_encode(bytes: &[u8]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use lagan_meta::memory::MemoryStore;
+    use lagan_types::cluster::Config;
+    use lagan_types::op::NewFile;
+    use lagan_types::{Command, Ino, Time};
+
+    /// So many files, all due.
+    fn due_files(count: u64) -> MemoryStore {
+        let mut store = MemoryStore::default();
+        let mut system = |op| {
+            let command = Command {
+                volume: VolumeId(1),
+                session: SessionId::SYSTEM,
+                seq: 0,
+                unanswered: 0,
+                time: Time { secs: 1, nanos: 0 },
+                op,
+            };
+            lagan_meta::apply(&mut store, &command).unwrap().unwrap()
+        };
+        let config = Config::default();
+        system(Op::Init { config });
+        let Answer::Inos { first, .. } = system(Op::GrantInos {
+            count: count as u32,
+        }) else {
+            panic!("no inodes");
+        };
+        for n in 0..count {
+            let file = NewFile {
+                ino: Ino(first.0 + n),
+                parent: Ino::ROOT,
+                name: n.to_string().into_bytes(),
+                mode: 0o644,
+                uid: 0,
+                gid: 0,
+                time: Time {
+                    secs: n as i64,
+                    nanos: 0,
+                },
+            };
+            system(Op::CreateReserved { file, asked: None });
+        }
+        store
+    }
+
+    #[test]
+    fn files_behind_many_of_absent_nodes_get_their_turn() {
+        let store = due_files(100);
+        let all = DueScan::new(u64::MAX).page(&store, 1000).unwrap();
+        assert_eq!(all.len(), 100);
+        let last: Vec<Ino> = all[90..].iter().map(|f| f.ino).collect();
+        // Of the first 90 no holder is up.
+        let mine = |file: &DueFile| last.contains(&file.ino);
+        let mut known = None;
+        let mut found = Vec::new();
+        for _ in 0..20 {
+            let mut search = Search {
+                store: &store,
+                slots: 4,
+                files_max: 10,
+                mine: &mine,
+                files: Vec::new(),
+            };
+            known = search.run(DueScan::new(u64::MAX), known).unwrap();
+            found.extend(search.files.iter().map(|f| f.ino));
+        }
+        assert_eq!(found[..10], last);
+        // Nobody took them: the next search begins there again.
+        assert_eq!(found[10..20], last);
+    }
+
+    #[test]
+    fn front_of_the_queue_is_looked_at_first_each_time() {
+        let store = due_files(100);
+        let all = DueScan::new(u64::MAX).page(&store, 1000).unwrap();
+        let search = |mine: &dyn Fn(&DueFile) -> bool, known| {
+            let mut search = Search {
+                store: &store,
+                slots: 4,
+                files_max: 10,
+                mine,
+                files: Vec::new(),
+            };
+            let next = search.run(DueScan::new(u64::MAX), known).unwrap();
+            (search.files, next)
+        };
+        let none = |_: &DueFile| false;
+        let (mut known, mut rounds) = (None, 0);
+        loop {
+            known = search(&none, known).1;
+            rounds += 1;
+            if known.is_none() {
+                break;
+            }
+        }
+        assert_eq!(rounds, 10, "the end is reached, and it begins again");
+        let known = search(&none, None).1;
+        assert!(known.is_some());
+        let (found, next) = search(&|_| true, known.clone());
+        assert_eq!(found[..4], all[..4]);
+        assert!(next.is_some_and(|n| !n.is_behind(&known.clone().unwrap())));
+    }
 
     #[test]
     fn paths_are_percent_encoded() {

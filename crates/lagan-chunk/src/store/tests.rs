@@ -136,6 +136,132 @@ fn deleted_chunk_stays_deleted_even_when_the_index_is_made_again() {
     }
 }
 
+fn replace(store: &Store, n: u64, len: usize) -> bool {
+    let data = content(n, len);
+    let crcs = block_crcs(&data);
+    store.replace(id(n), data, &crcs).expect("replaced")
+}
+
+#[test]
+fn replaced_chunk_is_whole_at_once_and_one_that_is_not_here_stays_away() {
+    let dir = TempDir::new().unwrap();
+    let store = Store::open(options(&dir)).unwrap();
+    for n in 0..3 {
+        put(&store, n, 20_000);
+    }
+    let used = store.usage().used_bytes;
+    rot(&dir, &content(1, 20_000));
+    assert!(matches!(store.verify(id(1)), Err(ChunkError::Corrupt(_))));
+    assert!(replace(&store, 1, 20_000));
+    check_whole(&store, 1, 20_000);
+    let usage = store.usage();
+    assert_eq!((usage.chunks, usage.used_bytes), (3, used));
+    store.delete(&[id(2)]).unwrap();
+    assert!(!replace(&store, 2, 20_000));
+    assert!(!replace(&store, 7, 20_000));
+    drop(store);
+    for wipe in [false, true] {
+        if wipe {
+            std::fs::remove_dir_all(dir.path().join("index")).unwrap();
+        }
+        let store = Store::open(options(&dir)).unwrap();
+        check_whole(&store, 1, 20_000);
+        assert!(!store.contains(id(2)).unwrap() && !store.contains(id(7)).unwrap());
+    }
+}
+
+#[test]
+fn deleted_chunk_that_was_replaced_before_stays_deleted() {
+    let dir = TempDir::new().unwrap();
+    let store = Store::open_with(options(&dir), false).unwrap();
+    for n in 0..13 {
+        put(&store, n, 20_000);
+    }
+    rot(&dir, &content(1, 20_000));
+    assert!(replace(&store, 1, 20_000));
+    // The segments with the newer record and with its delete die, and the entry
+    // with them; the one with the old record is well alive.
+    for n in 20..40 {
+        put(&store, n, 20_000);
+    }
+    let mut gone: Vec<_> = (20..40).map(id).collect();
+    gone.push(id(1));
+    store.delete(&gone).unwrap();
+    for n in 40..60 {
+        put(&store, n, 20_000);
+    }
+    store.delete(&(40..60).map(id).collect::<Vec<_>>()).unwrap();
+    for n in 60..70 {
+        put(&store, n, 20_000);
+    }
+    while store.compact_once().unwrap() {}
+    drop(store);
+    std::fs::remove_dir_all(dir.path().join("index")).unwrap();
+    let store = Store::open_with(options(&dir), false).unwrap();
+    assert!(!store.contains(id(1)).unwrap());
+    check_whole(&store, 2, 20_000);
+}
+
+#[test]
+fn chunk_that_was_brought_back_outlives_a_carried_delete_of_its_old_record() {
+    let dir = TempDir::new().unwrap();
+    let store = Store::open_with(options(&dir), false).unwrap();
+    // The old record's segment is full and stays; the next one, with the delete, is
+    // compacted.
+    for n in 0..12 {
+        put(&store, n, 20_000);
+    }
+    put(&store, 12, 20_300);
+    store.delete(&[id(1)]).unwrap();
+    for n in 20..33 {
+        put(&store, n, 20_000);
+    }
+    put(&store, 1, 20_000);
+    for n in 40..66 {
+        put(&store, n, 20_000);
+    }
+    let gone: Vec<_> = (20..33).map(id).collect();
+    store.delete(&gone).unwrap();
+    let carried = |store: &Store| {
+        let state = store.inner.state.lock();
+        let active = state.stats.last_key_value().unwrap();
+        active.1.deletes.len()
+    };
+    assert_eq!(carried(&store), 1, "of the last delete");
+    while store.compact_once().unwrap() {}
+    assert_eq!(carried(&store), 1, "of the first");
+    store.flush_index().unwrap();
+    drop(store);
+    for wipe in [false, true] {
+        if wipe {
+            std::fs::remove_dir_all(dir.path().join("index")).unwrap();
+        }
+        let store = Store::open_with(options(&dir), false).unwrap();
+        check_whole(&store, 1, 20_000);
+        assert!(!store.contains(id(20)).unwrap());
+    }
+}
+
+/// Flips a bit of these bytes in the one segment that has them.
+fn rot(dir: &TempDir, bytes: &[u8]) {
+    use std::os::unix::fs::FileExt;
+    let segments = std::fs::read_dir(dir.path().join("segments")).unwrap();
+    let found = segments.filter_map(|entry| {
+        let path = entry.unwrap().path();
+        let content = std::fs::read(&path).unwrap();
+        let at = content.windows(64).position(|w| *w == bytes[..64])?;
+        Some((path, at))
+    });
+    let found: Vec<_> = found.collect();
+    assert_eq!(found.len(), 1, "{found:?}");
+    let file = std::fs::File::options()
+        .write(true)
+        .open(&found[0].0)
+        .unwrap();
+    file.write_all_at(&[bytes[0] ^ 4], found[0].1 as u64)
+        .unwrap();
+}
+
 #[test]
 fn list_is_in_order_and_by_set_over_memory_and_disk() {
     let dir = TempDir::new().unwrap();

@@ -265,6 +265,19 @@ fn chunk(
             world.reported_bad.push((node, id));
             (ChunkReply::Done, none)
         }
+        ChunkRequest::ReportReplica { id, ino, offset } => {
+            let named = Query::Extents {
+                ino,
+                offset,
+                limit: 1,
+            };
+            let answer = query(&world.store, VOLUME, SessionId::SYSTEM, &named);
+            // As servers do: what is not named there is of no interest.
+            if format!("{answer:?}").contains(&format!("{id:?}")) {
+                world.reported_bad.push((node, id));
+            }
+            (ChunkReply::Done, none)
+        }
         ChunkRequest::Recall {
             ino,
             version,

@@ -1,10 +1,11 @@
 //! Servers that are silent, full, lying or forgetful.
 
 use crate::cluster::{APPEND, Cluster, ROOT, RW, USER, bytes, close, get, new_file, put, write};
+use crate::model::archive;
 use bytes::Bytes;
 use lagan_client::{Client, ConnectError, Invalidate};
 use lagan_types::cluster::NodeState;
-use lagan_types::{FsError, Ino, NodeId, Op};
+use lagan_types::{ChunkId, FsError, Ino, NodeId, Op};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -54,6 +55,11 @@ async fn a_damaged_replica_is_reported_and_another_one_is_read() {
         close(&other, fh).await.unwrap();
     }
     assert!(get(&client, ino).await == data);
+    assert_eq!(first_report(&cluster).await, Some(damaged));
+}
+
+/// The first replica that was reported, within some time.
+async fn first_report(cluster: &Cluster) -> Option<(NodeId, ChunkId)> {
     let reported = async || loop {
         if let Some(found) = cluster.world().reported_bad.first().copied() {
             break found;
@@ -61,7 +67,64 @@ async fn a_damaged_replica_is_reported_and_another_one_is_read() {
         tokio::time::sleep(Duration::from_millis(10)).await;
     };
     let reported = tokio::time::timeout(Duration::from_secs(10), reported()).await;
-    assert_eq!(reported.ok(), Some(damaged));
+    reported.ok()
+}
+
+#[tokio::test]
+async fn a_replica_that_one_server_lacks_is_reported_to_it() {
+    let cluster = Cluster::start(2, 2);
+    let client = cluster.mount(1).await;
+    let data = bytes(100_000, 7);
+    let ino = put(&client, "f", &data).await;
+    let missing = {
+        let mut world = cluster.world();
+        let key = *world.chunks.keys().find(|k| k.0 == NodeId(1)).unwrap();
+        world.chunks.remove(&key);
+        key
+    };
+    for instance in 2..10 {
+        let other = cluster.mount(instance).await;
+        assert!(get(&other, ino).await == data);
+    }
+    assert_eq!(first_report(&cluster).await, Some(missing));
+}
+
+#[tokio::test]
+async fn what_no_replica_has_is_read_from_the_object_of_that_version_only() {
+    let cluster = Cluster::start(2, 2);
+    let client = cluster.mount(1).await;
+    let data = bytes(700_000, 8);
+    let ino = put(&client, "f", &data).await;
+    archive(&cluster, ino, &data).unwrap();
+    cluster.world().chunks.clear();
+    let reader = cluster.mount(2).await;
+    assert!(get(&reader, ino).await == data);
+    let fh = reader.open(ino, RW).await.unwrap().fh;
+    assert_eq!(
+        reader.read(fh, 300_000, 10).await.unwrap(),
+        data[300_000..300_010]
+    );
+    close(&reader, fh).await.unwrap();
+    assert!(first_report(&cluster).await.is_some());
+
+    // What is damaged everywhere is read from there as well.
+    let ino = put(&client, "g", &data).await;
+    archive(&cluster, ino, &data).unwrap();
+    for stored in cluster.world().chunks.values_mut() {
+        stored.data = Bytes::from(vec![0; stored.data.len()]);
+    }
+    assert!(get(&*cluster.mount(3).await, ino).await == data);
+
+    // An object of an older version is none of the new one.
+    let fh = client.open(ino, RW).await.unwrap().fh;
+    write(&client, fh, 0, b"new").await;
+    close(&client, fh).await.unwrap();
+    for stored in cluster.world().chunks.values_mut() {
+        stored.data = Bytes::from(vec![0; stored.data.len()]);
+    }
+    let other = cluster.mount(4).await;
+    let fh = other.open(ino, RW).await.unwrap().fh;
+    assert_eq!(other.read(fh, 0, 1000).await.err(), Some(FsError::Corrupt));
 }
 
 #[tokio::test]

@@ -11,6 +11,16 @@ use std::sync::Arc;
 
 /// Has the cluster archive the file's present content and release it.
 pub fn archive_and_release(cluster: &Cluster, ino: Ino, data: &[u8]) {
+    if let Some(version) = archive(cluster, ino, data) {
+        cluster.world().system(Op::Release {
+            files: vec![(ino, version)],
+        });
+    }
+}
+
+/// Has the cluster archive the file's present content; its version, unless it was
+/// archived before.
+pub fn archive(cluster: &Cluster, ino: Ino, data: &[u8]) -> Option<u64> {
     let mut world = cluster.world();
     let mut config = lagan_meta::cluster_map(&world.store)
         .unwrap()
@@ -38,10 +48,7 @@ pub fn archive_and_release(cluster: &Cluster, ino: Ino, data: &[u8]) {
     let Answer::Attempts(attempts) = started else {
         panic!("{started:?}");
     };
-    // Archived at this version before.
-    let Some(attempt) = attempts[0].clone() else {
-        return;
-    };
+    let attempt = attempts[0].clone()?;
     world.system(Op::FinishArchive {
         files: vec![ArchiveFinish {
             ino,
@@ -52,12 +59,10 @@ pub fn archive_and_release(cluster: &Cluster, ino: Ino, data: &[u8]) {
             crc: crc32fast::hash(data),
         }],
     });
-    world.system(Op::Release {
-        files: vec![(ino, version)],
-    });
     world
         .objects
         .insert((ino, version), Bytes::copy_from_slice(data));
+    Some(version)
 }
 
 const FILES: usize = 2;

@@ -9,7 +9,7 @@
 //! counts once because its row goes with it.
 
 use crate::apply::VOLUME;
-use crate::extents::{self, home};
+use crate::extents::{self, Home, home};
 use crate::kv::{Read, StoreError, Table};
 use crate::layout::rows::{AttemptRow, Due, InodeRow, ObjectRow};
 use crate::layout::{self, CONFIG_KEY, key1, key2, part};
@@ -258,8 +258,7 @@ pub(crate) fn now(txn: &mut Txn<'_>, inos: &[Ino]) -> Outcome<Answer> {
 /// Swaps chunk extents of archived files for object extents.
 pub(crate) fn release(txn: &mut Txn<'_>, files: &[(Ino, u64)]) -> Outcome<Answer> {
     let (mut released, mut bytes) = (0, 0);
-    let config: Option<Config> = txn.row(Table::Config, CONFIG_KEY)?;
-    if config.is_none_or(|c| c.archive.is_none()) {
+    if !has_archive(txn)? {
         // nobody could bring the bytes back
         return Ok(Answer::Released {
             files: released,
@@ -282,6 +281,11 @@ pub(crate) fn release(txn: &mut Txn<'_>, files: &[(Ino, u64)]) -> Outcome<Answer
         files: released,
         bytes,
     })
+}
+
+fn has_archive(txn: &Txn<'_>) -> Result<bool, StoreError> {
+    let config: Option<Config> = txn.row(Table::Config, CONFIG_KEY)?;
+    Ok(config.is_some_and(|c| c.archive.is_some()))
 }
 
 /// Points extents at the object of the current version, which has the whole
@@ -332,6 +336,39 @@ fn to_objects(
     Ok(())
 }
 
+/// Points one extent, whose chunk has no healthy replica, at the object of that
+/// version. Never loses anything: not archived as it is now, it stays as it is.
+pub(crate) fn release_extent(
+    txn: &mut Txn<'_>,
+    (ino, version): (Ino, u64),
+    offset: u64,
+    chunk: ChunkId,
+) -> Outcome<Answer> {
+    let none = Answer::Released { files: 0, bytes: 0 };
+    if !has_archive(txn)? {
+        return Ok(none);
+    }
+    let Some(mut row) = txn.find_inode(ino)? else {
+        return Ok(none);
+    };
+    if row.version != version || !row.archived() {
+        return Ok(none);
+    }
+    let Some((extent, home)) = naming(txn, ino, offset, chunk)? else {
+        return Ok(none);
+    };
+    let content = Content::Object {
+        version,
+        offset: extent.offset,
+    };
+    replace(txn, ino, &mut row, (&extent, &home), content)?;
+    txn.set_inode(ino, row)?;
+    Ok(Answer::Released {
+        files: 1,
+        bytes: extent.len,
+    })
+}
+
 /// An extent's chunk has no healthy replica: its bytes are in the object of the
 /// current version, or lost.
 pub(crate) fn mark_lost(
@@ -343,17 +380,9 @@ pub(crate) fn mark_lost(
     let Some(mut row) = txn.find_inode(ino)? else {
         return Ok(Answer::Done);
     };
-    let end = offset.checked_add(1).ok_or(FsError::Invalid)?;
-    let found = extents::overlapping(txn, ino, offset..end, 1)?;
-    let Some(extent) = found.first() else {
+    let Some((extent, home)) = naming(txn, ino, offset, chunk)? else {
         return Ok(Answer::Done);
     };
-    let Some(home) = home(extent) else {
-        return Ok(Answer::Done);
-    };
-    if home.id != chunk {
-        return Ok(Answer::Done);
-    }
     let content = match row.archive.object {
         Some(version) if row.archived() => Content::Object {
             version,
@@ -361,13 +390,35 @@ pub(crate) fn mark_lost(
         },
         _ => Content::Lost,
     };
-    extents::remove(txn, ino, &mut row, extent);
+    replace(txn, ino, &mut row, (&extent, &home), content)?;
+    txn.set_inode(ino, row)?;
+    Ok(Answer::Done)
+}
+
+/// The extent at `offset` if it names the chunk, with the chunk's home.
+fn naming(txn: &Txn<'_>, ino: Ino, offset: u64, chunk: ChunkId) -> Outcome<Option<(Extent, Home)>> {
+    let end = offset.checked_add(1).ok_or(FsError::Invalid)?;
+    let mut found = extents::overlapping(txn, ino, offset..end, 1)?;
+    let found = found.pop().and_then(|extent| {
+        let home = home(&extent).filter(|home| home.id == chunk)?;
+        Some((extent, home))
+    });
+    Ok(found)
+}
+
+/// Gives the extent that content; its chunk is freed if nothing else names it.
+fn replace(
+    txn: &mut Txn<'_>,
+    ino: Ino,
+    row: &mut InodeRow,
+    (extent, home): (&Extent, &Home),
+    content: Content,
+) -> Outcome<()> {
+    extents::remove(txn, ino, row, extent);
     let replaced = Extent {
         content,
         ..extent.clone()
     };
-    extents::insert(txn, ino, &mut row, &replaced);
-    extents::free_if_unnamed(txn, ino, &home)?;
-    txn.set_inode(ino, row)?;
-    Ok(Answer::Done)
+    extents::insert(txn, ino, row, &replaced);
+    Ok(extents::free_if_unnamed(txn, ino, home)?)
 }

@@ -64,7 +64,7 @@ pub(super) fn oldest(store: &dyn Read) -> Result<Option<(u64, u64)>, StoreError>
 
 /// Walks the archive queue, longest due first in each lane, page by page: who hands
 /// out uploads need not read all that wait to find some for one node.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct DueScan {
     now_ms: u64,
     /// Lanes that are done with.
@@ -81,6 +81,16 @@ impl DueScan {
             done: 0,
             from: Vec::new(),
         }
+    }
+
+    /// Goes on from here at a later time.
+    pub fn at(self, now_ms: u64) -> Self {
+        DueScan { now_ms, ..self }
+    }
+
+    /// Whether it has come further in the queue than `other`.
+    pub fn is_behind(&self, other: &DueScan) -> bool {
+        (self.done, &self.from) > (other.done, &other.from)
     }
 
     /// Up to `limit` more files. Empty: no more.

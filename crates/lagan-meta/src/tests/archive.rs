@@ -326,6 +326,51 @@ fn lost_chunks_read_as_lost_unless_the_object_has_them() {
 }
 
 #[test]
+fn extent_without_replicas_turns_to_the_object_of_its_version_or_stays() {
+    let mut w = World::new();
+    let (a, b) = (w.file("a"), w.file("b"));
+    let (first, second) = (w.write(a, 0, 10), w.write(a, 10, 10));
+    let local = w.write(b, 0, 10);
+    archive(&mut w, a);
+    let version = w.attr(a).version;
+    let turn = |w: &mut World, ino, version, offset, chunk| {
+        let answer = w.system(Op::ReleaseExtent {
+            ino,
+            version,
+            offset,
+            chunk,
+        });
+        w.check();
+        match answer {
+            Ok(Answer::Released { files, bytes }) => (files, bytes),
+            other => panic!("{other:?}"),
+        }
+    };
+    // Of another version, of another chunk, of a file that is not archived.
+    assert_eq!(turn(&mut w, a, version - 1, 0, first), (0, 0));
+    assert_eq!(turn(&mut w, a, version, 0, second), (0, 0));
+    let of_b = w.attr(b).version;
+    assert_eq!(turn(&mut w, b, of_b, 0, local), (0, 0));
+    assert!(matches!(w.extents(b)[0].content, Content::Chunk { .. }));
+
+    assert_eq!(turn(&mut w, a, version, 10, second), (1, 10));
+    let content = |w: &World, n: usize| w.extents(a)[n].content.clone();
+    assert!(matches!(content(&w, 0), Content::Chunk { id, .. } if id == first));
+    let object = Content::Object {
+        version,
+        offset: 10,
+    };
+    assert_eq!(content(&w, 1), object);
+    assert_eq!(turn(&mut w, a, version, 10, second), (0, 0));
+
+    // After a change the object is of an older version: nothing is given up.
+    w.write(a, 30, 10);
+    let version = w.attr(a).version;
+    assert_eq!(turn(&mut w, a, version, 0, first), (0, 0));
+    assert!(matches!(content(&w, 0), Content::Chunk { id, .. } if id == first));
+}
+
+#[test]
 fn nothing_is_uploaded_without_an_archive() {
     let mut w = World::new();
     let a = w.file("a");

@@ -9,6 +9,7 @@
 //! 4. The cluster goes on working meanwhile. So whatever looks wrong is looked
 //!    at again before it is called a finding: a file may have been changed, a
 //!    chunk may be on its way in (its block is open) or out (it is in a reap row).
+//! 4. A server is told of each replica that it lacks or has damaged: it heals it.
 
 mod named;
 mod objects;
@@ -51,6 +52,7 @@ pub async fn run(cluster: &Cluster, args: CheckArgs, json: bool) -> Outcome<u8> 
         report.surplus += result.surplus;
         for problem in result.problems {
             if replicas::persists(cluster, &node, &names, &problem).await? {
+                replicas::report(cluster, &node, &names, &problem).await;
                 report.find(problem.finding(&node, &names));
             }
         }

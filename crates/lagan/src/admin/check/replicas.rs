@@ -296,6 +296,20 @@ pub async fn persists(
     })
 }
 
+/// Tells the server of it, which puts it right if it can.
+pub async fn report(cluster: &Cluster, node: &NodeInfo, names: &Names, problem: &Problem) {
+    let (Some(chunk), Ok(addr)) = (named(names, problem.position), node_addr(node)) else {
+        return;
+    };
+    let request = ChunkRequest::ReportReplica {
+        id: chunk.id,
+        ino: chunk.ino,
+        offset: chunk.offset,
+    };
+    // One that is lost is made again by the next check.
+    let _ = ask_chunks(cluster.pool(), addr, &request, LIST_DEADLINE).await;
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
