@@ -140,3 +140,39 @@ fn file_that_stays_open_without_a_write_outlives_the_leader() {
         finish(held, "late", &cluster.b().join("x"));
     });
 }
+
+#[test]
+fn names_outlive_mount_and_servers_once_their_directory_is_fsynced() {
+    let why = "a mount and all servers are killed";
+    with_cluster(Options::default().with_faults(why), LONG, |cluster| {
+        let (a, b) = (cluster.a().join("d"), cluster.b().join("d"));
+        fs::create_dir(&a).expect("mkdir");
+        // the first numbers are granted with the first create
+        drop(must_create(&a.join("warm")));
+        let mount = cluster.pid("mount-1");
+        let servers = cluster.servers();
+        let pids: Vec<u32> = servers.iter().map(|name| cluster.pid(name)).collect();
+        let dir = File::open(&a).expect("open the directory");
+        let held: Vec<File> = (0..FILES)
+            .map(|n| must_create(&a.join(n.to_string())))
+            .collect();
+        dir.sync_all().expect("fsync the directory");
+        // who holds a promise could still keep it: the mount, or the leader
+        for pid in [vec![mount], pids].concat() {
+            sys::kill(pid, libc::SIGKILL).expect("kill");
+        }
+        drop((held, dir));
+        for server in &servers {
+            cluster.launch(server);
+        }
+        for server in &servers {
+            cluster.wait_ready(server);
+        }
+        cluster.start("mount-1");
+        cluster.wait_healthy();
+        for n in 0..FILES {
+            fs::metadata(b.join(n.to_string())).unwrap_or_else(|e| panic!("{n}: {e}"));
+        }
+        cluster.check();
+    });
+}
