@@ -2,7 +2,8 @@
 
 use crate::shorthands::{expect_errno, names, s};
 use lagan_tests::run::LONG;
-use lagan_tests::{Options, sys, with_cluster, with_shared};
+use lagan_tests::wait::until;
+use lagan_tests::{Options, leftover, sys, with_cluster, with_shared};
 use std::fs::{self, File, OpenOptions};
 use std::io::Write;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
@@ -173,6 +174,33 @@ fn names_outlive_mount_and_servers_once_their_directory_is_fsynced() {
         for n in 0..FILES {
             fs::metadata(b.join(n.to_string())).unwrap_or_else(|e| panic!("{n}: {e}"));
         }
+        cluster.check();
+    });
+}
+
+#[test]
+fn mount_that_is_told_to_end_stores_what_is_open() {
+    with_cluster(Options::default(), LONG, |cluster| {
+        let (a, b) = (cluster.a(), cluster.b());
+        let pid = cluster.pid("mount-1");
+        let mut full = must_create(&a.join("full"));
+        full.write_all(b"neither closed nor fsynced")
+            .expect("write");
+        let empty = must_create(&a.join("empty"));
+        sys::kill(pid, libc::SIGTERM).expect("end the mount");
+        until("the mount's process has left", s(60), || {
+            (!leftover::is_alive(pid)).then_some(())
+        });
+        assert_eq!(
+            fs::read_to_string(b.join("full")).expect("read"),
+            "neither closed nor fsynced"
+        );
+        assert_eq!(fs::metadata(b.join("empty")).expect("stat").len(), 0);
+        // its session went with it, and so did what it had open
+        fs::remove_file(b.join("full")).expect("unlink");
+        drop((full, empty));
+        cluster.start("mount-1");
+        assert_eq!(names(&a), ["empty"]);
         cluster.check();
     });
 }

@@ -1,9 +1,10 @@
 //! Files that exist by the leader's word only.
 
-use crate::cluster::{Cluster, ROOT, RW, close, new_dir, new_file};
+use crate::cluster::{Cluster, ROOT, RW, close, get, new_dir, new_file, write};
 use lagan_client::Client;
 use lagan_types::{FsError, Ino, Kind, Op};
 use std::sync::Arc;
+use std::time::Duration;
 
 /// Creates a file that stays open.
 async fn hold(client: &Client, parent: Ino, name: &str) -> (Ino, u64) {
@@ -85,4 +86,16 @@ async fn fsync_of_a_directory_says_that_names_went_with_the_session() {
     let made = cluster.world().has("f");
     assert_eq!(told.is_ok(), made, "{told:?}");
     client.release(fh, None).await;
+}
+
+#[tokio::test]
+async fn shutdown_makes_what_is_promised() {
+    let (cluster, client) = promising().await;
+    let (_, _empty) = hold(&client, ROOT, "empty").await;
+    let (ino, full) = hold(&client, ROOT, "full").await;
+    write(&client, full, 0, b"not closed").await;
+    client.shutdown(Duration::from_secs(20)).await.unwrap();
+    assert!(cluster.world().has("empty"));
+    let next = cluster.mount(2).await;
+    assert_eq!(get(&next, ino).await, b"not closed");
 }
