@@ -1,13 +1,17 @@
 //! A create is answered before it is replicated: nobody may notice.
 
 use crate::shorthands::{expect_errno, names, s};
+use lagan_tests::random::Random;
 use lagan_tests::run::LONG;
 use lagan_tests::wait::until;
-use lagan_tests::{Options, leftover, sys, with_cluster, with_shared};
+use lagan_tests::{Options, leftover, sized, sys, with_cluster, with_shared};
 use std::fs::{self, File, OpenOptions};
 use std::io::Write;
-use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::os::fd::AsRawFd;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::Path;
+use std::sync::Barrier;
+use std::time::Duration;
 
 /// Files that are created in a row and stay open.
 const FILES: usize = 40;
@@ -139,6 +143,62 @@ fn file_that_stays_open_without_a_write_outlives_the_leader() {
         cluster.wait_healthy();
         expect_errno(create(&cluster.b().join("x")), libc::EEXIST);
         finish(held, "late", &cluster.b().join("x"));
+    });
+}
+
+#[test]
+fn create_never_opens_what_another_user_has_just_made_elsewhere() {
+    with_shared(s(120), |a, b| {
+        fs::set_permissions(a, fs::Permissions::from_mode(0o777)).expect("chmod");
+        let rounds = sized(300, 3000);
+        let start = Barrier::new(2);
+        let mut random = Random::new(5);
+        let (mut roots, mut users, mut wrong) = (0, 0, Vec::new());
+        std::thread::scope(|scope| {
+            let (start, told) = (&start, std::sync::mpsc::channel());
+            let (tell, told) = told;
+            scope.spawn(move || {
+                // the way to the mount is root's alone
+                let held = File::open(b).expect("open the directory");
+                let dir = Path::new("/proc/self/fd").join(held.as_raw_fd().to_string());
+                sys::become_user(1000);
+                for n in 0..rounds {
+                    start.wait();
+                    let mut open = OpenOptions::new();
+                    let open = open.read(true).write(true).create(true).truncate(true);
+                    // the kernel looks for it first
+                    let opened = open.open(dir.join(n.to_string()));
+                    tell.send(opened.map(drop)).expect("somebody listens");
+                }
+            });
+            for n in 0..rounds {
+                let path = a.join(n.to_string());
+                let mut open = OpenOptions::new();
+                open.write(true).create_new(true).mode(0o600);
+                let delay = Duration::from_micros(random.below(1500));
+                start.wait();
+                std::thread::sleep(delay);
+                let made = open.open(&path).and_then(|mut f| f.write_all(b"secret"));
+                let opened = told.recv().expect("the other thread goes on");
+                let errno = |e: std::io::Error| e.raw_os_error();
+                match (made.map_err(errno), opened.map_err(errno)) {
+                    (Ok(()), Err(Some(libc::EACCES))) => roots += 1,
+                    (Err(Some(libc::EEXIST)), Ok(())) => users += 1,
+                    other => wrong.push((n, other)),
+                }
+            }
+        });
+        eprintln!("{roots} made by root, {users} by the user");
+        assert!(
+            wrong.is_empty(),
+            "root's create, the user's open: {wrong:?}"
+        );
+        for n in 0..rounds {
+            let file = fs::metadata(a.join(n.to_string())).expect("stat");
+            let len = if file.uid() == 0 { 6 } else { 0 };
+            assert_eq!(file.len(), len, "{n}");
+        }
+        assert!(roots > 0 && users > 0, "no race: {roots}, {users}");
     });
 }
 
