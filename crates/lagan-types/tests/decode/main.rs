@@ -112,12 +112,10 @@ fn flip<T: Value>(bytes: &[u8], at: &prop::sample::Index, bit: u8) {
 fn lie<T: Value>() {
     for plain in variants::<T>() {
         for at in 0..plain.len() {
-            for len in [1 << 10, 1 << 16, 1 << 24, 1 << 32, u64::MAX / 2, u64::MAX] {
+            for len in [1 << 10, 1 << 15, 1 << 20, u64::MAX] {
                 let mut bytes = plain[..at].to_vec();
                 bytes.extend(codec::encode(&len));
                 bytes.extend_from_slice(&plain[at + 1..]);
-                check::<T>(&bytes);
-                bytes.resize(codec::SMALL_LEN + 1, 0);
                 check::<T>(&bytes);
             }
         }
@@ -129,7 +127,7 @@ fn many<T: Value>() {
     let widest = bincode::config::standard().with_limit::<{ codec::DECODE_LIMIT_BYTES }>();
     for plain in variants::<T>() {
         for at in 0..plain.len() {
-            for count in [1u64, 10, 50, 100, 250, 500, 900] {
+            for count in [10u64, 100, 900] {
                 let mut bytes = plain[..at].to_vec();
                 bytes.extend(codec::encode(&count));
                 bytes.resize(codec::SMALL_LEN, 0);
