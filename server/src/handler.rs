@@ -223,8 +223,11 @@ impl Handler for Door {
 }
 
 /// A peer that passed the handshake and the frame checks but sends no message
-/// of ours: its connection ends.
+/// of ours: its connection ends. What came with it is not worth another line.
 fn malformed(peer: &Peer, reason: &str) {
+    if peer.is_closed() {
+        return;
+    }
     tracing::warn!(peer = %peer.addr, reason, "malformed message, connection closed");
     peer.close();
 }

@@ -1,7 +1,7 @@
 //! What a node does several times a second: says that it is alive, and
 //! fetches the cluster map when there is a newer one.
 
-use crate::clock::{skew, wall_ms};
+use crate::clock::{is_right, own_skew, wall_ms};
 use crate::member::Member;
 use lagan_types::message::{MetaReply, MetaRequest, NodeHeartbeat};
 use std::net::SocketAddr;
@@ -11,9 +11,6 @@ use tokio_util::sync::CancellationToken;
 
 /// Between heartbeats: a fraction of the silence that makes a node count as down.
 const INTERVAL: Duration = Duration::from_millis(250);
-/// A clock that differs from that of most nodes by more is said to be wrong, and
-/// its node does not lead: file times would jump at a change of leader.
-const SKEW_MAX_MS: u64 = 10_000;
 
 /// Runs until `cancel`.
 pub async fn run(member: Arc<Member>, cancel: CancellationToken) {
@@ -71,12 +68,10 @@ fn heartbeat(member: &Member) -> NodeHeartbeat {
 
 /// `cluster_ms` is the time that most nodes have, as the leader says.
 fn check_clock(member: &Member, sent_at: u64, cluster_ms: u64) {
-    // The leader read its clock between our two looks.
-    let middle = sent_at + wall_ms().saturating_sub(sent_at) / 2;
-    let skew = skew(cluster_ms, middle);
+    let skew = own_skew(sent_at, wall_ms(), cluster_ms);
     member.edge.set_skew(skew);
-    let wrong = skew.unsigned_abs() > SKEW_MAX_MS;
-    if member.raft.set_may_lead(!wrong) && wrong {
+    let right = is_right(skew);
+    if member.raft.set_may_lead(right) && !right {
         tracing::error!(
             skew_ms = skew,
             "this machine's clock differs from that of most nodes: it does not lead until the clock is right"

@@ -242,6 +242,36 @@ mod tests {
     }
 
     #[test]
+    fn golden_text_of_an_identity() {
+        let golden = "format = 1\n\
+            store = \"00000000000000000000000000000007\"\n\
+            boot = 1048577\n\
+            refused = \"an older copy\"\n\n\
+            [membership]\n\
+            cluster = \"00000000000000000000000000000001\"\n\
+            incarnation = \"000000000000000000000000000000ff\"\n\
+            node = 3\n";
+        let mut identity = Identity {
+            format: FORMAT,
+            store: StoreId(7),
+            boot: (1 << 20) + 1,
+            refused: Some("an older copy".into()),
+            membership: Some(Membership {
+                cluster: ClusterId(1),
+                incarnation: Incarnation(255),
+                node: NodeId(3),
+            }),
+        };
+        assert_eq!(toml::to_string(&identity).expect("encode"), golden);
+        assert_eq!(toml::from_str::<Identity>(golden).expect("read"), identity);
+        // of a server that belongs nowhere yet
+        (identity.refused, identity.membership) = (None, None);
+        let start = golden.split("refused").next().expect("a start");
+        assert_eq!(toml::to_string(&identity).expect("encode"), start);
+        assert_eq!(toml::from_str::<Identity>(start).expect("read"), identity);
+    }
+
+    #[test]
     fn boot_counter_rises_with_each_start() {
         let dir = tempfile::tempdir().expect("temp dir");
         let first = open(dir.path()).expect("first").identity().boot;

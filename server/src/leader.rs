@@ -18,7 +18,7 @@ pub mod waits;
 
 pub use tick::run;
 
-use crate::clock::{Uptime, skew, wall_ms};
+use crate::clock::{Uptime, cluster_ms, median_skew, skew, wall_ms};
 use lagan_meta::DueScan;
 use lagan_meta::kv::StoreError;
 use lagan_raft::{Raft, View};
@@ -141,17 +141,6 @@ impl State {
             self.sessions.forgive(now_ms);
             self.nodes.forgive(now_ms);
         }
-    }
-}
-
-/// What most nodes' clocks differ from the leader's by, milliseconds: with three
-/// and more nodes one wrong clock, be it the leader's own, does not count.
-fn median_skew(state: &State) -> i64 {
-    let mut skews: Vec<i64> = state.skew_ms.values().copied().collect();
-    skews.sort_unstable();
-    match skews.len() {
-        0..=2 => 0,
-        n => skews[n / 2],
     }
 }
 
@@ -335,10 +324,11 @@ impl Leader {
             state.skew_ms.insert(beat.node, skew(now, beat.time_ms));
             state.heartbeats.insert(beat.node, beat);
         }
+        let skews = state.skew_ms.values().copied().collect();
         Ok(MetaReply::NodeHeartbeat {
             map_version,
             known,
-            time_ms: now.saturating_add_signed(median_skew(&state).saturating_neg()),
+            time_ms: cluster_ms(now, median_skew(skews)),
         })
     }
 

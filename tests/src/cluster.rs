@@ -278,6 +278,17 @@ impl Cluster {
         wait_gone(pid, &self.inner.children, Duration::from_secs(20));
     }
 
+    /// Ends a process in order.
+    ///
+    /// # Panics
+    /// When it was not there, or stays.
+    #[track_caller]
+    pub fn stop(&self, name: &str) {
+        let pid = self.pid(name);
+        sys::kill(pid, libc::SIGTERM).expect("end a live process");
+        wait_gone(pid, &self.inner.children, Duration::from_secs(60));
+    }
+
     /// Stops a process until what this gives is dropped.
     #[track_caller]
     pub fn freeze(&self, name: &str) -> Frozen {

@@ -19,6 +19,18 @@ fn check(result: i64) -> io::Result<i64> {
     }
 }
 
+/// From here on this thread, not its process, is nobody but that user to file systems:
+/// neither root nor a member of root's group.
+pub fn become_user(uid: u32) {
+    // SAFETY: numbers only; of the calling thread alone. Root's rights go with its uid
+    // (setfsuid(2)), so the group comes first.
+    unsafe {
+        libc::syscall(libc::SYS_setgroups, 0, std::ptr::null::<libc::gid_t>());
+        libc::setfsgid(uid);
+        libc::setfsuid(uid);
+    }
+}
+
 /// Sends a signal to one process.
 ///
 /// # Errors

@@ -1,12 +1,17 @@
 //! A create is answered before it is replicated: nobody may notice.
 
 use crate::shorthands::{expect_errno, names, s};
+use lagan_tests::random::Random;
 use lagan_tests::run::LONG;
-use lagan_tests::{Options, sys, with_cluster, with_shared};
+use lagan_tests::wait::until;
+use lagan_tests::{Options, leftover, sized, sys, with_cluster, with_shared};
 use std::fs::{self, File, OpenOptions};
 use std::io::Write;
-use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::os::fd::AsRawFd;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::Path;
+use std::sync::Barrier;
+use std::time::Duration;
 
 /// Files that are created in a row and stay open.
 const FILES: usize = 40;
@@ -138,5 +143,124 @@ fn file_that_stays_open_without_a_write_outlives_the_leader() {
         cluster.wait_healthy();
         expect_errno(create(&cluster.b().join("x")), libc::EEXIST);
         finish(held, "late", &cluster.b().join("x"));
+    });
+}
+
+#[test]
+fn create_never_opens_what_another_user_has_just_made_elsewhere() {
+    with_shared(s(120), |a, b| {
+        fs::set_permissions(a, fs::Permissions::from_mode(0o777)).expect("chmod");
+        let rounds = sized(300, 3000);
+        let start = Barrier::new(2);
+        let mut random = Random::new(5);
+        let (mut roots, mut users, mut wrong) = (0, 0, Vec::new());
+        std::thread::scope(|scope| {
+            let (start, told) = (&start, std::sync::mpsc::channel());
+            let (tell, told) = told;
+            scope.spawn(move || {
+                // the way to the mount is root's alone
+                let held = File::open(b).expect("open the directory");
+                let dir = Path::new("/proc/self/fd").join(held.as_raw_fd().to_string());
+                sys::become_user(1000);
+                for n in 0..rounds {
+                    start.wait();
+                    let mut open = OpenOptions::new();
+                    let open = open.read(true).write(true).create(true).truncate(true);
+                    // the kernel looks for it first
+                    let opened = open.open(dir.join(n.to_string()));
+                    tell.send(opened.map(drop)).expect("somebody listens");
+                }
+            });
+            for n in 0..rounds {
+                let path = a.join(n.to_string());
+                let mut open = OpenOptions::new();
+                open.write(true).create_new(true).mode(0o600);
+                let delay = Duration::from_micros(random.below(1500));
+                start.wait();
+                std::thread::sleep(delay);
+                let made = open.open(&path).and_then(|mut f| f.write_all(b"secret"));
+                let opened = told.recv().expect("the other thread goes on");
+                let errno = |e: std::io::Error| e.raw_os_error();
+                match (made.map_err(errno), opened.map_err(errno)) {
+                    (Ok(()), Err(Some(libc::EACCES))) => roots += 1,
+                    (Err(Some(libc::EEXIST)), Ok(())) => users += 1,
+                    other => wrong.push((n, other)),
+                }
+            }
+        });
+        eprintln!("{roots} made by root, {users} by the user");
+        assert!(
+            wrong.is_empty(),
+            "root's create, the user's open: {wrong:?}"
+        );
+        for n in 0..rounds {
+            let file = fs::metadata(a.join(n.to_string())).expect("stat");
+            let len = if file.uid() == 0 { 6 } else { 0 };
+            assert_eq!(file.len(), len, "{n}");
+        }
+        assert!(roots > 0 && users > 0, "no race: {roots}, {users}");
+    });
+}
+
+#[test]
+fn names_outlive_mount_and_servers_once_their_directory_is_fsynced() {
+    let why = "a mount and all servers are killed";
+    with_cluster(Options::default().with_faults(why), LONG, |cluster| {
+        let (a, b) = (cluster.a().join("d"), cluster.b().join("d"));
+        fs::create_dir(&a).expect("mkdir");
+        // the first numbers are granted with the first create
+        drop(must_create(&a.join("warm")));
+        let mount = cluster.pid("mount-1");
+        let servers = cluster.servers();
+        let pids: Vec<u32> = servers.iter().map(|name| cluster.pid(name)).collect();
+        let dir = File::open(&a).expect("open the directory");
+        let held: Vec<File> = (0..FILES)
+            .map(|n| must_create(&a.join(n.to_string())))
+            .collect();
+        dir.sync_all().expect("fsync the directory");
+        // who holds a promise could still keep it: the mount, or the leader
+        for pid in [vec![mount], pids].concat() {
+            sys::kill(pid, libc::SIGKILL).expect("kill");
+        }
+        drop((held, dir));
+        for server in &servers {
+            cluster.launch(server);
+        }
+        for server in &servers {
+            cluster.wait_ready(server);
+        }
+        cluster.start("mount-1");
+        cluster.wait_healthy();
+        for n in 0..FILES {
+            fs::metadata(b.join(n.to_string())).unwrap_or_else(|e| panic!("{n}: {e}"));
+        }
+        cluster.check();
+    });
+}
+
+#[test]
+fn mount_that_is_told_to_end_stores_what_is_open() {
+    with_cluster(Options::default(), LONG, |cluster| {
+        let (a, b) = (cluster.a(), cluster.b());
+        let pid = cluster.pid("mount-1");
+        let mut full = must_create(&a.join("full"));
+        full.write_all(b"neither closed nor fsynced")
+            .expect("write");
+        let empty = must_create(&a.join("empty"));
+        sys::kill(pid, libc::SIGTERM).expect("end the mount");
+        until("the mount's process has left", s(60), || {
+            (!leftover::is_alive(pid)).then_some(())
+        });
+        assert_eq!(
+            fs::read_to_string(b.join("full")).expect("read"),
+            "neither closed nor fsynced"
+        );
+        assert_eq!(fs::metadata(b.join("empty")).expect("stat").len(), 0);
+        // its session went with it, and so did what it had open
+        fs::remove_file(b.join("full")).expect("unlink");
+        drop((full, empty));
+        cluster.start("mount-1");
+        assert_eq!(names(&a), ["empty"]);
+        cluster.check();
     });
 }

@@ -1,7 +1,8 @@
 //! Locks hold across mounts.
 
 use crate::shorthands::{expect_errno, s};
-use lagan_tests::{sys, with_shared};
+use lagan_tests::run::LONG;
+use lagan_tests::{Options, sys, with_cluster, with_shared};
 use std::fs::{File, OpenOptions};
 use std::os::unix::fs::FileExt;
 use std::path::Path;
@@ -264,5 +265,35 @@ fn locked_counter_loses_no_increment() {
             }
         });
         assert_eq!(std::fs::read(b.join("counter")).expect("read"), b"00000120");
+    });
+}
+
+#[test]
+fn local_locks_are_their_mounts_own_business() {
+    with_cluster(Options::default(), LONG, |cluster| {
+        let mount = cluster.process("mount-1");
+        cluster.stop("mount-1");
+        let text = std::fs::read_to_string(&mount.config).expect("read the configuration");
+        std::fs::write(&mount.config, format!("locallocks = true\n{text}"))
+            .expect("write the configuration");
+        cluster.start("mount-1");
+        let (a, b) = (cluster.a().join("x"), cluster.b().join("x"));
+        let (one, two, other) = (open(&a), open(&a), open(&b));
+        // among themselves they hold
+        sys::flock(&one, TRY).expect("lock");
+        expect_errno(sys::flock(&two, TRY), libc::EWOULDBLOCK);
+        // nobody else knows them, and they know of nobody
+        sys::flock(&other, TRY).expect("lock on the other mount");
+        drop(one);
+        sys::flock(&two, TRY).expect("lock what the other mount has locked");
+        let write = libc::F_WRLCK;
+        sys::record_lock(&two, write, 0, 10, false).expect("lock a range");
+        sys::record_lock(&other, write, 0, 10, false).expect("the same on the other mount");
+        let third = open(&a);
+        assert!(sys::record_lock(&third, write, 5, 1, false).is_err());
+        // the data are everybody's all the same
+        two.write_all_at(b"shared", 0).expect("write");
+        two.sync_all().expect("fsync");
+        assert_eq!(std::fs::read(&b).expect("read"), b"shared");
     });
 }

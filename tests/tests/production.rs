@@ -4,10 +4,10 @@ use crate::shorthands::s;
 use lagan_tests::cluster::mount_answers;
 use lagan_tests::command::{Done, run};
 use lagan_tests::processes::{Children, Start};
-use lagan_tests::run::{make_root, remove_root, show_logs};
+use lagan_tests::run::{LONG, make_root, remove_root, show_logs};
 use lagan_tests::s3::{BUCKET, Store, free_addr};
 use lagan_tests::wait::{Ended, attempt, until};
-use lagan_tests::{Manifest, binary, corpus, http, leftover, slots};
+use lagan_tests::{Manifest, Options, binary, corpus, http, leftover, slots, with_cluster};
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -195,6 +195,63 @@ fn remount_and_stop(hand: &Hand, servers: &[Server; 3], addrs: &str, manifest: &
         let status = until("a server ends", s(30), || hand.children.status(server.pid));
         assert_eq!(status, Some(0));
     }
+}
+
+/// By fstab and by hand, in a mount namespace of its own, where /sbin has the helper.
+/// Arguments: the directory, the source for `mount -t lagan`, and its options.
+const MOUNT_AND_UMOUNT: &str = r#"
+mount --bind "$1/helpers" /sbin
+mount --fstab "$1/fstab" "$1/point"
+grep -q " $1/point fuse.lagan rw," /proc/self/mounts
+cat "$1/point/outside"
+echo inside > "$1/point/inside"
+umount "$1/point"
+mount -t lagan "$2" "$1/point" -o "ro,$3"
+grep -q " $1/point fuse.lagan ro," /proc/self/mounts
+cat "$1/point/inside"
+if touch "$1/point/refused" 2> /dev/null; then exit 10; fi
+umount "$1/point"
+if mount -t lagan "$2" "$1/point" -o "$3,colour=red"; then exit 11; fi
+"#;
+
+#[test]
+fn line_in_fstab_mounts_through_mount8() {
+    with_cluster(Options::default(), LONG, |cluster| {
+        let root = cluster.root().join("mount8");
+        for dir in ["helpers", "point", "run"] {
+            fs::create_dir_all(root.join(dir)).expect("make a directory");
+        }
+        binary::link(&root.join("helpers"), "mount.lagan");
+        let record = cluster.record();
+        let servers = record.processes.iter().filter(|p| p.role == "server");
+        let addrs: Vec<String> = servers.filter_map(|p| p.addr.clone()).collect();
+        let source = format!("{}:/{}", addrs.join(","), record.volume);
+        let options = format!("run_dir={}/run", root.display());
+        let line = format!(
+            "# servers mount-point type options\n{source}  {}/point  lagan  _netdev,nofail,{options}  0 0\n",
+            root.display()
+        );
+        fs::write(root.join("fstab"), line).expect("write fstab");
+        fs::write(cluster.a().join("outside"), "outside\n").expect("write");
+        let mut shell = Command::new("unshare");
+        shell.args(["--mount", "--propagation", "private"]);
+        shell.args(["sh", "-euc", MOUNT_AND_UMOUNT, "sh"]);
+        shell.arg(&root).arg(&source).arg(&options);
+        let done = run(&mut shell, s(120)).expect("it ends").expect(0);
+        assert_eq!(done.out, "outside\ninside\n");
+        assert!(done.err.contains("colour=red"), "{done}");
+        assert_eq!(
+            fs::read_to_string(cluster.b().join("inside")).expect("read"),
+            "inside\n"
+        );
+        until("the mounts' processes have left", s(30), || {
+            leftover::processes(&root).is_empty().then_some(())
+        });
+        assert!(
+            !Path::new("/sbin/mount.lagan").is_symlink(),
+            "it was ours alone"
+        );
+    });
 }
 
 #[test]

@@ -4,6 +4,7 @@ use crate::shorthands::s;
 use lagan_tests::cluster::Cluster;
 use lagan_tests::random::Random;
 use lagan_tests::run::LONG;
+use lagan_tests::wait::until;
 use lagan_tests::{Options, http, with_cluster};
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -65,6 +66,132 @@ fn attack(addr: &str, bytes: &[u8]) -> Result<(), String> {
             Err(e) => return Err(format!("not closed: {e}")),
         }
     }
+}
+
+/// The services that a connection can be for, as its hello names them.
+const META: u8 = 0;
+const CHUNK: u8 = 1;
+const RAFT: u8 = 2;
+/// Kinds of frames.
+const CALL: u8 = 0;
+const ANSWER: u8 = 1;
+
+/// Connects as a peer that is in order so far: the handshake of `lagan-net`.
+fn shake_hands(addr: &str, service: u8) -> TcpStream {
+    let addr: SocketAddr = addr.parse().expect("an address");
+    let mut stream = TcpStream::connect_timeout(&addr, s(10)).expect("connect");
+    stream
+        .set_read_timeout(Some(CLOSED_WITHIN))
+        .expect("a deadline");
+    // a mount, or for raft a server, of no cluster, node, store and boot yet; its build is "t"
+    let role = u8::from(service == RAFT);
+    let body = [role, 0, 0, 0, 0, service, 1, b't'];
+    let mut hello = b"LAGN\x01\x00\x01\x00\x08\x00\x00\x00".to_vec();
+    let crc = crc32fast::hash(&[&hello[..], &body].concat());
+    hello.extend_from_slice(&crc.to_le_bytes());
+    hello.extend_from_slice(&body);
+    stream.write_all(&hello).expect("say hello");
+    let mut answer = [0; 16];
+    stream.read_exact(&mut answer).expect("an answer");
+    assert_eq!(
+        (&answer[..4], &answer[6..8]),
+        (&b"LAGN"[..], &[0, 0][..]),
+        "accepted"
+    );
+    let len = u32::from_le_bytes([answer[8], answer[9], answer[10], answer[11]]);
+    let mut hello = vec![0; len as usize];
+    stream.read_exact(&mut hello).expect("a hello");
+    stream
+}
+
+/// A frame with a right checksum that says that so many bytes of data follow.
+fn frame(kind: u8, head: &[u8], data_len: u32) -> Vec<u8> {
+    let mut bytes = (head.len() as u32 | u32::from(kind) << 24)
+        .to_le_bytes()
+        .to_vec();
+    bytes.extend_from_slice(&data_len.to_le_bytes());
+    bytes.extend_from_slice(&7u64.to_le_bytes());
+    let crc = crc32fast::hash(&[&bytes[..], head].concat());
+    bytes.extend_from_slice(&crc.to_le_bytes());
+    bytes.extend_from_slice(head);
+    bytes
+}
+
+/// Bytes that are no frame.
+fn bad_frames() -> Vec<(&'static str, Vec<u8>)> {
+    let mut damaged = frame(CALL, b"hello", 0);
+    damaged[16] ^= 1;
+    let mut long_head = frame(CALL, &[], 0);
+    long_head[..3].fill(0xff);
+    vec![
+        ("a head over the limit", long_head),
+        ("data over the limit", frame(CALL, &[9], u32::MAX)),
+        ("an unknown kind of frame", frame(77, &[], 0)),
+        ("a wrong checksum", damaged),
+        ("an answer to nothing", frame(ANSWER, &[9], 0)),
+    ]
+}
+
+/// Frames whose heads are no message of the service.
+fn bad_messages(service: u8) -> Vec<(&'static str, Vec<u8>)> {
+    // a list of mounts' inodes, or of chunks, that has no end
+    let before: &[u8] = if service == META { &[3, 1, 0] } else { &[3] };
+    let endless = [before, &[253], &[0xff; 8]].concat();
+    let unknown = frame(CALL, &[200], 0);
+    vec![
+        ("garbage", frame(CALL, &[0xff; 300], 0)),
+        ("an empty message", frame(CALL, &[], 0)),
+        ("an endless list", frame(CALL, &endless, 0)),
+        ("a thousand unknown messages", unknown.repeat(1000)),
+        ("an unknown message", unknown),
+    ]
+}
+
+/// Sends through a connection that has shaken hands; the server must close it
+/// by itself and say so in one line.
+fn attack_inside(addr: &str, log: &std::path::Path, service: u8, (name, bytes): (&str, &[u8])) {
+    let mut stream = shake_hands(addr, service);
+    let own = stream.local_addr().expect("an address").to_string();
+    // it may close in the middle: that is what is wanted
+    let _ = stream.write_all(bytes);
+    let mut answer = Vec::new();
+    match stream.read_to_end(&mut answer) {
+        Ok(_) => {}
+        Err(e) if e.kind() == std::io::ErrorKind::ConnectionReset => {}
+        Err(e) => panic!("{name}: not closed: {e}"),
+    }
+    assert!(answer.len() < 64 << 10, "{name}: {} bytes", answer.len());
+    let lines = || {
+        let text = std::fs::read_to_string(log).expect("read the log");
+        text.lines().filter(|l| l.contains(&own)).count()
+    };
+    until(&format!("{name} is logged"), s(10), || {
+        (lines() > 0).then_some(())
+    });
+    assert_eq!(lines(), 1, "{name}: lines about {own}");
+}
+
+#[test]
+fn hostile_frames_after_the_handshake_close_the_connection_and_nothing_else() {
+    with_cluster(Options::default(), LONG, |cluster| {
+        let server = cluster.process("server-1");
+        let before = resident_bytes(server.pid);
+        let addr = server.addr.as_ref().expect("mounts connect there");
+        let peer_addr = server.peer_addr.as_ref().expect("servers connect there");
+        for (addr, service) in [(addr, META), (addr, CHUNK), (peer_addr, RAFT)] {
+            let mut attacks = bad_frames();
+            // what is no message of raft is answered in words
+            if service != RAFT {
+                attacks.extend(bad_messages(service));
+            }
+            for (name, bytes) in &attacks {
+                attack_inside(addr, &server.log, service, (name, bytes));
+            }
+        }
+        let grown = resident_bytes(server.pid).saturating_sub(before);
+        assert!(grown < 128 << 20, "grew by {grown} bytes");
+        still_works(cluster);
+    });
 }
 
 fn resident_bytes(pid: u32) -> u64 {

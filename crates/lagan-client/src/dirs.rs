@@ -145,14 +145,15 @@ impl Client {
         self.dirs.open.lock().remove(&fh);
     }
 
-    /// fsync(2) of a directory: names are durable before their call is answered.
+    /// fsync(2) of a directory: the names that were promised to this mount in it
+    /// are durable. All others were so before their call was answered.
     ///
     /// # Errors
-    /// [`FsError::Stale`] for a handle that is not open.
+    /// [`FsError::Stale`] for a handle that is not open; [`FsError::Io`], once, if
+    /// a promised name was lost; [`FsError::SessionEnded`], [`FsError::TimedOut`].
     pub async fn fsyncdir(&self, fh: u64) -> Result<(), FsError> {
-        match self.dirs.open.lock().contains_key(&fh) {
-            true => Ok(()),
-            false => Err(FsError::Stale),
-        }
+        let dir = self.dirs.open.lock().get(&fh).cloned();
+        let dir = dir.ok_or(FsError::Stale)?;
+        self.make_all_in(dir.ino, self.deadline()).await
     }
 }

@@ -76,10 +76,16 @@ impl Client {
     }
 
     /// Makes a regular file and opens it; without `exclusive` one that is
-    /// there is opened.
+    /// there is opened, if it is clear that the caller may do so.
+    ///
+    /// The kernel asks for this where it has found nothing under the name, and checks
+    /// no permission afterwards. What another mount has made there meanwhile it must
+    /// look at itself: [`FsError::Stale`] makes it begin again, once, with a lookup
+    /// (`do_filp_open` in Linux' fs/namei.c).
     ///
     /// # Errors
-    /// [`FsError::Exists`], [`FsError::IsDirectory`], and those of [`Client::make`].
+    /// [`FsError::Exists`], [`FsError::IsDirectory`], [`FsError::Stale`], and those of
+    /// [`Client::make`].
     pub async fn create(
         &self,
         parent: Ino,
@@ -89,6 +95,7 @@ impl Client {
         open: OpenOptions,
     ) -> Result<(Attr, Opened), FsError> {
         let under_way = self.creates.begin();
+        let caller = new.uid;
         let masked = masked_op(parent, name, &new, exclusive)?;
         let op = create_op(parent, name, new, exclusive)?;
         let (answer, reserved) = match self.create_or_reserve(op, self.deadline()).await {
@@ -98,12 +105,8 @@ impl Client {
         let Answer::Created { mut attr, created } = answer else {
             return Err(FsError::Malformed);
         };
-        if attr.kind != Kind::File {
-            return Err(if attr.kind == Kind::Directory {
-                FsError::IsDirectory
-            } else {
-                FsError::Exists
-            });
+        if !created && !may_open(&attr, caller, open) {
+            return Err(FsError::Stale);
         }
         let pin = Pin::new(self, attr.ino);
         drop(under_way);
@@ -168,6 +171,15 @@ impl Client {
             self.give_back(freed);
         }
     }
+}
+
+/// Whether it is clear without the kernel that a user may open what is there: as
+/// root, or as the owner, for whom ACLs do not count (acl(5)).
+fn may_open(attr: &Attr, uid: u32, open: OpenOptions) -> bool {
+    let bits = attr.permissions() >> 6;
+    let reads = !open.read || bits & 4 != 0;
+    let writes = !(open.write || open.append || open.truncate) || bits & 2 != 0;
+    attr.kind == Kind::File && (uid == 0 || (uid == attr.uid && reads && writes))
 }
 
 /// An inode that counts as open; closed again when dropped, unless kept.

@@ -3,7 +3,7 @@
 //! The leader keeps the name in its memory (no sync); the first commit makes the file,
 //! in the same step. What must hold:
 //! - A close, an fsync and every call about the file but reads of its attributes
-//!   come after it was made.
+//!   come after it was made; so does an fsync of its directory.
 //! - A file that stays open is made soon all the same: what a leader
 //!   promised and did not replicate is lost with it.
 //! - A leader of a later term is told how many promises of earlier ones are left,
@@ -16,7 +16,7 @@ use crate::open::Pin;
 use lagan_types::op::NewFile;
 use lagan_types::{Answer, Attr, FsError, Ino, Op, Query, SessionId};
 use parking_lot::Mutex;
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 use tokio::task::JoinSet;
@@ -24,6 +24,9 @@ use tokio::time::Instant;
 
 /// A file that stays open without a commit is made after this.
 const MAKE_AFTER: Duration = Duration::from_millis(100);
+/// Directories whose loss of a name waits to be told. Of more, fsync(2) does not
+/// tell; the files' own handles do in any case.
+const LOST_MAX: usize = 4096;
 
 /// A promised file.
 #[derive(Debug, Clone)]
@@ -45,6 +48,16 @@ struct Inner {
     term: u64,
     /// A task makes what waits for long.
     sweeping: bool,
+    /// Directories that lost a promised name since they were fsynced.
+    lost: BTreeSet<Ino>,
+}
+
+impl Inner {
+    fn lose(&mut self, parent: Ino) {
+        if self.lost.len() < LOST_MAX {
+            self.lost.insert(parent);
+        }
+    }
 }
 
 /// The promises of this mount.
@@ -80,17 +93,40 @@ impl Reserved {
     }
 
     fn remove(&self, ino: Ino) -> Option<Promise> {
-        let mut inner = self.inner.lock();
+        self.take(&mut self.inner.lock(), ino)
+    }
+
+    fn take(&self, inner: &mut Inner, ino: Ino) -> Option<Promise> {
         let promise = inner.promises.remove(&ino);
         self.count.store(inner.promises.len(), Ordering::Release);
         promise
+    }
+
+    /// The file was not made: its directory lost a name, which is known as soon as
+    /// the promise is gone. Returns whether there was one.
+    fn lose(&self, ino: Ino) -> bool {
+        let mut inner = self.inner.lock();
+        let promise = self.take(&mut inner, ino);
+        if let Some(promise) = &promise {
+            inner.lose(promise.file.parent);
+        }
+        promise.is_some()
     }
 
     /// The session is over, and with it all promises; returns where there were some.
     pub fn clear(&self) -> Vec<Ino> {
         let mut inner = self.inner.lock();
         self.count.store(0, Ordering::Release);
-        inner.promises.drain().map(|(ino, _)| ino).collect()
+        let promises = std::mem::take(&mut inner.promises);
+        for promise in promises.values() {
+            inner.lose(promise.file.parent);
+        }
+        promises.into_keys().collect()
+    }
+
+    /// Whether the directory lost a name since the last call for it.
+    fn take_lost(&self, directory: Ino) -> bool {
+        self.inner.lock().lost.remove(&directory)
     }
 
     /// A leader said its term. Returns the newest one, and how many promises of earlier ones are left.
@@ -177,7 +213,7 @@ impl Client {
 
     /// Nobody has the file open any more: what could not be made is lost.
     pub(crate) fn give_up_reserved(&self, ino: Ino) {
-        if self.reserved.remove(ino).is_some() {
+        if self.reserved.lose(ino) {
             tracing::warn!(%ino, "a created file could not be made before it was closed");
         }
     }
@@ -188,15 +224,38 @@ impl Client {
             let Some(old) = self.reserved.sweep() else {
                 return;
             };
-            let mut tasks = JoinSet::new();
-            for ino in old {
-                let Some(me) = self.me.upgrade() else { return };
-                tasks.spawn(async move {
-                    // An error is the handle's, or the next try's.
-                    let _ = me.make_reserved(ino, me.deadline()).await;
-                });
-            }
-            while tasks.join_next().await.is_some() {}
+            // An error is the handle's, or the next try's.
+            let _ = self.make_each(old, self.deadline()).await;
+        }
+    }
+
+    /// Makes promised files, all at the same time; after all have ended, one of the
+    /// errors.
+    async fn make_each(&self, inos: Vec<Ino>, until: Instant) -> Result<(), FsError> {
+        let mut tasks = JoinSet::new();
+        for ino in inos {
+            let me = self.me.upgrade().ok_or(FsError::Io)?;
+            tasks.spawn(async move { me.make_reserved(ino, until).await });
+        }
+        let mut result = Ok(());
+        while let Some(made) = tasks.join_next().await {
+            result = result.and(made.unwrap_or(Err(FsError::Io)));
+        }
+        result
+    }
+
+    /// Has every file made that is only promised in that directory.
+    ///
+    /// # Errors
+    /// Those of [`Client::make_reserved`]; [`FsError::Io`], once, if a promised
+    /// name in it was lost since the last call.
+    pub(crate) async fn make_all_in(&self, directory: Ino, until: Instant) -> Result<(), FsError> {
+        let promised = self.reserved.touched(|f| f.parent == directory);
+        let made = self.make_each(promised, until).await;
+        // Also what another task found to be lost.
+        match self.reserved.take_lost(directory) {
+            true => Err(FsError::Io),
+            false => made,
         }
     }
 
@@ -240,7 +299,7 @@ impl Client {
         if !is_lost(error) {
             return error;
         }
-        if self.reserved.remove(ino).is_some() {
+        if self.reserved.lose(ino) {
             tracing::error!(%ino, %error, "created file is lost: its name was taken after the leader was");
             self.files.end_handles(ino);
             self.pages.lost(ino);
@@ -373,6 +432,22 @@ mod tests {
         reserved.remove(Ino(5));
         assert_eq!(reserved.learn_term(0), (4, 0));
         assert!(reserved.get(Ino(7)).is_some());
+    }
+
+    #[test]
+    fn directory_hears_once_of_each_way_to_lose_a_name() {
+        let reserved = Reserved::default();
+        assert!(!reserved.take_lost(Ino(1)));
+        reserved.add(promise(5, 3));
+        reserved.remove(Ino(5));
+        assert!(!reserved.take_lost(Ino(1)), "it was made");
+        reserved.add(promise(6, 3));
+        assert!(reserved.lose(Ino(6)) && !reserved.lose(Ino(6)));
+        assert!(!reserved.take_lost(Ino(2)), "another directory");
+        assert!(reserved.take_lost(Ino(1)) && !reserved.take_lost(Ino(1)));
+        reserved.add(promise(7, 3));
+        assert_eq!(reserved.clear(), [Ino(7)]);
+        assert!(reserved.take_lost(Ino(1)) && !reserved.take_lost(Ino(1)));
     }
 
     #[test]

@@ -158,6 +158,8 @@ mod tests {
             crcs: vec![1, 2, 0xffff_fffe],
         };
         let value = units.to_meta().unwrap();
+        // Objects with this are in buckets: it never changes.
+        assert_eq!((META_NAME, &*value), ("lagan-crcs", "8:AAAAAQAAAAL____-"));
         let crc = units.combined();
         assert_eq!(Units::from_meta(&value, len, crc), Some(units));
         assert_eq!(Units::from_meta(&value, len, crc ^ 1), None);

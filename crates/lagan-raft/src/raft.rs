@@ -232,10 +232,17 @@ impl Raft {
             });
         }
         let lonely = leader.voters.len() > 1 && self.quorum_is_silent();
-        if lonely || self.stepping_down.load(Ordering::Relaxed) {
+        if lonely || self.hands_over(&leader) {
             return Err(ProposeError::NotLeader { leader: None });
         }
         Ok(())
+    }
+
+    /// Whether this node leads and wants another to. Whoever votes alone leads on:
+    /// nobody can take over, and nobody could be made a voter if it refused.
+    fn hands_over(&self, leader: &LeaderInfo) -> bool {
+        let others = leader.is_leader && leader.voters.len() > 1;
+        others && self.stepping_down.load(Ordering::Relaxed)
     }
 
     /// A leader that has not heard of a quorum for so long that another may
@@ -263,6 +270,10 @@ impl Raft {
         if let Some(view) = self.try_read() {
             return Ok(view);
         }
+        if self.hands_over(&self.leader.borrow()) {
+            // A round to the others would keep them from taking over.
+            return Err(ProposeError::NotLeader { leader: None });
+        }
         self.reads.pass().await?;
         Ok(self.local_view())
     }
@@ -271,7 +282,7 @@ impl Raft {
     /// Must be called in a runtime.
     pub fn try_read(&self) -> Option<View> {
         let (open, renew) = self.reads.open();
-        if renew {
+        if renew && !self.hands_over(&self.leader.borrow()) {
             let reads = self.reads.clone();
             tokio::spawn(async move { reads.renew().await });
         }

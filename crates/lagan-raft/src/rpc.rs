@@ -153,3 +153,6 @@ pub(crate) fn entries_of(heads: Vec<EntryHead>, mut data: Bytes) -> Result<Vec<E
         false => Err("data behind the last entry".into()),
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -4,7 +4,7 @@
 //! limit, so that a hostile length cannot make us allocate, and refuses
 //! trailing bytes. Enums only ever grow at the end.
 
-use bincode::config::{Configuration, LittleEndian, Varint, standard};
+use bincode::config::{Configuration, Limit, LittleEndian, Varint, standard};
 pub use bincode::{Decode, Encode};
 
 /// For `#[bincode(crate = "lagan_types::codec::bincode")]` on the private rows of other crates.
@@ -25,9 +25,17 @@ pub enum CodecError {
 /// Bytes that one decode may claim: the largest message head or log record.
 pub const DECODE_LIMIT_BYTES: usize = 16 * 1024 * 1024;
 
-const fn config() -> Configuration<LittleEndian, Varint, bincode::config::Limit<DECODE_LIMIT_BYTES>>
-{
-    standard().with_limit::<DECODE_LIMIT_BYTES>()
+/// Of so few bytes most messages and rows are.
+pub const SMALL_LEN: usize = 1024;
+/// Bytes that a decode of [`SMALL_LEN`] or fewer may claim. The items of a list are
+/// claimed in memory before they are read: one byte may stand for one of some
+/// hundred bytes, not for more.
+pub const SMALL_LIMIT_BYTES: usize = SMALL_LEN * 512;
+
+const _: () = assert!(SMALL_LIMIT_BYTES < DECODE_LIMIT_BYTES);
+
+const fn config<const N: usize>() -> Configuration<LittleEndian, Varint, Limit<N>> {
+    standard().with_limit::<N>()
 }
 
 /// Encodes `value`.
@@ -61,7 +69,12 @@ pub fn decode<T: Decode<()>>(bytes: &[u8]) -> Result<T, CodecError> {
 /// # Errors
 /// [`CodecError::Malformed`] when no `T` starts there.
 pub fn decode_prefix<T: Decode<()>>(bytes: &[u8]) -> Result<(T, usize), CodecError> {
-    bincode::decode_from_slice(bytes, config()).map_err(|e| CodecError::Malformed(e.to_string()))
+    let decoded = if bytes.len() <= SMALL_LEN {
+        bincode::decode_from_slice(bytes, config::<SMALL_LIMIT_BYTES>())
+    } else {
+        bincode::decode_from_slice(bytes, config::<DECODE_LIMIT_BYTES>())
+    };
+    decoded.map_err(|e| CodecError::Malformed(e.to_string()))
 }
 
 /// Encodes a type that only implements serde (openraft's messages).
@@ -77,7 +90,7 @@ pub fn encode_serde<T: serde::Serialize>(value: &T) -> Vec<u8> {
 /// # Errors
 /// As [`decode`].
 pub fn decode_serde<T: serde::de::DeserializeOwned>(bytes: &[u8]) -> Result<T, CodecError> {
-    let (value, used) = bincode::serde::decode_from_slice(bytes, config())
+    let (value, used) = bincode::serde::decode_from_slice(bytes, config::<DECODE_LIMIT_BYTES>())
         .map_err(|e| CodecError::Malformed(e.to_string()))?;
     match bytes.len() - used {
         0 => Ok(value),

@@ -10,7 +10,7 @@ use lagan_types::chunk::verify_blocks;
 use lagan_types::cluster::{Config, NodeInfo, NodeRole, NodeState};
 use lagan_types::limits::BLOCK_LEN;
 use lagan_types::message::{ChunkReply, ChunkRequest, MetaReply, MetaRequest, NodeStatus, Status};
-use lagan_types::op::SessionIdentity;
+use lagan_types::op::{NewFile, SessionIdentity};
 use lagan_types::query::Counters;
 use lagan_types::{
     Answer, ChunkId, ClusterId, Command, FsError, Incarnation, Ino, Kind, NodeId, Op, Query,
@@ -25,6 +25,8 @@ use tokio_util::sync::CancellationToken;
 pub const LIFE: Incarnation = Incarnation(0x1234_5678_9abc_def0_1111_2222_3333_4444);
 pub const ROOT: Ino = Ino::ROOT;
 pub const VOLUME: VolumeId = VolumeId(1);
+/// The leader's.
+const TERM: u64 = 1;
 
 /// One replica.
 #[derive(Clone)]
@@ -52,6 +54,8 @@ pub struct World {
     pub checked: Vec<(u64, Vec<Ino>)>,
     pub reported_bad: Vec<(NodeId, ChunkId)>,
     pub objects: HashMap<(Ino, u64), Bytes>,
+    /// Creates of files are promised, and kept nowhere: as by a leader that dies.
+    pub promises: bool,
     /// Requests since the start, by kind.
     pub mutations: u32,
     pub queries: u32,
@@ -81,6 +85,48 @@ impl World {
         query(&self.store, VOLUME, SessionId::SYSTEM, &q)
             .unwrap()
             .unwrap()
+    }
+
+    /// Whether the replicated state has that name in the root.
+    pub fn has(&self, name: &str) -> bool {
+        let lookup = Query::Lookup {
+            parent: ROOT,
+            name: name.into(),
+        };
+        query(&self.store, VOLUME, SessionId::SYSTEM, &lookup)
+            .unwrap()
+            .is_ok()
+    }
+
+    /// The answer to a create that can be promised.
+    fn promise(&mut self, command: &Command) -> Option<MetaReply> {
+        let Op::Create {
+            parent,
+            name,
+            kind: Kind::File,
+            mode,
+            uid,
+            gid,
+            ..
+        } = &command.op
+        else {
+            return None;
+        };
+        let Answer::Inos { first: ino, .. } = self.system(Op::GrantInos { count: 1 }) else {
+            panic!("numbers");
+        };
+        let file = NewFile {
+            ino,
+            parent: *parent,
+            name: name.clone(),
+            mode: *mode,
+            uid: *uid,
+            gid: *gid,
+            time: now(),
+        };
+        let found = lagan_meta::preview(&self.store, VOLUME, command.session, &file);
+        let attr = found.unwrap().ok()?;
+        Some(MetaReply::Reserved { attr, term: TERM })
     }
 
     /// Rests the counters of requests and gives them: mutations, queries,
@@ -148,7 +194,10 @@ fn meta(world: &mut World, node: NodeId, request: MetaRequest) -> Option<MetaRep
         });
     }
     Some(match request {
-        // This leader promises nothing.
+        MetaRequest::Create(command) if world.promises => {
+            let reply = world.promise(&command);
+            return reply.or_else(|| meta(world, node, MetaRequest::Mutate(command)));
+        }
         MetaRequest::Mutate(mut command) | MetaRequest::Create(mut command) => {
             world.mutations += 1;
             if matches!(command.op, Op::Commit(_)) && world.stale_commits > 0 {
@@ -189,12 +238,12 @@ fn meta(world: &mut World, node: NodeId, request: MetaRequest) -> Option<MetaRep
                 map_version: map_version(&world.store).unwrap(),
                 check: world.check.0,
                 orphans: world.check.1.clone(),
-                term: 1,
+                term: TERM,
             }
         }
         MetaRequest::Ping => MetaReply::Pong {
             leader: Some(NodeId(1)),
-            term: 1,
+            term: TERM,
         },
         MetaRequest::Status => MetaReply::Status(Box::new(status(world))),
         MetaRequest::WaitLock { ino, lock, .. } => {
@@ -223,7 +272,7 @@ fn status(world: &World) -> Status {
     });
     Status {
         leader: Some(NodeId(1)),
-        term: 1,
+        term: TERM,
         nodes: nodes.collect(),
         map,
         degraded_chunks: 0,

@@ -10,3 +10,4 @@ mod copy;
 mod faults;
 mod model;
 mod names;
+mod promises;

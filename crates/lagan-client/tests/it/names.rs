@@ -82,6 +82,66 @@ async fn create_finds_or_refuses_what_is_there() {
 }
 
 #[tokio::test]
+async fn create_leaves_it_to_the_kernel_whether_anothers_file_may_be_opened() {
+    let cluster = Cluster::start(1, 1);
+    let (a, b) = (cluster.mount(1).await, cluster.mount(2).await);
+    let made = |uid, mode| NewInode {
+        uid,
+        mode,
+        ..new_file()
+    };
+    let only_read = OpenOptions { write: false, ..RW };
+    let truncate = OpenOptions {
+        truncate: true,
+        ..only_read
+    };
+    for (n, mode, uid, open, clear) in [
+        (0, 0o600, 1000, RW, true),
+        (1, 0o600, 0, RW, true),
+        (2, 0o600, 1001, RW, false),
+        (3, 0o666, 1001, only_read, false),
+        (4, 0o400, 1000, RW, false),
+        (5, 0o400, 1000, only_read, true),
+        (6, 0o400, 1000, truncate, false),
+        (7, 0o000, 0, truncate, true),
+    ] {
+        let name = format!("f{n}");
+        let file = made(1000, mode);
+        let (attr, opened) = a
+            .create(ROOT, name.as_bytes(), file, true, RW)
+            .await
+            .unwrap();
+        write(&a, opened.fh, 0, b"content").await;
+        close(&a, opened.fh).await.unwrap();
+        // as if the kernel had found no such name before
+        let found = b.create(ROOT, name.as_bytes(), made(uid, 0o644), false, open);
+        match found.await {
+            Ok((found, opened)) => {
+                assert!(clear && found.ino == attr.ino, "{name}");
+                close(&b, opened.fh).await.unwrap();
+            }
+            Err(error) => {
+                assert!(!clear && error == FsError::Stale, "{name}: {error}");
+                assert_eq!(b.getattr(attr.ino).await.unwrap().size, 7);
+            }
+        }
+    }
+    a.make(ROOT, b"dir", new_dir()).await.unwrap();
+    let found = b.create(ROOT, b"dir", made(0, 0o644), false, RW).await;
+    assert_eq!(found.err(), Some(FsError::IsDirectory));
+    let symlink = NewInode {
+        kind: Kind::Symlink,
+        target: b"f0".to_vec(),
+        ..new_file()
+    };
+    a.make(ROOT, b"symlink", symlink).await.unwrap();
+    let found = b.create(ROOT, b"symlink", made(0, 0o644), false, RW);
+    assert_eq!(found.await.err(), Some(FsError::Stale));
+    let found = b.create(ROOT, b"f0", made(0, 0o644), true, RW).await;
+    assert_eq!(found.err(), Some(FsError::Exists));
+}
+
+#[tokio::test]
 async fn a_large_directory_is_read_page_by_page() {
     let cluster = Cluster::start(1, 1);
     let client = cluster.mount(1).await;

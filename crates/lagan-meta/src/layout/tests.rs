@@ -1,9 +1,13 @@
 use super::rows::*;
 use super::*;
 use lagan_types::attr::{Kind, Time};
+use lagan_types::cluster::{ArchiveConfig, Config, NodeInfo, NodeRole, NodeState, ReplicaSet};
 use lagan_types::op::{LockKind, SessionIdentity};
 use lagan_types::query::ReapChunks;
-use lagan_types::{BlockId, ChunkId, Content, Ino, NodeId, SessionId, SetId, VolumeId};
+use lagan_types::{
+    Answer, BlockId, ChunkId, ClusterId, Content, Epoch, FsError, Incarnation, Ino, NodeId,
+    SessionId, SetId, StoreId, VolumeId,
+};
 
 fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|b| format!("{b:02x}")).collect()
@@ -39,6 +43,14 @@ fn keys_are_big_endian() {
     assert_eq!(prefix(u64::MAX).1, None);
     assert_eq!(part(Table::Due, &key2(5, 6), 8).unwrap(), 6);
     assert!(part(Table::Due, &key1(5), 8).is_err());
+}
+
+#[test]
+fn numbers_of_tables_never_change() {
+    let numbers: Vec<u8> = Table::ALL.iter().map(|t| *t as u8).collect();
+    let wanted: Vec<u8> = [1, 2, 3].into_iter().chain(10..=29).collect();
+    assert_eq!(numbers, wanted);
+    assert_eq!((Table::Inode as u8, Table::Lock as u8), (10, 25));
 }
 
 #[test]
@@ -142,6 +154,55 @@ fn session_row_bytes() {
         ranges: vec![range],
     };
     golden(&row, "020101020103");
+}
+
+#[test]
+fn cluster_row_bytes() {
+    let node = NodeInfo {
+        id: NodeId(1),
+        name: "a".into(),
+        store: StoreId(0x0102),
+        boot: 1 << 20,
+        addr: "b".into(),
+        peer_addr: "c".into(),
+        http: "d".into(),
+        role: NodeRole::Storage,
+        state: NodeState::Down,
+        voter: true,
+    };
+    golden(&node, "02010161fb0201fc00001000016201630164000101");
+    let set = ReplicaSet {
+        id: SetId(7),
+        nodes: vec![NodeId(1), NodeId(2)],
+        epoch: Epoch(3),
+        sealed: true,
+        joining: Some(NodeId(4)),
+        leaving: None,
+    };
+    golden(&set, "02070201020301010400");
+    let mut config = Config {
+        cluster: ClusterId(1),
+        incarnation: Incarnation(2),
+        ..Config::default()
+    };
+    let plain = "02010203766f6c0201fcc0270900fcc027090000554b";
+    golden(&config, plain);
+    config.archive = Some(ArchiveConfig {
+        endpoint: Some("e".into()),
+        region: "r".into(),
+        bucket: "b".into(),
+        prefix: "p".into(),
+    });
+    let archives = "02010203766f6c0201fcc0270900fcc027090001010165017201620170554b";
+    golden(&config, archives);
+    // the map's version
+    golden(&300u64, "02fb2c01");
+}
+
+#[test]
+fn answer_row_bytes() {
+    golden(&Ok::<_, FsError>(Answer::Done), "020000");
+    golden(&Err::<Answer, _>(FsError::NotFound), "020100");
 }
 
 #[test]

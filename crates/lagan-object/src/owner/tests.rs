@@ -74,3 +74,16 @@ fn an_empty_prefix_makes_no_empty_component() {
     assert_eq!(owner_key(""), ".lagan-owner");
     assert_eq!(owner_key("/a/b/"), "a/b/.lagan-owner");
 }
+
+#[tokio::test]
+async fn golden_bytes_of_an_owner_object() {
+    let golden = "{\"lagan_owner\":1,\
+        \"incarnation\":\"00000000000000000000000000000007\",\
+        \"cluster\":\"00000000000000000000000000000001\"}";
+    let store = MemoryStore::new();
+    claim_owner(&store, "p", owner(7)).await.unwrap();
+    let len = golden.len() as u64;
+    assert_eq!(store.head("p/.lagan-owner").await.unwrap().len, len);
+    let bytes = store.get_range("p/.lagan-owner", 0, len).await.unwrap();
+    assert_eq!(bytes, golden);
+}

@@ -45,6 +45,11 @@ impl Bench {
         *self.plan.lock().unwrap() = line.parse().unwrap();
     }
 
+    /// Where the server listens.
+    pub fn addr(&self) -> SocketAddr {
+        self.server
+    }
+
     /// A configuration of the server itself.
     pub fn config(&self) -> S3Config {
         let mut config = S3Config::new("mails");

@@ -6,3 +6,4 @@
 mod bench;
 mod faults;
 mod objects;
+mod tls;

@@ -171,7 +171,8 @@ impl Raft {
     }
 
     /// Whether this node may lead: a node whose clock is wrong must not. One that
-    /// leads lets another take over. True if that is a change.
+    /// leads lets another take over; the only voter leads all the same. True if
+    /// that is a change.
     pub fn set_may_lead(&self, may: bool) -> bool {
         let changed = self.may_lead.swap(may, Ordering::Relaxed) != may;
         if changed {

@@ -217,6 +217,16 @@ async fn ranges_stay_in_their_table() {
     assert_eq!(view.get(Table::Dentry, b"b").unwrap(), None);
 }
 
+#[test]
+fn golden_bytes_of_a_piece() {
+    let mut piece = Vec::new();
+    // a key begins with its table's number
+    push_row(&mut piece, &[Table::Inode as u8, 1, 2], b"xyz1");
+    push_row(&mut piece, &[Table::Shared as u8], b"");
+    let wanted = b"\x03\0\0\0\x04\0\0\0\x0a\x01\x02xyz1\x01\0\0\0\0\0\0\0\x1d";
+    assert_eq!(piece, wanted);
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 200, failure_persistence: None, ..ProptestConfig::default() })]
 

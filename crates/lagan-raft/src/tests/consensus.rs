@@ -217,6 +217,70 @@ async fn a_leader_that_steps_down_is_replaced() {
     cluster.stop().await;
 }
 
+/// Waits for a leader that is none of these.
+async fn another_leads(cluster: &Cluster, not: &[u64]) -> std::sync::Arc<Raft> {
+    let until = Instant::now() + PATIENCE;
+    loop {
+        let leader = cluster.leader().await;
+        if !not.contains(&id_of(cluster, &leader)) {
+            return leader;
+        }
+        assert!(Instant::now() < until, "no other leads");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_node_that_may_not_lead_leaves_it_to_others_until_it_may() {
+    let cluster = Cluster::start(3, |_| {}).await;
+    prepare(&cluster).await;
+    let first = cluster.leader().await;
+    let first_id = id_of(&cluster, &first);
+    assert!(first.set_may_lead(false), "a change");
+    assert!(!first.set_may_lead(false), "none");
+    let refused = first.propose(open_session(2), DEADLINE).await;
+    assert!(
+        matches!(refused, Err(ProposeError::NotLeader { .. })),
+        "{refused:?}"
+    );
+    let second = another_leads(&cluster, &[first_id]).await;
+    let second_id = id_of(&cluster, &second);
+    cluster.insist(open_session(3)).await.unwrap();
+    // Nor does it stand when the next one goes.
+    assert!(second.set_may_lead(false));
+    let third = another_leads(&cluster, &[first_id, second_id]).await;
+    let third_id = id_of(&cluster, &third);
+    cluster.insist(open_session(4)).await.unwrap();
+    // Its clock was set: now it is needed.
+    assert!(first.set_may_lead(true));
+    assert!(third.set_may_lead(false));
+    let last = another_leads(&cluster, &[second_id, third_id]).await;
+    assert_eq!(id_of(&cluster, &last), first_id);
+    cluster.insist(open_session(5)).await.unwrap();
+    all_equal(&cluster).await;
+    cluster.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_only_voter_leads_although_it_should_not() {
+    let mut cluster = Cluster::start(1, |_| {}).await;
+    prepare(&cluster).await;
+    let first = cluster.leader().await;
+    first.set_may_lead(false);
+    cluster.insist(open_session(2)).await.unwrap();
+    // So that others can become voters, of whom one leads then.
+    for node in [2, 3] {
+        cluster.boot(node).await;
+        let added = first.add_learner(NodeId(node), format!("addr-{node}"));
+        added.await.unwrap();
+    }
+    // It may hand over before it has the answer.
+    let _ = first.set_voters([1, 2, 3].map(NodeId).into()).await;
+    another_leads(&cluster, &[1]).await;
+    cluster.insist(open_session(3)).await.unwrap();
+    cluster.stop().await;
+}
+
 async fn members_become(raft: &Raft, wanted: impl Fn(&BTreeMap<NodeId, String>) -> bool) {
     let mut leader = raft.watch();
     let change = leader.wait_for(|l| wanted(&l.members));

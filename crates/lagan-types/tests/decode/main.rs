@@ -1,0 +1,190 @@
+//! Messages and log entries from bytes that nobody of ours has written: a value
+//! or an error, never a panic, and no allocation beyond what the bytes justify
+//! (INV-12).
+//!
+//! Valid encodings are found, not listed: an enum's variant followed by zeros
+//! and ones is a value nearly always, so that new variants are met by themselves.
+
+mod sys;
+
+use lagan_types::cluster::ClusterMap;
+use lagan_types::codec::{self, Decode, Encode, bincode};
+use lagan_types::message::{ChunkReply, ChunkRequest, MetaReply, MetaRequest};
+use lagan_types::{Answer, Command, Op, Query, QueryAnswer};
+use proptest::prelude::*;
+use std::fmt::Debug;
+
+#[global_allocator]
+static COUNTING: sys::Counting = sys::Counting;
+
+/// Beside what was claimed: texts of errors and the like.
+const SLACK: usize = 16 * 1024;
+
+trait Value: Encode + Decode<()> + PartialEq + Debug {}
+impl<T: Encode + Decode<()> + PartialEq + Debug> Value for T {}
+
+/// What a decode of so many bytes may hold: what it claims ahead, and values
+/// whose bytes are there.
+fn allowed(len: usize) -> usize {
+    let ahead = match len <= codec::SMALL_LEN {
+        true => codec::SMALL_LIMIT_BYTES,
+        false => codec::DECODE_LIMIT_BYTES,
+    };
+    ahead + len * 512 + SLACK
+}
+
+/// Decodes, and checks what must hold for any bytes.
+fn check<T: Value>(bytes: &[u8]) -> Option<T> {
+    let (found, peak) = sys::peak_of(|| codec::decode_prefix::<T>(bytes));
+    assert!(
+        peak <= allowed(bytes.len()),
+        "{peak} bytes held for {} bytes",
+        bytes.len()
+    );
+    let (value, used) = found.ok()?;
+    let again = codec::encode(&value);
+    assert!(again.len() <= used && used <= bytes.len());
+    assert_eq!(codec::decode::<T>(&again).as_ref(), Ok(&value));
+    Some(value)
+}
+
+/// Calls a generic function for every type that comes from a wire or a log.
+macro_rules! for_each_type {
+    ($call:ident($($argument:expr),*)) => {
+        $call::<MetaRequest>($($argument),*);
+        $call::<MetaReply>($($argument),*);
+        $call::<ChunkRequest>($($argument),*);
+        $call::<ChunkReply>($($argument),*);
+        $call::<Command>($($argument),*);
+        $call::<Vec<Command>>($($argument),*);
+        $call::<Op>($($argument),*);
+        $call::<Query>($($argument),*);
+        $call::<QueryAnswer>($($argument),*);
+        $call::<Vec<Result<Answer, lagan_types::FsError>>>($($argument),*);
+        $call::<ClusterMap>($($argument),*);
+    };
+}
+
+/// Bytes that are mostly the beginning of some value.
+fn near_valid() -> impl Strategy<Value = Vec<u8>> {
+    let byte = prop_oneof![12 => 0u8..=1, 2 => 0u8..=9, 1 => any::<u8>()];
+    (0u8..48, prop::collection::vec(byte, 0..400)).prop_map(|(tag, mut bytes)| {
+        bytes.insert(0, tag);
+        bytes
+    })
+}
+
+/// An encoding of that variant, all else zero.
+fn plain<T: Value>(tag: u8) -> Option<Vec<u8>> {
+    let mut bytes = vec![0; 600];
+    bytes[0] = tag;
+    let (value, _) = codec::decode_prefix::<T>(&bytes).ok()?;
+    Some(codec::encode(&value))
+}
+
+fn variants<T: Value>() -> Vec<Vec<u8>> {
+    (0..250).map_while(plain::<T>).collect()
+}
+
+fn cut<T: Value>(bytes: &[u8]) {
+    let Some(value) = check::<T>(bytes) else {
+        return;
+    };
+    let whole = codec::encode(&value);
+    for len in 0..whole.len() {
+        assert!(codec::decode_prefix::<T>(&whole[..len]).is_err(), "{len}");
+    }
+    let longer = [&whole[..], &[0]].concat();
+    assert!(codec::decode::<T>(&longer).is_err());
+}
+
+fn flip<T: Value>(bytes: &[u8], at: &prop::sample::Index, bit: u8) {
+    let Some(value) = check::<T>(bytes) else {
+        return;
+    };
+    let mut whole = codec::encode(&value);
+    let at = at.index(whole.len());
+    whole[at] ^= 1 << bit;
+    check::<T>(&whole);
+}
+
+/// Where a length could be there is one that lies.
+fn lie<T: Value>() {
+    for plain in variants::<T>() {
+        for at in 0..plain.len() {
+            for len in [1 << 10, 1 << 15, 1 << 20, u64::MAX] {
+                let mut bytes = plain[..at].to_vec();
+                bytes.extend(codec::encode(&len));
+                bytes.extend_from_slice(&plain[at + 1..]);
+                check::<T>(&bytes);
+            }
+        }
+    }
+}
+
+/// What few bytes can hold is not more than they may claim.
+fn many<T: Value>() {
+    let widest = bincode::config::standard().with_limit::<{ codec::DECODE_LIMIT_BYTES }>();
+    for plain in variants::<T>() {
+        for at in 0..plain.len() {
+            for count in [10u64, 100, 900] {
+                let mut bytes = plain[..at].to_vec();
+                bytes.extend(codec::encode(&count));
+                bytes.resize(codec::SMALL_LEN, 0);
+                let wide = bincode::decode_from_slice::<T, _>(&bytes, widest).ok();
+                let value = codec::decode_prefix::<T>(&bytes).ok();
+                assert_eq!(value, wide, "{count} at {at}");
+            }
+        }
+    }
+}
+
+#[test]
+fn every_variant_is_met() {
+    assert!(variants::<MetaRequest>().len() >= 16);
+    assert!(variants::<MetaReply>().len() >= 15);
+    assert!(variants::<ChunkRequest>().len() >= 6);
+    assert!(variants::<ChunkReply>().len() >= 13);
+    assert!(variants::<Op>().len() >= 38);
+    assert!(variants::<Query>().len() >= 25);
+    assert!(variants::<QueryAnswer>().len() >= 22);
+    assert!(variants::<Answer>().len() >= 13);
+}
+
+#[test]
+fn length_that_lies_claims_no_memory() {
+    for_each_type!(lie());
+}
+
+#[test]
+fn what_few_bytes_hold_is_within_their_limit() {
+    for_each_type!(many());
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 200, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn any_bytes_are_a_value_or_refused(
+        bytes in prop_oneof![
+            prop::collection::vec(any::<u8>(), 0..3000),
+            near_valid(),
+        ],
+    ) {
+        for_each_type!(check(&bytes));
+    }
+
+    #[test]
+    fn value_that_is_cut_or_longer_is_refused(bytes in near_valid()) {
+        for_each_type!(cut(&bytes));
+    }
+
+    #[test]
+    fn flipped_bit_gives_a_value_or_is_refused(
+        bytes in near_valid(),
+        at in any::<prop::sample::Index>(),
+        bit in 0..8u8,
+    ) {
+        for_each_type!(flip(&bytes, &at, bit));
+    }
+}
