@@ -18,6 +18,7 @@ use lagan_replica::reap::Meta;
 use lagan_replica::{ChunkService, MapCell, Peers, Work, fill, reap};
 use lagan_types::cluster::{NodeInfo, NodeRole, NodeState};
 use lagan_types::{Answer, FsError, NodeId, Op, StoreId};
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -123,7 +124,7 @@ impl Member {
         let raft = Raft::start(options, transport)
             .await
             .context("open metadata")?;
-        let servers = peer_hints(&dir, parts.config.peer_listen);
+        let servers = servers_to_ask(&dir, &raft.members(), parts.config.peer_listen);
         let leader_client = Arc::new(LeaderClient::new(parts.pool.clone(), servers));
         let edge = MetaEdge::new(leader_client.clone());
         let peers = Arc::new(Peers::new(Arc::new(parts.pool.clone()), map.clone()));
@@ -332,12 +333,21 @@ fn hint_file(dir: &Path) -> PathBuf {
 }
 
 /// Addresses of the other servers when this one ran last: where to look for
-/// the leader. Only a hint; a missing file costs nothing but our own address.
-fn peer_hints(dir: &Path, own: SocketAddr) -> Vec<SocketAddr> {
+/// the leader. The file is only a hint, written some time after each change; what the
+/// metadata's log says of its members is there as long as the log.
+fn servers_to_ask(
+    dir: &Path,
+    members: &BTreeMap<NodeId, String>,
+    own: SocketAddr,
+) -> Vec<SocketAddr> {
     let text = std::fs::read_to_string(hint_file(dir)).unwrap_or_default();
-    let mut servers: Vec<SocketAddr> = text.lines().filter_map(|l| l.parse().ok()).collect();
-    if !servers.contains(&own) {
-        servers.push(own);
+    let members = members.values().map(String::as_str);
+    let known = text.lines().chain(members).filter_map(|l| l.parse().ok());
+    let mut servers = Vec::new();
+    for addr in known.chain([own]) {
+        if !servers.contains(&addr) {
+            servers.push(addr);
+        }
     }
     servers
 }
@@ -362,5 +372,30 @@ async fn keep_peer_hints(member: Arc<Member>, cancel: CancellationToken) {
             () = cancel.cancelled() => return,
             () = tokio::time::sleep(HINT_LOOK) => {}
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn addr(port: u16) -> SocketAddr {
+        SocketAddr::from(([127, 0, 0, 1], port))
+    }
+
+    #[test]
+    fn server_that_died_before_it_wrote_hints_asks_the_members() {
+        let dir = tempfile::tempdir().expect("temp dir");
+        let members = [(1, addr(1)), (2, addr(2)), (3, addr(3))]
+            .map(|(node, addr)| (NodeId(node), addr.to_string()))
+            .into();
+        // It listens elsewhere now: nobody else can tell the others.
+        let asked = servers_to_ask(dir.path(), &members, addr(9));
+        assert_eq!(asked, [1, 2, 3, 9].map(addr));
+        keep_first_hint(dir.path(), addr(2)).expect("write");
+        let asked = servers_to_ask(dir.path(), &members, addr(3));
+        assert_eq!(asked, [2, 1, 3].map(addr));
+        let asked = servers_to_ask(dir.path(), &BTreeMap::new(), addr(3));
+        assert_eq!(asked, [2, 3].map(addr));
     }
 }
