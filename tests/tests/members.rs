@@ -234,8 +234,9 @@ fn server_that_comes_back_elsewhere_counts_for_the_quorum() {
             writers.wait_more(20, GO_ON);
             let moved = &names[moved];
             cluster.kill(moved);
-            move_peer_listen(&cluster.process(moved).config);
+            let addr = move_peer_listen(&cluster.process(moved).config);
             cluster.start(moved);
+            wait_members_know(cluster, &addr);
             cluster.wait_healthy();
             // now the moved one and the third are the majority
             cluster.kill(&names[other]);
@@ -250,8 +251,19 @@ fn server_that_comes_back_elsewhere_counts_for_the_quorum() {
     });
 }
 
-/// Another free port of the same address.
-fn move_peer_listen(config: &Path) {
+/// A server that is back for a moment only counts as up before the others know where it is.
+fn wait_members_know(cluster: &Cluster, addr: &str) {
+    let tells = |line: &str| line.contains("members changed") && line.contains(addr);
+    until("the others know where it is", s(60), || {
+        let names = cluster.servers();
+        let logs = names.iter().map(|name| cluster.process(name).log.clone());
+        let mut texts = logs.filter_map(|log| fs::read_to_string(log).ok());
+        texts.any(|text| text.lines().any(tells)).then_some(())
+    });
+}
+
+/// Another free port of the same address; returns both.
+fn move_peer_listen(config: &Path) -> String {
     let text = fs::read_to_string(config).expect("read a configuration");
     let line = text.lines().find(|l| l.starts_with("peer_listen"));
     let line = line.expect("it says where it listens");
@@ -260,6 +272,8 @@ fn move_peer_listen(config: &Path) {
     let (_, port) = addr.rsplit_once(':').expect("ip:port");
     let text = text.replace(line, &format!("{head}:{port}\""));
     fs::write(config, text).expect("write the configuration");
+    let ip = head.rsplit_once('"').map_or(head, |(_, ip)| ip);
+    format!("{ip}:{port}")
 }
 
 #[test]
