@@ -17,6 +17,7 @@ mod mail;
 mod members;
 mod network;
 mod objects;
+mod once;
 mod pjdfstest;
 mod posix;
 mod production;
