@@ -429,3 +429,22 @@ pub fn close(fd: std::os::fd::RawFd) -> io::Result<()> {
     // SAFETY: the caller gives the descriptor away.
     check(unsafe { libc::close(fd) }.into()).map(drop)
 }
+
+/// Lets this process have as many files open.
+///
+/// # Errors
+/// The errno of setrlimit(2).
+pub fn allow_files(count: u64) -> io::Result<()> {
+    let mut limit = libc::rlimit {
+        rlim_cur: 0,
+        rlim_max: 0,
+    };
+    // SAFETY: the structure is valid for both calls.
+    let result = unsafe {
+        libc::getrlimit(libc::RLIMIT_NOFILE, &raw mut limit);
+        limit.rlim_cur = limit.rlim_cur.max(count);
+        limit.rlim_max = limit.rlim_max.max(count);
+        libc::setrlimit(libc::RLIMIT_NOFILE, &raw const limit)
+    };
+    check(result.into()).map(drop)
+}

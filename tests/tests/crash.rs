@@ -6,9 +6,10 @@ use lagan_tests::cluster::Cluster;
 use lagan_tests::random::Random;
 use lagan_tests::run::LONG;
 use lagan_tests::wait::until;
-use lagan_tests::writer::{Writers, Written, write_file};
+use lagan_tests::writer::{Writers, Written};
 use lagan_tests::{Options, rot, sized, sys, with_cluster};
-use std::fs;
+use std::fs::{self, File};
+use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
 /// A pause of the cluster ends within this, on a slow machine with other work.
@@ -227,65 +228,43 @@ fn killed_mount_harms_nobody_and_comes_back() {
 }
 
 #[test]
-fn renames_and_unlinks_are_done_once_across_leader_changes() {
-    let why = "leaders are killed";
+fn open_files_go_on_with_another_leader_though_their_names_are_gone() {
+    let why = "a leader is killed";
     with_cluster(Options::default().with_faults(why), LONG, |cluster| {
-        let (a, _) = work_dir(cluster);
-        let stop = std::sync::atomic::AtomicBool::new(false);
-        let order = std::sync::atomic::Ordering::Relaxed;
-        let turn = |thread: usize| {
-            let dir = a.join(format!("t{thread}"));
-            fs::create_dir(&dir).expect("mkdir");
-            for n in 0u64.. {
-                if stop.load(order) {
-                    return n;
-                }
-                // each of these fails if the call before it was done twice or not at all
-                let (x, y) = (dir.join(format!("x{n}")), dir.join(format!("y{n}")));
-                write_file(&x, b"once").unwrap_or_else(|e| panic!("create {n}: {e}"));
-                sys::rename(&x, &y, libc::RENAME_NOREPLACE)
-                    .unwrap_or_else(|e| panic!("rename {n}: {e}"));
-                fs::hard_link(&y, &x).unwrap_or_else(|e| panic!("link {n}: {e}"));
-                fs::remove_file(&y).unwrap_or_else(|e| panic!("unlink {n}: {e}"));
-                fs::create_dir(&y).unwrap_or_else(|e| panic!("mkdir {n}: {e}"));
-                fs::remove_dir(&y).unwrap_or_else(|e| panic!("rmdir {n}: {e}"));
-            }
-            0
-        };
-        let (turn, stop) = (&turn, &stop);
-        std::thread::scope(|scope| {
-            let turns: Vec<_> = (0..4).map(|t| scope.spawn(move || turn(t))).collect();
-            let kill = scope.spawn(move || {
-                let stopped = StopOnDrop(stop);
-                for _ in 0..3 {
-                    let leader = cluster.leader();
-                    cluster.kill(&leader);
-                    std::thread::sleep(s(4));
-                    cluster.start(&leader);
-                    cluster.wait_healthy();
-                }
-                drop(stopped);
-            });
-            kill.join().expect("leaders change");
-            for (thread, turn) in turns.into_iter().enumerate() {
-                let rounds = turn.join().expect("no call fails");
-                let left = fs::read_dir(a.join(format!("t{thread}")))
-                    .expect("list")
-                    .count();
-                assert_eq!(left as u64, rounds, "thread {thread}");
-            }
-        });
+        let (a, b) = work_dir(cluster);
+        let count = sized(1_000, 100_000);
+        sys::allow_files(count as u64 + 1_000).expect("allow as many open files");
+        let files: Vec<File> = (0..count)
+            .map(|n| {
+                let path = a.join(n.to_string());
+                let file = File::create_new(path).expect("create");
+                file.write_all_at(&n.to_le_bytes(), 0).expect("write");
+                file
+            })
+            .collect();
+        // one is unlinked under the old leader, the others under the new one
+        fs::remove_file(b.join("0")).expect("unlink");
+        let leader = cluster.leader();
+        cluster.kill(&leader);
+        let began = std::time::Instant::now();
+        files[0].write_all_at(b"x", 100).expect("write");
+        files[0].sync_all().expect("fsync");
+        eprintln!("the first write took {:?}", began.elapsed());
+        for n in 1..count {
+            fs::remove_file(b.join(n.to_string())).expect("unlink");
+        }
+        cluster.start(&leader);
+        cluster.wait_healthy();
+        // the leader looks for unlinked files that nobody has open
+        std::thread::sleep(s(15));
+        for (n, file) in files.iter().enumerate() {
+            let mut bytes = [0; 8];
+            file.read_exact_at(&mut bytes, 0).expect("read");
+            assert_eq!(usize::from_le_bytes(bytes), n);
+        }
+        drop(files);
         cluster.check();
     });
-}
-
-/// Ends the others also when this one fails.
-struct StopOnDrop<'a>(&'a std::sync::atomic::AtomicBool);
-
-impl Drop for StopOnDrop<'_> {
-    fn drop(&mut self) {
-        self.0.store(true, std::sync::atomic::Ordering::Relaxed);
-    }
 }
 
 #[test]
