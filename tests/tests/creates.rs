@@ -152,7 +152,12 @@ fn create_never_opens_what_another_user_has_just_made_elsewhere() {
         fs::set_permissions(a, fs::Permissions::from_mode(0o777)).expect("chmod");
         let rounds = sized(300, 3000);
         let start = Barrier::new(2);
-        let mut random = Random::new(5);
+        // either may be the first, whichever is faster here
+        let pause = |seed| {
+            let mut random = Random::new(seed);
+            move || std::thread::sleep(Duration::from_micros(random.below(1500)))
+        };
+        let mut root_pauses = pause(5);
         let (mut roots, mut users, mut wrong) = (0, 0, Vec::new());
         std::thread::scope(|scope| {
             let (start, told) = (&start, std::sync::mpsc::channel());
@@ -162,8 +167,10 @@ fn create_never_opens_what_another_user_has_just_made_elsewhere() {
                 let held = File::open(b).expect("open the directory");
                 let dir = Path::new("/proc/self/fd").join(held.as_raw_fd().to_string());
                 sys::become_user(1000);
+                let mut user_pauses = pause(6);
                 for n in 0..rounds {
                     start.wait();
+                    user_pauses();
                     let mut open = OpenOptions::new();
                     let open = open.read(true).write(true).create(true).truncate(true);
                     // the kernel looks for it first
@@ -175,9 +182,8 @@ fn create_never_opens_what_another_user_has_just_made_elsewhere() {
                 let path = a.join(n.to_string());
                 let mut open = OpenOptions::new();
                 open.write(true).create_new(true).mode(0o600);
-                let delay = Duration::from_micros(random.below(1500));
                 start.wait();
-                std::thread::sleep(delay);
+                root_pauses();
                 let made = open.open(&path).and_then(|mut f| f.write_all(b"secret"));
                 let opened = told.recv().expect("the other thread goes on");
                 let errno = |e: std::io::Error| e.raw_os_error();
