@@ -114,6 +114,8 @@ fn copy_file_range_follows_the_rules_of_linux() {
         assert_eq!(sys::copy_range((&x, 0), (&x, end), 1000).unwrap(), 1000);
         let append = OpenOptions::new().append(true).open(a.join("y")).unwrap();
         expect_errno(sys::copy_range((&x, 0), (&append, 0), 1), libc::EBADF);
+        sys::set_append(&append, false).expect("no longer");
+        assert_eq!(sys::copy_range((&x, 100_000), (&append, 50), 1).unwrap(), 1);
         let read_only = File::open(a.join("y")).unwrap();
         expect_errno(sys::copy_range((&x, 0), (&read_only, 0), 1), libc::EBADF);
         expect_errno(sys::copy_range((&x, 0), (&y, 1 << 62), 1), libc::EFBIG);

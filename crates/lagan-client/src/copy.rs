@@ -44,17 +44,15 @@ impl Client {
     /// source, and wherever one call would take long; 0 only at the end.
     ///
     /// # Errors
-    /// [`FsError::Invalid`] if both ranges are of one file and overlap, or the
-    /// target appends; [`FsError::FileTooLarge`]; [`FsError::Corrupt`] for lost
+    /// [`FsError::Invalid`] if both ranges are of one file and overlap;
+    /// [`FsError::FileTooLarge`]; [`FsError::Corrupt`] for lost
     /// bytes; those of [`Client::fsync`]. After the first bytes an error is a
-    /// short count.
+    /// short count. The kernel refuses targets that append now; one that was
+    /// opened to append may not do so any more.
     pub async fn copy_file_range(&self, caller: Caller, span: CopySpan) -> Result<u64, FsError> {
         let (from, to) = (self.files.handle(span.from)?, self.files.handle(span.to)?);
         from.check()?;
         to.check()?;
-        if to.options.append {
-            return Err(FsError::Invalid);
-        }
         let until = self.deadline();
         self.flush_inode(&from.inode, until).await?;
         let flushed = self.flush_inode(&to.inode, until).await;
@@ -137,7 +135,10 @@ impl Client {
             let want = (len - done).min(READ_LEN) as u32;
             let written = match self.read(span.from, at.from_offset, want).await {
                 Ok(bytes) if bytes.is_empty() => break,
-                Ok(bytes) => self.write(caller, span.to, at.to_offset, bytes).await,
+                Ok(bytes) => {
+                    let place = Some(at.to_offset);
+                    self.write_at(caller, span.to, place, bytes).await
+                }
                 Err(error) => Err(error),
             };
             match written {
