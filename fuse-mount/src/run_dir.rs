@@ -11,6 +11,9 @@
 //!
 //! A crash leaves `session`: whoever gets the lock next ends that session at
 //! once instead of waiting for its time to pass. All files are replaced by rename.
+//!
+//! umount(8) returns before the mount's process has flushed and ended, so whoever
+//! mounts right afterwards waits for it. "In use" is only what is still mounted.
 
 use crate::config::MountConfig;
 use crate::failure::Failure;
@@ -20,6 +23,12 @@ use std::fs::{File, OpenOptions, TryLockError};
 use std::io;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+/// How long a process whose mount is gone may take to end: its last flush and more.
+const PATIENCE: Duration = Duration::from_secs(30);
+/// How often it is looked whether it has.
+const LOOK: Duration = Duration::from_millis(20);
 
 /// A locked run directory; the lock goes with the value.
 #[derive(Debug)]
@@ -29,7 +38,8 @@ pub(crate) struct RunDir {
 }
 
 impl RunDir {
-    /// Makes the directory if need be, and locks it.
+    /// Makes the directory if need be, and locks it; waits for a process that is
+    /// leaving.
     ///
     /// # Errors
     /// It cannot be made, or another process has it.
@@ -38,27 +48,17 @@ impl RunDir {
             Some(path) => std::path::absolute(path).unwrap_or_else(|_| path.clone()),
             None => Path::new("/run/lagan").join(mounts::escape(mount_point)),
         };
-        let failed =
-            |e: &io::Error| Failure::start(format!("run directory {}: {e}", path.display()));
-        std::fs::DirBuilder::new()
-            .recursive(true)
-            .mode(0o700)
-            .create(&path)
-            .map_err(|e| failed(&e))?;
-        let lock = OpenOptions::new()
-            .create(true)
-            .write(true)
-            .truncate(false)
-            .mode(0o600)
-            .open(path.join("lock"))
-            .map_err(|e| failed(&e))?;
-        match lock.try_lock() {
-            Ok(()) => Ok(RunDir { path, _lock: lock }),
-            Err(TryLockError::WouldBlock) => Err(Failure::start(format!(
+        let locked = open_lock(&path).and_then(|file| acquire(file, &path, PATIENCE));
+        match locked {
+            Ok(Some(lock)) => Ok(RunDir { path, _lock: lock }),
+            Ok(None) => Err(Failure::start(format!(
                 "run directory {} is in use by a mount that runs: unmount it or choose another run_dir",
                 path.display()
             ))),
-            Err(TryLockError::Error(e)) => Err(failed(&e)),
+            Err(e) => Err(Failure::start(format!(
+                "run directory {}: {e}",
+                path.display()
+            ))),
         }
     }
 
@@ -126,6 +126,49 @@ impl RunDir {
     }
 }
 
+/// Opens the lock file of a run directory, both made if need be.
+fn open_lock(path: &Path) -> io::Result<File> {
+    std::fs::DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(path)?;
+    OpenOptions::new()
+        .create(true)
+        .write(true)
+        .truncate(false)
+        .mode(0o600)
+        .open(path.join("lock"))
+}
+
+/// Takes the lock, waiting for a holder that has nothing mounted (any more, or
+/// yet). `None` if the holder's mount is there, or nobody let go in that time.
+fn acquire(lock: File, path: &Path, patience: Duration) -> io::Result<Option<File>> {
+    let until = Instant::now() + patience;
+    loop {
+        match lock.try_lock() {
+            Ok(()) => return Ok(Some(lock)),
+            Err(TryLockError::Error(e)) => return Err(e),
+            Err(TryLockError::WouldBlock) => {}
+        }
+        if is_mounted(path)? || Instant::now() >= until {
+            return Ok(None);
+        }
+        std::thread::sleep(LOOK);
+    }
+}
+
+/// Whether what the directory says to run is in the table of mounts.
+fn is_mounted(path: &Path) -> io::Result<bool> {
+    let Ok(text) = std::fs::read(path.join("mount.json")) else {
+        return Ok(false);
+    };
+    let said: serde_json::Value = serde_json::from_slice(&text).unwrap_or_default();
+    match said["mount_point"].as_str() {
+        Some(point) => Ok(mounts::at(Path::new(point))?.is_some()),
+        None => Ok(false),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -137,14 +180,36 @@ mod tests {
     }
 
     #[test]
-    fn only_one_process_has_a_run_directory() {
+    fn whose_mount_is_there_keeps_its_run_directory() {
         let dir = tempfile::tempdir().unwrap();
         let config = config(dir.path());
-        let first = RunDir::lock(&config, Path::new("/m")).unwrap();
-        let second = RunDir::lock(&config, Path::new("/m")).unwrap_err();
+        let first = RunDir::lock(&config, Path::new("/proc")).unwrap();
+        first
+            .announce(&config, Path::new("/proc"), SessionId(1))
+            .unwrap();
+        let second = RunDir::lock(&config, Path::new("/proc")).unwrap_err();
         assert!(second.to_string().contains("in use"), "{second}");
         drop(first);
-        RunDir::lock(&config, Path::new("/m")).unwrap();
+        RunDir::lock(&config, Path::new("/proc")).unwrap();
+    }
+
+    #[test]
+    fn who_is_leaving_is_waited_for() {
+        let dir = tempfile::tempdir().unwrap();
+        let config = config(dir.path());
+        let gone = dir.path().join("gone");
+        let first = RunDir::lock(&config, &gone).unwrap();
+        first.announce(&config, &gone, SessionId(1)).unwrap();
+        let path = dir.path().join("run");
+        let soon = acquire(open_lock(&path).unwrap(), &path, Duration::ZERO);
+        assert!(soon.unwrap().is_none());
+        let second = std::thread::scope(|scope| {
+            let second = scope.spawn(|| RunDir::lock(&config, &gone));
+            std::thread::sleep(LOOK * 3);
+            drop(first);
+            second.join().unwrap()
+        });
+        second.unwrap();
     }
 
     #[test]
