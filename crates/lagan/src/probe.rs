@@ -122,10 +122,8 @@ fn get(addr: SocketAddr, path: &str, deadline: Duration) -> std::io::Result<(u16
     let end = Instant::now() + deadline;
     let mut stream = TcpStream::connect_timeout(&addr, deadline)?;
     stream.set_write_timeout(Some(deadline))?;
-    write!(
-        stream,
-        "GET {path} HTTP/1.1\r\nHost: {addr}\r\nConnection: close\r\n\r\n"
-    )?;
+    let ask = format!("GET {path} HTTP/1.1\r\nHost: {addr}\r\nConnection: close\r\n\r\n");
+    stream.write_all(ask.as_bytes())?;
     let mut answer = Vec::new();
     let mut part = [0; 4096];
     while answer.len() < 64 * 1024 {
@@ -178,8 +176,14 @@ mod tests {
         let addr = listener.local_addr().unwrap();
         std::thread::spawn(move || {
             let (mut stream, _) = listener.accept().unwrap();
-            let _ = stream.read(&mut [0; 1024]);
-            let _ = stream.write_all(answer.as_bytes());
+            // All of the question: closing with some of it unread resets the connection.
+            let mut asked = Vec::new();
+            while !asked.ends_with(b"\r\n\r\n") {
+                let mut byte = [0];
+                stream.read_exact(&mut byte).unwrap();
+                asked.extend(byte);
+            }
+            stream.write_all(answer.as_bytes()).unwrap();
         });
         addr
     }

@@ -16,6 +16,7 @@ use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::Receiver;
+use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 use tokio::sync::oneshot;
 
@@ -160,6 +161,9 @@ pub(super) struct Writer {
     vote: Option<Vote>,
     purged: Option<LogId>,
     spare_asked: bool,
+    /// Makes the next segment ready; ended before the writer is, so that nobody
+    /// works on the files of a log that was stopped.
+    spare: Option<JoinHandle<()>>,
 }
 
 /// Buffers are given back to the allocator above this size.
@@ -202,6 +206,7 @@ impl Writer {
             vote,
             purged,
             spare_asked: false,
+            spare: None,
         };
         writer.checkpoint()?;
         writer.flush()?;
@@ -232,6 +237,7 @@ impl Writer {
             self.prepare_spare();
         }
         // Whoever asks later gets the closed queue.
+        self.end_spare();
     }
 
     /// Lets go on who waits for the disk: before [`answer`], so that openraft
@@ -433,6 +439,7 @@ impl Writer {
             return;
         }
         self.spare_asked = true;
+        self.end_spare();
         let dir = self.dir.clone();
         let made = std::thread::Builder::new()
             .name("raft-log-spare".into())
@@ -441,8 +448,16 @@ impl Writer {
                     tracing::warn!(error = %e, "prepare log segment");
                 }
             });
-        if let Err(e) = made {
-            tracing::warn!(error = %e, "prepare log segment");
+        match made {
+            Ok(thread) => self.spare = Some(thread),
+            Err(e) => tracing::warn!(error = %e, "prepare log segment"),
+        }
+    }
+
+    /// Waits for the thread of [`Self::prepare_spare`]: one segment's zeros at most.
+    fn end_spare(&mut self) {
+        if self.spare.take().is_some_and(|t| t.join().is_err()) {
+            tracing::error!("the thread that prepares log segments panicked");
         }
     }
 
