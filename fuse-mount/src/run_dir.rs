@@ -19,7 +19,7 @@ use crate::config::MountConfig;
 use crate::failure::Failure;
 use crate::mounts;
 use lagan_types::SessionId;
-use std::fs::{File, OpenOptions, TryLockError};
+use std::fs::{File, OpenOptions};
 use std::io;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
@@ -48,8 +48,7 @@ impl RunDir {
             Some(path) => std::path::absolute(path).unwrap_or_else(|_| path.clone()),
             None => Path::new("/run/lagan").join(mounts::escape(mount_point)),
         };
-        let locked = open_lock(&path).and_then(|file| acquire(file, &path, PATIENCE));
-        match locked {
+        match acquire(&path, PATIENCE) {
             Ok(Some(lock)) => Ok(RunDir { path, _lock: lock }),
             Ok(None) => Err(Failure::start(format!(
                 "run directory {} is in use by a mount that runs: unmount it or choose another run_dir",
@@ -126,29 +125,20 @@ impl RunDir {
     }
 }
 
-/// Opens the lock file of a run directory, both made if need be.
-fn open_lock(path: &Path) -> io::Result<File> {
+/// Makes the directory if need be and takes its lock, waiting for a holder that
+/// has nothing mounted (any more, or yet). `None` if the holder's mount is there,
+/// or nobody let go in that time.
+fn acquire(path: &Path, patience: Duration) -> io::Result<Option<File>> {
     std::fs::DirBuilder::new()
         .recursive(true)
         .mode(0o700)
         .create(path)?;
-    OpenOptions::new()
-        .create(true)
-        .write(true)
-        .truncate(false)
-        .mode(0o600)
-        .open(path.join("lock"))
-}
-
-/// Takes the lock, waiting for a holder that has nothing mounted (any more, or
-/// yet). `None` if the holder's mount is there, or nobody let go in that time.
-fn acquire(lock: File, path: &Path, patience: Duration) -> io::Result<Option<File>> {
     let until = Instant::now() + patience;
     loop {
-        match lock.try_lock() {
-            Ok(()) => return Ok(Some(lock)),
-            Err(TryLockError::Error(e)) => return Err(e),
-            Err(TryLockError::WouldBlock) => {}
+        match lagan_lock::take(&path.join("lock")) {
+            Ok(lock) => return Ok(Some(lock)),
+            Err(e) if e.kind() != io::ErrorKind::WouldBlock => return Err(e),
+            Err(_) => {}
         }
         if is_mounted(path)? || Instant::now() >= until {
             return Ok(None);
@@ -201,7 +191,7 @@ mod tests {
         let first = RunDir::lock(&config, &gone).unwrap();
         first.announce(&config, &gone, SessionId(1)).unwrap();
         let path = dir.path().join("run");
-        let soon = acquire(open_lock(&path).unwrap(), &path, Duration::ZERO);
+        let soon = acquire(&path, Duration::ZERO);
         assert!(soon.unwrap().is_none());
         let second = std::thread::scope(|scope| {
             let second = scope.spawn(|| RunDir::lock(&config, &gone));

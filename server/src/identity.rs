@@ -10,7 +10,7 @@ use anyhow::{Context, Result, bail};
 use lagan_types::cluster::next_boot;
 use lagan_types::{ClusterId, Incarnation, NodeId, StoreId};
 use serde::{Deserialize, Serialize};
-use std::fs::{File, OpenOptions, TryLockError};
+use std::fs::{File, OpenOptions};
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
@@ -164,30 +164,18 @@ fn make_private(path: &Path) -> Result<()> {
 }
 
 fn take_lock(path: &Path) -> Result<File> {
-    let mut lock = OpenOptions::new()
-        .read(true)
-        .write(true)
-        .create(true)
-        .truncate(false)
-        .open(path.join("lock"))
-        .with_context(|| format!("open {}/lock", path.display()))?;
-    match lock.try_lock() {
-        Ok(()) => {}
-        Err(TryLockError::WouldBlock) => {
-            let holder = std::fs::read_to_string(path.join("lock")).unwrap_or_default();
+    let lock = path.join("lock");
+    match lagan_lock::take_within(&lock, lagan_lock::ENDING) {
+        Err(e) if e.kind() == std::io::ErrorKind::WouldBlock => {
+            let holder = std::fs::read_to_string(&lock).unwrap_or_default();
             bail!(
                 "data directory {} is in use by process {}: stop that server first",
                 path.display(),
                 holder.trim()
             );
         }
-        Err(TryLockError::Error(e)) => {
-            return Err(e).with_context(|| format!("lock {}", path.display()));
-        }
+        taken => taken.with_context(|| format!("lock {}", lock.display())),
     }
-    lock.set_len(0)?;
-    writeln!(lock, "{}", std::process::id())?;
-    Ok(lock)
 }
 
 fn load(path: &Path) -> Result<Option<Identity>> {

@@ -33,8 +33,13 @@ pub fn processes(path: &Path) -> Vec<Found> {
     found
 }
 
-/// Whether a process has ended but nobody asked how.
+/// Whether a process has ended, with all its threads, but nobody asked how. The
+/// first thread may be gone while others still hold the process's files.
 pub fn is_zombie(pid: u32) -> bool {
+    let threads = std::fs::read_dir(format!("/proc/{pid}/task")).map_or(0, Iterator::count);
+    if threads > 1 {
+        return false;
+    }
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
     let after_name = stat.rsplit_once(") ").map_or("", |(_, rest)| rest);
     after_name.starts_with('Z') || after_name.starts_with('X')

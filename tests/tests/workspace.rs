@@ -8,8 +8,9 @@ use std::process::Command;
 use std::time::Duration;
 
 /// Crates and their layers: one depends on lower layers only.
-const LAYERS: [(&str, u8); 12] = [
+const LAYERS: [(&str, u8); 13] = [
     ("lagan-types", 0),
+    ("lagan-lock", 0),
     ("lagan-meta", 1),
     ("lagan-chunk", 1),
     ("lagan-net", 1),

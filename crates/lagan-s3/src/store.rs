@@ -330,24 +330,13 @@ impl Store {
 
 /// Locks the directory for this process and leaves its pid there.
 fn lock(root: &Path) -> Result<File, StoreError> {
-    let open = || StoreError::io(format!("lock data directory {}", root.display()));
-    let path = root.join("lock");
-    let mut file = File::options()
-        .create(true)
-        .truncate(false)
-        .read(true)
-        .write(true)
-        .mode(0o600)
-        .open(path)
-        .map_err(open())?;
-    match file.try_lock() {
-        Ok(()) => {}
-        Err(fs::TryLockError::WouldBlock) => return Err(StoreError::InUse(root.into())),
-        Err(fs::TryLockError::Error(e)) => return Err(open()(e)),
+    match lagan_lock::take_within(&root.join("lock"), lagan_lock::ENDING) {
+        Err(e) if e.kind() == io::ErrorKind::WouldBlock => Err(StoreError::InUse(root.into())),
+        taken => taken.map_err(StoreError::io(format!(
+            "lock data directory {}",
+            root.display()
+        ))),
     }
-    file.set_len(0).map_err(open())?;
-    writeln!(file, "{}", std::process::id()).map_err(open())?;
-    Ok(file)
 }
 
 /// Takes a file into the index; of two with one key the older is removed.

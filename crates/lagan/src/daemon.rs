@@ -5,8 +5,8 @@
 //! A configuration anywhere else has no such file near it, and nothing is done.
 
 use crate::layout::{Layout, Role, make_private_dir};
-use crate::lock;
 use crate::record::Record;
+use lagan_lock::ENDING;
 use std::ffi::{OsStr, OsString};
 use std::fs::File;
 use std::path::{Path, PathBuf};
@@ -50,7 +50,7 @@ fn note_start(role: Role, args: &[OsString]) -> Result<Option<File>, String> {
         return Ok(None);
     };
     let lock = layout.lock(role, &name);
-    if let Some(pid) = lock::holder(&lock) {
+    if let Some(pid) = lagan_lock::holder_after(&lock, ENDING) {
         return Err(format!("{name} runs already, as process {pid}"));
     }
     let held = match role {
@@ -70,7 +70,7 @@ fn take_lock(lock: &Path) -> Result<File, String> {
     if let Some(dir) = lock.parent() {
         make_private_dir(dir).map_err(|e| e.to_string())?;
     }
-    lock::take(lock).map_err(|e| format!("lock {}: {e}", lock.display()))
+    lagan_lock::take_within(lock, ENDING).map_err(|e| format!("lock {}: {e}", lock.display()))
 }
 
 /// The directory of `lagan up` and the process's name, if the configuration

@@ -7,7 +7,6 @@
 
 use crate::exit::{ERROR, Failure, OK, Outcome};
 use crate::layout::{Layout, Role};
-use crate::lock;
 use crate::mountinfo;
 use crate::probe;
 use crate::record::Record;
@@ -53,7 +52,7 @@ pub fn stop(layout: &Layout, json: bool) -> Outcome<u8> {
     let stopped: Vec<String> = layout
         .processes()
         .into_iter()
-        .filter(|(role, name)| lock::holder(&layout.lock(*role, name)).is_some())
+        .filter(|(role, name)| lagan_lock::holder(&layout.lock(*role, name)).is_some())
         .map(|(_, name)| name)
         .collect();
     let _ = std::fs::write(layout.stopping_mark(), b"");
@@ -180,7 +179,7 @@ fn stop_role(layout: &Layout, role: Role, troubles: &mut Vec<String>) {
         .filter(|(r, _)| *r == role)
         .map(|(_, name)| name)
         .collect();
-    let alive = |name: &String| lock::holder(&layout.lock(role, name));
+    let alive = |name: &String| lagan_lock::holder(&layout.lock(role, name));
     let mut left: Vec<String> = Vec::new();
     for name in names {
         if let Some(pid) = alive(&name) {

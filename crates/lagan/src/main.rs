@@ -8,7 +8,6 @@ mod discover;
 mod down;
 mod exit;
 mod layout;
-mod lock;
 mod mountinfo;
 mod net;
 mod probe;

@@ -3,11 +3,10 @@
 //! Mode 0600 (it holds the embedded store's keys), always replaced by rename.
 //! A daemon that is started by hand from its entry's `argv` puts its own pid
 //! there. Writers hold an flock on `cluster.json.lock` beside it. Nobody finds a
-//! process to signal by this file: see [`crate::lock`].
+//! process to signal by this file: see [`lagan_lock`].
 
 use crate::exit::{Doing, Failure, Outcome};
 use crate::layout::{Role, replace_private};
-use crate::lock;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -164,5 +163,5 @@ impl Record {
 
 fn lock_of(path: &Path) -> Outcome<File> {
     let lock = path.with_extension("json.lock");
-    lock::take_within(&lock, LOCK_PATIENCE).doing(|| format!("lock {}", lock.display()))
+    lagan_lock::take_within(&lock, LOCK_PATIENCE).doing(|| format!("lock {}", lock.display()))
 }

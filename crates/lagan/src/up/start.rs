@@ -4,7 +4,6 @@ use crate::cli::UpArgs;
 use crate::down;
 use crate::exit::{Doing, Failure, OK, Outcome};
 use crate::layout::{Layout, Role, make_private_dir};
-use crate::lock;
 use crate::net::{self, Cluster};
 use crate::probe::{self, Health, Look};
 use crate::record::{Process, Record};
@@ -88,14 +87,14 @@ pub fn run(args: &UpArgs, json: bool) -> Outcome<u8> {
 /// One `up` at a time, and none where something runs.
 fn take_directory(layout: &Layout) -> Outcome<File> {
     let hint = format!("stop it with `lagan down {}`", layout.root.display());
-    let held = lock::take(&layout.up_lock()).map_err(|_| {
+    let held = lagan_lock::take(&layout.up_lock()).map_err(|_| {
         Failure::error(format!(
             "another `lagan up` has {}: {hint}",
             layout.root.display()
         ))
     })?;
     for (role, name) in layout.processes() {
-        if let Some(pid) = lock::holder(&layout.lock(role, &name)) {
+        if let Some(pid) = lagan_lock::holder(&layout.lock(role, &name)) {
             return Err(Failure::error(format!(
                 "{} runs already ({name} is process {pid}): {hint}",
                 layout.root.display()

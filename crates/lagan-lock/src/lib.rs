@@ -3,14 +3,23 @@
 //! Every daemon keeps an flock on a file `lock` in its data (or run) directory,
 //! with its pid as the content. A pid alone proves nothing: it may be stale and
 //! used again. So a process counts as the holder only if it has that very file
-//! open. Nothing here takes the lock itself, not even for a moment: a daemon
-//! that starts at that moment would be refused.
+//! open. To look for the holder, nothing takes the lock itself, not even for a
+//! moment: a daemon that starts at that moment would be refused.
+//!
+//! A process that was killed holds its lock until the last of its threads has
+//! ended, which is later than `kill` returns and may be later than its first
+//! thread is gone. So whoever takes a directory waits for [`ENDING`].
 
 use std::fs::{File, Metadata};
 use std::io::{Read, Write};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::Path;
 use std::time::{Duration, Instant};
+
+/// How long a process that was killed may take to end.
+pub const ENDING: Duration = Duration::from_secs(5);
+/// How often a lock that is held is tried again.
+const AGAIN: Duration = Duration::from_millis(20);
 
 /// The process that holds the lock file, if one lives.
 pub fn holder(lock: &Path) -> Option<u32> {
@@ -53,10 +62,22 @@ pub fn take_within(path: &Path, patience: Duration) -> std::io::Result<File> {
     loop {
         match take(path) {
             Err(e) if e.kind() == std::io::ErrorKind::WouldBlock && Instant::now() < end => {
-                std::thread::sleep(Duration::from_millis(20));
+                std::thread::sleep(AGAIN);
             }
             other => return other,
         }
+    }
+}
+
+/// The process that holds the lock file and goes on holding it for `patience`.
+pub fn holder_after(lock: &Path, patience: Duration) -> Option<u32> {
+    let end = Instant::now() + patience;
+    loop {
+        let found = holder(lock)?;
+        if Instant::now() >= end {
+            return Some(found);
+        }
+        std::thread::sleep(AGAIN);
     }
 }
 
@@ -109,9 +130,32 @@ mod tests {
         assert_eq!(holder(&path), None);
         let file = take(&path).unwrap();
         assert_eq!(holder(&path), Some(std::process::id()));
-        assert!(take(&path).is_err());
+        let refused = take(&path).unwrap_err();
+        assert_eq!(refused.kind(), std::io::ErrorKind::WouldBlock);
+        assert_eq!(holder_after(&path, AGAIN), Some(std::process::id()));
         drop(file);
         assert_eq!(holder(&path), None, "a stale pid is nobody");
+    }
+
+    #[test]
+    fn who_is_ending_is_waited_for() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("lock");
+        let file = take(&path).unwrap();
+        let taken = std::thread::scope(|scope| {
+            let next = scope.spawn(|| take_within(&path, Duration::from_secs(60)));
+            std::thread::sleep(AGAIN * 3);
+            drop(file);
+            next.join().unwrap()
+        });
+        let second = taken.unwrap();
+        let gone = std::thread::scope(|scope| {
+            let gone = scope.spawn(|| holder_after(&path, Duration::from_secs(60)));
+            std::thread::sleep(AGAIN * 3);
+            drop(second);
+            gone.join().unwrap()
+        });
+        assert_eq!(gone, None);
     }
 
     #[test]
