@@ -8,11 +8,15 @@ use super::find_inode;
 use super::queues::{QUEUE_PAGE_MAX, counter_row};
 use crate::extents;
 use crate::kv::{Read, StoreError, Table};
-use crate::layout::{DUE_AFTER, DUE_AT, DUE_TOO_LARGE, part};
+use crate::layout::{self, AttemptRow, DUE_AFTER, DUE_AT, DUE_TOO_LARGE, part};
 use crate::txn::Outcome;
 use lagan_types::limits::FILE_LEN_MAX;
 use lagan_types::query::DueFile;
 use lagan_types::{ChunkId, Content, Ino, QueryAnswer};
+
+/// Uploads, longest under way first, among which one that still counts is looked for:
+/// its file is in no lane, and may be so for long where S3 is silent.
+const ATTEMPTS_LOOKED_AT: usize = 64;
 
 /// The lanes, in the order in which they are worked off.
 const LANES: [u8; 2] = [DUE_AT, DUE_AFTER];
@@ -40,7 +44,8 @@ pub(super) fn too_large(store: &dyn Read, limit: u32) -> Outcome<QueryAnswer> {
 }
 
 /// When the first file is due, and when the one that waits longest was changed,
-/// as far as the first of each lane tell; `None`: none waits.
+/// as far as the first of each lane and of the uploads under way tell; `None`:
+/// none waits.
 pub(super) fn oldest(store: &dyn Read) -> Result<Option<(u64, u64)>, StoreError> {
     let after_ms = counter_row(store)?.archive_after_ms;
     let mut oldest: Option<(u64, u64)> = None;
@@ -57,9 +62,26 @@ pub(super) fn oldest(store: &dyn Read) -> Result<Option<(u64, u64)>, StoreError>
                 (ms, inode.map_or(ms, |i| i.ctime.as_millis()))
             }
         };
-        oldest = Some(oldest.map_or((due, changed), |o| (o.0.min(due), o.1.min(changed))));
+        oldest = Some(earlier(oldest, (due, changed)));
+    }
+    for (_, value) in store.scan(Table::Attempt, &[], None, ATTEMPTS_LOOKED_AT)? {
+        let attempt: AttemptRow = layout::decode(Table::Attempt, &value)?;
+        let inode = find_inode(store, attempt.ino)?;
+        // Those of files that went or changed stay until their uploader has ended.
+        if let Some(inode) = inode.filter(|i| i.version == attempt.version) {
+            oldest = Some(earlier(
+                oldest,
+                (attempt.started_ms, inode.ctime.as_millis()),
+            ));
+            break;
+        }
     }
     Ok(oldest)
+}
+
+/// The earlier of each.
+fn earlier(known: Option<(u64, u64)>, (due, changed): (u64, u64)) -> (u64, u64) {
+    known.map_or((due, changed), |k| (k.0.min(due), k.1.min(changed)))
 }
 
 /// Walks the archive queue, longest due first in each lane, page by page: who hands

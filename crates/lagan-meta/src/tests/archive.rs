@@ -417,6 +417,23 @@ fn shorter_wait_counts_for_files_that_wait_already() {
 }
 
 #[test]
+fn file_that_is_on_its_way_for_long_is_the_oldest() {
+    let mut w = World::new();
+    let a = w.file("a");
+    w.write(a, 0, 10);
+    let changed_ms = w.now_ms;
+    start(&mut w, a, 1).unwrap();
+    w.now_ms += 60_000;
+    let b = w.file("b");
+    w.write(b, 0, 10);
+    assert_eq!(w.counters().oldest_change_ms, changed_ms);
+    // What was changed meanwhile waits anew.
+    w.write(a, 0, 20);
+    assert!(w.counters().oldest_change_ms >= changed_ms + 60_000);
+    w.check();
+}
+
+#[test]
 fn longer_wait_does_not_hold_back_what_was_asked_for_or_failed() {
     let mut w = World::new();
     let (a, b) = (w.file("a"), w.file("b"));

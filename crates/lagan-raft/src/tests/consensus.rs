@@ -39,7 +39,12 @@ async fn followers_name_the_leader_and_reach_its_state() {
         cluster.insist(create(session, seq, &name)).await.unwrap();
     }
     for (id, node) in &cluster.nodes {
-        assert_eq!(node.voters().len(), 3);
+        // A follower hears of the last change of members some time after the leader.
+        let until = Instant::now() + PATIENCE;
+        while node.voters().len() != 3 {
+            assert!(Instant::now() < until, "{id:?} knows no voters");
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
         if *id == leader_id {
             continue;
         }
