@@ -10,8 +10,8 @@ use super::convert::{
 };
 use super::dir::{Item, Listing};
 use super::reply::{
-    PLUS_ITEMS_MAX, TRUSTED, attributes, created, entry, fill, fill_plus, fits, ok, statfs, xattr,
-    xattr_name,
+    PLUS_ITEMS_MAX, TRUSTED, attributes, created, entry, fill, fill_plus, fits, ok,
+    statfs, xattr, xattr_name,
 };
 use crate::waiter;
 use bytes::Bytes;
@@ -475,7 +475,7 @@ impl Filesystem for LaganFs {
         reply: ReplyEmpty,
     ) {
         let client = self.client.clone();
-        let at = xattr_name(at, true);
+        let at = xattr_name(at);
         let value = value.to_vec();
         let mode = xattr_mode(flags);
         let work = async move { client.setxattr(ino(node), &at?, &value, mode?).await };
@@ -485,7 +485,7 @@ impl Filesystem for LaganFs {
 
     fn getxattr(&self, req: &Request, node: INodeNo, at: &OsStr, size: u32, reply: ReplyXattr) {
         let client = self.client.clone();
-        let at = xattr_name(at, false);
+        let at = xattr_name(at);
         let work = async move {
             let value = client.getxattr(ino(node), &at?).await?;
             fits(value, size)
@@ -510,7 +510,7 @@ impl Filesystem for LaganFs {
 
     fn removexattr(&self, req: &Request, node: INodeNo, at: &OsStr, reply: ReplyEmpty) {
         let client = self.client.clone();
-        let at = xattr_name(at, false);
+        let at = xattr_name(at);
         let work = async move { client.removexattr(ino(node), &at?).await };
         let call = Call::names("removexattr", req, node);
         self.runner.run(call, reply, work, ok);
