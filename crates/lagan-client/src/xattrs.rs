@@ -11,11 +11,13 @@ use lagan_types::{Content, Extent, FsError, Ino, Kind, Op, Query, QueryAnswer};
 use tokio::time::Instant;
 
 const OWN: &[u8] = b"user.lagan.";
+/// The list that permission bits follow.
+const ACCESS: &[u8] = b"system.posix_acl_access";
 
 /// What the kernel asks for whenever it checks the permissions of somebody who
 /// is not the owner.
 fn is_acl(name: &[u8]) -> bool {
-    name == b"system.posix_acl_access" || name == b"system.posix_acl_default"
+    name == ACCESS || name == b"system.posix_acl_default"
 }
 
 fn check(name: &[u8]) -> Result<(), FsError> {
@@ -158,9 +160,34 @@ impl Client {
             value: value.to_vec(),
             mode,
         };
+        self.set(ino, op).await
+    }
+
+    async fn set(&self, ino: Ino, op: Op) -> Result<(), FsError> {
         let done = self.mutate(op).await.map(|_| ());
         self.lists.forget(ino);
         done
+    }
+
+    /// Sets an access list for somebody who is not privileged: unless `in_group` says
+    /// that the caller is in the inode's group, set-group-id goes, as by chmod(2).
+    ///
+    /// # Errors
+    /// As [`Client::setxattr`].
+    pub async fn set_access_list(
+        &self,
+        ino: Ino,
+        value: &[u8],
+        in_group: impl Fn(u32) -> bool,
+    ) -> Result<(), FsError> {
+        if value.len() > XATTR_VALUE_LEN_MAX {
+            return Err(FsError::TooBig);
+        }
+        if in_group(self.getattr(ino).await?.gid) {
+            return self.setxattr(ino, ACCESS, value, XattrMode::Any).await;
+        }
+        let value = value.to_vec();
+        self.set(ino, Op::SetListAsOther { ino, value }).await
     }
 
     /// The names of the stored attributes.

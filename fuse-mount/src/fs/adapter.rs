@@ -10,9 +10,10 @@ use super::convert::{
 };
 use super::dir::{Item, Listing};
 use super::reply::{
-    PLUS_ITEMS_MAX, TRUSTED, attributes, created, entry, fill, fill_plus, fits, ok,
+    ACCESS_LIST, PLUS_ITEMS_MAX, TRUSTED, attributes, created, entry, fill, fill_plus, fits, ok,
     statfs, xattr, xattr_name,
 };
+use crate::rights::Rights;
 use crate::waiter;
 use bytes::Bytes;
 use fuser::{
@@ -478,7 +479,18 @@ impl Filesystem for LaganFs {
         let at = xattr_name(at);
         let value = value.to_vec();
         let mode = xattr_mode(flags);
-        let work = async move { client.setxattr(ino(node), &at?, &value, mode?).await };
+        let caller = caller(req);
+        let work = async move {
+            let (at, node) = (at?, ino(node));
+            if at == ACCESS_LIST {
+                let rights = Rights::of(caller);
+                if !rights.fsetid {
+                    let in_group = |gid| rights.groups.contains(&gid);
+                    return client.set_access_list(node, &value, in_group).await;
+                }
+            }
+            client.setxattr(node, &at, &value, mode?).await
+        };
         let call = Call::names("setxattr", req, node);
         self.runner.run(call, reply, work, ok);
     }

@@ -114,10 +114,7 @@ pub(super) fn statfs(reply: ReplyStatfs, fs: StatFs) {
 /// `Unsupported` in another name space, `Invalid` for one without a name in it.
 pub(super) fn xattr_name(at: &OsStr) -> Result<Vec<u8>, FsError> {
     let bytes = at.as_bytes();
-    if matches!(
-        bytes,
-        b"system.posix_acl_access" | b"system.posix_acl_default"
-    ) {
+    if matches!(bytes, ACCESS_LIST | b"system.posix_acl_default") {
         return Ok(bytes.to_vec());
     }
     let spaces: [&[u8]; 3] = [b"user.", TRUSTED, b"security."];
@@ -127,6 +124,9 @@ pub(super) fn xattr_name(at: &OsStr) -> Result<Vec<u8>, FsError> {
         Some(_) => Ok(bytes.to_vec()),
     }
 }
+
+/// The list that permission bits follow.
+pub(super) const ACCESS_LIST: &[u8] = b"system.posix_acl_access";
 
 /// What root alone sees.
 pub(super) const TRUSTED: &[u8] = b"trusted.";
