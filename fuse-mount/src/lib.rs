@@ -24,6 +24,7 @@ mod log;
 mod mounts;
 mod notify;
 mod options;
+mod rights;
 mod run_dir;
 mod sys;
 mod units;

@@ -287,6 +287,7 @@ fn allowed(role: Role, command: &Command) -> bool {
         | Op::Rename { .. }
         | Op::SetAttr { .. }
         | Op::SetXattr { .. }
+        | Op::SetListAsOther { .. }
         | Op::RemoveXattr { .. }
         | Op::Commit(_)
         | Op::CopyRange(_)

@@ -348,7 +348,7 @@ pub fn statvfs(path: &Path) -> io::Result<libc::statvfs> {
     Ok(answer)
 }
 
-/// A shared mapping of a file.
+/// A mapping of a file.
 #[derive(Debug)]
 pub struct Mapping {
     at: *mut u8,
@@ -356,24 +356,27 @@ pub struct Mapping {
 }
 
 impl Mapping {
-    /// Maps the first `len` bytes for reading and writing.
+    /// Maps the first `len` bytes for reading and writing, shared.
     ///
     /// # Errors
     /// The call's.
     pub fn new(file: &File, len: usize) -> io::Result<Self> {
+        Self::map(file, len, libc::MAP_SHARED)
+    }
+
+    /// The same, but what is written stays in this process.
+    ///
+    /// # Errors
+    /// The call's.
+    pub fn private(file: &File, len: usize) -> io::Result<Self> {
+        Self::map(file, len, libc::MAP_PRIVATE)
+    }
+
+    fn map(file: &File, len: usize, flags: i32) -> io::Result<Self> {
         let protection = libc::PROT_READ | libc::PROT_WRITE;
         let fd = file.as_raw_fd();
         // SAFETY: the kernel chooses the place; the mapping is owned by the value returned.
-        let at = unsafe {
-            libc::mmap(
-                std::ptr::null_mut(),
-                len,
-                protection,
-                libc::MAP_SHARED,
-                fd,
-                0,
-            )
-        };
+        let at = unsafe { libc::mmap(std::ptr::null_mut(), len, protection, flags, fd, 0) };
         if at == libc::MAP_FAILED {
             return Err(io::Error::last_os_error());
         }
@@ -419,6 +422,57 @@ impl Drop for Mapping {
 /// The call's; ENOENT: the directory was removed.
 pub fn entries(dir: &File) -> io::Result<Vec<(Vec<u8>, u8)>> {
     crate::differ::sys::entries(dir.as_raw_fd()).map_err(io::Error::from_raw_os_error)
+}
+
+/// A directory read entry by entry (readdir(3)).
+#[derive(Debug)]
+pub struct Listing(*mut libc::DIR);
+
+impl Listing {
+    /// opendir(3).
+    ///
+    /// # Errors
+    /// The call's.
+    pub fn open(path: &Path) -> io::Result<Self> {
+        let path = path_of(path)?;
+        // SAFETY: the string lives through the call; the stream is owned by the value returned.
+        let stream = unsafe { libc::opendir(path.as_ptr()) };
+        if stream.is_null() {
+            return Err(io::Error::last_os_error());
+        }
+        Ok(Listing(stream))
+    }
+
+    /// Where it is (telldir(3)).
+    pub fn place(&self) -> i64 {
+        // SAFETY: the stream is open as long as `self` lives.
+        unsafe { libc::telldir(self.0) }
+    }
+
+    /// Goes back to a place that [`Listing::place`] gave (seekdir(3)).
+    pub fn go_to(&mut self, place: i64) {
+        // SAFETY: as above.
+        unsafe { libc::seekdir(self.0, place) }
+    }
+}
+
+impl Iterator for Listing {
+    type Item = Vec<u8>;
+
+    fn next(&mut self) -> Option<Vec<u8>> {
+        // SAFETY: the stream is open; the entry is valid until its next use.
+        let entry = unsafe { libc::readdir(self.0).as_ref() }?;
+        // SAFETY: the name ends with a zero byte.
+        let name = unsafe { std::ffi::CStr::from_ptr(entry.d_name.as_ptr()) };
+        Some(name.to_bytes().to_vec())
+    }
+}
+
+impl Drop for Listing {
+    fn drop(&mut self) {
+        // SAFETY: opened in `open`, and closed nowhere else.
+        unsafe { libc::closedir(self.0) };
+    }
 }
 
 /// close(2), whose error is where deferred writes report.

@@ -1,6 +1,7 @@
 //! POSIX access control lists, by the tools that people use.
 
 use crate::shorthands::{expect_errno, s};
+use lagan_tests::disk::Disk;
 use lagan_tests::{sys, with_shared};
 use std::fs::{self, Permissions};
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
@@ -134,5 +135,73 @@ fn bad_lists_are_refused_as_by_linux() {
         set(access, &three).unwrap();
         assert_eq!(mode(&a.join("x")), 0o666);
         expect_errno(sys::get_xattr(&a.join("x"), access), libc::ENODATA);
+    });
+}
+
+/// Runs setfacl as user 1234 of group 1234, with one more group or none.
+fn setfacl_as(more: Option<&str>, args: &[&str], path: &Path) {
+    let groups = more.map_or(vec!["--clear-groups"], |g| vec!["--groups", g]);
+    let user = ["--reuid", "1234", "--regid", "1234"];
+    let command = ["setfacl"];
+    must(
+        "setpriv",
+        &[&user, &groups[..], &command, args, &[text(path)]].concat(),
+    );
+}
+
+/// What is left of set-group-id of a file and a directory of group 5678 after each way
+/// to set a list: modes, in order.
+fn setgid_after_lists(set_on: &Path, seen_on: &Path) -> Vec<u32> {
+    let named = ["-m", "u:99:rx"];
+    let ways: [(&str, Option<&str>, &[&str]); 6] = [
+        ("other", None, &named),
+        ("member", Some("5678"), &named),
+        ("bits", None, &["-m", "g::rwx"]),
+        ("removed", None, &["-b"]),
+        ("default", None, &["-d", "-m", "u:99:rx"]),
+        ("root", None, &named),
+    ];
+    let mut modes = Vec::new();
+    for (name, more, args) in ways {
+        for (path, is_dir) in [
+            (format!("{name}-file"), false),
+            (format!("{name}-dir"), true),
+        ] {
+            if name == "default" && !is_dir {
+                continue;
+            }
+            let (set_on, seen_on) = (set_on.join(&path), seen_on.join(&path));
+            if is_dir {
+                fs::create_dir(&set_on).expect("mkdir");
+            } else {
+                fs::write(&set_on, b"x").expect("write");
+            }
+            std::os::unix::fs::chown(&set_on, Some(1234), Some(5678)).expect("chown");
+            fs::set_permissions(&set_on, Permissions::from_mode(0o2775)).expect("chmod");
+            match name {
+                "root" => setfacl(args, &set_on),
+                _ => setfacl_as(more, args, &set_on),
+            }
+            modes.push(mode(&seen_on));
+        }
+    }
+    modes
+}
+
+#[test]
+fn a_list_set_by_somebody_of_another_group_clears_setgid_as_on_ext4() {
+    let scratch = tempfile::tempdir().expect("make a directory");
+    fs::set_permissions(scratch.path(), Permissions::from_mode(0o755)).expect("chmod");
+    let point = scratch.path().join("ext4");
+    let _disk = Disk::mount(&scratch.path().join("image"), &point, 8);
+    let wanted = setgid_after_lists(&point, &point);
+    assert!(
+        wanted.contains(&0o775) && wanted.contains(&0o2775),
+        "{wanted:?}"
+    );
+    with_shared(s(90), move |a, b| {
+        open_for_all(a);
+        open_for_all(b);
+        assert_eq!(setgid_after_lists(a, b), wanted);
     });
 }

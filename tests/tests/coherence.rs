@@ -78,6 +78,125 @@ fn content_is_new_even_when_time_and_size_were_set_back() {
     });
 }
 
+/// Also where the file is open and mapped: from the mount's next look at it.
+#[test]
+fn rsync_in_place_with_the_old_time_is_seen_in_open_and_mapped_files() {
+    with_shared(s(60), |a, b| {
+        let (on_a, on_b) = (a.join("x"), b.join("x"));
+        let (old, new) = (vec![b'o'; 300_000], vec![b'n'; 300_000]);
+        write(&on_a, &old);
+        let open = OpenOptions::new().read(true).write(true).open(&on_b);
+        let open = open.unwrap();
+        let shared = sys::Mapping::new(&open, old.len()).unwrap();
+        let private = sys::Mapping::private(&open, old.len()).unwrap();
+        assert!(shared.read(0, old.len()) == old && private.read(0, old.len()) == old);
+        write(&a.join("source"), &new);
+        let source = File::options().write(true).open(a.join("source")).unwrap();
+        let time = fs::metadata(&on_a).unwrap().modified().unwrap();
+        source.set_modified(time).unwrap();
+        drop(source);
+        let paths = [a.join("source"), on_a.clone()].map(|p| p.display().to_string());
+        let args = ["-a", "--ignore-times", "--inplace", &paths[0], &paths[1]];
+        lagan_tests::command::must("rsync", &args, s(30));
+        let seen = fs::metadata(&on_b).unwrap();
+        assert_eq!((seen.len(), seen.modified().unwrap()), (300_000, time));
+        let mut bytes = vec![0; old.len()];
+        open.read_exact_at(&mut bytes, 0).unwrap();
+        assert!(bytes == new, "through the open file");
+        assert!(shared.read(0, new.len()) == new, "through the mapping");
+        assert!(private.read(0, new.len()) == new, "not written to here");
+    });
+}
+
+/// From the mount's next look at the directory under its new name.
+#[test]
+fn the_directory_above_is_the_new_one_after_a_rename() {
+    with_shared(s(60), |a, b| {
+        for dir in ["x/d/in", "y"] {
+            fs::create_dir_all(a.join(dir)).unwrap();
+        }
+        let ino = |path: &Path| fs::metadata(path).unwrap().ino();
+        let above = |dir: &File| {
+            use std::os::fd::AsRawFd;
+            ino(Path::new(&format!("/proc/self/fd/{}/..", dir.as_raw_fd())))
+        };
+        let (on_a, on_b) = (a.join("x/d/in"), b.join("x/d/in"));
+        let (on_a, on_b) = (File::open(on_a).unwrap(), File::open(on_b).unwrap());
+        assert_eq!(
+            (above(&on_a), above(&on_b)),
+            (ino(&a.join("x/d")), ino(&b.join("x/d")))
+        );
+        fs::rename(a.join("x/d/in"), a.join("y/in")).unwrap();
+        assert_eq!(above(&on_a), ino(&a.join("y")));
+        assert_eq!(ino(&b.join("y/in")), on_b.metadata().unwrap().ino());
+        assert_eq!(above(&on_b), ino(&b.join("y")));
+        assert_eq!(ino(&b.join("y/in/../../x")), ino(&a.join("x")));
+    });
+}
+
+#[test]
+fn places_in_a_directory_stay_while_others_make_and_remove_names() {
+    with_shared(s(60), |a, b| {
+        let name = |n: usize| format!("n{n:03}");
+        for n in 0..300 {
+            write(&a.join(name(n)), b"");
+        }
+        let mut listing = sys::Listing::open(b).unwrap();
+        let before: Vec<Vec<u8>> = listing.by_ref().take(50).collect();
+        let place = listing.place();
+        let after: Vec<Vec<u8>> = listing.by_ref().collect();
+        for n in (0..300).filter(|n| n % 3 == 0) {
+            fs::remove_file(a.join(name(n))).unwrap();
+            write(&a.join(format!("later{n}")), b"");
+        }
+        let gone = |name: &[u8]| {
+            let text = String::from_utf8_lossy(name).into_owned();
+            text.strip_prefix('n')
+                .and_then(|n| n.parse::<usize>().ok())
+                .is_some_and(|n| n % 3 == 0)
+        };
+        // of what is removed meanwhile, entries may be shown or not
+        let stays = |name: &Vec<u8>| !name.starts_with(b"later") && !gone(name);
+        let stayed: Vec<Vec<u8>> = after.into_iter().filter(stays).collect();
+        for _ in 0..2 {
+            listing.go_to(place);
+            let again: Vec<Vec<u8>> = listing.by_ref().filter(stays).collect();
+            assert!(again == stayed, "after {} entries", before.len());
+        }
+    });
+}
+
+#[test]
+fn what_is_written_to_a_private_mapping_stays_there() {
+    with_shared(s(60), |a, b| {
+        write(&a.join("x"), &[1; 8192]);
+        let file = OpenOptions::new().read(true).write(true).open(b.join("x"));
+        let file = file.unwrap();
+        let mut private = sys::Mapping::private(&file, 8192).unwrap();
+        private.write(4096, b"mine");
+        assert_eq!(private.read(4096, 4), b"mine");
+        private.sync().unwrap();
+        file.sync_all().unwrap();
+        assert_eq!(read(&b.join("x")), [1; 8192]);
+        assert_eq!(read(&a.join("x")), [1; 8192]);
+    });
+}
+
+#[test]
+fn reading_changes_no_access_time() {
+    with_shared(s(60), |a, b| {
+        write(&a.join("x"), b"content");
+        let times = fs::FileTimes::new().set_accessed(std::time::UNIX_EPOCH);
+        let file = File::options().write(true).open(a.join("x")).unwrap();
+        file.set_times(times).unwrap();
+        for dir in [a, b] {
+            assert_eq!(read(&dir.join("x")), b"content");
+            let seen = fs::metadata(a.join("x")).unwrap().accessed().unwrap();
+            assert_eq!(seen, std::time::UNIX_EPOCH);
+        }
+    });
+}
+
 #[test]
 fn fsynced_bytes_are_seen_before_close() {
     with_shared(s(60), |a, b| {

@@ -29,6 +29,7 @@ fn full_disks_are_said_cleanly_and_space_comes_back() {
         let (a, b) = (cluster.a().join("work"), cluster.b().join("work"));
         fs::create_dir(&a).expect("make a directory");
         let empty = space(&a);
+        written_bytes_are_no_longer_free(&cluster.a(), &b, empty);
         let mut written = fill(&a);
         eprintln!("{} files fit", written.acknowledged.0.len());
         write_answers_at_once(&a);
@@ -61,6 +62,17 @@ fn space(path: &Path) -> Space {
     let (total, free) = (bytes(answer.f_blocks), bytes(answer.f_bfree));
     assert!(free <= total && total <= (3 * DISK_MIB) << 20, "{answer:?}");
     Space { free }
+}
+
+/// To a quarter: segments and metadata take some, and servers report now and then.
+fn written_bytes_are_no_longer_free(a: &Path, b: &Path, before: Space) {
+    const LEN: u64 = 96 << 20;
+    let bytes = Random::new(33).bytes(LEN as usize);
+    write_file(&a.join("large"), &bytes).expect("there is room for it");
+    until("statfs counts what was written", s(60), || {
+        let taken = before.free.saturating_sub(space(b).free);
+        (LEN * 3 / 4..LEN * 5 / 4).contains(&taken).then_some(())
+    });
 }
 
 /// Writes files until there is no space; each that was acknowledged counts.

@@ -486,15 +486,14 @@ fn times_are_kept_to_the_nanosecond() {
 #[test]
 fn direct_and_synchronous_files_work() {
     with_shared(s(60), |a, b| {
-        let mut options = OpenOptions::new();
-        options.create(true).write(true).custom_flags(libc::O_SYNC);
-        let mut file = options.open(a.join("sync")).unwrap();
-        file.write_all(b"on disk").unwrap();
-        assert_eq!(
-            fs::read(b.join("sync")).unwrap(),
-            b"on disk",
-            "before close"
-        );
+        for (name, flag) in [("sync", libc::O_SYNC), ("dsync", libc::O_DSYNC)] {
+            let mut options = OpenOptions::new();
+            options.create(true).write(true).custom_flags(flag);
+            let mut file = options.open(a.join(name)).unwrap();
+            file.write_all(b"on disk").unwrap();
+            let seen = fs::read(b.join(name)).unwrap();
+            assert_eq!(seen, b"on disk", "before close");
+        }
         let mut options = OpenOptions::new();
         options
             .create(true)

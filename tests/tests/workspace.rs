@@ -25,6 +25,10 @@ const LAYERS: [(&str, u8); 13] = [
 ];
 /// The program over all of them.
 const TOP: &str = "lagan";
+/// Lines of a source file, at most.
+const LINES_MAX: usize = 600;
+/// One implements a trait of all the kernel's calls, which is one block.
+const ONE_TRAIT: (&str, usize) = ("fuse-mount/src/fs/adapter.rs", 745);
 /// Packages that nothing depends on.
 const DEVELOPMENT: [&str; 2] = ["lagan-tests", "lagan-benches"];
 
@@ -83,8 +87,12 @@ fn source_files_stay_small() {
                     .expect("read a source")
                     .lines()
                     .count();
-                // the longest implements one trait of the kernel's calls, in one block
-                if lines > 740 {
+                let most = if path.ends_with(ONE_TRAIT.0) {
+                    ONE_TRAIT.1
+                } else {
+                    LINES_MAX
+                };
+                if lines > most {
                     long.push(format!("{}: {lines} lines", path.display()));
                 }
             }

@@ -57,6 +57,7 @@ impl Client {
             .await?
         {
             Answer::Attr(attr) => {
+                self.lists.answered(&attr);
                 let attr = self.merged(attr).await;
                 self.pages.answered_set(&attr);
                 Ok(attr)

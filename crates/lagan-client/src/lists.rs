@@ -1,9 +1,10 @@
-//! Which inodes have no access control list, as of the attributes that the
-//! kernel got last.
+//! Which inodes have no access control list and no capabilities, as of the
+//! attributes that the kernel got last.
 //!
 //! The kernel asks for the list whenever it checks the permissions of somebody
-//! who is not the owner, each time right after it got the attributes: their
-//! answer says whether there can be a list, so that the leader is not asked
+//! who is not the owner, and for capabilities before it executes a file and before
+//! the first write, each time right after it got the attributes: their
+//! answer says whether there can be any, so that the leader is not asked
 //! again. What is not known here is asked.
 
 use lagan_types::{Attr, Ino, Time};
@@ -16,9 +17,14 @@ const PLACES: u64 = 8192;
 /// See the module.
 #[derive(Debug, Default)]
 pub(crate) struct Lists {
-    /// Each inode has one place by its number: its ctime, and whether it has
-    /// extended attributes.
-    places: Mutex<HashMap<u64, (Ino, Time, bool)>>,
+    /// Each inode has one place by its number: its ctime, and what it has.
+    places: Mutex<HashMap<u64, (Ino, Time, Has)>>,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Has {
+    xattrs: bool,
+    capability: bool,
 }
 
 impl Lists {
@@ -26,7 +32,11 @@ impl Lists {
     pub fn answered(&self, attr: &Attr) {
         let mut places = self.places.lock();
         let place = places.entry(attr.ino.0 % PLACES);
-        let new = (attr.ino, attr.ctime, attr.has_xattrs());
+        let has = Has {
+            xattrs: attr.has_xattrs(),
+            capability: attr.has_capability(),
+        };
+        let new = (attr.ino, attr.ctime, has);
         let place = place.or_insert(new);
         // Answers may overtake each other; ctime strictly rises.
         if place.0 != attr.ino || place.1 <= attr.ctime {
@@ -44,16 +54,25 @@ impl Lists {
 
     /// Whether it is known that there is no list.
     pub fn has_none(&self, ino: Ino) -> bool {
+        self.known(ino).is_some_and(|has| !has.xattrs)
+    }
+
+    /// Whether it is known that there are no capabilities.
+    pub fn has_no_capability(&self, ino: Ino) -> bool {
+        self.known(ino).is_some_and(|has| !has.capability)
+    }
+
+    fn known(&self, ino: Ino) -> Option<Has> {
         let places = self.places.lock();
         let place = places.get(&(ino.0 % PLACES));
-        place.is_some_and(|(known, _, xattrs)| *known == ino && !xattrs)
+        place.filter(|place| place.0 == ino).map(|place| place.2)
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use lagan_types::attr::{ArchiveState, HAS_XATTRS, Kind};
+    use lagan_types::attr::{ArchiveState, HAS_CAPABILITY, HAS_XATTRS, Kind};
 
     fn attr(ino: u64, secs: i64, xattrs: bool) -> Attr {
         let time = Time { secs, nanos: 0 };
@@ -88,6 +107,19 @@ mod tests {
         lists.answered(&attr(5, 4, false));
         lists.forget(Ino(5));
         assert!(!lists.has_none(Ino(5)));
+    }
+
+    #[test]
+    fn other_attributes_are_no_capabilities() {
+        let lists = Lists::default();
+        assert!(!lists.has_no_capability(Ino(5)));
+        lists.answered(&attr(5, 1, true));
+        assert!(lists.has_no_capability(Ino(5)) && !lists.has_none(Ino(5)));
+        let mut capable = attr(5, 2, true);
+        capable.mode |= HAS_CAPABILITY;
+        lists.answered(&capable);
+        lists.answered(&attr(5, 1, true));
+        assert!(!lists.has_no_capability(Ino(5)));
     }
 
     #[test]

@@ -121,6 +121,8 @@ impl Client {
         } else if open.truncate && attr.size > 0 {
             attr = self.open_truncated(&pin.inode, open.kill_suid).await?;
         }
+        // The first write asks, and must not make a reserved name known.
+        self.lists.answered(&attr);
         attr = pin.inode.state.lock().merged(attr);
         let opened = self.opened(pin, &attr, open, true).await;
         Ok((attr, opened))

@@ -4,19 +4,20 @@
 //! they are not listed, so that copies do not carry them, and cannot be set.
 
 use crate::Client;
+use lagan_types::attr::CAPABILITY;
 use lagan_types::limits::{EXTENTS_PAGE_MAX, XATTR_NAME_LEN_MAX, XATTR_VALUE_LEN_MAX};
 use lagan_types::op::XattrMode;
 use lagan_types::{Content, Extent, FsError, Ino, Kind, Op, Query, QueryAnswer};
 use tokio::time::Instant;
 
 const OWN: &[u8] = b"user.lagan.";
-/// The kernel asks for it once per file that is written to; nobody sets it here.
-const CAPABILITY: &[u8] = b"security.capability";
+/// The list that permission bits follow.
+const ACCESS: &[u8] = b"system.posix_acl_access";
 
 /// What the kernel asks for whenever it checks the permissions of somebody who
 /// is not the owner.
 fn is_acl(name: &[u8]) -> bool {
-    name == b"system.posix_acl_access" || name == b"system.posix_acl_default"
+    name == ACCESS || name == b"system.posix_acl_default"
 }
 
 fn check(name: &[u8]) -> Result<(), FsError> {
@@ -33,7 +34,7 @@ impl Client {
     /// [`FsError::NoAttribute`], [`FsError::Range`] for a name that is too long.
     pub async fn getxattr(&self, ino: Ino, name: &[u8]) -> Result<Vec<u8>, FsError> {
         check(name)?;
-        if name == CAPABILITY {
+        if name == CAPABILITY && self.lists.has_no_capability(ino) {
             return Err(FsError::NoAttribute);
         }
         if let Some(own) = name.strip_prefix(OWN) {
@@ -150,9 +151,6 @@ impl Client {
         if name.starts_with(OWN) {
             return Err(FsError::NotPermitted);
         }
-        if name == CAPABILITY {
-            return Err(FsError::Unsupported);
-        }
         if value.len() > XATTR_VALUE_LEN_MAX {
             return Err(FsError::TooBig);
         }
@@ -162,9 +160,34 @@ impl Client {
             value: value.to_vec(),
             mode,
         };
+        self.set(ino, op).await
+    }
+
+    async fn set(&self, ino: Ino, op: Op) -> Result<(), FsError> {
         let done = self.mutate(op).await.map(|_| ());
         self.lists.forget(ino);
         done
+    }
+
+    /// Sets an access list for somebody who is not privileged: unless `in_group` says
+    /// that the caller is in the inode's group, set-group-id goes, as by chmod(2).
+    ///
+    /// # Errors
+    /// As [`Client::setxattr`].
+    pub async fn set_access_list(
+        &self,
+        ino: Ino,
+        value: &[u8],
+        in_group: impl Fn(u32) -> bool,
+    ) -> Result<(), FsError> {
+        if value.len() > XATTR_VALUE_LEN_MAX {
+            return Err(FsError::TooBig);
+        }
+        if in_group(self.getattr(ino).await?.gid) {
+            return self.setxattr(ino, ACCESS, value, XattrMode::Any).await;
+        }
+        let value = value.to_vec();
+        self.set(ino, Op::SetListAsOther { ino, value }).await
     }
 
     /// The names of the stored attributes.
@@ -182,12 +205,19 @@ impl Client {
     ///
     /// # Errors
     /// [`FsError::NoAttribute`], [`FsError::NotPermitted`] for `user.lagan.*`.
+    ///
+    /// The kernel removes capabilities before a write to a file that had some when it
+    /// asked; that somebody else's change took them away meanwhile is no failure of that write.
     pub async fn removexattr(&self, ino: Ino, name: &[u8]) -> Result<(), FsError> {
         check(name)?;
         if name.starts_with(OWN) {
             return Err(FsError::NotPermitted);
         }
+        let gone_is_done = name == CAPABILITY && !self.lists.has_no_capability(ino);
         let name = name.to_vec();
-        self.mutate(Op::RemoveXattr { ino, name }).await.map(|_| ())
+        match self.mutate(Op::RemoveXattr { ino, name }).await {
+            Err(FsError::NoAttribute) if gone_is_done => Ok(()),
+            other => other.map(|_| ()),
+        }
     }
 }

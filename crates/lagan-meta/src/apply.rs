@@ -174,6 +174,7 @@ fn is_system(op: &Op) -> bool {
             | Op::Rename { .. }
             | Op::SetAttr { .. }
             | Op::SetXattr { .. }
+            | Op::SetListAsOther { .. }
             | Op::RemoveXattr { .. }
             | Op::Commit(_)
             | Op::CopyRange(_)
@@ -219,6 +220,7 @@ fn dispatch_files(txn: &mut Txn<'_>, command: &Command) -> Outcome<Answer> {
             value,
             mode,
         } => ops::attr::set_xattr(txn, *ino, name, value, *mode),
+        Op::SetListAsOther { ino, value } => ops::acl::set_as_other(txn, *ino, value),
         Op::RemoveXattr { ino, name } => ops::attr::remove_xattr(txn, *ino, name),
         Op::Commit(commit) => ops::commit::commit(txn, session, commit),
         Op::CopyRange(copy) => ops::copy::copy(txn, copy),

@@ -2,6 +2,7 @@
 
 mod acl;
 mod archive;
+mod capabilities;
 mod cluster;
 mod commit;
 mod copy;

@@ -126,6 +126,13 @@ pub fn unfit_for_s3(size: u64, held: u64) -> Option<&'static str> {
 /// attributes, perhaps access control lists. None has any without it.
 pub const HAS_XATTRS: u16 = 0o10000;
 
+/// In [`Attr::mode`], above the permission bits: one of the extended attributes is
+/// [`CAPABILITY`].
+pub const HAS_CAPABILITY: u16 = 0o20000;
+
+/// The extended attribute with a file's capabilities (capabilities(7)).
+pub const CAPABILITY: &[u8] = b"security.capability";
+
 /// The attributes of an inode.
 #[derive(Debug, Clone, PartialEq, Eq, Encode, Decode, Serialize, Deserialize)]
 pub struct Attr {
@@ -134,7 +141,7 @@ pub struct Attr {
     /// What it is.
     pub kind: Kind,
     /// Permission bits with setuid, setgid and sticky: 12 bits, no S_IFMT, and
-    /// [`HAS_XATTRS`].
+    /// [`HAS_XATTRS`] and [`HAS_CAPABILITY`].
     pub mode: u16,
     /// Owner.
     pub uid: u32,
@@ -178,5 +185,10 @@ impl Attr {
     /// Whether there are extended attributes.
     pub fn has_xattrs(&self) -> bool {
         self.mode & HAS_XATTRS != 0
+    }
+
+    /// Whether there are file capabilities.
+    pub fn has_capability(&self) -> bool {
+        self.mode & HAS_CAPABILITY != 0
     }
 }

@@ -213,6 +213,10 @@ pub enum Op {
         offset: u64,
         chunk: crate::id::ChunkId,
     },
+
+    /// setxattr(2) of an access list by somebody who is neither in the inode's group
+    /// nor privileged: takes set-group-id away. Answer: `Done`.
+    SetListAsOther { ino: Ino, value: Vec<u8> },
 }
 
 impl Op {
@@ -244,6 +248,7 @@ impl Op {
             Op::Link { ino, .. }
             | Op::SetAttr { ino, .. }
             | Op::SetXattr { ino, .. }
+            | Op::SetListAsOther { ino, .. }
             | Op::RemoveXattr { ino, .. }
             | Op::SetLock { ino, .. }
             | Op::DropLocks { ino, .. } => vec![*ino],

@@ -10,9 +10,10 @@ use super::convert::{
 };
 use super::dir::{Item, Listing};
 use super::reply::{
-    PLUS_ITEMS_MAX, TRUSTED, attributes, created, entry, fill, fill_plus, fits, ok, statfs, xattr,
-    xattr_name,
+    ACCESS_LIST, PLUS_ITEMS_MAX, TRUSTED, attributes, created, entry, fill, fill_plus, fits, ok,
+    statfs, xattr, xattr_name,
 };
+use crate::rights::Rights;
 use crate::waiter;
 use bytes::Bytes;
 use fuser::{
@@ -475,17 +476,28 @@ impl Filesystem for LaganFs {
         reply: ReplyEmpty,
     ) {
         let client = self.client.clone();
-        let at = xattr_name(at, true);
+        let at = xattr_name(at);
         let value = value.to_vec();
         let mode = xattr_mode(flags);
-        let work = async move { client.setxattr(ino(node), &at?, &value, mode?).await };
+        let caller = caller(req);
+        let work = async move {
+            let (at, node) = (at?, ino(node));
+            if at == ACCESS_LIST {
+                let rights = Rights::of(caller);
+                if !rights.fsetid {
+                    let in_group = |gid| rights.groups.contains(&gid);
+                    return client.set_access_list(node, &value, in_group).await;
+                }
+            }
+            client.setxattr(node, &at, &value, mode?).await
+        };
         let call = Call::names("setxattr", req, node);
         self.runner.run(call, reply, work, ok);
     }
 
     fn getxattr(&self, req: &Request, node: INodeNo, at: &OsStr, size: u32, reply: ReplyXattr) {
         let client = self.client.clone();
-        let at = xattr_name(at, false);
+        let at = xattr_name(at);
         let work = async move {
             let value = client.getxattr(ino(node), &at?).await?;
             fits(value, size)
@@ -510,7 +522,7 @@ impl Filesystem for LaganFs {
 
     fn removexattr(&self, req: &Request, node: INodeNo, at: &OsStr, reply: ReplyEmpty) {
         let client = self.client.clone();
-        let at = xattr_name(at, false);
+        let at = xattr_name(at);
         let work = async move { client.removexattr(ino(node), &at?).await };
         let call = Call::names("removexattr", req, node);
         self.runner.run(call, reply, work, ok);

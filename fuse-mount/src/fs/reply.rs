@@ -108,21 +108,14 @@ pub(super) fn statfs(reply: ReplyStatfs, fs: StatFs) {
     );
 }
 
-/// Names of attributes that exist here: of the system's only POSIX ACLs. File
-/// capabilities do not: the client answers the kernel's question for them at once.
+/// Names of attributes that exist here: of the system's only POSIX ACLs.
 ///
 /// # Errors
 /// `Unsupported` in another name space, `Invalid` for one without a name in it.
-pub(super) fn xattr_name(at: &OsStr, set: bool) -> Result<Vec<u8>, FsError> {
+pub(super) fn xattr_name(at: &OsStr) -> Result<Vec<u8>, FsError> {
     let bytes = at.as_bytes();
-    if matches!(
-        bytes,
-        b"system.posix_acl_access" | b"system.posix_acl_default"
-    ) {
+    if matches!(bytes, ACCESS_LIST | b"system.posix_acl_default") {
         return Ok(bytes.to_vec());
-    }
-    if set && bytes == b"security.capability" {
-        return Err(FsError::Unsupported);
     }
     let spaces: [&[u8]; 3] = [b"user.", TRUSTED, b"security."];
     match spaces.iter().find_map(|space| bytes.strip_prefix(*space)) {
@@ -131,6 +124,9 @@ pub(super) fn xattr_name(at: &OsStr, set: bool) -> Result<Vec<u8>, FsError> {
         Some(_) => Ok(bytes.to_vec()),
     }
 }
+
+/// The list that permission bits follow.
+pub(super) const ACCESS_LIST: &[u8] = b"system.posix_acl_access";
 
 /// What root alone sees.
 pub(super) const TRUSTED: &[u8] = b"trusted.";

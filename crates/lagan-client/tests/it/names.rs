@@ -195,6 +195,32 @@ async fn own_attributes_can_be_read_and_not_set() {
     assert_eq!(get("user.mine").await, Err(FsError::NoAttribute));
 }
 
+/// The kernel asks before the first write and before it executes a file.
+#[tokio::test]
+async fn capabilities_of_files_without_any_cost_no_question() {
+    let cluster = Cluster::start(2, 2);
+    let (a, b) = (cluster.mount(1).await, cluster.mount(2).await);
+    let name = b"security.capability";
+    let ino = put(&a, "f", b"content").await;
+    b.lookup(ROOT, b"f").await.unwrap();
+    cluster.world().take_counts();
+    for client in [&a, &b] {
+        assert_eq!(client.getxattr(ino, name).await, Err(FsError::NoAttribute));
+    }
+    let (_, queries, _, _) = cluster.world().take_counts();
+    assert_eq!(queries, 0);
+    // What one mount sets, the other sees with the attributes it gets next.
+    a.setxattr(ino, name, b"v", XattrMode::Any).await.unwrap();
+    assert_eq!(a.getxattr(ino, name).await.unwrap(), b"v");
+    b.lookup(ROOT, b"f").await.unwrap();
+    assert_eq!(b.getxattr(ino, name).await.unwrap(), b"v");
+    // Both find it and are about to write: it is removed once, and neither write fails.
+    b.removexattr(ino, name).await.unwrap();
+    a.removexattr(ino, name).await.unwrap();
+    a.getattr(ino).await.unwrap();
+    assert_eq!(a.removexattr(ino, name).await, Err(FsError::NoAttribute));
+}
+
 #[tokio::test]
 async fn an_unprivileged_write_clears_setuid() {
     let cluster = Cluster::start(1, 1);

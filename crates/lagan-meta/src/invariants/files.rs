@@ -8,7 +8,7 @@ use crate::layout::rows::{BlockRow, ObjectRow};
 use crate::layout::{key_set, key1, part};
 use crate::query::row;
 use crate::uses;
-use lagan_types::attr::Kind;
+use lagan_types::attr::{CAPABILITY, HAS_CAPABILITY, Kind};
 use lagan_types::cluster::ReplicaSet;
 use lagan_types::{ChunkId, Content, Extent, Ino, SetId};
 use std::collections::{BTreeMap, BTreeSet};
@@ -145,8 +145,12 @@ impl Walk<'_> {
     /// Xattrs, symlinks, objects.
     pub(super) fn side_rows(&mut self) -> Result<(), StoreError> {
         let mut xattrs: BTreeMap<Ino, u32> = BTreeMap::new();
+        let mut capable: BTreeSet<Ino> = BTreeSet::new();
         for (key, _) in self.rows(Table::Xattr)? {
             let ino = Ino(part(Table::Xattr, &key, 0)?);
+            if key.get(8..) == Some(CAPABILITY) {
+                capable.insert(ino);
+            }
             *xattrs.entry(ino).or_default() += key.len() as u32 - 8 + 1;
         }
         let mut objects: BTreeMap<Ino, u64> = BTreeMap::new();
@@ -162,6 +166,10 @@ impl Walk<'_> {
             let (real, kept) = (xattrs.remove(&ino).unwrap_or(0), inode.xattr_len);
             self.expect(real == kept, || {
                 format!("{ino}: xattr names of {real} bytes, says {kept}")
+            });
+            let says = inode.mode & HAS_CAPABILITY != 0;
+            self.expect(capable.contains(&ino) == says, || {
+                format!("{ino}: says of its capabilities {says}")
             });
             let object = objects.remove(&ino);
             self.expect(object == inode.archive.object, || {

@@ -14,7 +14,7 @@ use lagan_types::query::{Counters, ReapChunks};
 pub struct InodeRow {
     /// What it is.
     pub kind: Kind,
-    /// Permission bits, 12 bits.
+    /// Permission bits, 12 bits, and `HAS_CAPABILITY` beside a row of that attribute.
     pub mode: u16,
     /// Owner.
     pub uid: u32,

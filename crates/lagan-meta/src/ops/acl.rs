@@ -1,6 +1,7 @@
 //! Access control lists of inodes: set, followed by chmod, inherited.
 
 use crate::acl::{ACCESS, Acl, DEFAULT};
+use crate::attrs::S_ISGID;
 use crate::kv::{Read, Table};
 use crate::layout::rows::InodeRow;
 use crate::layout::{decode_raw, encode_raw, key_name};
@@ -9,6 +10,7 @@ use crate::ops::names;
 use crate::txn::{Outcome, Txn};
 use lagan_types::answer::Answer;
 use lagan_types::attr::Kind;
+use lagan_types::limits::XATTR_VALUE_LEN_MAX;
 use lagan_types::{FsError, Ino, Op};
 
 /// Whether setting the attribute is setting a list.
@@ -50,6 +52,22 @@ pub(crate) fn set(txn: &mut Txn<'_>, ino: Ino, name: &[u8], value: &[u8]) -> Out
     row.touch(txn.time);
     txn.set_inode(ino, row)?;
     Ok(Answer::Done)
+}
+
+/// setxattr(2) of an access list by somebody who is neither in the inode's group nor
+/// privileged: set-group-id goes, also of a directory (posix_acl_update_mode in Linux'
+/// fs/posix_acl.c). Taking the list away changes no bits.
+pub(crate) fn set_as_other(txn: &mut Txn<'_>, ino: Ino, value: &[u8]) -> Outcome<Answer> {
+    if value.len() > XATTR_VALUE_LEN_MAX {
+        return Err(FsError::TooBig.into());
+    }
+    let done = set(txn, ino, ACCESS, value)?;
+    if Acl::parse(value)?.is_some() {
+        let mut row = txn.inode(ino)?;
+        row.mode &= !S_ISGID;
+        txn.set_inode(ino, row)?;
+    }
+    Ok(done)
 }
 
 /// chmod(2) of an inode that may have a list.

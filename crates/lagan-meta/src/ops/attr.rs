@@ -7,7 +7,7 @@ use crate::layout::{encode_raw, key_name};
 use crate::ops::acl;
 use crate::txn::{Outcome, Txn};
 use lagan_types::answer::Answer;
-use lagan_types::attr::{Kind, Time};
+use lagan_types::attr::{CAPABILITY, HAS_CAPABILITY, Kind, Time};
 use lagan_types::limits::{
     FILE_LEN_MAX, XATTR_LIST_LEN_MAX, XATTR_NAME_LEN_MAX, XATTR_VALUE_LEN_MAX,
 };
@@ -23,13 +23,17 @@ pub(crate) fn set_attr(txn: &mut Txn<'_>, ino: Ino, set: &SetAttr) -> Outcome<An
     check(&row, set)?;
     let time = txn.time;
     row.touch(time);
-    if set.kill_suid || set.uid.is_some() || set.gid.is_some() {
+    let chown = set.uid.is_some() || set.gid.is_some();
+    if set.kill_suid || chown {
         row.clear_suid();
+    }
+    if chown || set.size.is_some() {
+        drop_capability(txn, ino, &mut row)?;
     }
     row.uid = set.uid.unwrap_or(row.uid);
     row.gid = set.gid.unwrap_or(row.gid);
     if let Some(mode) = set.mode {
-        row.mode = mode & 0o7777;
+        row.mode = mode & 0o7777 | row.mode & HAS_CAPABILITY;
         acl::follow(txn, ino, &row)?;
     }
     if let Some(size) = set.size {
@@ -124,6 +128,9 @@ pub(super) fn put_xattr(
         }
         row.xattr_len = len;
     }
+    if name == CAPABILITY {
+        row.mode |= HAS_CAPABILITY;
+    }
     txn.put_bytes(Table::Xattr, &key, encode_raw(&value));
     Ok(())
 }
@@ -141,7 +148,19 @@ pub(super) fn drop_xattr(
     }
     txn.delete(Table::Xattr, &key);
     row.xattr_len = row.xattr_len.saturating_sub(name.len() as u32 + 1);
+    if name == CAPABILITY {
+        row.mode &= !HAS_CAPABILITY;
+    }
     Ok(true)
+}
+
+/// A file whose content or owner changes loses its capabilities, whoever changes it
+/// (capabilities(7)); a directory keeps the attribute, which means nothing there.
+pub(super) fn drop_capability(txn: &mut Txn<'_>, ino: Ino, row: &mut InodeRow) -> Outcome<()> {
+    if row.mode & HAS_CAPABILITY != 0 && row.kind != Kind::Directory {
+        drop_xattr(txn, ino, row, CAPABILITY)?;
+    }
+    Ok(())
 }
 
 /// removexattr(2).

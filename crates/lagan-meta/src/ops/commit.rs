@@ -5,6 +5,7 @@ use crate::extents;
 use crate::kv::{StoreError, Table};
 use crate::layout::rows::{BlockRow, InodeRow};
 use crate::layout::{key_set, key1};
+use crate::ops::attr::drop_capability;
 use crate::txn::{Outcome, Txn};
 use lagan_types::answer::Answer;
 use lagan_types::attr::Kind;
@@ -38,6 +39,7 @@ pub(crate) fn commit(txn: &mut Txn<'_>, session: SessionId, commit: &Commit) -> 
         }
         row.size = row.size.max(commit.size_min);
         row.touch_file(txn.time);
+        drop_capability(txn, ino, &mut row)?;
     }
     if commit.kill_suid {
         row.clear_suid();

@@ -6,6 +6,7 @@
 
 use crate::extents::{self, home, slice};
 use crate::layout::rows::InodeRow;
+use crate::ops::attr::drop_capability;
 use crate::txn::{Outcome, Txn};
 use lagan_types::answer::Answer;
 use lagan_types::attr::Kind;
@@ -34,6 +35,7 @@ pub(crate) fn copy(txn: &mut Txn<'_>, copy: &CopyRange) -> Outcome<Answer> {
     if plan.len > 0 {
         place(txn, copy, &mut row, &plan)?;
         row.touch_file(txn.time);
+        drop_capability(txn, copy.to, &mut row)?;
         if copy.kill_suid {
             row.clear_suid();
         }

@@ -173,3 +173,28 @@ fn default_lists_are_of_directories_and_links_have_none() {
     assert_eq!(refused, Err(FsError::Invalid));
     assert_eq!(w.attr(a).mode, 0o644);
 }
+
+#[test]
+fn a_list_set_by_somebody_of_another_group_takes_setgid_away() {
+    let mut w = World::new();
+    let d = w.dir(Ino::ROOT, "d");
+    let as_other = |w: &mut World, value| {
+        let done = w.op(Op::SetListAsOther { ino: d, value });
+        w.check();
+        done
+    };
+    chmod(&mut w, d, 0o2755);
+    set(&mut w, d, ACCESS, named(6, 6)).unwrap();
+    assert_eq!(w.attr(d).permissions(), 0o2760);
+    as_other(&mut w, named(7, 7)).unwrap();
+    assert_eq!(w.attr(d).permissions(), 0o770);
+    assert_eq!(get(&w, d, ACCESS), Some(named(7, 7)));
+    // As on Linux, one that says nothing changes no bits.
+    chmod(&mut w, d, 0o2770);
+    as_other(&mut w, list(&[])).unwrap();
+    assert_eq!(w.attr(d).permissions(), 0o2770);
+    assert_eq!(as_other(&mut w, named(9, 7)), Err(FsError::Invalid));
+    let long = vec![2; 65_537];
+    assert_eq!(as_other(&mut w, long), Err(FsError::TooBig));
+    assert_eq!(w.attr(d).permissions(), 0o2770);
+}
