@@ -1,5 +1,6 @@
 //! Mutations of the metadata: what goes through Raft.
 
+use crate::access::Access;
 use crate::attr::{Kind, Time};
 use crate::cluster::{Config, NodeInfo, NodeState};
 use crate::codec::{Decode, Encode};
@@ -213,6 +214,11 @@ pub enum Op {
         offset: u64,
         chunk: crate::id::ChunkId,
     },
+
+    /// Inodes were read on a mount, at most `ACCESSES_MAX`: access times move where
+    /// nothing changed since and they still would ([`crate::access`]). Nothing else does,
+    /// neither ctime nor version. What is gone is passed over. Answer: `Done`.
+    Accesses(Vec<Access>),
 }
 
 impl Op {
