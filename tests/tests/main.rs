@@ -2,6 +2,7 @@
 
 mod acl;
 mod archive;
+mod atime;
 mod coherence;
 mod copy;
 mod crash;

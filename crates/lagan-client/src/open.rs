@@ -59,7 +59,7 @@ impl Client {
             other => other?,
         };
         let mut state = inode.state.lock();
-        let attr = match answer {
+        let mut attr = match answer {
             QueryAnswer::Opened {
                 attr,
                 extents,
@@ -71,6 +71,7 @@ impl Client {
             QueryAnswer::Attr(attr) => attr,
             _ => return Err(FsError::Malformed),
         };
+        self.accesses.shown(&mut attr);
         state.learn(&attr);
         Ok(attr)
     }
@@ -121,6 +122,7 @@ impl Client {
         } else if open.truncate && attr.size > 0 {
             attr = self.open_truncated(&pin.inode, open.kill_suid).await?;
         }
+        self.accesses.shown(&mut attr);
         attr = pin.inode.state.lock().merged(attr);
         let opened = self.opened(pin, &attr, open, true).await;
         Ok((attr, opened))
@@ -132,10 +134,12 @@ impl Client {
             self.invalidate(ino).await;
         }
         let direct_io = open.append || open.direct;
+        // Of reads of pages that the kernel keeps nothing is heard here.
+        let hear = open.read && !open.no_atime && self.accesses.is_due(attr);
         Opened {
             fh: self.files.insert(pin.keep(), open),
             direct_io,
-            keep_cache: same && !direct_io,
+            keep_cache: same && !direct_io && !hear,
         }
     }
 
