@@ -26,9 +26,10 @@ usage: lagan-mount --config FILE [--foreground | --background]
   -f, --foreground   do not become a daemon
   -b, --background   become a daemon once the mount answers
   -o OPTION,...      ro rw suid nosuid dev nodev exec noexec allow_other
-                     noallow_other locallocks timeout=120s bind=IP run_dir=DIR
-                     write_buffer=64MiB read_ahead=1MiB max_background=64
-                     log_level=info log_format=text
+                     noallow_other relatime noatime nodiratime locallocks
+                     timeout=120s bind=IP run_dir=DIR write_buffer=64MiB
+                     read_ahead=1MiB max_background=64 log_level=info
+                     log_format=text
   -h, --help         print this
   -V, --version      print the version
 

@@ -4,6 +4,7 @@
 
 use crate::failure::Failure;
 use crate::units::{Size, Span};
+use lagan_client::AccessTimes;
 use lagan_types::Mistake;
 use serde::Deserialize;
 use std::net::IpAddr;
@@ -42,6 +43,10 @@ pub(crate) struct MountConfig {
     pub(crate) dev: bool,
     /// Files can be executed.
     pub(crate) exec: bool,
+    /// Reading moves no access times.
+    pub(crate) no_atime: bool,
+    /// Reading moves no access times of directories.
+    pub(crate) no_dir_atime: bool,
     /// Read-ahead and other requests that nobody waits for, at most.
     pub(crate) max_background: u16,
     /// The kernel's read-ahead.
@@ -107,6 +112,8 @@ impl MountConfig {
             suid: true,
             dev: true,
             exec: true,
+            no_atime: false,
+            no_dir_atime: false,
             // The kernel's 16 is too few for read-ahead over a network.
             max_background: 64,
             // Eight times fewer requests than with the kernel's 128 KiB.
@@ -150,6 +157,8 @@ impl MountConfig {
         set(&mut config.suid, file.suid);
         set(&mut config.dev, file.dev);
         set(&mut config.exec, file.exec);
+        set(&mut config.no_atime, file.noatime);
+        set(&mut config.no_dir_atime, file.nodiratime);
         set(&mut config.max_background, file.max_background);
         set(&mut config.readdirplus, file.readdirplus);
         config
@@ -190,6 +199,17 @@ impl MountConfig {
         Ok(())
     }
 
+    /// Whose access times reads move: through a mount that changes nothing, none.
+    pub(crate) fn access_times(&self) -> AccessTimes {
+        if self.no_atime || self.read_only {
+            AccessTimes::None
+        } else if self.no_dir_atime {
+            AccessTimes::NoDirectories
+        } else {
+            AccessTimes::All
+        }
+    }
+
     /// The mount's source as /proc/self/mountinfo shows it: `addr,addr:/volume`.
     pub(crate) fn source(&self) -> String {
         format!("{}:/{}", self.servers.join(","), self.volume)
@@ -215,6 +235,8 @@ struct MountFile {
     suid: Option<bool>,
     dev: Option<bool>,
     exec: Option<bool>,
+    noatime: Option<bool>,
+    nodiratime: Option<bool>,
     max_background: Option<u16>,
     readdirplus: Option<bool>,
     #[serde(default)]

@@ -122,8 +122,12 @@ impl Drop for Mounted {
 }
 
 fn flags(config: &MountConfig) -> libc::c_ulong {
-    let mut flags = libc::MS_NOATIME;
+    // The kernel moves no access times of FUSE files: these say what we do, for
+    // people who look at /proc/mounts. Without them it says relatime.
+    let mut flags = 0;
     for (set, flag) in [
+        (config.no_atime, libc::MS_NOATIME),
+        (config.no_dir_atime, libc::MS_NODIRATIME),
         (config.read_only, libc::MS_RDONLY),
         (!config.suid, libc::MS_NOSUID),
         (!config.dev, libc::MS_NODEV),

@@ -39,6 +39,10 @@ fn flag(config: &mut MountConfig, name: &str) -> bool {
         "noexec" => config.exec = false,
         "allow_other" => config.allow_other = true,
         "noallow_other" => config.allow_other = false,
+        "noatime" => config.no_atime = true,
+        "atime" | "relatime" => config.no_atime = false,
+        "nodiratime" => config.no_dir_atime = true,
+        "diratime" => config.no_dir_atime = false,
         "locallocks" => config.local_locks = true,
         "nolocallocks" => config.local_locks = false,
         "readdirplus" => config.readdirplus = true,
@@ -101,9 +105,6 @@ fn of_mount(name: &str) -> bool {
             | "nofail"
             | "_netdev"
             | "async"
-            | "noatime"
-            | "relatime"
-            | "nodiratime"
             | "default_permissions"
             | "comment"
     ) || name.starts_with("x-")
@@ -129,6 +130,22 @@ mod tests {
         assert_eq!(c.bind, Some([127, 0, 0, 1].into()));
         assert!(!with("ro,rw").unwrap().read_only);
         assert!(with("defaults,_netdev,x-systemd.requires=a,noauto").is_ok());
+    }
+
+    #[test]
+    fn access_times_are_relatime_unless_told_otherwise() {
+        use lagan_client::AccessTimes;
+        for (list, whose) in [
+            ("", AccessTimes::All),
+            ("noatime", AccessTimes::None),
+            ("nodiratime", AccessTimes::NoDirectories),
+            ("noatime,nodiratime", AccessTimes::None),
+            ("noatime,relatime", AccessTimes::All),
+            ("nodiratime,diratime,atime", AccessTimes::All),
+            ("ro", AccessTimes::None),
+        ] {
+            assert_eq!(with(list).unwrap().access_times(), whose, "{list}");
+        }
     }
 
     #[test]

@@ -292,6 +292,7 @@ fn allowed(role: Role, command: &Command) -> bool {
         | Op::Commit(_)
         | Op::CopyRange(_)
         | Op::Rewrite(_)
+        | Op::Accesses(_)
         | Op::CreateMasked { .. }
         | Op::SetLock { .. }
         | Op::DropLocks { .. }

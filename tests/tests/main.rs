@@ -2,6 +2,7 @@
 
 mod acl;
 mod archive;
+mod atime;
 mod capabilities;
 mod coherence;
 mod copy;

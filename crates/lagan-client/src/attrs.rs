@@ -88,18 +88,16 @@ impl Client {
     /// unflushed writes, and after stale pages are gone.
     pub(crate) async fn show(&self, attr: Attr) -> Attr {
         self.lists.answered(&attr);
-        if attr.kind != Kind::File {
-            return attr;
-        }
         let attr = self.merged(attr).await;
-        if self.pages.answered(&attr) == Seen::Stale {
+        if attr.kind == Kind::File && self.pages.answered(&attr) == Seen::Stale {
             self.invalidate(attr.ino).await;
         }
         attr
     }
 
-    /// With what was written here and is not committed.
-    async fn merged(&self, attr: Attr) -> Attr {
+    /// With what was written here and is not committed, and reads that are not told yet.
+    async fn merged(&self, mut attr: Attr) -> Attr {
+        self.accesses.shown(&mut attr);
         match self.files.inode(attr.ino) {
             Some(inode) if attr.kind == Kind::File => {
                 // Late is better than never: the size is right at the latest after the flush.

@@ -1,5 +1,6 @@
 //! A session with a cluster: how it starts, and how it ends.
 
+use crate::access::{self, Accesses};
 use crate::cache::{BlockCache, KernelPages};
 use crate::cluster::Cluster;
 use crate::dirs::Dirs;
@@ -11,7 +12,7 @@ use crate::ids::Ids;
 use crate::link::{Link, resolve};
 use crate::lists::Lists;
 use crate::locks::LockOwners;
-use crate::options::{Invalidate, Options};
+use crate::options::{AccessTimes, Invalidate, Options};
 use crate::reserved::Reserved;
 use crate::session::{Session, open_session};
 use crate::tidy::Tidy;
@@ -63,6 +64,7 @@ pub struct Client {
     pub(crate) pages: KernelPages,
     pub(crate) fetching: Fetching,
     pub(crate) lists: Lists,
+    pub(crate) accesses: Accesses,
     pub(crate) tidy: Tidy,
     /// Bytes of written data that still have room.
     pub(crate) memory: Semaphore,
@@ -103,6 +105,9 @@ impl Client {
         client.cluster.install(map, client.options.bind_from);
         client.prefetch_block();
         client.tasks.spawn(heartbeat::run(client.me.clone()));
+        if client.options.access_times != AccessTimes::None {
+            client.tasks.spawn(access::run(client.me.clone()));
+        }
         Ok(client)
     }
 
@@ -122,6 +127,7 @@ impl Client {
             pages: KernelPages::default(),
             fetching: Fetching::default(),
             lists: Lists::default(),
+            accesses: Accesses::new(options.access_times),
             tidy: Tidy::default(),
             memory: Semaphore::new(options.write_buffer_bytes),
             sends: Semaphore::new(SENDS_MAX),
@@ -162,6 +168,7 @@ impl Client {
         let flush_until = until - (deadline / 5).min(CLOSE_WAIT);
         let flushed = tokio::time::timeout_at(flush_until, self.flush_all(flush_until)).await;
         let flushed = flushed.unwrap_or(Err(FsError::Io));
+        self.tell_accesses(flush_until).await;
         self.closing.store(true, Ordering::Release);
         let session = self.session();
         let op = Op::CloseSession { session };

@@ -133,7 +133,7 @@ impl Client {
         while done < len {
             let at = span.after(done);
             let want = (len - done).min(READ_LEN) as u32;
-            let written = match self.read(span.from, at.from_offset, want).await {
+            let written = match self.read_unnoted(span.from, at.from_offset, want).await {
                 Ok(bytes) if bytes.is_empty() => break,
                 Ok(bytes) => {
                     let place = Some(at.to_offset);

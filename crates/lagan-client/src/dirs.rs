@@ -5,7 +5,7 @@
 //! (rewinddir(3)).
 
 use crate::Client;
-use crate::options::DirPage;
+use crate::options::{DirPage, OpenOptions};
 use lagan_types::query::Entry;
 use lagan_types::{FsError, Ino, Query, QueryAnswer};
 use parking_lot::Mutex;
@@ -30,6 +30,8 @@ pub(crate) struct Dirs {
 #[derive(Debug)]
 struct Dir {
     ino: Ino,
+    /// Opened with O_NOATIME.
+    no_atime: bool,
     page: Mutex<Option<Page>>,
 }
 
@@ -72,14 +74,15 @@ impl Page {
 }
 
 impl Client {
-    /// Opens a directory.
+    /// Opens a directory. Of `open`, O_NOATIME counts.
     ///
     /// # Errors
     /// None now.
-    pub async fn opendir(&self, ino: Ino) -> Result<u64, FsError> {
+    pub async fn opendir(&self, ino: Ino, open: OpenOptions) -> Result<u64, FsError> {
         let fh = self.files.next_fh();
         let dir = Dir {
             ino,
+            no_atime: open.no_atime,
             page: Mutex::default(),
         };
         self.dirs.open.lock().insert(fh, Arc::new(dir));
@@ -88,7 +91,7 @@ impl Client {
 
     /// Entries whose cookie is above `cookie` (0: from the start). What other
     /// mounts add or remove while a directory is being read may be among them
-    /// or not (readdir(3)).
+    /// or not (readdir(3)). Moves the directory's access time.
     ///
     /// # Errors
     /// [`FsError::NotFound`] or [`FsError::Stale`] if it is gone,
@@ -101,6 +104,9 @@ impl Client {
             Some(given) => given,
             None => self.fetch_entries(&dir, cookie, attrs).await?,
         };
+        if !dir.no_atime {
+            self.accesses.note_known(dir.ino);
+        }
         if attrs {
             for entry in &mut given.entries {
                 if let Some(attr) = entry.attr.take() {

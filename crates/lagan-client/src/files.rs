@@ -9,6 +9,7 @@ use crate::cache::FileMap;
 use crate::options::OpenOptions;
 use crate::store::Stored;
 use bytes::Bytes;
+use lagan_types::access::Access;
 use lagan_types::{Attr, FsError, Ino, SessionId, Time};
 use parking_lot::Mutex;
 use std::collections::HashMap;
@@ -122,6 +123,8 @@ pub(crate) struct InodeState {
     pub wrote_at: Time,
     /// Errors of deferred writes, counted, and the last.
     pub errors: (u64, Option<FsError>),
+    /// The read that was noted last: the ctime that was known, and the second.
+    noted: Option<(Time, i64)>,
 }
 
 impl InodeState {
@@ -170,6 +173,25 @@ impl InodeState {
             attr.ctime = attr.ctime.max(self.wrote_at);
         }
         attr
+    }
+
+    /// The file is read. Gives what is to be told of it: nothing if that would
+    /// not move the access time, or was noted in the same second.
+    pub fn accessed(&mut self, now: Time) -> Option<Access> {
+        let attr = self.attr.as_mut()?;
+        let noted = Some((attr.ctime, now.secs));
+        let atime = attr.times().accessed(now, now)?;
+        if self.noted == noted {
+            return None;
+        }
+        self.noted = noted;
+        // Not again until something else is learned.
+        attr.atime = atime;
+        Some(Access {
+            ino: attr.ino,
+            ctime: attr.ctime,
+            at: now,
+        })
     }
 
     /// Something was written.

@@ -9,6 +9,7 @@
 //! open, read, write --> files (inodes, handles)
 //!     write --> buffer, append --> flush --> store (chunks) --> commit --> leader
 //!     read  --> cache (extents, bytes, kernel pages) --> fetch (chunks, objects)
+//! access: reads that move an access time --- many in one call, once a second --> leader
 //! ```
 //!
 //! What must hold: bytes before pointer (a commit names only chunks that are
@@ -19,6 +20,7 @@
 //! A crash of the mount loses what no flush, fsync or close has committed;
 //! chunks that were written for it are garbage, freed when the session ends.
 
+mod access;
 mod append;
 mod attrs;
 mod buffer;
@@ -57,5 +59,5 @@ pub use copy::CopySpan;
 pub use error::ConnectError;
 pub use locks::Waiter;
 pub use options::{
-    Caller, DirPage, Invalidate, NewInode, OpenOptions, Opened, Options, Seek, StatFs,
+    AccessTimes, Caller, DirPage, Invalidate, NewInode, OpenOptions, Opened, Options, Seek, StatFs,
 };

@@ -65,13 +65,16 @@ impl Client {
         }
     }
 
-    /// A symbolic link's target.
+    /// A symbolic link's target. Moves its access time.
     ///
     /// # Errors
     /// [`FsError::Invalid`] for anything else.
     pub async fn readlink(&self, ino: Ino) -> Result<Vec<u8>, FsError> {
         match self.query(Query::ReadLink { ino }).await? {
-            QueryAnswer::Bytes(target) => Ok(target),
+            QueryAnswer::Bytes(target) => {
+                self.accesses.note_known(ino);
+                Ok(target)
+            }
             _ => Err(FsError::Malformed),
         }
     }

@@ -59,7 +59,7 @@ impl Client {
             other => other?,
         };
         let mut state = inode.state.lock();
-        let attr = match answer {
+        let mut attr = match answer {
             QueryAnswer::Opened {
                 attr,
                 extents,
@@ -71,6 +71,7 @@ impl Client {
             QueryAnswer::Attr(attr) => attr,
             _ => return Err(FsError::Malformed),
         };
+        self.accesses.shown(&mut attr);
         state.learn(&attr);
         Ok(attr)
     }
@@ -123,6 +124,7 @@ impl Client {
         }
         // The first write asks, and must not make a reserved name known.
         self.lists.answered(&attr);
+        self.accesses.shown(&mut attr);
         attr = pin.inode.state.lock().merged(attr);
         let opened = self.opened(pin, &attr, open, true).await;
         Ok((attr, opened))
@@ -134,10 +136,12 @@ impl Client {
             self.invalidate(ino).await;
         }
         let direct_io = open.append || open.direct;
+        // Of reads of pages that the kernel keeps nothing is heard here.
+        let hear = open.read && !open.no_atime && self.accesses.is_due(attr);
         Opened {
             fh: self.files.insert(pin.keep(), open),
             direct_io,
-            keep_cache: same && !direct_io,
+            keep_cache: same && !direct_io && !hear,
         }
     }
 

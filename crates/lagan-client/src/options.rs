@@ -29,6 +29,21 @@ pub struct Options {
     pub read_cache_bytes: usize,
     /// Advisory locks hold in this mount only (the kernel keeps them).
     pub local_locks: bool,
+    /// Whose access times reads through this mount move.
+    pub access_times: AccessTimes,
+}
+
+/// Whose access times reads move: where they are older than the last change, or
+/// a day old (relatime).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum AccessTimes {
+    /// Of everything.
+    #[default]
+    All,
+    /// Not of directories (nodiratime).
+    NoDirectories,
+    /// Of nothing (noatime).
+    None,
 }
 
 impl Options {
@@ -45,6 +60,7 @@ impl Options {
             read_ahead_bytes: 8 * 1024 * 1024,
             read_cache_bytes: 32 * 1024 * 1024,
             local_locks: false,
+            access_times: AccessTimes::All,
         }
     }
 }
@@ -66,6 +82,8 @@ pub struct OpenOptions {
     pub direct: bool,
     /// O_SYNC or O_DSYNC: each write is committed before it is answered.
     pub sync: bool,
+    /// O_NOATIME: reads do not move the access time.
+    pub no_atime: bool,
 }
 
 /// An open file.
@@ -75,7 +93,8 @@ pub struct Opened {
     pub fh: u64,
     /// FOPEN_DIRECT_IO.
     pub direct_io: bool,
-    /// FOPEN_KEEP_CACHE: the kernel's pages of the inode are still right.
+    /// FOPEN_KEEP_CACHE: the kernel's pages of the inode are still right, and a
+    /// read of them would not move the access time.
     pub keep_cache: bool,
 }
 

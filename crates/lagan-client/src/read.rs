@@ -46,13 +46,30 @@ struct Ask {
 }
 
 impl Client {
-    /// Reads at most `len` bytes; fewer only at the end of the file.
+    /// Reads at most `len` bytes; fewer only at the end of the file. Moves the
+    /// access time.
     ///
     /// # Errors
     /// [`FsError::Corrupt`] if the bytes are lost or wrong everywhere,
     /// [`FsError::Io`] at the deadline, [`FsError::SessionEnded`].
     pub async fn read(&self, fh: u64, offset: u64, len: u32) -> Result<Bytes, FsError> {
         let handle = self.files.handle(fh)?;
+        let bytes = self.read_handle(&handle, offset, len).await?;
+        self.note_read(&handle.inode);
+        Ok(bytes)
+    }
+
+    /// As [`Client::read`], and the access time stays: O_NOATIME, and what this
+    /// mount reads for purposes of its own.
+    ///
+    /// # Errors
+    /// As [`Client::read`].
+    pub async fn read_unnoted(&self, fh: u64, offset: u64, len: u32) -> Result<Bytes, FsError> {
+        let handle = self.files.handle(fh)?;
+        self.read_handle(&handle, offset, len).await
+    }
+
+    async fn read_handle(&self, handle: &Handle, offset: u64, len: u32) -> Result<Bytes, FsError> {
         handle.check()?;
         if offset >= FILE_LEN_MAX {
             return Ok(Bytes::new());
@@ -79,7 +96,7 @@ impl Client {
             };
             match self.fill(ask, &view, offset).await {
                 Ok(bytes) => {
-                    self.read_ahead(&handle, offset, view.end);
+                    self.read_ahead(handle, offset, view.end);
                     return Ok(bytes);
                 }
                 Err(Missing::Failed(error)) => return Err(error),

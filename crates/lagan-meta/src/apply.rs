@@ -179,6 +179,7 @@ fn is_system(op: &Op) -> bool {
             | Op::Commit(_)
             | Op::CopyRange(_)
             | Op::Rewrite(_)
+            | Op::Accesses(_)
             | Op::CreateMasked { .. }
             | Op::SetLock { .. }
             | Op::DropLocks { .. }
@@ -225,6 +226,7 @@ fn dispatch_files(txn: &mut Txn<'_>, command: &Command) -> Outcome<Answer> {
         Op::Commit(commit) => ops::commit::commit(txn, session, commit),
         Op::CopyRange(copy) => ops::copy::copy(txn, copy),
         Op::Rewrite(rewrite) => ops::rewrite::rewrite(txn, session, rewrite),
+        Op::Accesses(reads) => ops::access::note(txn, reads),
         Op::SetLock { ino, lock } => ops::lock::set_lock(txn, session, *ino, lock),
         Op::DropLocks { ino, owner } => ops::lock::drop_locks(txn, session, *ino, *owner),
         Op::CreateReserved { file, .. } => ops::reserve::create(txn, file),

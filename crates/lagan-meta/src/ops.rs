@@ -1,5 +1,6 @@
 //! The operations, by area. Each validates all, then changes.
 
+pub(crate) mod access;
 pub(crate) mod acl;
 pub(crate) mod archive;
 pub(crate) mod attr;

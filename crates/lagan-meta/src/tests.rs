@@ -1,5 +1,6 @@
 //! Behaviour of whole commands on a store in memory.
 
+mod access;
 mod acl;
 mod archive;
 mod capabilities;

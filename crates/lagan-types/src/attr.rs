@@ -1,5 +1,6 @@
 //! What stat(2) shows of an inode, and a little more.
 
+use crate::access::Times;
 use crate::codec::{Decode, Encode};
 use crate::id::Ino;
 use crate::limits::{OBJECT_HOLES_LEN_MAX, OBJECT_LEN_MAX};
@@ -155,7 +156,8 @@ pub struct Attr {
     pub allocated: u64,
     /// Device number of a device node.
     pub rdev: u32,
-    /// Last access, as set by utimens or at creation (mounts are noatime).
+    /// Last access: creation, utimens, or a read by the rule of
+    /// [`crate::access`].
     pub atime: Time,
     /// Last change of the content.
     pub mtime: Time,
@@ -175,6 +177,15 @@ impl Attr {
     pub fn unfit_for_s3(&self) -> Option<&'static str> {
         let file = self.kind == Kind::File;
         unfit_for_s3(self.size, self.allocated).filter(|_| file)
+    }
+
+    /// What decides whether a read moves the access time.
+    pub fn times(&self) -> Times {
+        Times {
+            atime: self.atime,
+            mtime: self.mtime,
+            ctime: self.ctime,
+        }
     }
 
     /// Permission bits with setuid, setgid and sticky: 12 bits.

@@ -4,6 +4,7 @@
 //! travels on the wire or lies on disk; see [`codec`] for how, and [`limits`]
 //! for every bound of a format or a protocol.
 
+pub mod access;
 pub mod answer;
 pub mod attr;
 pub mod chunk;

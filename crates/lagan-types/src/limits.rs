@@ -32,6 +32,8 @@ pub const COMMIT_EDITS_MAX: usize = 256;
 pub const COPY_EXTENTS_MAX: usize = 512;
 /// Extents that one rewrite makes one of.
 pub const REWRITE_EXTENTS_MAX: usize = 1024;
+/// Reads that one command tells: a millisecond or two of everybody's time.
+pub const ACCESSES_MAX: usize = 512;
 /// Extents in one answer.
 pub const EXTENTS_PAGE_MAX: usize = 512;
 /// Extents that open returns with the attributes.

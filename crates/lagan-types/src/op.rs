@@ -1,5 +1,6 @@
 //! Mutations of the metadata: what goes through Raft.
 
+use crate::access::Access;
 use crate::attr::{Kind, Time};
 use crate::cluster::{Config, NodeInfo, NodeState};
 use crate::codec::{Decode, Encode};
@@ -217,6 +218,10 @@ pub enum Op {
     /// setxattr(2) of an access list by somebody who is neither in the inode's group
     /// nor privileged: takes set-group-id away. Answer: `Done`.
     SetListAsOther { ino: Ino, value: Vec<u8> },
+    /// Inodes were read on a mount, at most `ACCESSES_MAX`: access times move where
+    /// nothing changed since and they still would ([`crate::access`]). Nothing else does,
+    /// neither ctime nor version. What is gone is passed over. Answer: `Done`.
+    Accesses(Vec<Access>),
 }
 
 impl Op {

@@ -11,6 +11,8 @@ write_buffer = "16MiB"
 locallocks = true
 allow_other = false
 read_only = true
+noatime = true
+nodiratime = true
 max_background = 100
 log = { format = "json", level = "debug" }
 "#;
@@ -23,6 +25,7 @@ fn a_whole_file_is_understood() {
     assert_eq!(c.timeout, Duration::from_secs(30));
     assert_eq!(c.write_buffer_bytes, 16 << 20);
     assert!(c.local_locks && !c.allow_other && c.read_only);
+    assert!(c.no_atime && c.no_dir_atime);
     assert_eq!(c.log.format, LogFormat::Json);
     assert_eq!(c.source(), "10.0.0.1:7000,10.0.0.2:7000:/mail");
 }

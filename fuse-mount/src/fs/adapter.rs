@@ -274,12 +274,19 @@ impl Filesystem for LaganFs {
         fh: FileHandle,
         offset: u64,
         size: u32,
-        _flags: OpenFlags,
+        flags: OpenFlags,
         _lock_owner: Option<LockOwner>,
         reply: ReplyData,
     ) {
         let client = self.client.clone();
-        let work = async move { client.read(fh.0, offset, size).await };
+        // As it is now: F_SETFL may have changed it since the open.
+        let no_atime = flags.0 & libc::O_NOATIME != 0;
+        let work = async move {
+            match no_atime {
+                true => client.read_unnoted(fh.0, offset, size).await,
+                false => client.read(fh.0, offset, size).await,
+            }
+        };
         let call = Call::data("read", req, node, fh.0).range(offset, size.into());
         self.runner
             .run(call, reply, work, |reply, bytes| reply.data(&bytes));
@@ -363,9 +370,10 @@ impl Filesystem for LaganFs {
         self.runner.run(call, reply, work, ok);
     }
 
-    fn opendir(&self, req: &Request, node: INodeNo, _flags: OpenFlags, reply: ReplyOpen) {
+    fn opendir(&self, req: &Request, node: INodeNo, flags: OpenFlags, reply: ReplyOpen) {
         let client = self.client.clone();
-        let work = async move { client.opendir(ino(node)).await };
+        let options = open_options(caller(req), flags.0);
+        let work = async move { client.opendir(ino(node), options).await };
         let call = Call::names("opendir", req, node);
         self.runner.run(call, reply, work, |reply, fh| {
             reply.opened(FileHandle(fh), FopenFlags::empty());

@@ -160,6 +160,7 @@ pub(crate) fn open_options(caller: Caller, flags: i32) -> OpenOptions {
         direct: flags & libc::O_DIRECT != 0,
         // O_SYNC contains O_DSYNC.
         sync: flags & libc::O_DSYNC != 0,
+        no_atime: flags & libc::O_NOATIME != 0,
     }
 }
 

@@ -6,6 +6,7 @@ use lagan_meta::memory::MemoryStore;
 use lagan_meta::{apply, cluster_map, invariants, map_version, query, session_exists};
 use lagan_net::message::Response;
 use lagan_net::{Handler, Hello, Peer, Reply, Request, Role, Server, ServerLimits, Service};
+use lagan_types::access::Access;
 use lagan_types::chunk::verify_blocks;
 use lagan_types::cluster::{Config, NodeInfo, NodeRole, NodeState};
 use lagan_types::limits::BLOCK_LEN;
@@ -56,7 +57,10 @@ pub struct World {
     pub objects: HashMap<(Ino, u64), Bytes>,
     /// Creates of files are promised, and kept nowhere: as by a leader that dies.
     pub promises: bool,
-    /// Requests since the start, by kind.
+    /// Reads that mounts told of, or would have if they were not refused.
+    pub told: Vec<Access>,
+    pub refuse_reads: bool,
+    /// Requests since the start, by kind; those that tell of reads do not count.
     pub mutations: u32,
     pub queries: u32,
     pub chunk_writes: u32,
@@ -198,6 +202,16 @@ fn meta(world: &mut World, node: NodeId, request: MetaRequest) -> Option<MetaRep
             let reply = world.promise(&command);
             return reply.or_else(|| meta(world, node, MetaRequest::Mutate(command)));
         }
+        MetaRequest::Mutate(Command {
+            op: Op::Accesses(reads),
+            ..
+        }) if world.refuse_reads => {
+            world.told.extend(reads);
+            MetaReply::Answer(Err(FsError::Io))
+        }
+        MetaRequest::Mutate(command) if matches!(command.op, Op::Accesses(_)) => {
+            tell(world, command)
+        }
         MetaRequest::Mutate(mut command) | MetaRequest::Create(mut command) => {
             world.mutations += 1;
             if matches!(command.op, Op::Commit(_)) && world.stale_commits > 0 {
@@ -251,6 +265,15 @@ fn meta(world: &mut World, node: NodeId, request: MetaRequest) -> Option<MetaRep
         }
         other => MetaReply::Refused(format!("{other:?}")),
     })
+}
+
+/// Mounts do this at times of their own: no test that counts shall notice.
+fn tell(world: &mut World, mut command: Command) -> MetaReply {
+    command.time = now();
+    if let Op::Accesses(reads) = &command.op {
+        world.told.extend(reads);
+    }
+    MetaReply::Answer(apply(&mut world.store, &command).unwrap())
 }
 
 fn status(world: &World) -> Status {
@@ -506,7 +529,10 @@ pub const RW: OpenOptions = OpenOptions {
     kill_suid: false,
     direct: false,
     sync: false,
+    no_atime: false,
 };
+
+pub const WRITE: OpenOptions = OpenOptions { read: false, ..RW };
 
 pub const APPEND: OpenOptions = OpenOptions { append: true, ..RW };
 

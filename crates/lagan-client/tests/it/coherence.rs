@@ -1,6 +1,8 @@
 //! What one mount has closed, every later call of every mount sees.
 
-use crate::cluster::{APPEND, Cluster, ROOT, RW, USER, close, get, new_file, put, read_all, write};
+use crate::cluster::{
+    APPEND, Cluster, ROOT, RW, USER, WRITE, close, get, new_file, put, read_all, write,
+};
 use lagan_client::{Caller, Invalidate};
 use lagan_types::op::{SetAttr, SetTime};
 use lagan_types::{FsError, Ino, Op, Query, QueryAnswer};
@@ -40,7 +42,8 @@ async fn kernel_pages_are_kept_only_if_nobody_else_wrote() {
     let (a, b) = (cluster.mount(1).await, cluster.mount(2).await);
     let ino = put(&a, "f", b"one").await;
     let keep = async |client: &lagan_client::Client| {
-        let opened = client.open(ino, RW).await.unwrap();
+        // Whether a read is due does not matter then.
+        let opened = client.open(ino, WRITE).await.unwrap();
         close(client, opened.fh).await.unwrap();
         opened.keep_cache
     };

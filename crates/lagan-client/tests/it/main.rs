@@ -3,6 +3,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that meets the unexpected ends")]
 
+mod atime;
 mod cluster;
 mod coherence;
 mod content;

@@ -153,7 +153,7 @@ async fn a_large_directory_is_read_page_by_page() {
             .unwrap();
     }
     cluster.world().take_counts();
-    let fh = client.opendir(ROOT).await.unwrap();
+    let fh = client.opendir(ROOT, RW).await.unwrap();
     let (mut cookie, mut names) = (0, Vec::new());
     loop {
         let page = client.readdir(fh, cookie, true).await.unwrap();

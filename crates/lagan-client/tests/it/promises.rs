@@ -38,7 +38,7 @@ fn take_name(cluster: &Cluster, name: &str) {
 #[tokio::test]
 async fn fsync_of_a_directory_makes_what_was_promised_in_it() {
     let (cluster, client) = promising().await;
-    let dir = client.opendir(ROOT).await.unwrap();
+    let dir = client.opendir(ROOT, RW).await.unwrap();
     let names: Vec<String> = (0..20).map(|n| format!("f{n}")).collect();
     let mut held = Vec::new();
     for name in &names {
@@ -63,8 +63,8 @@ async fn fsync_of_a_directory_says_once_that_a_name_in_it_was_lost() {
     let (cluster, client) = promising().await;
     let other = client.make(ROOT, b"other", new_dir()).await.unwrap().ino;
     let (dir, other) = (
-        client.opendir(ROOT).await.unwrap(),
-        client.opendir(other).await.unwrap(),
+        client.opendir(ROOT, RW).await.unwrap(),
+        client.opendir(other, RW).await.unwrap(),
     );
     let (_, fh) = hold(&client, ROOT, "f").await;
     take_name(&cluster, "f");
@@ -78,7 +78,7 @@ async fn fsync_of_a_directory_says_once_that_a_name_in_it_was_lost() {
 #[tokio::test]
 async fn fsync_of_a_directory_says_that_names_went_with_the_session() {
     let (cluster, client) = promising().await;
-    let dir = client.opendir(ROOT).await.unwrap();
+    let dir = client.opendir(ROOT, RW).await.unwrap();
     let (_, fh) = hold(&client, ROOT, "f").await;
     let old = client.session();
     cluster.world().system(Op::EndSession { session: old });

@@ -7,8 +7,9 @@
 mod reference;
 
 use super::world::World;
+use lagan_types::access::Access;
 use lagan_types::answer::Answer;
-use lagan_types::attr::Kind;
+use lagan_types::attr::{Attr, Kind};
 use lagan_types::cluster::NodeState;
 use lagan_types::extent::{Content, Edit};
 use lagan_types::op::{ArchiveFail, ArchiveFinish, ArchiveStart, Rewrite, SetAttr};
@@ -32,6 +33,7 @@ enum Step {
     Truncate(u8, u8),
     Copy((u8, u8), (u8, u8), u8),
     Rewrite(u8, u8),
+    Access(u8, bool),
     Start(u8),
     Finish(u8, bool),
     Release(u8),
@@ -62,6 +64,7 @@ fn step() -> impl Strategy<Value = Step> {
         5 => ((byte(), 0u8..70), (byte(), 0u8..70), 1u8..60)
             .prop_map(|(from, to, len)| Step::Copy(from, to, len)),
         2 => (byte(), byte()).prop_map(|(f, e)| Step::Rewrite(f, e)),
+        1 => (byte(), any::<bool>()).prop_map(|(f, old)| Step::Access(f, old)),
         3 => byte().prop_map(Step::Start),
         3 => (byte(), prop::bool::weighted(0.8)).prop_map(|(a, ok)| Step::Finish(a, ok)),
         2 => byte().prop_map(Step::Release),
@@ -134,6 +137,7 @@ impl Pair {
             Step::Truncate(f, size) => self.truncate(*f, *size),
             Step::Copy(from, to, len) => self.copy(*from, *to, *len as u64),
             Step::Rewrite(f, e) => self.rewrite(*f, *e),
+            Step::Access(f, old) => self.access(*f, *old),
             Step::Start(f) => self.start(*f),
             Step::Finish(a, ok) => self.finish(*a, *ok),
             Step::Release(f) => self.release(*f),
@@ -237,6 +241,25 @@ impl Pair {
         };
         self.world.op(Op::SetAttr { ino, set }).unwrap();
         self.model.truncate(ino, size as usize);
+    }
+
+    /// A read is told: of what is there, or of what has changed since.
+    fn access(&mut self, f: u8, old: bool) {
+        let Some(ino) = pick(&self.model.files(), f) else {
+            return;
+        };
+        let before = self.world.attr(ino);
+        let ctime = match old {
+            true => Time::default(),
+            false => before.ctime,
+        };
+        let at = Time::from_millis(self.world.now_ms);
+        let read = Access { ino, ctime, at };
+        self.world.op(Op::Accesses(vec![read])).unwrap();
+        let after = self.world.attr(ino);
+        assert!(!old || after == before);
+        let atime = before.atime;
+        assert_eq!(Attr { atime, ..after }, before);
     }
 
     fn copy(&mut self, from: (u8, u8), to: (u8, u8), len: u64) {

@@ -145,7 +145,7 @@ fn every_variant_is_met() {
     assert!(variants::<MetaReply>().len() >= 15);
     assert!(variants::<ChunkRequest>().len() >= 6);
     assert!(variants::<ChunkReply>().len() >= 13);
-    assert!(variants::<Op>().len() >= 38);
+    assert!(variants::<Op>().len() >= 40);
     assert!(variants::<Query>().len() >= 25);
     assert!(variants::<QueryAnswer>().len() >= 22);
     assert!(variants::<Answer>().len() >= 13);

@@ -61,6 +61,7 @@ fn open_flags_are_understood() {
     assert!(o.read && o.write && o.truncate && o.sync && o.direct);
     let o = open_options(caller, libc::O_RDONLY);
     assert!(o.read && !o.write && !o.sync && o.kill_suid);
+    assert!(!o.no_atime && open_options(caller, libc::O_NOATIME).no_atime);
     let root = Caller { uid: 0, ..caller };
     assert!(!open_options(root, libc::O_TRUNC).kill_suid);
 }
