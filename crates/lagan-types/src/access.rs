@@ -134,6 +134,6 @@ mod tests {
             .iter()
             .map(|b| format!("{b:02x}"))
             .collect();
-        assert_eq!(hex, "2701fb2c010105fbd007fc70110100");
+        assert_eq!(hex, "2801fb2c010105fbd007fc70110100");
     }
 }
