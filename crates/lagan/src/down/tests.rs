@@ -1,5 +1,6 @@
 use super::*;
 use crate::layout::make_dir;
+use crate::lock;
 use std::os::unix::process::CommandExt;
 use std::process::{Child, Command, Stdio};
 
@@ -38,6 +39,15 @@ fn processes_are_stopped_whoever_started_them() {
     assert!(server.wait().is_ok() && s3.wait().is_ok());
     assert!(layout.stopped_mark().exists());
     assert_eq!(stop(&layout, true), Ok(OK), "again: nothing runs");
+}
+
+#[test]
+fn process_that_has_let_go_of_its_lock_is_waited_for() {
+    let (_dir, layout) = directory();
+    let script = "trap 'exec 9>&-; sleep 1; exit 0' TERM; while :; do sleep 0.05; done";
+    let mut server = daemon(&layout, Role::Server, "server-1", script);
+    assert_eq!(stop(&layout, false), Ok(OK));
+    assert!(server.try_wait().unwrap().is_some(), "it has ended");
 }
 
 #[test]
