@@ -13,9 +13,13 @@ use serde::{Deserialize, Serialize};
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io::Write;
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 /// Version of the data directory's layout. A higher one is refused.
 pub const FORMAT: u32 = 1;
+/// How long a predecessor that was killed may take to let go of lock and ports: its
+/// exit takes time on a busy machine.
+pub const LEAVING_PATIENCE: Duration = Duration::from_secs(5);
 
 /// The identity file.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -62,7 +66,7 @@ impl DataDir {
     /// Another process holds it, it is of a newer format, or it cannot be written.
     pub fn open(path: &Path, draw_store: impl FnOnce() -> StoreId) -> Result<DataDir> {
         make_private(path)?;
-        let lock = take_lock(path)?;
+        let lock = take_lock(path, LEAVING_PATIENCE)?;
         let mut identity = match load(path)? {
             Some(identity) => identity,
             None => first(path, draw_store())?,
@@ -163,7 +167,10 @@ fn make_private(path: &Path) -> Result<()> {
         .with_context(|| format!("close data directory {} to others", path.display()))
 }
 
-fn take_lock(path: &Path) -> Result<File> {
+/// Locks the directory for the life of this process, waiting for a predecessor that
+/// was killed and is not quite gone.
+fn take_lock(path: &Path, patience: Duration) -> Result<File> {
+    let end = Instant::now() + patience;
     let mut lock = OpenOptions::new()
         .read(true)
         .write(true)
@@ -171,7 +178,12 @@ fn take_lock(path: &Path) -> Result<File> {
         .truncate(false)
         .open(path.join("lock"))
         .with_context(|| format!("open {}/lock", path.display()))?;
-    match lock.try_lock() {
+    let mut locked = lock.try_lock();
+    while matches!(locked, Err(TryLockError::WouldBlock)) && Instant::now() < end {
+        std::thread::sleep(Duration::from_millis(20));
+        locked = lock.try_lock();
+    }
+    match locked {
         Ok(()) => {}
         Err(TryLockError::WouldBlock) => {
             let holder = std::fs::read_to_string(path.join("lock")).unwrap_or_default();
@@ -282,9 +294,15 @@ mod tests {
     #[test]
     fn second_process_is_refused() {
         let dir = tempfile::tempdir().expect("temp dir");
-        let _held = open(dir.path()).expect("first");
-        let text = open(dir.path()).expect_err("held").to_string();
-        assert!(text.contains("in use by process"), "{text}");
+        let held = open(dir.path()).expect("first");
+        let text = take_lock(dir.path(), Duration::ZERO).expect_err("held");
+        assert!(text.to_string().contains("in use by process"), "{text}");
+        let leaving = std::thread::spawn(move || {
+            std::thread::sleep(Duration::from_millis(100));
+            drop(held);
+        });
+        take_lock(dir.path(), Duration::from_secs(60)).expect("it has left");
+        leaving.join().expect("left");
     }
 
     #[test]

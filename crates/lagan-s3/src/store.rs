@@ -25,7 +25,11 @@ use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+/// How long a predecessor that was killed may take to let go of lock and port: its
+/// exit takes time on a busy machine.
+pub(crate) const LEAVING_PATIENCE: Duration = Duration::from_secs(5);
 
 /// Why a store cannot be used or an object not be had.
 #[derive(Debug, thiserror::Error)]
@@ -101,7 +105,7 @@ impl Store {
         let open = || StoreError::io(format!("open data directory {}", root.display()));
         fs::create_dir_all(root).map_err(open())?;
         fs::set_permissions(root, Permissions::from_mode(0o700)).map_err(open())?;
-        let lock = lock(root)?;
+        let lock = lock(root, LEAVING_PATIENCE)?;
         let tmp = root.join("tmp");
         if tmp.exists() {
             fs::remove_dir_all(&tmp).map_err(open())?;
@@ -328,8 +332,9 @@ impl Store {
     }
 }
 
-/// Locks the directory for this process and leaves its pid there.
-fn lock(root: &Path) -> Result<File, StoreError> {
+/// Locks the directory for this process and leaves its pid there; waits for a
+/// predecessor that was killed and is not quite gone.
+fn lock(root: &Path, patience: Duration) -> Result<File, StoreError> {
     let open = || StoreError::io(format!("lock data directory {}", root.display()));
     let path = root.join("lock");
     let mut file = File::options()
@@ -340,7 +345,13 @@ fn lock(root: &Path) -> Result<File, StoreError> {
         .mode(0o600)
         .open(path)
         .map_err(open())?;
-    match file.try_lock() {
+    let end = Instant::now() + patience;
+    let mut locked = file.try_lock();
+    while matches!(locked, Err(fs::TryLockError::WouldBlock)) && Instant::now() < end {
+        std::thread::sleep(Duration::from_millis(20));
+        locked = file.try_lock();
+    }
+    match locked {
         Ok(()) => {}
         Err(fs::TryLockError::WouldBlock) => return Err(StoreError::InUse(root.into())),
         Err(fs::TryLockError::Error(e)) => return Err(open()(e)),
