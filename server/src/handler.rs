@@ -124,17 +124,20 @@ impl Door {
         }
     }
 
-    fn raft(&self, request: Request, reply: Reply) {
+    fn raft(&self, peer: &Arc<Peer>, request: Request, reply: Reply) {
         let Some(member) = self.node.member.get().cloned() else {
             // Dropped: the peer learns that there will be no answer.
             return;
         };
+        let peer = peer.clone();
         tokio::spawn(async move {
-            let (head, data) = member.raft.handle(request.head, request.data).await;
-            reply.send(Response {
-                head: head.into(),
-                data,
-            });
+            match member.raft.handle(request.head, request.data).await {
+                Ok((head, data)) => reply.send(Response {
+                    head: head.into(),
+                    data,
+                }),
+                Err(e) => malformed(&peer, &e.to_string()),
+            }
         });
     }
 
@@ -217,7 +220,7 @@ impl Handler for Door {
                 Ok(message) => self.chunk(message, request.data, reply),
                 Err(e) => malformed(peer, &e.to_string()),
             },
-            Service::Raft => self.raft(request, reply),
+            Service::Raft => self.raft(peer, request, reply),
         }
     }
 }
@@ -225,11 +228,9 @@ impl Handler for Door {
 /// A peer that passed the handshake and the frame checks but sends no message
 /// of ours: its connection ends. What came with it is not worth another line.
 fn malformed(peer: &Peer, reason: &str) {
-    if peer.is_closed() {
-        return;
+    if !peer.is_closed() && peer.close_first() {
+        tracing::warn!(peer = %peer.addr, reason, "malformed message, connection closed");
     }
-    tracing::warn!(peer = %peer.addr, reason, "malformed message, connection closed");
-    peer.close();
 }
 
 impl Node {

@@ -10,6 +10,7 @@ use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use parking_lot::Mutex;
 use std::convert::Infallible;
+use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -51,10 +52,11 @@ impl Complaints {
 ///
 /// # Errors
 /// The address cannot be listened on.
-pub fn serve(node: Arc<Node>, addr: SocketAddr, cancel: CancellationToken) -> anyhow::Result<()> {
+pub fn serve(node: &Arc<Node>, addr: SocketAddr, cancel: CancellationToken) -> io::Result<()> {
     let listener = std::net::TcpListener::bind(addr)?;
     listener.set_nonblocking(true)?;
     let listener = TcpListener::from_std(listener)?;
+    let node = node.clone();
     let tasks = node.parts.tasks.clone();
     tasks.spawn(async move {
         let places = Arc::new(Semaphore::new(CONNECTIONS_MAX));

@@ -7,16 +7,17 @@
 //! the new one. `lock` is held for the life of the process and contains its pid.
 
 use anyhow::{Context, Result, bail};
+use lagan_lock::LEAVING_PATIENCE;
 use lagan_types::cluster::next_boot;
 use lagan_types::{ClusterId, Incarnation, NodeId, StoreId};
 use serde::{Deserialize, Serialize};
 use std::fs::{File, OpenOptions};
 use std::io::Write;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 /// Version of the data directory's layout. A higher one is refused.
 pub const FORMAT: u32 = 1;
-
 /// The identity file.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Identity {
@@ -62,7 +63,7 @@ impl DataDir {
     /// Another process holds it, it is of a newer format, or it cannot be written.
     pub fn open(path: &Path, draw_store: impl FnOnce() -> StoreId) -> Result<DataDir> {
         make_private(path)?;
-        let lock = take_lock(path)?;
+        let lock = take_lock(path, LEAVING_PATIENCE)?;
         let mut identity = match load(path)? {
             Some(identity) => identity,
             None => first(path, draw_store())?,
@@ -163,9 +164,11 @@ fn make_private(path: &Path) -> Result<()> {
         .with_context(|| format!("close data directory {} to others", path.display()))
 }
 
-fn take_lock(path: &Path) -> Result<File> {
+/// Locks the directory for the life of this process, waiting for a predecessor that
+/// was killed and is not quite gone.
+fn take_lock(path: &Path, patience: Duration) -> Result<File> {
     let lock = path.join("lock");
-    match lagan_lock::take_within(&lock, lagan_lock::ENDING) {
+    match lagan_lock::take_within(&lock, patience) {
         Err(e) if e.kind() == std::io::ErrorKind::WouldBlock => {
             let holder = std::fs::read_to_string(&lock).unwrap_or_default();
             bail!(
@@ -270,9 +273,15 @@ mod tests {
     #[test]
     fn second_process_is_refused() {
         let dir = tempfile::tempdir().expect("temp dir");
-        let _held = open(dir.path()).expect("first");
-        let text = open(dir.path()).expect_err("held").to_string();
-        assert!(text.contains("in use by process"), "{text}");
+        let held = open(dir.path()).expect("first");
+        let text = take_lock(dir.path(), Duration::ZERO).expect_err("held");
+        assert!(text.to_string().contains("in use by process"), "{text}");
+        let leaving = std::thread::spawn(move || {
+            std::thread::sleep(Duration::from_millis(100));
+            drop(held);
+        });
+        take_lock(dir.path(), Duration::from_secs(60)).expect("it has left");
+        leaving.join().expect("left");
     }
 
     #[test]

@@ -137,7 +137,13 @@ impl Member {
             parts.disk.clone(),
         );
         let leader = Leader::new(raft.clone());
-        let meta = MetaService::new(raft.clone(), leader.clone(), map.clone());
+        let meta = MetaService::new(
+            membership.node,
+            raft.clone(),
+            leader.clone(),
+            map.clone(),
+            leader_client.clone(),
+        );
         let mover = MoverSlot::new(
             membership.node,
             leader.clone(),

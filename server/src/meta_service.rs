@@ -1,6 +1,7 @@
 //! The metadata service: what any process asks of the leader.
 //!
-//! Every server answers; others than the leader name who leads. A mutation of
+//! Every server answers; others than the leader name who leads. One that does not vote
+//! hears nothing of elections: it names the leader that it talks to itself. A mutation of
 //! unknown outcome is answered like a missing leader: the asker sends it again,
 //! and the state machine does it once.
 
@@ -8,7 +9,7 @@ use crate::leader::Leader;
 use crate::leader::reservations::Reading;
 use bytes::Bytes;
 use lagan_meta::kv::StoreError;
-use lagan_net::{Peer, Reply, Role};
+use lagan_net::{LeaderClient, Peer, Reply, Role};
 use lagan_raft::{ProposeError, Raft, View};
 use lagan_replica::MapCell;
 use lagan_types::message::{MetaReply, MetaRequest};
@@ -22,9 +23,12 @@ const PROPOSE_DEADLINE: Duration = Duration::from_secs(5);
 
 /// See the module.
 pub struct MetaService {
+    node: NodeId,
     raft: Arc<Raft>,
     leader: Arc<Leader>,
     map: Arc<MapCell>,
+    /// This node's own way to the leader.
+    heard: Arc<LeaderClient>,
 }
 
 impl std::fmt::Debug for MetaService {
@@ -34,9 +38,22 @@ impl std::fmt::Debug for MetaService {
 }
 
 impl MetaService {
-    /// Over the consensus and what the leader keeps in memory.
-    pub fn new(raft: Arc<Raft>, leader: Arc<Leader>, map: Arc<MapCell>) -> Arc<Self> {
-        Arc::new(MetaService { raft, leader, map })
+    /// Over the consensus and what the leader keeps in memory; `heard` is how `node`, this
+    /// one, itself calls the leader.
+    pub fn new(
+        node: NodeId,
+        raft: Arc<Raft>,
+        leader: Arc<Leader>,
+        map: Arc<MapCell>,
+        heard: Arc<LeaderClient>,
+    ) -> Arc<Self> {
+        Arc::new(MetaService {
+            node,
+            raft,
+            leader,
+            map,
+            heard,
+        })
     }
 
     /// Answers a request: a small read at once, anything else on a task of its own.
@@ -187,23 +204,30 @@ impl MetaService {
 
     /// Names the leader by the address that the asker can use.
     fn redirect(&self, role: Role, error: &ProposeError) -> MetaReply {
-        let ProposeError::NotLeader {
-            leader: Some((node, peer_addr)),
-        } = error
-        else {
-            return MetaReply::NotLeader {
-                leader: None,
-                addr: None,
-            };
+        let voted = match error {
+            ProposeError::NotLeader { leader } => leader.clone(),
+            _ => None,
         };
-        let addr = match role {
-            Role::Server => Some(peer_addr.clone()),
-            Role::Mount | Role::Admin => self.client_addr(*node),
+        let (leader, addr) = match (role, voted) {
+            (Role::Server, Some((node, peer_addr))) => (Some(node), Some(peer_addr)),
+            // Servers know each other: what one only heard would go round among them.
+            (Role::Server, None) => (None, None),
+            (Role::Mount | Role::Admin, voted) => {
+                let leader = voted.map(|(node, _)| node).or_else(|| self.heard_leader());
+                (leader, leader.and_then(|node| self.client_addr(node)))
+            }
         };
-        MetaReply::NotLeader {
-            leader: Some(*node),
-            addr,
-        }
+        MetaReply::NotLeader { leader, addr }
+    }
+
+    /// Who leads, as far as this node's own calls tell; `None` if it votes: then it would
+    /// know better.
+    fn heard_leader(&self) -> Option<NodeId> {
+        let map = self.map.get();
+        let addr = self.heard.leader()?.to_string();
+        let leader = map.nodes.iter().find(|n| n.peer_addr == addr)?;
+        let votes = self.raft.voters().contains(&self.node);
+        (!votes).then_some(leader.id)
     }
 
     fn client_addr(&self, node: NodeId) -> Option<String> {

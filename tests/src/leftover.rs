@@ -33,11 +33,11 @@ pub fn processes(path: &Path) -> Vec<Found> {
     found
 }
 
-/// Whether a process has ended, with all its threads, but nobody asked how. The
-/// first thread may be gone while others still hold the process's files.
+/// Whether a process has ended, with all its threads, but nobody asked how. The first
+/// thread may end before others, which still hold files and sockets.
 pub fn is_zombie(pid: u32) -> bool {
-    let threads = std::fs::read_dir(format!("/proc/{pid}/task")).map_or(0, Iterator::count);
-    if threads > 1 {
+    let threads = std::fs::read_dir(format!("/proc/{pid}/task"));
+    if threads.is_ok_and(|threads| threads.flatten().count() > 1) {
         return false;
     }
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();

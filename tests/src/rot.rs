@@ -29,6 +29,16 @@ pub fn unhead(top: &Path, bytes: &[u8]) -> usize {
     })
 }
 
+/// Whether a file below a directory has these bytes.
+///
+/// # Panics
+/// When a file cannot be read.
+pub fn holds(top: &Path, bytes: &[u8]) -> bool {
+    let files = manifest::files(top).expect("list a store");
+    let mut contents = files.iter().filter_map(|path| fs::read(path).ok());
+    contents.any(|content| content.windows(bytes.len()).any(|w| w == bytes))
+}
+
 fn change(
     top: &Path,
     bytes: &[u8],

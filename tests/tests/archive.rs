@@ -143,6 +143,43 @@ fn archived_file_whose_replicas_all_rotted_is_read_from_its_object() {
 }
 
 #[test]
+fn archived_file_whose_only_server_is_dead_is_read_from_its_object() {
+    let why = "the server that has the bytes is killed";
+    with_store(
+        |options| Options {
+            copies: 1,
+            ..options.with_faults(why)
+        },
+        |cluster, _| {
+            until("three vote", s(60), || {
+                let (_, json) = cluster.status();
+                let servers = json["servers"].as_array()?.iter();
+                (servers.filter(|x| x["voter"] == true).count() == 3).then_some(())
+            });
+            let bytes = Random::new(22).bytes(9 << 20);
+            let file = |mount: PathBuf| mount.join("x");
+            fs::write(file(cluster.a()), &bytes).expect("write");
+            until("it is archived", s(60), || {
+                (attribute(&file(cluster.a()), "state") == "archived").then_some(())
+            });
+            let holder = (1..=3).map(|n| format!("server-{n}")).find(|name| {
+                let store = cluster.dir().join(name);
+                rot::holds(&store, &bytes[5_000_000..5_000_032])
+            });
+            let holder = holder.expect("one has the middle of the file");
+            cluster.kill(&holder);
+            // The other mount has none of the bytes in its memory.
+            assert!(fs::read(file(cluster.b())).expect("read") == bytes);
+            // Nothing has changed: the server may come back.
+            assert_eq!(attribute(&file(cluster.b()), "state"), "archived");
+            cluster.start(&holder);
+            cluster.wait_healthy();
+            cluster.check();
+        },
+    );
+}
+
+#[test]
 fn silent_endpoint_blocks_nothing_but_the_archive() {
     let why = "S3 hangs";
     with_store(

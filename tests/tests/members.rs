@@ -7,10 +7,11 @@ use lagan_tests::run::LONG;
 use lagan_tests::s3::free_addr;
 use lagan_tests::wait::until;
 use lagan_tests::writer::Writers;
-use lagan_tests::{Options, http, sys, with_cluster};
+use lagan_tests::{Options, binary, command, http, sys, with_cluster};
 use serde_json::Value;
 use std::fs;
 use std::path::Path;
+use std::process::Command;
 use std::time::Instant;
 
 const GO_ON: std::time::Duration = s(60);
@@ -274,6 +275,33 @@ fn move_peer_listen(config: &Path) -> String {
     fs::write(config, text).expect("write the configuration");
     let ip = head.rsplit_once('"').map_or(head, |(_, ip)| ip);
     format!("{ip}:{port}")
+}
+
+#[test]
+fn any_server_leads_to_the_leader_also_one_that_does_not_vote() {
+    let options = Options {
+        servers: 2,
+        mounts: 1,
+        ..Options::default()
+    };
+    with_cluster(options, LONG, |cluster| {
+        cluster.wait_healthy();
+        let voting = voters(cluster);
+        assert_eq!(voting.len(), 1, "{voting:?}");
+        for name in cluster.servers() {
+            let addr = cluster.process(&name).addr.expect("a server's address");
+            let mut lagan = Command::new(binary::lagan());
+            lagan.args(["status", "--json", "--cluster", &addr]);
+            let done = command::run(&mut lagan, s(120)).expect("it ends").expect(0);
+            assert_eq!(done.json()["leader"], voting[0].as_str(), "{name}: {done}");
+            // one that is not known is passed over
+            let some = format!("no-such-host.invalid:7700,{addr}");
+            let mut lagan = Command::new(binary::lagan());
+            lagan.args(["set", "--cluster", &some]);
+            let done = command::run(&mut lagan, s(120)).expect("it ends");
+            done.expect(0);
+        }
+    });
 }
 
 #[test]

@@ -135,16 +135,32 @@ fn bad_frames() -> Vec<(&'static str, Vec<u8>)> {
 /// Frames whose heads are no message of the service.
 fn bad_messages(service: u8) -> Vec<(&'static str, Vec<u8>)> {
     // a list of mounts' inodes, or of chunks, that has no end
-    let before: &[u8] = if service == META { &[3, 1, 0] } else { &[3] };
+    // or of raft's entries
+    let before: &[u8] = match service {
+        META => &[3, 1, 0],
+        RAFT => &[1, 0, 0, 0, 0, 0, 0],
+        _ => &[3],
+    };
     let endless = [before, &[253], &[0xff; 8]].concat();
-    let unknown = frame(CALL, &[200], 0);
-    vec![
+    let unknown = match service {
+        RAFT => frame(CALL, &[1, 200], 0),
+        _ => frame(CALL, &[200], 0),
+    };
+    // an append without entries
+    let surplus = [frame(CALL, &[1, 0, 0, 0, 0, 0, 0, 0], 4), vec![7; 4]].concat();
+    let raft_only = vec![
+        ("another version", frame(CALL, &[200, 0], 0)),
+        ("data that no entry names", surplus),
+    ];
+    let raft_only = raft_only.into_iter().filter(|_| service == RAFT);
+    let all = vec![
         ("garbage", frame(CALL, &[0xff; 300], 0)),
         ("an empty message", frame(CALL, &[], 0)),
         ("an endless list", frame(CALL, &endless, 0)),
         ("a thousand unknown messages", unknown.repeat(1000)),
         ("an unknown message", unknown),
-    ]
+    ];
+    all.into_iter().chain(raft_only).collect()
 }
 
 /// Sends through a connection that has shaken hands; the server must close it
@@ -180,10 +196,7 @@ fn hostile_frames_after_the_handshake_close_the_connection_and_nothing_else() {
         let peer_addr = server.peer_addr.as_ref().expect("servers connect there");
         for (addr, service) in [(addr, META), (addr, CHUNK), (peer_addr, RAFT)] {
             let mut attacks = bad_frames();
-            // what is no message of raft is answered in words
-            if service != RAFT {
-                attacks.extend(bad_messages(service));
-            }
+            attacks.extend(bad_messages(service));
             for (name, bytes) in &attacks {
                 attack_inside(addr, &server.log, service, (name, bytes));
             }

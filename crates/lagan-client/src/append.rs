@@ -212,7 +212,7 @@ impl Client {
             let (mut at, end) = (skip, skip.checked_add(len as u32)?);
             while at < end {
                 let len = (end - at).min(UNIT_LEN - at % UNIT_LEN);
-                let old = self.chunk_bytes(chunk, at, len, false, until).await;
+                let old = self.chunk_bytes(chunk, at, len, until).await;
                 both.extend_from_slice(&old.ok()?);
                 at += len;
             }

@@ -85,10 +85,13 @@ impl Client {
     /// # Errors
     /// The text says what to do.
     pub async fn connect(mut options: Options) -> Result<Arc<Client>, ConnectError> {
-        let servers = resolve(&options.servers).await?;
+        let (servers, unknown) = resolve(&options.servers).await?;
         let until = Instant::now() + CONNECT_WAIT.min(options.timeout);
         let link = Link::new(servers, options.bind_from);
-        let map = first_map(&link, &options, until).await?;
+        let map = tokio::select! {
+            map = first_map(&link, &options, until) => map?,
+            never = link.keep_looking(&unknown) => match never {},
+        };
         if map.config.volume != options.volume {
             return Err(ConnectError::NoSuchVolume {
                 wanted: options.volume,

@@ -11,6 +11,14 @@ pub enum ConnectError {
         /// What is wrong with it.
         reason: String,
     },
+    /// None of the servers' names is known.
+    #[error("no server is known by name: {names} ({reason}); is the name service reachable?")]
+    UnknownNames {
+        /// As given, with commas.
+        names: String,
+        /// What the last look said.
+        reason: String,
+    },
     /// No server was named.
     #[error("no server named; give at least one as ip:port")]
     NoServers,

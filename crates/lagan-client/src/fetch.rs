@@ -56,6 +56,9 @@ pub(crate) enum Missing {
         /// Every replica answered so.
         everywhere: bool,
     },
+    /// Each replica's node was asked, by the newest map, and none answered. They may
+    /// come back.
+    Unreachable,
     /// What the caller gets.
     Failed(FsError),
 }
@@ -79,9 +82,26 @@ pub(crate) struct Fetching {
 }
 
 impl Client {
+    /// As [`Client::reachable_chunk_bytes`], but waits for nodes that do not answer.
+    pub(crate) async fn chunk_bytes(
+        &self,
+        chunk: ChunkSpec,
+        at: u32,
+        len: u32,
+        until: Instant,
+    ) -> Result<Bytes, Missing> {
+        loop {
+            let fetched = self.reachable_chunk_bytes(chunk, at, len, false, until);
+            match fetched.await {
+                Err(Missing::Unreachable) => self.pause_until(PAUSE_MAX, until).await?,
+                other => return other,
+            }
+        }
+    }
+
     /// Bytes `at..at + len` of a chunk, which must lie in one unit. With
     /// `whole` the whole unit is fetched: more of it will be read soon.
-    pub(crate) async fn chunk_bytes(
+    pub(crate) async fn reachable_chunk_bytes(
         &self,
         chunk: ChunkSpec,
         at: u32,
@@ -158,7 +178,8 @@ impl Client {
     }
 
     /// Asks the chunk's replicas for `start..start + len` until one gives it;
-    /// `start` is a block's start, the answer is whole blocks from there on.
+    /// `start` is a block's start, the answer is whole blocks from there on. Ends when no
+    /// node answers, as long as somebody leads: what the caller does then is its own affair.
     async fn fetch(
         &self,
         chunk: ChunkSpec,
@@ -189,15 +210,27 @@ impl Client {
             if all > 0 && failed.bad == all {
                 return Err(Missing::Failed(FsError::Corrupt));
             }
-            if Instant::now() + pause >= until {
-                return Err(Missing::Failed(FsError::Io));
+            if newest {
+                return Err(Missing::Unreachable);
             }
-            tokio::time::sleep(pause).await;
+            self.pause_until(pause, until).await?;
             pause = (pause * 2).min(PAUSE_MAX);
             // Members may have moved; without a leader the old map must do.
             let soon = until.min(Instant::now() + PAUSE_MAX);
             newest = self.refresh_map(soon).await.is_ok();
         }
+    }
+
+    /// Waits so long, before something is tried again that must end by then.
+    ///
+    /// # Errors
+    /// [`FsError::Io`] at once if there is no time for that.
+    pub(crate) async fn pause_until(&self, pause: Duration, until: Instant) -> Result<(), Missing> {
+        if Instant::now() + pause >= until {
+            return Err(Missing::Failed(FsError::Io));
+        }
+        tokio::time::sleep(pause).await;
+        Ok(())
     }
 
     async fn fetch_round(

@@ -13,6 +13,9 @@ const EVERY: Duration = Duration::from_secs(1);
 /// One heartbeat's patience: through a change of leader.
 const DEADLINE: Duration = Duration::from_secs(5);
 
+/// For the servers' names, when none of the known addresses answers.
+const LOOK_DEADLINE: Duration = Duration::from_secs(2);
+
 /// Heartbeats in a row until the new leader knows that nothing is promised.
 const SETTLE_BEATS: u32 = 20;
 const SETTLE_PAUSE: Duration = Duration::from_millis(50);
@@ -123,6 +126,9 @@ async fn beat(client: &Client, check: &mut Check, term: u64, reserved: u32) -> b
         }
         Err(error) => {
             tracing::debug!(%error, "no answer to a heartbeat");
+            // They may all be elsewhere now, under their names.
+            let looks = client.link.look_again(&client.options.servers);
+            let _ = tokio::time::timeout(LOOK_DEADLINE, looks).await;
             false
         }
     }

@@ -8,9 +8,17 @@ use lagan_net::{
 use lagan_types::Incarnation;
 use lagan_types::cluster::ClusterMap;
 use lagan_types::message::{ChunkReply, ChunkRequest, MetaReply, MetaRequest};
+use std::convert::Infallible;
+use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
+use tokio::task::JoinSet;
 use tokio::time::Instant;
+
+/// For a name of a server: as long as resolvers commonly try two name servers.
+const LOOK_UP_DEADLINE: Duration = Duration::from_secs(10);
+/// Between looks for names that are not known.
+const LOOK_AGAIN: Duration = Duration::from_secs(1);
 
 /// Connections to a cluster.
 #[derive(Debug)]
@@ -54,6 +62,21 @@ impl Link {
         self.leader.set_nodes(nodes);
     }
 
+    /// Looks the names up again, and tries what they mean beside the servers known.
+    pub async fn look_again(&self, names: &[String]) {
+        for (_, addrs) in look_up(names).await {
+            self.leader.add_servers(addrs.unwrap_or_default());
+        }
+    }
+
+    /// As [`Link::look_again`], over and over; never ends.
+    pub async fn keep_looking(&self, names: &[String]) -> Infallible {
+        loop {
+            tokio::time::sleep(LOOK_AGAIN).await;
+            self.look_again(names).await;
+        }
+    }
+
     /// Has the leader answer, asking again until then.
     pub async fn meta(&self, request: &MetaRequest, until: Instant) -> Result<MetaReply, NetError> {
         self.leader.call(request, left(until)).await
@@ -78,27 +101,70 @@ impl Link {
     }
 }
 
-/// Turns `ip:port` and `name:port` into addresses.
-pub(crate) async fn resolve(servers: &[String]) -> Result<Vec<SocketAddr>, ConnectError> {
-    let mut found = Vec::new();
-    for text in servers {
-        let bad = |reason: String| ConnectError::Address {
-            text: text.clone(),
-            reason,
-        };
-        let addrs = tokio::net::lookup_host(text.as_str())
-            .await
-            .map_err(|e| bad(e.to_string()))?;
-        let before = found.len();
-        found.extend(addrs);
-        if found.len() == before {
-            return Err(bad("no address".to_owned()));
+/// Turns `ip:port` and `name:port` into addresses; also gives the names that are not known
+/// just now, if others are.
+///
+/// # Errors
+/// What is no address, or none at all, or that no name is known.
+pub(crate) async fn resolve(
+    servers: &[String],
+) -> Result<(Vec<SocketAddr>, Vec<String>), ConnectError> {
+    let (mut found, mut unknown, mut why) = (Vec::new(), Vec::new(), String::new());
+    for (text, addrs) in look_up(servers).await {
+        match addrs {
+            Ok(addrs) => found.extend(addrs),
+            Err(e) if e.kind() == io::ErrorKind::InvalidInput => {
+                let reason = e.to_string();
+                return Err(ConnectError::Address { text, reason });
+            }
+            Err(e) => {
+                why = e.to_string();
+                unknown.push(text);
+            }
         }
     }
-    if found.is_empty() {
-        return Err(ConnectError::NoServers);
+    match (found.is_empty(), unknown.is_empty()) {
+        (true, true) => Err(ConnectError::NoServers),
+        (true, false) => Err(ConnectError::UnknownNames {
+            names: unknown.join(", "),
+            reason: why,
+        }),
+        (false, true) => Ok((found, unknown)),
+        (false, false) => {
+            let names = unknown.join(", ");
+            tracing::warn!(
+                names,
+                reason = why,
+                "servers are not known by name, go on without"
+            );
+            Ok((found, unknown))
+        }
     }
-    Ok(found)
+}
+
+/// Asks for all of them at the same time; one that has no answer is not known.
+async fn look_up(servers: &[String]) -> Vec<(String, io::Result<Vec<SocketAddr>>)> {
+    let mut asked = JoinSet::new();
+    for (n, text) in servers.iter().cloned().enumerate() {
+        asked.spawn(async move {
+            let found = tokio::time::timeout(LOOK_UP_DEADLINE, tokio::net::lookup_host(&text));
+            let found = match found.await {
+                Ok(Ok(addrs)) => Ok(Vec::from_iter(addrs)),
+                Ok(Err(e)) => Err(e),
+                Err(_) => Err(io::ErrorKind::TimedOut.into()),
+            };
+            let found = match found {
+                Ok(addrs) if addrs.is_empty() => Err(io::Error::other("no address")),
+                other => other,
+            };
+            (n, text, found)
+        });
+    }
+    let mut all = asked.join_all().await;
+    all.sort_by_key(|(n, ..)| *n);
+    all.into_iter()
+        .map(|(_, text, found)| (text, found))
+        .collect()
 }
 
 /// Whether the address is one of this machine: a datagram socket can be bound
@@ -106,4 +172,44 @@ pub(crate) async fn resolve(servers: &[String]) -> Result<Vec<SocketAddr>, Conne
 pub(crate) fn is_local(addr: &str) -> bool {
     addr.parse::<SocketAddr>()
         .is_ok_and(|a| std::net::UdpSocket::bind((a.ip(), 0)).is_ok())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn texts(texts: &[&str]) -> Vec<String> {
+        texts.iter().map(ToString::to_string).collect()
+    }
+
+    #[tokio::test]
+    async fn names_that_are_not_known_are_passed_over_while_there_are_others() {
+        let unknown = "no-such-host.invalid:7700";
+        let (found, left) = resolve(&texts(&[unknown, "10.0.0.1:7700"])).await.unwrap();
+        assert_eq!(found, ["10.0.0.1:7700".parse().unwrap()]);
+        assert_eq!(left, [unknown]);
+        let none = resolve(&texts(&[unknown, unknown])).await.unwrap_err();
+        let said = none.to_string();
+        assert!(
+            said.contains(unknown) && said.lines().count() == 1,
+            "{said}"
+        );
+        assert_eq!(resolve(&[]).await, Err(ConnectError::NoServers));
+        let wrong = resolve(&texts(&["10.0.0.1:7700", "nonsense"])).await;
+        assert!(matches!(wrong, Err(ConnectError::Address { .. })));
+    }
+
+    #[tokio::test]
+    async fn names_that_become_known_are_tried() {
+        let first: SocketAddr = "10.0.0.1:7700".parse().unwrap();
+        let link = Link::new(vec![first], None);
+        let names = texts(&[
+            "no-such-host.invalid:7700",
+            "10.0.0.2:7700",
+            "10.0.0.1:7700",
+        ]);
+        link.look_again(&names).await;
+        let second = "10.0.0.2:7700".parse().unwrap();
+        assert_eq!(link.leader.servers(), [first, second]);
+    }
 }

@@ -11,6 +11,10 @@ use tokio::time::Instant;
 
 /// For one report; nobody waits for it.
 const DEADLINE: Duration = Duration::from_secs(10);
+/// To learn whether a file is archived while its replicas may come back.
+const ASK_MEANWHILE: Duration = Duration::from_secs(1);
+/// To get its bytes from S3 meanwhile.
+const RECALL_MEANWHILE: Duration = Duration::from_secs(15);
 
 impl Client {
     /// Tells nodes that their replica is missing or damaged, in the background. They
@@ -58,12 +62,34 @@ impl Client {
         len: u32,
         until: Instant,
     ) -> Option<Bytes> {
-        let answer = self.query_by(Query::File { ino }, until).await;
-        let Ok(QueryAnswer::File { object, .. }) = answer else {
+        if !self.is_archived((ino, version), until).await {
             return None;
-        };
-        // The object of a version has exactly the bytes of that version.
-        object.filter(|o| o.version == version)?;
+        }
         self.recall((ino, version), at, len, until).await.ok()
+    }
+
+    /// As [`Client::archived_bytes`], for bytes that may come from a replica yet: gives
+    /// up soon if nobody leads, or S3 is away.
+    pub(crate) async fn archived_meanwhile(
+        &self,
+        file: (Ino, u64),
+        at: u64,
+        len: u32,
+        until: Instant,
+    ) -> Option<Bytes> {
+        let now = Instant::now();
+        if !self.is_archived(file, until.min(now + ASK_MEANWHILE)).await {
+            return None;
+        }
+        let until = until.min(now + RECALL_MEANWHILE);
+        self.recall(file, at, len, until).await.ok()
+    }
+
+    /// Whether an object is named that has exactly the bytes of that version.
+    async fn is_archived(&self, (ino, version): (Ino, u64), until: Instant) -> bool {
+        match self.query_by(Query::File { ino }, until).await {
+            Ok(QueryAnswer::File { object, .. }) => object.is_some_and(|o| o.version == version),
+            _ => false,
+        }
     }
 }

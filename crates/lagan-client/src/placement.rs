@@ -124,6 +124,16 @@ impl Placement {
         nodes
     }
 
+    /// Whether every member of the set is known to be down.
+    pub fn all_down(&self, set: SetId) -> bool {
+        let down = |n: &NodeId| {
+            let node = self.map.node(*n);
+            node.is_none_or(|n| n.state == NodeState::Down)
+        };
+        let set = self.map.set(set);
+        set.is_some_and(|s| !s.nodes.is_empty() && s.nodes.iter().all(down))
+    }
+
     /// Where clients connect to a node.
     pub fn addr(&self, node: NodeId) -> Option<&str> {
         self.map.node(node).map(|n| n.addr.as_str())

@@ -1,7 +1,7 @@
 //! read: own unflushed bytes over chunks, objects and holes.
 //!
 //! A file that is archived as it is has its bytes in two places: where no replica of
-//! a chunk is good, they are read from the object.
+//! a chunk is good, or none can be reached, they are read from the object.
 
 use crate::Client;
 use crate::cache::{FileMap, Part, Source, UNIT_LEN};
@@ -19,6 +19,8 @@ const MAP_RETRIES: u32 = 3;
 /// Wait before the second of these and later ones: what names the bytes may be
 /// changing right now.
 const MAP_PAUSE: Duration = Duration::from_millis(200);
+/// Wait before all nodes of a chunk are asked again that did not answer.
+const UNREACHABLE_PAUSE: Duration = Duration::from_millis(500);
 
 /// What a read consists of.
 struct View {
@@ -101,6 +103,8 @@ impl Client {
                 }
                 Err(Missing::Failed(error)) => return Err(error),
                 Err(Missing::NotFound { everywhere }) => nowhere += u32::from(everywhere),
+                // Ends only with the time for it.
+                Err(Missing::Unreachable) => return Err(FsError::Io),
             }
             if nowhere > MAP_RETRIES {
                 tracing::error!(ino = %inode.ino, off = offset, "no replica has what the file names");
@@ -263,9 +267,26 @@ impl Client {
     }
 
     /// Bytes `at..at + len` of a chunk that lie where `chunk.named` says, in one
-    /// unit. Where no replica has them, the file's object may.
+    /// unit. Where no replica has them or can be reached, the file's object may.
     async fn piece(&self, ask: Ask, chunk: ChunkSpec, at: u32, len: u32) -> Result<Bytes, Missing> {
-        let fetched = self.chunk_bytes(chunk, at, len, ask.whole, ask.until).await;
+        // Nodes that are known to be down are asked last: one that lost its power is
+        // silent, and each read would wait for it anew.
+        let mut unreachable = self.cluster.current().all_down(chunk.id.set())
+            && self.blocks.get(chunk.id, at, len).is_none();
+        let fetched = loop {
+            if unreachable && let Some(bytes) = self.piece_meanwhile(ask, chunk, len).await {
+                return Ok(bytes);
+            }
+            let fetched = self.reachable_chunk_bytes(chunk, at, len, ask.whole, ask.until);
+            match fetched.await {
+                // Both may come back: nodes, and the archive.
+                Err(Missing::Unreachable) if unreachable => {
+                    self.pause_until(UNREACHABLE_PAUSE, ask.until).await?;
+                }
+                Err(Missing::Unreachable) => unreachable = true,
+                other => break other,
+            }
+        };
         let everywhere = match fetched {
             Err(Missing::Failed(FsError::Corrupt)) => true,
             Err(Missing::NotFound { everywhere }) if ask.sure => everywhere,
@@ -283,6 +304,15 @@ impl Client {
             self.report_everywhere(chunk);
         }
         Ok(bytes)
+    }
+
+    /// The bytes of a piece from the file's object, while none of its nodes is there.
+    async fn piece_meanwhile(&self, ask: Ask, chunk: ChunkSpec, len: u32) -> Option<Bytes> {
+        let (ino, offset) = chunk.named?;
+        let object = self.archived_meanwhile((ino, ask.version), offset, len, ask.until);
+        let bytes = object.await?;
+        tracing::debug!(%ino, chunk = %chunk.id, "no replica can be reached, read from the archive");
+        Some(bytes)
     }
 
     /// Fetches what a sequential reader will ask for next.

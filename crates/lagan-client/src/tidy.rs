@@ -260,7 +260,7 @@ impl Client {
         let (mut at, end) = (skip, skip.saturating_add(extent.len as u32));
         while at < end {
             let len = (end - at).min(UNIT_LEN - at % UNIT_LEN);
-            bytes.extend_from_slice(&self.chunk_bytes(chunk, at, len, false, until).await?);
+            bytes.extend_from_slice(&self.chunk_bytes(chunk, at, len, until).await?);
             at += len;
         }
         Ok(bytes.freeze())

@@ -3,12 +3,11 @@
 //! Every daemon keeps an flock on a file `lock` in its data (or run) directory,
 //! with its pid as the content. A pid alone proves nothing: it may be stale and
 //! used again. So a process counts as the holder only if it has that very file
-//! open. To look for the holder, nothing takes the lock itself, not even for a
-//! moment: a daemon that starts at that moment would be refused.
+//! open. [`holder`] never takes the lock itself, not even for a moment: a daemon
+//! that starts at that moment would be refused.
 //!
-//! A process that was killed holds its lock until the last of its threads has
-//! ended, which is later than `kill` returns and may be later than its first
-//! thread is gone. So whoever takes a directory waits for [`ENDING`].
+//! A killed process goes in steps: its first thread may be a zombie while others
+//! still hold its lock and its sockets. It has ended when no thread is left.
 
 use std::fs::{File, Metadata};
 use std::io::{Read, Write};
@@ -16,10 +15,75 @@ use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-/// How long a process that was killed may take to end.
-pub const ENDING: Duration = Duration::from_secs(5);
-/// How often a lock that is held is tried again.
-const AGAIN: Duration = Duration::from_millis(20);
+/// How long a process that was killed, or has been told to end, may take to let
+/// go of its locks and ports. On a busy machine an exit takes its time.
+pub const LEAVING_PATIENCE: Duration = Duration::from_secs(5);
+/// Between two looks at who is leaving.
+const LOOK: Duration = Duration::from_millis(20);
+
+/// A process that held a lock when it was looked at. Its start time tells it from
+/// a later one of the same number.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Holder {
+    /// Its number.
+    pub pid: u32,
+    /// In clock ticks since the machine's start, see proc_pid_stat(5).
+    start: u64,
+}
+
+impl Holder {
+    /// The process that holds the lock file now, if one lives.
+    pub fn of(lock: &Path) -> Option<Self> {
+        let pid = holder(lock)?;
+        let start = stat_of(pid)?.start;
+        // The number may have gone to another process in between.
+        (holder(lock) == Some(pid)).then_some(Holder { pid, start })
+    }
+
+    /// Whether the process is gone, with all its threads: its files and sockets are
+    /// closed. Nobody need have asked how it ended.
+    pub fn has_ended(&self) -> bool {
+        match stat_of(self.pid) {
+            Some(stat) if stat.start == self.start => stat.is_zombie && threads(self.pid) <= 1,
+            _ => true,
+        }
+    }
+}
+
+/// What /proc says of a process.
+struct Stat {
+    /// Its first thread has ended.
+    is_zombie: bool,
+    start: u64,
+}
+
+fn stat_of(pid: u32) -> Option<Stat> {
+    let text = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    // The name, in brackets, may contain anything.
+    let (_, rest) = text.rsplit_once(") ")?;
+    let mut fields = rest.split_whitespace();
+    let state = fields.next()?;
+    // State is the third field, the start time the twenty-second.
+    let start = fields.nth(18)?.parse().ok()?;
+    let is_zombie = matches!(state, "Z" | "X");
+    Some(Stat { is_zombie, start })
+}
+
+fn threads(pid: u32) -> usize {
+    std::fs::read_dir(format!("/proc/{pid}/task")).map_or(0, |tasks| tasks.flatten().count())
+}
+
+/// As [`holder`], but gives a process that is about to leave the time to do so.
+pub fn staying_holder(lock: &Path, patience: Duration) -> Option<u32> {
+    let end = Instant::now() + patience;
+    loop {
+        let pid = holder(lock)?;
+        if Instant::now() >= end {
+            return Some(pid);
+        }
+        std::thread::sleep(LOOK);
+    }
+}
 
 /// The process that holds the lock file, if one lives.
 pub fn holder(lock: &Path) -> Option<u32> {
@@ -62,22 +126,10 @@ pub fn take_within(path: &Path, patience: Duration) -> std::io::Result<File> {
     loop {
         match take(path) {
             Err(e) if e.kind() == std::io::ErrorKind::WouldBlock && Instant::now() < end => {
-                std::thread::sleep(AGAIN);
+                std::thread::sleep(LOOK);
             }
             other => return other,
         }
-    }
-}
-
-/// The process that holds the lock file and goes on holding it for `patience`.
-pub fn holder_after(lock: &Path, patience: Duration) -> Option<u32> {
-    let end = Instant::now() + patience;
-    loop {
-        let found = holder(lock)?;
-        if Instant::now() >= end {
-            return Some(found);
-        }
-        std::thread::sleep(AGAIN);
     }
 }
 
@@ -91,12 +143,20 @@ fn read_pid(lock: &Path) -> Option<u32> {
     text.split_whitespace().next()?.parse().ok()
 }
 
-/// Whether the process has the file open. A zombie has no open files.
+/// Whether the process has the file open. The first thread that has any file tells:
+/// they share them, but one that has ended has none.
 fn has_open(pid: u32, file: &Metadata) -> bool {
-    let Ok(fds) = std::fs::read_dir(format!("/proc/{pid}/fd")) else {
+    let entries = |path: String| std::fs::read_dir(path).into_iter().flatten().flatten();
+    let own = format!("/proc/{pid}");
+    let tasks = entries(format!("{own}/task"));
+    let tasks = tasks.map(|task| task.path().to_string_lossy().into_owned());
+    let mut fds = std::iter::once(own)
+        .chain(tasks)
+        .map(|thread| entries(format!("{thread}/fd")).peekable());
+    let Some(mut fds) = fds.find_map(|mut fds| fds.peek().is_some().then_some(fds)) else {
         return false;
     };
-    fds.flatten().any(|fd| {
+    fds.any(|fd| {
         // Only a regular file can be it, and its target is on no network file system:
         // look at the link first, so that no foreign mount is ever touched.
         let named_lock = std::fs::read_link(fd.path())
@@ -132,30 +192,80 @@ mod tests {
         assert_eq!(holder(&path), Some(std::process::id()));
         let refused = take(&path).unwrap_err();
         assert_eq!(refused.kind(), std::io::ErrorKind::WouldBlock);
-        assert_eq!(holder_after(&path, AGAIN), Some(std::process::id()));
+        assert_eq!(staying_holder(&path, LOOK), Some(std::process::id()));
         drop(file);
         assert_eq!(holder(&path), None, "a stale pid is nobody");
     }
 
     #[test]
-    fn who_is_ending_is_waited_for() {
+    fn process_holds_its_lock_until_its_last_thread_has_ended() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("lock");
-        let file = take(&path).unwrap();
-        let taken = std::thread::scope(|scope| {
-            let next = scope.spawn(|| take_within(&path, Duration::from_secs(60)));
-            std::thread::sleep(AGAIN * 3);
-            drop(file);
-            next.join().unwrap()
-        });
-        let second = taken.unwrap();
-        let gone = std::thread::scope(|scope| {
-            let gone = scope.spawn(|| holder_after(&path, Duration::from_secs(60)));
-            std::thread::sleep(AGAIN * 3);
-            drop(second);
-            gone.join().unwrap()
-        });
-        assert_eq!(gone, None);
+        let mut child = zombie_first_thread(&path);
+        let stat = stat_of(child.id()).unwrap();
+        assert!(stat.is_zombie && threads(child.id()) > 1);
+        let found = Holder::of(&path).unwrap();
+        assert_eq!((found.pid, found.has_ended()), (child.id(), false));
+        child.kill().unwrap();
+        while !found.has_ended() {
+            std::thread::sleep(LOOK);
+        }
+        assert!(take(&path).is_ok(), "ended, though nobody asked how");
+        child.wait().unwrap();
+        assert!(found.has_ended());
+    }
+
+    /// A process that has the lock, whose first thread has ended and another has not:
+    /// this very test program, running [`lives_on_in_a_thread`].
+    fn zombie_first_thread(lock: &Path) -> std::process::Child {
+        let mut child = std::process::Command::new(std::env::current_exe().unwrap())
+            .args(["--exact", "tests::lives_on_in_a_thread"])
+            .env("LAGAN_TEST_LOCK", lock)
+            .stdout(std::process::Stdio::null())
+            .spawn()
+            .unwrap();
+        while !stat_of(child.id()).is_some_and(|s| s.is_zombie) {
+            assert!(child.try_wait().unwrap().is_none(), "it lives on");
+            std::thread::sleep(LOOK);
+        }
+        child
+    }
+
+    #[test]
+    fn lives_on_in_a_thread() {
+        let Some(lock) = std::env::var_os("LAGAN_TEST_LOCK") else {
+            return;
+        };
+        let held = take(Path::new(&lock)).unwrap();
+        // Tests run in threads of their own.
+        end_first_thread();
+        std::thread::sleep(Duration::from_secs(600));
+        drop(held);
+    }
+
+    /// Ends the process's first thread alone; the others go on.
+    fn end_first_thread() {
+        extern "C" fn end(_: libc::c_int) {
+            // SAFETY: a plain integer; what the thread owns is left as it is.
+            unsafe {
+                libc::syscall(libc::SYS_exit, 0);
+            }
+        }
+        // SAFETY: the handler makes one system call; the first thread has the process's number.
+        unsafe {
+            libc::signal(libc::SIGUSR1, end as *const () as libc::sighandler_t);
+            let pid = libc::getpid();
+            libc::syscall(libc::SYS_tgkill, pid, pid, libc::SIGUSR1);
+        }
+    }
+
+    #[test]
+    fn another_process_of_the_same_number_is_another() {
+        let pid = std::process::id();
+        let start = stat_of(pid).unwrap().start;
+        assert!(!Holder { pid, start }.has_ended());
+        let start = start + 1;
+        assert!(Holder { pid, start }.has_ended());
     }
 
     #[test]

@@ -90,6 +90,16 @@ impl LeaderClient {
         known.nodes = nodes;
     }
 
+    /// Adds addresses to try, beside those there are.
+    pub fn add_servers(&self, servers: impl IntoIterator<Item = SocketAddr>) {
+        let mut known = self.known.lock();
+        for server in servers {
+            if !known.servers.contains(&server) {
+                known.servers.push(server);
+            }
+        }
+    }
+
     /// The addresses that are tried.
     pub fn servers(&self) -> Vec<SocketAddr> {
         self.known.lock().servers.clone()

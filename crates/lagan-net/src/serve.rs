@@ -12,7 +12,7 @@ use lagan_types::codec::Encode;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 use tokio::io::AsyncReadExt;
 use tokio::net::TcpStream;
@@ -166,6 +166,7 @@ pub(crate) async fn serve(
         addr,
         version,
         cancel: shared.cancel.child_token(),
+        closed: AtomicBool::new(false),
     });
     shared.handler.connected(&peer);
     let (read_half, socket) = stream.into_split();

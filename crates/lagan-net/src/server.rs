@@ -12,7 +12,7 @@ use crate::socket;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::AtomicUsize;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
@@ -61,12 +61,21 @@ pub struct Peer {
     /// The protocol version that was agreed on.
     pub version: u16,
     pub(crate) cancel: CancellationToken,
+    /// Somebody has ended it.
+    pub(crate) closed: AtomicBool,
 }
 
 impl Peer {
     /// Ends its connection.
     pub fn close(&self) {
+        self.close_first();
+    }
+
+    /// Ends its connection; true for the call that did.
+    pub fn close_first(&self) -> bool {
+        let first = !self.closed.swap(true, Ordering::SeqCst);
         self.cancel.cancel();
+        first
     }
 
     /// True once its connection is ending.

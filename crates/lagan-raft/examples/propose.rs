@@ -26,7 +26,8 @@ impl Transport for Net {
         let target = self.0.lock().ok().and_then(|n| n.get(&to)?.upgrade());
         Box::pin(async move {
             let target = target.ok_or_else(|| TransportError::Unreachable(to.to_string()))?;
-            let (head, data) = target.handle(head.into(), data).await;
+            let answer = target.handle(head.into(), data).await;
+            let (head, data) = answer.map_err(|e| TransportError::NoAnswer(e.to_string()))?;
             Ok((head.into(), data))
         })
     }

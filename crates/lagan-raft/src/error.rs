@@ -42,6 +42,11 @@ impl RaftError {
     }
 }
 
+/// Bytes that are no message between peers: their sender is none of them.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct Malformed(pub String);
+
 /// Why a proposal or a read has no answer.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ProposeError {

@@ -35,7 +35,7 @@ mod sys;
 mod tests;
 mod types;
 
-pub use error::{ProposeError, RaftError, TransportError};
+pub use error::{Malformed, ProposeError, RaftError, TransportError};
 pub use network::{BoxFuture, Transport};
 pub use options::Options;
 pub use raft::{LeaderInfo, Raft};

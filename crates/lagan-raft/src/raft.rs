@@ -1,7 +1,7 @@
 //! One voter: the consensus with its disk, its peers and its doors.
 
 use crate::batcher::{Batcher, Outcome, Proposal};
-use crate::error::{ProposeError, RaftError};
+use crate::error::{Malformed, ProposeError, RaftError};
 use crate::log::{Floor, LogOptions, LogStore};
 use crate::network::{Network, Transport};
 use crate::options::Options;
@@ -298,16 +298,17 @@ impl Raft {
     }
 
     /// Takes a peer's message and returns the answer, head and data.
-    pub async fn handle(&self, head: Bytes, data: Bytes) -> (Vec<u8>, Bytes) {
-        let reply = match Request::decode(&head) {
-            Ok(request) => self.answer(request, data).await,
-            Err(why) => Reply::Failed(why),
-        };
-        (reply.encode(), Bytes::new())
+    ///
+    /// # Errors
+    /// What came is no message of ours.
+    pub async fn handle(&self, head: Bytes, data: Bytes) -> Result<(Vec<u8>, Bytes), Malformed> {
+        let request = Request::decode(&head).map_err(Malformed)?;
+        let reply = self.answer(request, data).await?;
+        Ok((reply.encode(), Bytes::new()))
     }
 
-    async fn answer(&self, request: Request, data: Bytes) -> Reply {
-        match request {
+    async fn answer(&self, request: Request, data: Bytes) -> Result<Reply, Malformed> {
+        Ok(match request {
             Request::Append {
                 vote,
                 previous,
@@ -315,10 +316,7 @@ impl Raft {
                 entries,
             } => {
                 let bytes = data.len();
-                let entries = match entries_of(entries, data) {
-                    Ok(entries) => entries,
-                    Err(why) => return Reply::Failed(why),
-                };
+                let entries = entries_of(entries, data).map_err(Malformed)?;
                 let now = std::time::Instant::now();
                 let leader_commit = self.lag.lock().pass(committed, entries.len(), bytes, now);
                 self.append(AppendEntriesRequest {
@@ -338,7 +336,7 @@ impl Raft {
                     .take(&self.core, &self.state, head, data)
                     .await
             }
-        }
+        })
     }
 
     /// Appends as a follower; the answer goes out once the disk has what it claims.

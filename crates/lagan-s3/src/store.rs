@@ -18,6 +18,7 @@
 //! Calls block: callers on an async runtime use a blocking thread.
 
 use crate::record::{Attributes, Checksums, Record};
+use lagan_lock::LEAVING_PATIENCE;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File, Permissions};
 use std::io::{self, Write};
@@ -25,7 +26,7 @@ use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 /// Why a store cannot be used or an object not be had.
 #[derive(Debug, thiserror::Error)]
@@ -101,7 +102,7 @@ impl Store {
         let open = || StoreError::io(format!("open data directory {}", root.display()));
         fs::create_dir_all(root).map_err(open())?;
         fs::set_permissions(root, Permissions::from_mode(0o700)).map_err(open())?;
-        let lock = lock(root)?;
+        let lock = lock(root, LEAVING_PATIENCE)?;
         let tmp = root.join("tmp");
         if tmp.exists() {
             fs::remove_dir_all(&tmp).map_err(open())?;
@@ -328,9 +329,10 @@ impl Store {
     }
 }
 
-/// Locks the directory for this process and leaves its pid there.
-fn lock(root: &Path) -> Result<File, StoreError> {
-    match lagan_lock::take_within(&root.join("lock"), lagan_lock::ENDING) {
+/// Locks the directory for this process and leaves its pid there; waits for a
+/// predecessor that was killed and is not quite gone.
+fn lock(root: &Path, patience: Duration) -> Result<File, StoreError> {
+    match lagan_lock::take_within(&root.join("lock"), patience) {
         Err(e) if e.kind() == io::ErrorKind::WouldBlock => Err(StoreError::InUse(root.into())),
         taken => taken.map_err(StoreError::io(format!(
             "lock data directory {}",

@@ -6,11 +6,11 @@
 
 use crate::layout::{Layout, Role, make_private_dir};
 use crate::record::Record;
-use lagan_lock::ENDING;
 use std::ffi::{OsStr, OsString};
 use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::time::Duration;
 
 /// Which daemon this program is to be, by the name it was called.
 pub fn by_name(argv0: &OsStr) -> Option<Role> {
@@ -24,7 +24,7 @@ pub fn by_name(argv0: &OsStr) -> Option<Role> {
 
 /// Runs the daemon until it ends.
 pub fn run(role: Role, args: Vec<OsString>) -> ExitCode {
-    let _held = match note_start(role, &args) {
+    let _held = match note_start(role, &args, lagan_lock::LEAVING_PATIENCE) {
         Ok(held) => held,
         Err(reason) => {
             eprintln!("{}: {reason}", role.program());
@@ -44,17 +44,17 @@ fn call(role: Role, args: Vec<OsString>) -> ExitCode {
 }
 
 /// Notes the pid in the cluster's record, if there is one, and takes the lock
-/// that a daemon does not take itself.
-fn note_start(role: Role, args: &[OsString]) -> Result<Option<File>, String> {
+/// that a daemon does not take itself. A predecessor that is leaving gets the time to.
+fn note_start(role: Role, args: &[OsString], patience: Duration) -> Result<Option<File>, String> {
     let Some((layout, name)) = place(args) else {
         return Ok(None);
     };
     let lock = layout.lock(role, &name);
-    if let Some(pid) = lagan_lock::holder_after(&lock, ENDING) {
+    if let Some(pid) = lagan_lock::staying_holder(&lock, patience) {
         return Err(format!("{name} runs already, as process {pid}"));
     }
     let held = match role {
-        Role::S3 => Some(take_lock(&lock)?),
+        Role::S3 => Some(take_lock(&lock, patience)?),
         Role::Server | Role::Mount => None,
     };
     let record = layout.cluster_json();
@@ -66,11 +66,11 @@ fn note_start(role: Role, args: &[OsString]) -> Result<Option<File>, String> {
     Ok(held)
 }
 
-fn take_lock(lock: &Path) -> Result<File, String> {
+fn take_lock(lock: &Path, patience: Duration) -> Result<File, String> {
     if let Some(dir) = lock.parent() {
         make_private_dir(dir).map_err(|e| e.to_string())?;
     }
-    lagan_lock::take_within(lock, ENDING).map_err(|e| format!("lock {}: {e}", lock.display()))
+    lagan_lock::take_within(lock, patience).map_err(|e| format!("lock {}: {e}", lock.display()))
 }
 
 /// The directory of `lagan up` and the process's name, if the configuration
@@ -142,9 +142,9 @@ mod tests {
             "--config".into(),
             layout.config("s3").into(),
         ];
-        let held = note_start(Role::S3, &args).unwrap();
+        let held = note_start(Role::S3, &args, Duration::ZERO).unwrap();
         assert!(held.is_some());
-        let error = note_start(Role::S3, &args).unwrap_err();
+        let error = note_start(Role::S3, &args, Duration::ZERO).unwrap_err();
         assert!(error.contains("runs already"), "{error}");
     }
 }

@@ -2,7 +2,8 @@
 //!
 //! Mounts first (unmounted, then SIGTERM), then servers, then S3. Processes are
 //! found by the lock files that they hold, whoever started them and whether or
-//! not `up` still lives. What does not leave within its time is killed, and a
+//! not `up` still lives; from then on each is watched itself, until it has ended and
+//! its ports are free. What does not leave within its time is killed, and a
 //! mount that stays busy is detached: both are said, and the status is 1.
 
 use crate::exit::{ERROR, Failure, OK, Outcome};
@@ -12,6 +13,7 @@ use crate::probe;
 use crate::record::Record;
 use crate::sys;
 use crate::up::plan::Plan;
+use lagan_lock::Holder;
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -49,16 +51,14 @@ pub fn run(dir: &Path, json: bool) -> Outcome<u8> {
 /// # Errors
 /// When /proc cannot be read.
 pub fn stop(layout: &Layout, json: bool) -> Outcome<u8> {
-    let stopped: Vec<String> = layout
-        .processes()
-        .into_iter()
-        .filter(|(role, name)| lagan_lock::holder(&layout.lock(*role, name)).is_some())
-        .map(|(_, name)| name)
-        .collect();
+    // Who they are is known before they are told to end: one that has let go of its
+    // lock is still waited for.
+    let found = processes(layout);
+    let stopped: Vec<String> = found.iter().map(|p| p.name.clone()).collect();
     let _ = std::fs::write(layout.stopping_mark(), b"");
     let mut troubles = unmount_all(layout, &mount_points(layout), BUSY_PATIENCE);
     for role in [Role::Mount, Role::Server, Role::S3] {
-        stop_role(layout, role, &mut troubles);
+        stop_role(layout, role, &found, &mut troubles);
     }
     // Mounts of processes that died in between, or that came back.
     troubles.extend(unmount_all(
@@ -171,42 +171,56 @@ fn is_ours(layout: &Layout, point: &Path) -> bool {
     servers.is_empty() || addrs.split(',').any(|a| servers.iter().any(|s| s == a))
 }
 
-/// Ends all processes of a role at the same time.
-fn stop_role(layout: &Layout, role: Role, troubles: &mut Vec<String>) {
-    let names: Vec<String> = layout
-        .processes()
-        .into_iter()
-        .filter(|(r, _)| *r == role)
-        .map(|(_, name)| name)
-        .collect();
-    let alive = |name: &String| lagan_lock::holder(&layout.lock(role, name));
-    let mut left: Vec<String> = Vec::new();
-    for name in names {
-        if let Some(pid) = alive(&name) {
-            let _ = sys::kill(pid, libc::SIGTERM);
-            // A stopped process has to run to end.
-            let _ = sys::kill(pid, libc::SIGCONT);
-            left.push(name);
-        }
-    }
-    wait_gone(&mut left, STOP_PATIENCE, &alive);
-    for name in &left {
-        if let Some(pid) = alive(name) {
-            let _ = sys::kill(pid, libc::SIGKILL);
-            troubles.push(format!(
-                "{name} (process {pid}) did not end within {} s: killed",
-                STOP_PATIENCE.as_secs()
-            ));
-        }
-    }
-    wait_gone(&mut left, KILL_DEADLINE, &alive);
-    troubles.extend(left.iter().map(|name| format!("{name} cannot be killed")));
+/// A process of this directory.
+#[derive(Debug, Clone)]
+struct Found {
+    role: Role,
+    name: String,
+    holder: Holder,
 }
 
-fn wait_gone(left: &mut Vec<String>, patience: Duration, alive: &dyn Fn(&String) -> Option<u32>) {
+/// The processes that hold their locks now.
+fn processes(layout: &Layout) -> Vec<Found> {
+    let names = layout.processes().into_iter();
+    let held = names.filter_map(|(role, name)| {
+        let holder = Holder::of(&layout.lock(role, &name))?;
+        Some(Found { role, name, holder })
+    });
+    held.collect()
+}
+
+/// Ends all processes of a role at the same time: those found before, and who came since.
+fn stop_role(layout: &Layout, role: Role, before: &[Found], troubles: &mut Vec<String>) {
+    let mut left: Vec<Found> = before.to_vec();
+    for found in processes(layout) {
+        if left.iter().all(|f| f.holder != found.holder) {
+            left.push(found);
+        }
+    }
+    left.retain(|f| f.role == role && !f.holder.has_ended());
+    for found in &left {
+        let _ = sys::kill(found.holder.pid, libc::SIGTERM);
+        // A stopped process has to run to end.
+        let _ = sys::kill(found.holder.pid, libc::SIGCONT);
+    }
+    wait_gone(&mut left, STOP_PATIENCE);
+    for Found { name, holder, .. } in &left {
+        let _ = sys::kill(holder.pid, libc::SIGKILL);
+        troubles.push(format!(
+            "{name} (process {}) did not end within {} s: killed",
+            holder.pid,
+            STOP_PATIENCE.as_secs()
+        ));
+    }
+    wait_gone(&mut left, KILL_DEADLINE);
+    troubles.extend(left.iter().map(|f| format!("{} cannot be killed", f.name)));
+}
+
+/// Waits until the processes have ended, and leaves those that have not.
+fn wait_gone(left: &mut Vec<Found>, patience: Duration) {
     let end = Instant::now() + patience;
     loop {
-        left.retain(|name| alive(name).is_some());
+        left.retain(|found| !found.holder.has_ended());
         if left.is_empty() || Instant::now() >= end {
             return;
         }

@@ -93,12 +93,21 @@ pub fn resolve_one(text: &str) -> Outcome<SocketAddr> {
 }
 
 /// All addresses of a list. A name that is not known just now is passed over while
-/// there is another.
+/// there is another. All are asked for at the same time: a name may have no answer.
 fn resolve_all(servers: &[String]) -> Outcome<Vec<SocketAddr>> {
     let mut addrs = Vec::new();
     let mut unknown = None;
-    for server in servers {
-        match resolve(server) {
+    let failed = |_| Err(Failure::error("look up a server: the thread ended"));
+    let found: Vec<Outcome<Vec<SocketAddr>>> = std::thread::scope(|scope| {
+        let looks: Vec<_> = servers
+            .iter()
+            .map(|server| scope.spawn(move || resolve(server)))
+            .collect();
+        let looks = looks.into_iter().map(|look| look.join());
+        looks.map(|found| found.unwrap_or_else(failed)).collect()
+    });
+    for found in found {
+        match found {
             Ok(found) => addrs.extend(found),
             Err(failure) if failure.status == USAGE => return Err(failure),
             Err(failure) => unknown = Some(failure),

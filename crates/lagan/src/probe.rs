@@ -152,14 +152,21 @@ fn parse_answer(text: &str) -> Option<(u16, String)> {
     Some((status, body.to_owned()))
 }
 
-/// Whether a server can be given that address now, in this network namespace.
+/// Whether a server can be given that address, in this network namespace; waits until
+/// then for a process that was killed and still has it.
 ///
 /// # Errors
 /// One line that names the address and the reason.
-pub fn bindable(addr: SocketAddr) -> Result<(), Failure> {
-    match std::net::TcpListener::bind(addr) {
+pub fn bindable(addr: SocketAddr, until: Instant) -> Result<(), Failure> {
+    let taken = |e: &std::io::Error| e.kind() == std::io::ErrorKind::AddrInUse;
+    let mut bound = std::net::TcpListener::bind(addr);
+    while bound.as_ref().is_err_and(taken) && Instant::now() < until {
+        std::thread::sleep(Duration::from_millis(20));
+        bound = std::net::TcpListener::bind(addr);
+    }
+    match bound {
         Ok(_) => Ok(()),
-        Err(e) if e.kind() == std::io::ErrorKind::AddrInUse => Err(Failure::error(format!(
+        Err(e) if taken(&e) => Err(Failure::error(format!(
             "{addr} is taken by another program: stop it, or take another directory"
         ))),
         Err(e) => Err(Failure::error(format!("listen on {addr}: {e}"))),
@@ -209,7 +216,21 @@ mod tests {
         let addr = listener.local_addr().unwrap();
         let found = health(addr, Duration::from_millis(100));
         assert!(matches!(found, Health::Silent(_)));
-        assert!(bindable(addr).is_err());
+    }
+
+    #[test]
+    fn address_is_free_when_its_last_owner_has_gone() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let addr = listener.local_addr().unwrap();
+        let error = bindable(addr, Instant::now()).unwrap_err();
+        assert!(error.message.contains(&addr.to_string()), "{error}");
+        let gone = std::thread::spawn(move || {
+            std::thread::sleep(Duration::from_millis(100));
+            drop(listener);
+        });
+        let far = Instant::now() + Duration::from_secs(60);
+        assert_eq!(bindable(addr, far), Ok(()));
+        gone.join().unwrap();
     }
 
     #[test]

@@ -6,13 +6,16 @@ use lagan_types::op::{LockKind, LockRange};
 use lagan_types::query::Query;
 use lagan_types::{ClusterId, Incarnation, Ino};
 use std::path::Path;
-use std::time::Instant;
+use std::sync::atomic::{AtomicU16, Ordering};
 
 const LONG: Duration = Duration::from_secs(30);
 
+/// An address of this process alone, at which no connection goes out.
 fn free_addr() -> SocketAddr {
-    let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("bind");
-    listener.local_addr().expect("address")
+    static PORT: AtomicU16 = AtomicU16::new(7_700);
+    let [.., high, low] = std::process::id().to_be_bytes();
+    let ip = [127, 78, high, low.clamp(1, 254)];
+    (ip, PORT.fetch_add(1, Ordering::Relaxed)).into()
 }
 
 fn config(data: &Path) -> Config {
@@ -30,6 +33,30 @@ fn config(data: &Path) -> Config {
 fn node(config: &Arc<Config>) -> Arc<Node> {
     let data = DataDir::open(&config.data, || StoreId(7)).expect("data directory");
     new_node(config.clone(), data, tokio::runtime::Handle::current())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn doors_open_when_the_last_owner_of_an_address_has_gone() {
+    let addrs: [fn(&Config) -> SocketAddr; 3] = [|c| c.listen, |c| c.peer_listen, |c| c.http];
+    for addr in addrs {
+        let dir = tempfile::tempdir().expect("temp dir");
+        let config = Arc::new(config(dir.path()));
+        let taken = std::net::TcpListener::bind(addr(&config)).expect("take an address");
+        let node = node(&config);
+        let refused = open_doors(&node, Duration::ZERO).await.expect_err("taken");
+        let text = format!("{refused:#}");
+        assert!(text.contains("is the port taken?"), "{text}");
+        assert!(text.contains(&addr(&config).to_string()), "{text}");
+        node.parts.cancel.cancel();
+        drop(node);
+        let node = self::node(&config);
+        tokio::spawn(async move {
+            tokio::time::sleep(Duration::from_millis(100)).await;
+            drop(taken);
+        });
+        let doors = open_doors(&node, LONG).await.expect("doors");
+        stop(node, doors).await;
+    }
 }
 
 async fn stop(node: Arc<Node>, doors: Vec<Server>) {
@@ -86,7 +113,7 @@ async fn init_goes_on_after_a_crash(configured: bool) {
     stop(first, Vec::new()).await;
 
     let second = node(&config);
-    let doors = open_doors(&second).expect("doors");
+    let doors = open_doors(&second, LONG).await.expect("doors");
     let membership = second.data.lock().identity().membership.expect("a member");
     // The first one's tasks let go of its files a little after its end.
     let end = Instant::now() + LONG;
@@ -129,7 +156,7 @@ async fn older_copy_of_a_store_stops_with_the_reason() {
     let dir = tempfile::tempdir().expect("temp dir");
     let config = Arc::new(config(&dir.path().join("data")));
     let first = node(&config);
-    let doors = open_doors(&first).expect("doors");
+    let doors = open_doors(&first, LONG).await.expect("doors");
     let request = MetaRequest::Init { config: wanted() };
     birth(&first, request).await.expect("init");
     let member = first.member.get().expect("a member").clone();
@@ -161,7 +188,7 @@ async fn session_that_was_ended_learns_that_it_holds_no_locks() {
     let dir = tempfile::tempdir().expect("temp dir");
     let config = Arc::new(config(&dir.path().join("data")));
     let node = node(&config);
-    let doors = open_doors(&node).expect("doors");
+    let doors = open_doors(&node, LONG).await.expect("doors");
     let request = MetaRequest::Init { config: wanted() };
     birth(&node, request).await.expect("init");
     let member = node.member.get().expect("a member").clone();

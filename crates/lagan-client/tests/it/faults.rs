@@ -127,6 +127,59 @@ async fn what_no_replica_has_is_read_from_the_object_of_that_version_only() {
     assert_eq!(other.read(fh, 0, 1000).await.err(), Some(FsError::Corrupt));
 }
 
+/// Has the leader take those for down that are silent, and the mount know it.
+async fn down(cluster: &Cluster, client: &Client, ino: Ino) {
+    let holders: Vec<NodeId> = cluster.world().chunks.keys().map(|k| k.0).collect();
+    for node in holders {
+        cluster.world().node_state(node, NodeState::Down);
+        cluster.world().silent.insert(node);
+    }
+    // Any change of the map reaches a mount with its next heartbeat.
+    let fh = client.open(ino, RW).await.unwrap().fh;
+    tokio::time::sleep(Duration::from_millis(2500)).await;
+    close(client, fh).await.unwrap();
+}
+
+#[tokio::test]
+async fn what_is_on_no_living_server_is_read_from_the_object_of_that_version() {
+    let cluster = Cluster::start(3, 1);
+    let client = cluster.mount(1).await;
+    let data = bytes(2_500_000, 12);
+    let ino = put(&client, "f", &data).await;
+    archive(&cluster, ino, &data).unwrap();
+    let reader = cluster.mount(2).await;
+    down(&cluster, &reader, ino).await;
+    assert!(get(&reader, ino).await == data);
+    assert!(
+        first_report_now(&cluster).is_none(),
+        "nobody says that replicas are bad"
+    );
+}
+
+fn first_report_now(cluster: &Cluster) -> Option<(NodeId, ChunkId)> {
+    cluster.world().reported_bad.first().copied()
+}
+
+#[tokio::test]
+async fn an_object_of_an_older_version_is_not_read_while_servers_are_down() {
+    let cluster = Cluster::start(3, 1);
+    let client = cluster.mount(1).await;
+    let ino = put(&client, "f", &bytes(1000, 13)).await;
+    archive(&cluster, ino, &bytes(1000, 13)).unwrap();
+    let fh = client.open(ino, RW).await.unwrap().fh;
+    write(&client, fh, 0, b"new").await;
+    close(&client, fh).await.unwrap();
+    let reader = cluster.mount_with(2, Duration::from_secs(4)).await;
+    down(&cluster, &reader, ino).await;
+    let fh = reader.open(ino, RW).await.unwrap().fh;
+    assert_eq!(reader.read(fh, 0, 1000).await.err(), Some(FsError::Io));
+    // They come back, and with them the bytes.
+    cluster.world().silent.clear();
+    let mut new = bytes(1000, 13);
+    new[..3].copy_from_slice(b"new");
+    assert_eq!(reader.read(fh, 0, 1000).await.unwrap(), new);
+}
+
 #[tokio::test]
 async fn bytes_that_are_wrong_everywhere_are_an_error_and_never_read() {
     let cluster = Cluster::start(2, 2);

@@ -53,7 +53,8 @@ impl Transport for Port {
                 return Err(TransportError::Unreachable(format!("{to}")));
             };
             let answer = tokio::time::timeout(deadline, target.handle(head.into(), data)).await;
-            let (head, data) = answer.map_err(|_| TransportError::NoAnswer("late".into()))?;
+            let answer = answer.map_err(|_| TransportError::NoAnswer("late".into()))?;
+            let (head, data) = answer.expect("peers send messages of ours");
             if self.net.0.lock().cut.contains(&to) {
                 return Err(TransportError::NoAnswer("cut".into()));
             }

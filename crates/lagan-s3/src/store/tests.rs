@@ -122,7 +122,7 @@ fn a_second_process_is_refused() {
     let dir = tempfile::tempdir().unwrap();
     let _first = store(&dir);
     assert!(matches!(
-        Store::open(dir.path(), false),
+        lock(dir.path(), Duration::ZERO),
         Err(StoreError::InUse(_))
     ));
 }

@@ -41,6 +41,15 @@ fn processes_are_stopped_whoever_started_them() {
 }
 
 #[test]
+fn process_that_has_let_go_of_its_lock_is_waited_for() {
+    let (_dir, layout) = directory();
+    let script = "trap 'exec 9>&-; sleep 1; exit 0' TERM; while :; do sleep 0.05; done";
+    let mut server = daemon(&layout, Role::Server, "server-1", script);
+    assert_eq!(stop(&layout, false), Ok(OK));
+    assert!(server.try_wait().unwrap().is_some(), "it has ended");
+}
+
+#[test]
 fn stopped_process_is_ended_too() {
     let (_dir, layout) = directory();
     let mut server = daemon(&layout, Role::Server, "server-1", "exec sleep 60");

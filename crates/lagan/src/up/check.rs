@@ -9,7 +9,7 @@ use crate::up::archive::S3Plan;
 use crate::up::plan::Plan;
 use std::fs::File;
 use std::path::Path;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// For one look at a mount point.
 const LOOK_DEADLINE: Duration = Duration::from_secs(5);
@@ -30,6 +30,7 @@ pub fn machine(layout: &Layout, plan: &Plan) -> Outcome<()> {
     for point in &plan.mounts {
         mount_point(layout, point)?;
     }
+    let until = Instant::now() + lagan_lock::LEAVING_PATIENCE;
     for server in &plan.servers {
         if let Some(netns) = &server.netns {
             if !Path::new("/run/netns").join(netns).exists() {
@@ -39,7 +40,7 @@ pub fn machine(layout: &Layout, plan: &Plan) -> Outcome<()> {
             }
         } else {
             for addr in [server.listen, server.peer_listen, server.http] {
-                probe::bindable(addr)?;
+                probe::bindable(addr, until)?;
             }
         }
     }
@@ -48,7 +49,7 @@ pub fn machine(layout: &Layout, plan: &Plan) -> Outcome<()> {
             listen,
             netns: None,
             ..
-        } => probe::bindable(*listen),
+        } => probe::bindable(*listen, until),
         _ => Ok(()),
     }
 }

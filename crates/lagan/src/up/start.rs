@@ -84,17 +84,20 @@ pub fn run(args: &UpArgs, json: bool) -> Outcome<u8> {
     foreground::wait(&start.layout, start.running)
 }
 
-/// One `up` at a time, and none where something runs.
+/// One `up` at a time, and none where something runs. What was killed just now is
+/// waited for.
 fn take_directory(layout: &Layout) -> Outcome<File> {
     let hint = format!("stop it with `lagan down {}`", layout.root.display());
-    let held = lagan_lock::take(&layout.up_lock()).map_err(|_| {
-        Failure::error(format!(
-            "another `lagan up` has {}: {hint}",
-            layout.root.display()
-        ))
-    })?;
+    let held =
+        lagan_lock::take_within(&layout.up_lock(), lagan_lock::LEAVING_PATIENCE).map_err(|_| {
+            Failure::error(format!(
+                "another `lagan up` has {}: {hint}",
+                layout.root.display()
+            ))
+        })?;
     for (role, name) in layout.processes() {
-        if let Some(pid) = lagan_lock::holder(&layout.lock(role, &name)) {
+        let lock = layout.lock(role, &name);
+        if let Some(pid) = lagan_lock::staying_holder(&lock, lagan_lock::LEAVING_PATIENCE) {
             return Err(Failure::error(format!(
                 "{} runs already ({name} is process {pid}): {hint}",
                 layout.root.display()
