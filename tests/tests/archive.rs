@@ -187,6 +187,9 @@ fn silent_endpoint_blocks_nothing_but_the_archive() {
         |cluster, store| {
             store.fault("hang");
             let manifest = mail(cluster, "mail", 50);
+            until("uploads are under way", s(60), || {
+                (cluster.status().1["archive"]["uploading"].as_u64()? > 0).then_some(())
+            });
             std::thread::sleep(s(10));
             let more = mail(cluster, "more", 50);
             manifest.check(&cluster.b().join("mail"));
@@ -453,10 +456,11 @@ fn careless_endpoint_is_read_back_before_a_file_counts_as_archived() {
         assert!(metric(cluster, "lagan_mover_read_backs_total") >= 10);
         shared.fault("corrupt-upload 700 method=PUT every=2");
         let second = mail(cluster, "second", 20);
-        std::thread::sleep(s(5));
+        until("damage is found", s(150), || {
+            (metric(cluster, "lagan_mover_upload_failures_total") > 0).then_some(())
+        });
         shared.fault("pass");
         wait_drained(cluster);
-        assert!(metric(cluster, "lagan_mover_upload_failures_total") > 0);
         released_comes_back(cluster, "first", &first);
         released_comes_back(cluster, "second", &second);
         assert_idle(cluster);

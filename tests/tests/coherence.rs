@@ -183,21 +183,6 @@ fn what_is_written_to_a_private_mapping_stays_there() {
 }
 
 #[test]
-fn reading_changes_no_access_time() {
-    with_shared(s(60), |a, b| {
-        write(&a.join("x"), b"content");
-        let times = fs::FileTimes::new().set_accessed(std::time::UNIX_EPOCH);
-        let file = File::options().write(true).open(a.join("x")).unwrap();
-        file.set_times(times).unwrap();
-        for dir in [a, b] {
-            assert_eq!(read(&dir.join("x")), b"content");
-            let seen = fs::metadata(a.join("x")).unwrap().accessed().unwrap();
-            assert_eq!(seen, std::time::UNIX_EPOCH);
-        }
-    });
-}
-
-#[test]
 fn fsynced_bytes_are_seen_before_close() {
     with_shared(s(60), |a, b| {
         let mut file = File::create(a.join("log")).unwrap();

@@ -421,8 +421,8 @@ fn file_that_is_on_its_way_for_long_is_the_oldest() {
     let mut w = World::new();
     let a = w.file("a");
     w.write(a, 0, 10);
-    let changed_ms = w.now_ms;
-    start(&mut w, a, 1).unwrap();
+    let (changed_ms, version) = (w.now_ms, w.attr(a).version);
+    start(&mut w, a, version).unwrap();
     w.now_ms += 60_000;
     let b = w.file("b");
     w.write(b, 0, 10);
