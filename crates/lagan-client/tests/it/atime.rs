@@ -1,6 +1,7 @@
 //! Access times: which reads move them, who sees it, and when.
 
-use crate::cluster::{Cluster, ROOT, RW, USER, WRITE, close, get, new_dir, put, read_all, write};
+use crate::calls::{RW, USER, WRITE, close, get, new_dir, put, read_all, write};
+use crate::cluster::{Cluster, ROOT};
 use lagan_client::{AccessTimes, Client, NewInode, OpenOptions};
 use lagan_types::op::{SetAttr, SetTime};
 use lagan_types::{Attr, Ino, Kind, Op, Query, QueryAnswer, Time};

@@ -1,8 +1,7 @@
 //! What one mount has closed, every later call of every mount sees.
 
-use crate::cluster::{
-    APPEND, Cluster, ROOT, RW, USER, WRITE, close, get, new_file, put, read_all, write,
-};
+use crate::calls::{APPEND, RW, USER, WRITE, close, get, new_file, put, read_all, write};
+use crate::cluster::{Cluster, ROOT};
 use lagan_client::{Caller, Invalidate};
 use lagan_types::op::{SetAttr, SetTime};
 use lagan_types::{FsError, Ino, Op, Query, QueryAnswer};

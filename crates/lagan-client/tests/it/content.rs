@@ -1,8 +1,7 @@
 //! What is written is what is read.
 
-use crate::cluster::{
-    APPEND, Cluster, ROOT, RW, USER, bytes, close, get, new_file, put, read_all, write,
-};
+use crate::calls::{APPEND, RW, USER, bytes, close, get, new_file, put, read_all, write};
+use crate::cluster::{Cluster, ROOT};
 use bytes::Bytes;
 use lagan_client::{OpenOptions, Seek};
 use lagan_types::op::SetAttr;

@@ -1,6 +1,7 @@
 //! Copies inside the servers.
 
-use crate::cluster::{Cluster, ROOT, RW, USER, bytes, close, get, new_file, put, write};
+use crate::calls::{RW, USER, bytes, close, get, new_file, put, write};
+use crate::cluster::{Cluster, ROOT};
 use lagan_client::{Client, CopySpan};
 use lagan_types::{Content, FsError, Ino, Query, QueryAnswer};
 

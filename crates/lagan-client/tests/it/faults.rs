@@ -1,6 +1,7 @@
 //! Servers that are silent, full, lying or forgetful.
 
-use crate::cluster::{APPEND, Cluster, ROOT, RW, USER, bytes, close, get, new_file, put, write};
+use crate::calls::{APPEND, RW, USER, bytes, close, get, new_file, put, write};
+use crate::cluster::{Cluster, ROOT};
 use crate::model::archive;
 use bytes::Bytes;
 use lagan_client::{Client, ConnectError, Invalidate};

@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used, reason = "a test that meets the unexpected ends")]
 
 mod atime;
+mod calls;
 mod cluster;
 mod coherence;
 mod content;

@@ -1,6 +1,7 @@
 //! Random calls of two mounts on a few files, against byte arrays.
 
-use crate::cluster::{APPEND, Cluster, ROOT, RW, USER, close, get, new_file, write};
+use crate::calls::{APPEND, RW, USER, close, get, new_file, write};
+use crate::cluster::{Cluster, ROOT};
 use bytes::Bytes;
 use lagan_client::{Client, CopySpan};
 use lagan_types::cluster::ArchiveConfig;

@@ -1,6 +1,7 @@
 //! Names, attributes, directories and locks, through the leader.
 
-use crate::cluster::{Cluster, ROOT, RW, USER, close, get, new_dir, new_file, put, write};
+use crate::calls::{RW, USER, close, get, new_dir, new_file, put, write};
+use crate::cluster::{Cluster, ROOT};
 use lagan_client::{Client, NewInode, OpenOptions, Waiter};
 use lagan_types::limits::EXTENTS_PAGE_MAX;
 use lagan_types::op::{LockKind, LockRange, SetAttr, XattrMode};

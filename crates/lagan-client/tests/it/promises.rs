@@ -1,6 +1,7 @@
 //! Files that exist by the leader's word only.
 
-use crate::cluster::{Cluster, ROOT, RW, close, get, new_dir, new_file, write};
+use crate::calls::{RW, close, get, new_dir, new_file, write};
+use crate::cluster::{Cluster, ROOT};
 use lagan_client::Client;
 use lagan_types::{FsError, Ino, Kind, Op};
 use std::sync::Arc;
