@@ -268,6 +268,25 @@ fn open_files_go_on_with_another_leader_though_their_names_are_gone() {
 }
 
 #[test]
+fn new_leader_tells_the_space_of_all_servers_that_live() {
+    let why = "a leader is killed";
+    with_cluster(Options::default().with_faults(why), LONG, |cluster| {
+        let total = || {
+            let answer = sys::statvfs(&cluster.a()).expect("statvfs");
+            answer.f_blocks * answer.f_frsize
+        };
+        let three = total();
+        cluster.kill(&cluster.leader());
+        for _ in 0..40 {
+            let now = total();
+            // two of three live; the disk has other users
+            assert!(now > three / 2, "{now} of {three}");
+            std::thread::sleep(std::time::Duration::from_millis(50));
+        }
+    });
+}
+
+#[test]
 fn flipped_bit_on_one_disk_is_never_served() {
     let why = "bytes are damaged on disk";
     with_cluster(Options::default().with_faults(why), LONG, |cluster| {

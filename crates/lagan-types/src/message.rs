@@ -229,7 +229,8 @@ pub struct Status {
 pub struct NodeStatus {
     /// Which.
     pub node: NodeId,
-    /// Milliseconds since its last heartbeat.
+    /// Milliseconds since its last heartbeat; [`Self::NOT_HEARD`] if this leader
+    /// has had none.
     pub silent_ms: u64,
     /// Bytes in use.
     pub used_bytes: u64,
@@ -245,6 +246,12 @@ pub struct NodeStatus {
     pub damaged_chunks: u64,
     /// Its clock differs from the leader's by this, milliseconds.
     pub clock_skew_ms: i64,
+}
+
+impl NodeStatus {
+    /// The silence of a node that has not been heard of: of what it would have
+    /// said, nothing is known.
+    pub const NOT_HEARD: u64 = u64::MAX;
 }
 
 /// Asked of the chunk service.

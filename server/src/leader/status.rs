@@ -42,9 +42,10 @@ impl Leader {
 
 fn node_status(state: &State, node: NodeId, now_ms: u64) -> NodeStatus {
     let beat = state.heartbeats.get(&node);
+    let silent_ms = beat.and_then(|_| state.nodes.silent_ms(node, now_ms));
     NodeStatus {
         node,
-        silent_ms: state.nodes.silent_ms(node, now_ms).unwrap_or(u64::MAX),
+        silent_ms: silent_ms.unwrap_or(NodeStatus::NOT_HEARD),
         used_bytes: beat.map_or(0, |b| b.used_bytes),
         free_bytes: beat.map_or(0, |b| b.free_bytes),
         chunks: beat.map_or(0, |b| b.set_chunks.iter().map(|(_, n)| n).sum()),

@@ -44,6 +44,8 @@ pub struct World {
     pub addrs: BTreeMap<NodeId, SocketAddr>,
     /// Nodes whose chunk service takes requests and never answers.
     pub silent: BTreeSet<NodeId>,
+    /// Nodes that the leader has not heard of.
+    pub unheard: BTreeSet<NodeId>,
     /// Nodes that say that they are full.
     pub full: BTreeSet<NodeId>,
     /// The next so many mutations are carried out, but their answers are lost.
@@ -282,9 +284,13 @@ fn status(world: &World) -> Status {
     };
     let counters: Counters = counters;
     let map = cluster_map(&world.store).unwrap().unwrap();
+    let silent_ms = |node| match world.unheard.contains(node) {
+        true => NodeStatus::NOT_HEARD,
+        false => 0,
+    };
     let nodes = map.nodes.iter().map(|n| NodeStatus {
         node: n.id,
-        silent_ms: 0,
+        silent_ms: silent_ms(&n.id),
         used_bytes: 1000,
         free_bytes: 3000,
         chunks: 0,

@@ -3,9 +3,10 @@
 use crate::calls::{RW, USER, close, get, new_dir, new_file, put, write};
 use crate::cluster::{Cluster, ROOT};
 use lagan_client::{Client, NewInode, OpenOptions, Waiter};
+use lagan_types::cluster::NodeState;
 use lagan_types::limits::EXTENTS_PAGE_MAX;
 use lagan_types::op::{LockKind, LockRange, SetAttr, XattrMode};
-use lagan_types::{Content, FsError, Ino, Kind, Op, Query, QueryAnswer};
+use lagan_types::{Content, FsError, Ino, Kind, NodeId, Op, Query, QueryAnswer};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
@@ -284,6 +285,23 @@ async fn statfs_divides_capacity_by_copies() {
     let stat = client.statfs().await.unwrap();
     assert_eq!((stat.total_bytes, stat.free_bytes), (4000, 3000));
     assert_eq!(stat.files - stat.free_files, 2);
+}
+
+#[tokio::test]
+async fn statfs_waits_until_the_leader_knows_all_servers_that_are_up() {
+    let cluster = Cluster::start(2, 1);
+    let client = cluster.mount(1).await;
+    let silent = NodeId(2);
+    cluster.world().unheard.insert(silent);
+    let early = tokio::time::timeout(Duration::from_millis(300), client.statfs());
+    assert!(early.await.is_err(), "half of the space is no answer");
+    cluster.world().node_state(silent, NodeState::Down);
+    let stat = client.statfs().await.unwrap();
+    assert_eq!((stat.total_bytes, stat.free_bytes), (4000, 3000));
+    cluster.world().node_state(silent, NodeState::Up);
+    cluster.world().unheard.clear();
+    let stat = client.statfs().await.unwrap();
+    assert_eq!((stat.total_bytes, stat.free_bytes), (8000, 6000));
 }
 
 fn lock(owner: u64, kind: LockKind) -> LockRange {

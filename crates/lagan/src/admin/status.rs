@@ -80,7 +80,7 @@ pub struct Server {
     pub voter: bool,
     /// Where clients connect.
     pub addr: String,
-    /// Milliseconds since the leader heard from it.
+    /// Milliseconds since the leader heard from it; none if it has not yet.
     pub silent_ms: Option<u64>,
     /// Its clock less the leader's, milliseconds.
     pub clock_skew_ms: i64,
@@ -369,7 +369,9 @@ fn server(node: &NodeInfo, status: &Status) -> Server {
         chunks: said.map_or(0, |s| s.chunks),
         voter: node.voter,
         addr: node.addr.clone(),
-        silent_ms: said.map(|s| s.silent_ms),
+        silent_ms: said
+            .map(|s| s.silent_ms)
+            .filter(|&ms| ms != NodeStatus::NOT_HEARD),
         clock_skew_ms: said.map_or(0, |s| s.clock_skew_ms),
     }
 }
