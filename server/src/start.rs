@@ -19,16 +19,15 @@ use crate::identity::{DataDir, Membership};
 use crate::member::{Member, Parts, keep_first_hint};
 use crate::shutdown;
 use anyhow::{Context, Result, bail};
-use lagan_lock::LEAVING_PATIENCE;
+use lagan_lock::{LEAVING_PATIENCE, listen_within};
 use lagan_net::{Hello, LeaderClient, Pool, PoolOptions, Role, Server, ServerLimits, Service};
 use lagan_types::cluster::Config as ClusterConfig;
 use lagan_types::message::{MetaReply, MetaRequest};
 use lagan_types::{Command, FsError, NodeId, Op, SessionId, StoreId, Time, VolumeId};
 use parking_lot::Mutex;
-use std::io::ErrorKind;
 use std::net::SocketAddr;
 use std::sync::{Arc, OnceLock};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 use tokio::runtime::{Builder, Runtime};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -142,7 +141,7 @@ fn server_hello(data: &DataDir) -> Hello {
 async fn open_doors(node: &Arc<Node>, patience: Duration) -> Result<Vec<Server>> {
     let config = &node.parts.config;
     let cancel = node.parts.cancel.clone();
-    free_soon(patience, || http::serve(node, config.http, cancel.clone()))
+    listen_within(patience, || http::serve(node, config.http, cancel.clone()))
         .await
         .with_context(|| format!("listen on http {}: is the port taken?", config.http))?;
     let mut doors = Vec::new();
@@ -158,30 +157,10 @@ async fn open_doors(node: &Arc<Node>, patience: Duration) -> Result<Vec<Server>>
             let door = Door::new(node.clone(), peers);
             Server::bind(addr, door, limits.clone(), cancel.clone())
         };
-        let door = free_soon(patience, door).await;
+        let door = listen_within(patience, door).await;
         doors.push(door.with_context(|| format!("listen on {addr}: is the port taken?"))?);
     }
     Ok(doors)
-}
-
-/// Listens by `bind`, waiting for a predecessor that was killed and still has the
-/// address.
-///
-/// # Errors
-/// Those of `bind`; `AddrInUse` after `patience` only.
-async fn free_soon<T>(
-    patience: Duration,
-    mut bind: impl FnMut() -> std::io::Result<T>,
-) -> std::io::Result<T> {
-    let end = Instant::now() + patience;
-    loop {
-        match bind() {
-            Err(e) if e.kind() == ErrorKind::AddrInUse && Instant::now() < end => {
-                tokio::time::sleep(Duration::from_millis(20)).await;
-            }
-            bound => return bound,
-        }
-    }
 }
 
 /// A member that was one before: opens its stores and registers this boot.

@@ -1,6 +1,6 @@
 //! POSIX access control lists, by the tools that people use.
 
-use crate::shorthands::{expect_errno, s};
+use crate::shorthands::{expect_errno, open_for_all, s, text};
 use lagan_tests::disk::Disk;
 use lagan_tests::{sys, with_shared};
 use std::fs::{self, Permissions};
@@ -11,10 +11,6 @@ use std::process::Command;
 
 fn must(program: &str, args: &[&str]) -> String {
     lagan_tests::command::must(program, args, s(60)).out
-}
-
-fn text(path: &Path) -> &str {
-    path.to_str().expect("paths of tests are text")
 }
 
 fn setfacl(args: &[&str], path: &Path) {
@@ -36,14 +32,6 @@ fn may(script: &str) -> bool {
     sh.uid(1234).gid(1234).args(["-c", script]).current_dir("/");
     let done = lagan_tests::command::run(&mut sh, s(30));
     done.expect("the script ends").status == Some(0)
-}
-
-/// The test's user must get through the directories above.
-fn open_for_all(mount: &Path) {
-    fs::set_permissions(mount, Permissions::from_mode(0o755)).expect("chmod");
-    let root = mount.parent().and_then(Path::parent);
-    let root = root.expect("a test has a root");
-    fs::set_permissions(root, Permissions::from_mode(0o711)).expect("chmod");
 }
 
 #[test]

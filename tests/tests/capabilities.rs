@@ -1,7 +1,7 @@
 //! File capabilities (capabilities(7)): set by root, honoured where a file is executed, and
 //! gone with the content or owner that they were given to.
 
-use crate::shorthands::{expect_errno, s};
+use crate::shorthands::{expect_errno, open_for_all, s, text};
 use lagan_tests::{command, sys, with_shared};
 use std::fs::{self, File, Permissions};
 use std::io::Write;
@@ -27,10 +27,6 @@ fn set(path: &Path) {
     sys::set_xattr(path, NAME, &value(), 0).expect("set the capabilities");
 }
 
-fn text(path: &Path) -> &str {
-    path.to_str().expect("paths of tests are text")
-}
-
 /// What the program may do when user 1234 runs it; it must be a copy of grep.
 fn effective(grep: &Path) -> String {
     let mut run = Command::new(grep);
@@ -38,13 +34,6 @@ fn effective(grep: &Path) -> String {
         .current_dir("/");
     let done = command::run(run.uid(1234).gid(1234), s(30)).expect("run it");
     done.expect(0).out.trim().to_owned()
-}
-
-fn open_for_all(mount: &Path) {
-    fs::set_permissions(mount, Permissions::from_mode(0o755)).expect("chmod");
-    let root = mount.parent().and_then(Path::parent);
-    let root = root.expect("a test has a root");
-    fs::set_permissions(root, Permissions::from_mode(0o711)).expect("chmod");
 }
 
 #[test]

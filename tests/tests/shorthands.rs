@@ -1,6 +1,8 @@
 //! What several areas need.
 
+use std::fs::{self, Permissions};
 use std::io;
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::time::Duration;
 
@@ -16,7 +18,7 @@ pub fn expect_errno<T: std::fmt::Debug>(result: io::Result<T>, errno: i32) {
 /// Names in a directory, sorted.
 #[track_caller]
 pub fn names(dir: &Path) -> Vec<String> {
-    let entries = std::fs::read_dir(dir).expect("open a directory");
+    let entries = fs::read_dir(dir).expect("open a directory");
     let mut names: Vec<String> = entries
         .map(|entry| {
             entry
@@ -41,4 +43,20 @@ pub fn attribute(path: &Path, name: &str) -> String {
     let value = lagan_tests::sys::get_xattr(path, &format!("user.lagan.{name}"));
     let value = value.unwrap_or_else(|e| panic!("{}: user.lagan.{name}: {e}", path.display()));
     String::from_utf8(value).expect("attributes of the archive are text")
+}
+
+/// A path as an argument.
+#[track_caller]
+pub fn text(path: &Path) -> &str {
+    path.to_str().expect("paths of tests are text")
+}
+
+/// Lets other users than root through the directories above a test's own.
+#[track_caller]
+pub fn open_for_all(mount: &Path) {
+    let root = mount.parent().and_then(Path::parent);
+    let root = root.expect("a test has a root");
+    for (path, mode) in [(mount, 0o755), (root, 0o711)] {
+        fs::set_permissions(path, Permissions::from_mode(mode)).expect("chmod");
+    }
 }

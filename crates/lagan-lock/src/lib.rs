@@ -133,6 +133,25 @@ pub fn take_within(path: &Path, patience: Duration) -> std::io::Result<File> {
     }
 }
 
+/// Listens by `bind`, waiting up to `patience` for a predecessor that has the address.
+///
+/// # Errors
+/// Those of `bind`.
+pub async fn listen_within<T>(
+    patience: Duration,
+    mut bind: impl FnMut() -> std::io::Result<T>,
+) -> std::io::Result<T> {
+    let end = Instant::now() + patience;
+    loop {
+        match bind() {
+            Err(e) if e.kind() == std::io::ErrorKind::AddrInUse && Instant::now() < end => {
+                tokio::time::sleep(LOOK).await;
+            }
+            bound => return bound,
+        }
+    }
+}
+
 fn read_pid(lock: &Path) -> Option<u32> {
     let mut text = String::new();
     File::open(lock)
@@ -182,6 +201,21 @@ fn locked_by(table: &str, dev: u64, ino: u64) -> Option<u32> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[tokio::test]
+    async fn address_is_waited_for_while_its_last_owner_leaves() {
+        let taken = std::net::TcpListener::bind("127.78.3.1:0").unwrap();
+        let addr = taken.local_addr().unwrap();
+        let listen = || std::net::TcpListener::bind(addr);
+        let refused = listen_within(Duration::ZERO, listen).await.unwrap_err();
+        assert_eq!(refused.kind(), std::io::ErrorKind::AddrInUse);
+        tokio::spawn(async move {
+            tokio::time::sleep(Duration::from_millis(100)).await;
+            drop(taken);
+        });
+        let patience = Duration::from_secs(60);
+        listen_within(patience, listen).await.unwrap();
+    }
 
     #[test]
     fn holder_is_the_process_that_has_the_lock_open() {

@@ -10,15 +10,15 @@ use hyper::{Request, Response};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto::Builder;
 use hyper_util::server::graceful::GracefulShutdown;
-use lagan_lock::LEAVING_PATIENCE;
+use lagan_lock::{LEAVING_PATIENCE, listen_within};
 use s3s::auth::SimpleAuth;
 use s3s::service::{S3Service, S3ServiceBuilder};
 use s3s::{Body, HttpError, HttpResponse};
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
-use tokio::net::{TcpListener, TcpStream};
+use std::time::Duration;
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::sync::Semaphore;
 
 /// Connections at a time; more wait in the kernel's queue.
@@ -42,20 +42,15 @@ pub enum ServerError {
     BucketName(String),
 }
 
-/// Listens on `addr`, waiting for a predecessor that was killed and still has it.
-///
-/// # Errors
 /// As bind(2) and listen(2).
-async fn listen(addr: SocketAddr, patience: Duration) -> io::Result<TcpListener> {
-    let end = Instant::now() + patience;
-    loop {
-        match TcpListener::bind(addr).await {
-            Err(e) if e.kind() == io::ErrorKind::AddrInUse && Instant::now() < end => {
-                tokio::time::sleep(Duration::from_millis(20)).await;
-            }
-            bound => return bound,
-        }
-    }
+fn listen(addr: SocketAddr) -> io::Result<TcpListener> {
+    let socket = match addr {
+        SocketAddr::V4(_) => TcpSocket::new_v4(),
+        SocketAddr::V6(_) => TcpSocket::new_v6(),
+    }?;
+    socket.set_reuseaddr(true)?;
+    socket.bind(addr)?;
+    socket.listen(CONNECTIONS_MAX as u32)
 }
 
 /// A server that listens.
@@ -80,7 +75,7 @@ impl Server {
         {
             return Err(ServerError::BucketName(name.clone()));
         }
-        let listener = listen(config.listen, LEAVING_PATIENCE)
+        let listener = listen_within(LEAVING_PATIENCE, || listen(config.listen))
             .await
             .map_err(|e| ServerError::Listen(config.listen, e))?;
         let mut store = Store::open(&config.data, config.sync)?;
@@ -176,22 +171,4 @@ async fn answer(service: S3Service, request: Request<Incoming>) -> Result<HttpRe
         return Ok(Response::new(Body::http_body::<_>(ok)));
     }
     hyper::service::Service::call(&service, request).await
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[tokio::test]
-    async fn address_is_waited_for_while_its_last_owner_leaves() {
-        let taken = std::net::TcpListener::bind("127.78.3.1:0").unwrap();
-        let addr = taken.local_addr().unwrap();
-        let refused = listen(addr, Duration::ZERO).await.unwrap_err();
-        assert_eq!(refused.kind(), io::ErrorKind::AddrInUse);
-        tokio::spawn(async move {
-            tokio::time::sleep(Duration::from_millis(100)).await;
-            drop(taken);
-        });
-        listen(addr, Duration::from_secs(60)).await.unwrap();
-    }
 }
