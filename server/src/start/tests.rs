@@ -7,6 +7,7 @@ use lagan_types::query::Query;
 use lagan_types::{ClusterId, Incarnation, Ino};
 use std::path::Path;
 use std::sync::atomic::{AtomicU16, Ordering};
+use std::time::Instant;
 
 const LONG: Duration = Duration::from_secs(30);
 
