@@ -212,17 +212,30 @@ impl Cluster {
         (done.status.unwrap_or(-1), done.json())
     }
 
+    /// What `lagan status --json` says, once it is as wanted: without an answering
+    /// leader it says little, and a server that gets no time for a second is down.
+    ///
+    /// # Panics
+    /// When that does not come.
+    #[track_caller]
+    pub fn status_when(&self, what: &str, ok: impl Fn(i32, &Value) -> bool) -> Value {
+        until(what, PATIENCE, || {
+            let done = self.lagan(&["status", "--json"]);
+            let json = serde_json::from_str(&done.out).ok()?;
+            ok(done.status.unwrap_or(-1), &json).then_some(json)
+        })
+    }
+
     /// The leader's name, once there is one.
     ///
     /// # Panics
     /// When there is none for a long time.
     #[track_caller]
     pub fn leader(&self) -> String {
-        until("a leader", PATIENCE, || {
-            let done = self.lagan(&["status", "--json"]);
-            let status: Value = serde_json::from_str(&done.out).ok()?;
-            status["leader"].as_str().map(str::to_owned)
-        })
+        let status = self.status_when("a leader", |_, json| json["leader"].is_string());
+        status["leader"]
+            .as_str()
+            .map_or_else(String::new, str::to_owned)
     }
 
     /// Waits until `lagan status` says healthy.
@@ -275,7 +288,7 @@ impl Cluster {
     pub fn kill(&self, name: &str) {
         let pid = self.pid(name);
         sys::kill(pid, libc::SIGKILL).expect("kill a live process");
-        wait_gone(pid, &self.inner.children, Duration::from_secs(20));
+        wait_gone(pid, &self.inner.children, Duration::from_secs(60));
     }
 
     /// Ends a process in order.

@@ -33,14 +33,16 @@ pub fn processes(path: &Path) -> Vec<Found> {
     found
 }
 
-/// Whether a process has ended, with all its threads, but nobody asked how. The first
-/// thread may end before others, which still hold files and sockets.
+/// Whether a process has ended, with all its threads, but nobody asked how, or it is
+/// gone. The first thread may end before others, which still hold files and sockets.
 pub fn is_zombie(pid: u32) -> bool {
     let threads = std::fs::read_dir(format!("/proc/{pid}/task"));
     if threads.is_ok_and(|threads| threads.flatten().count() > 1) {
         return false;
     }
-    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    let Ok(stat) = std::fs::read_to_string(format!("/proc/{pid}/stat")) else {
+        return true;
+    };
     let after_name = stat.rsplit_once(") ").map_or("", |(_, rest)| rest);
     after_name.starts_with('Z') || after_name.starts_with('X')
 }

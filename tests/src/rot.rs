@@ -8,8 +8,9 @@ use std::path::Path;
 /// Bytes of the header before the bytes of a chunk of one block: 64 and a CRC.
 const HEAD_LEN: usize = 68;
 
-/// Flips a bit at the first place of the bytes in each file below a directory; says in
-/// how many files.
+/// Flips a bit at each place of the bytes in each file below a directory; says in how
+/// many files. A server may have them twice: a first attempt that came late leaves
+/// bytes that nothing names.
 ///
 /// # Panics
 /// When a file cannot be read or written.
@@ -19,7 +20,7 @@ pub fn flip(top: &Path, bytes: &[u8]) -> usize {
     })
 }
 
-/// Damages the header of the record of a chunk of one block that begins with these bytes.
+/// Damages the headers of the records of chunks of one block that begin with these bytes.
 ///
 /// # Panics
 /// When a file cannot be read or written.
@@ -47,15 +48,20 @@ fn change(
     let mut count = 0;
     for path in manifest::files(top).expect("list a store") {
         let content = fs::read(&path).expect("read a store");
-        let found = content.windows(bytes.len()).position(|w| w == bytes);
-        if let Some(at) = found {
-            let file = fs::File::options()
-                .write(true)
-                .open(&path)
-                .expect("open a store");
-            write(&file, at).expect("damage a store");
-            count += 1;
+        let mut places = content.windows(bytes.len()).enumerate();
+        let places = places.by_ref().filter(|(_, window)| *window == bytes);
+        let places: Vec<usize> = places.map(|(at, _)| at).collect();
+        if places.is_empty() {
+            continue;
         }
+        let file = fs::File::options()
+            .write(true)
+            .open(&path)
+            .expect("open a store");
+        for at in places {
+            write(&file, at).expect("damage a store");
+        }
+        count += 1;
     }
     count
 }

@@ -92,7 +92,7 @@ impl Store {
     pub fn kill_server(&self) {
         let pid = *self.pid.lock().expect("nobody panics with this lock");
         let _ = sys::kill(pid, libc::SIGKILL);
-        wait_gone(pid, &self.children, Duration::from_secs(10));
+        wait_gone(pid, &self.children, Duration::from_secs(60));
     }
 
     fn launch(&self, args: &[&str]) -> u32 {

@@ -31,6 +31,29 @@ pub fn become_user(uid: u32) {
     }
 }
 
+/// From here on the files that this thread opens are its own, and those of threads
+/// that it starts; of the process' files it has the three standard ones only.
+///
+/// A program that another thread starts gets a copy of all files of that thread's table,
+/// and closes them: on a mount that is a flush, which may wait, take the error that the
+/// owner should see, or hold a lock that the owner has let go of.
+///
+/// # Panics
+/// When the kernel has no close_range(2) (before Linux 5.9).
+pub fn leave_shared_files() {
+    // SAFETY: closes nothing of others: the table is copied first, without what would
+    // be closed. Nothing of this thread's own is open yet.
+    let done = unsafe {
+        libc::syscall(
+            libc::SYS_close_range,
+            libc::STDERR_FILENO + 1,
+            libc::c_uint::MAX,
+            libc::CLOSE_RANGE_UNSHARE,
+        )
+    };
+    check(done).expect("a table of files for a thread");
+}
+
 /// Sends a signal to one process.
 ///
 /// # Errors

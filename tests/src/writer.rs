@@ -5,6 +5,7 @@
 
 use crate::manifest::{Entry, Manifest};
 use crate::random::Random;
+use crate::sys;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -134,6 +135,8 @@ impl Written {
 }
 
 fn work(shared: &Shared, top: &Path, thread: usize, seed: u64) {
+    // a program that the test starts meanwhile must not wait for these
+    sys::leave_shared_files();
     let mut random = Random::new(seed ^ (thread as u64) << 32);
     let dir = top.join(format!("writer-{thread}"));
     if let Err(error) = std::fs::create_dir_all(&dir) {
@@ -170,7 +173,7 @@ pub fn write_file(path: &Path, bytes: &[u8]) -> io::Result<()> {
     use std::os::fd::IntoRawFd;
     let mut file = std::fs::File::create_new(path)?;
     file.write_all(bytes)?;
-    crate::sys::close(file.into_raw_fd())
+    sys::close(file.into_raw_fd())
 }
 
 impl Shared {

@@ -118,7 +118,10 @@ fn the_directory_above_is_the_new_one_after_a_rename() {
         let ino = |path: &Path| fs::metadata(path).unwrap().ino();
         let above = |dir: &File| {
             use std::os::fd::AsRawFd;
-            ino(Path::new(&format!("/proc/self/fd/{}/..", dir.as_raw_fd())))
+            ino(Path::new(&format!(
+                "/proc/thread-self/fd/{}/..",
+                dir.as_raw_fd()
+            )))
         };
         let (on_a, on_b) = (a.join("x/d/in"), b.join("x/d/in"));
         let (on_a, on_b) = (File::open(on_a).unwrap(), File::open(on_b).unwrap());

@@ -1,6 +1,6 @@
 //! copy_file_range(2) and cp(1): copies share chunks, and nobody can tell.
 
-use crate::shorthands::{attribute, expect_errno, s};
+use crate::shorthands::{attribute, expect_errno, release, s};
 use lagan_tests::cluster::Cluster;
 use lagan_tests::command::must;
 use lagan_tests::random::Random;
@@ -84,8 +84,7 @@ fn copies_of_archived_and_released_files_have_the_bytes() {
                 (attribute(&a.join(name), "state") == "archived").then_some(())
             });
         }
-        cluster.lagan_on(&["release"], &a.join("x"));
-        assert_eq!(attribute(&a.join("x"), "state"), "released");
+        release(cluster, &a.join("x"), &[a.join("x")]);
         // The copy's chunks stay; a copy of what is in S3 brings it back.
         assert_eq!(attribute(&a.join("y"), "state"), "archived");
         assert!(fs::read(b.join("y")).unwrap() == data);

@@ -165,7 +165,7 @@ fn create_never_opens_what_another_user_has_just_made_elsewhere() {
             scope.spawn(move || {
                 // the way to the mount is root's alone
                 let held = File::open(b).expect("open the directory");
-                let dir = Path::new("/proc/self/fd").join(held.as_raw_fd().to_string());
+                let dir = Path::new("/proc/thread-self/fd").join(held.as_raw_fd().to_string());
                 sys::become_user(1000);
                 let mut user_pauses = pause(6);
                 for n in 0..rounds {

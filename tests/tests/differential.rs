@@ -2,6 +2,7 @@
 
 use crate::shorthands::s;
 use lagan_tests::differ::{self, Places, plan};
+use lagan_tests::wait::until;
 use lagan_tests::{command, long, sized, sys, with_shared};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
@@ -71,7 +72,10 @@ fn make_local(local: &Path) {
 
 fn remove_local(local: &Path) {
     if local.with_extension("ext4").exists() {
-        sys::unmount(local, false).expect("unmount the image");
+        // a process that another test is just starting may have a file of it
+        until("unmount the image", s(60), || {
+            sys::unmount(local, false).ok()
+        });
         std::fs::remove_file(local.with_extension("ext4")).expect("remove the image");
     }
     std::fs::remove_dir_all(local).expect("remove the local directory");

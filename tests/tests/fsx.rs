@@ -52,7 +52,7 @@ fn file_has_the_bytes_that_a_random_sequence_of_calls_gave_it() {
 
 fn exercise(config: &Path, dir: &Path, seed: u64) {
     let operations = sized(OPERATIONS, 1_000_000 / 3).to_string();
-    let limit = Duration::from_secs(if lagan_tests::long() { 3500 } else { 380 });
+    let limit = Duration::from_secs(if lagan_tests::long() { 7200 } else { 1100 });
     let mut fsx = Command::new(binary::tool("fsx"));
     fsx.args(["-N", &operations, "-S", &seed.to_string(), "-f"]);
     fsx.arg(config).arg("-P").arg(dir);

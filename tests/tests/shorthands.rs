@@ -1,9 +1,11 @@
 //! What several areas need.
 
+use lagan_tests::cluster::Cluster;
+use lagan_tests::wait::until;
 use std::fs::{self, Permissions};
 use std::io;
 use std::os::unix::fs::PermissionsExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 /// Fails unless the call failed with this errno.
@@ -43,6 +45,17 @@ pub fn attribute(path: &Path, name: &str) -> String {
     let value = lagan_tests::sys::get_xattr(path, &format!("user.lagan.{name}"));
     let value = value.unwrap_or_else(|e| panic!("{}: user.lagan.{name}: {e}", path.display()));
     String::from_utf8(value).expect("attributes of the archive are text")
+}
+
+/// Releases a file, or all in a directory, until these files are: one that is just
+/// being closed is left out at first.
+#[track_caller]
+pub fn release(cluster: &Cluster, path: &Path, files: &[PathBuf]) {
+    until("all is released", s(60), || {
+        cluster.lagan_on(&["release"], path);
+        let mut states = files.iter().map(|file| attribute(file, "state"));
+        states.all(|state| state == "released").then_some(())
+    });
 }
 
 /// A path as an argument.

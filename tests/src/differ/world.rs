@@ -62,12 +62,15 @@ impl World {
             Some(handle) => handle.fd.as_raw_fd(),
             None => self.tops[mount].as_raw_fd(),
         };
-        PathBuf::from(format!("/proc/self/fd/{fd}/{}", at.path))
+        PathBuf::from(format!("/proc/thread-self/fd/{fd}/{}", at.path))
     }
 
     /// The top of the tree on a mount.
     pub(super) fn top(&self, mount: usize) -> PathBuf {
-        PathBuf::from(format!("/proc/self/fd/{}/..", self.tops[mount].as_raw_fd()))
+        PathBuf::from(format!(
+            "/proc/thread-self/fd/{}/..",
+            self.tops[mount].as_raw_fd()
+        ))
     }
 
     pub(super) fn fd(&self, slot: usize) -> Option<RawFd> {
