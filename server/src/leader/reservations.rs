@@ -256,7 +256,8 @@ impl Reservations {
         let mark = self.begin(&command.op)?;
         for &ino in &mark.first {
             if let Err(error) = self.make(ino).await {
-                self.names().end(mark, End::Refused);
+                self.names().end(mark, End::NotProposed);
+                self.changed.notify_waiters();
                 return Err(error);
             }
         }
@@ -405,7 +406,7 @@ fn end_of(outcome: &Outcome) -> End {
     match outcome {
         Ok(Ok(_)) => End::Done,
         Ok(Err(_)) => End::Refused,
-        Err(ProposeError::NotLeader { .. } | ProposeError::Busy) => End::Refused,
+        Err(ProposeError::NotLeader { .. } | ProposeError::Busy) => End::NotProposed,
         Err(_) => End::Unknown,
     }
 }

@@ -115,6 +115,9 @@ pub enum End {
     Done,
     /// It was refused and changed nothing.
     Refused,
+    /// It was not proposed: this node does not lead just now, or has too much to do. It
+    /// may go on leading in the same term.
+    NotProposed,
     /// Unknown.
     Unknown,
 }
@@ -272,6 +275,7 @@ impl Names {
         match end {
             // Refused: the name is lost, which must not be. The owner hears of it.
             End::Done | End::Refused => self.forget(ino),
+            End::NotProposed => self.hold_again(ino),
             End::Unknown => self.doubt(ino),
         }
     }
@@ -345,7 +349,7 @@ impl Names {
         if let Some(ino) = mark.own {
             match end {
                 End::Done => self.forget(ino),
-                End::Refused => self.hold_again(ino),
+                End::Refused | End::NotProposed => self.hold_again(ino),
                 End::Unknown => self.doubt(ino),
             }
         }

@@ -235,6 +235,21 @@ fn file_that_may_be_made_is_not_shown_as_it_was_promised() {
 }
 
 #[test]
+fn promise_outlives_a_moment_in_which_nothing_can_be_proposed() {
+    let mut names = names();
+    let a = hold(&mut names, "a", 1);
+    assert!(matches!(names.claim(a.ino), Claim::Propose(..)));
+    names.made(a.ino, End::NotProposed);
+    assert!(matches!(names.touched(OWNER, &lookup("a")), Touch::Own(_)));
+    assert_eq!(names.touched(OTHER, &lookup("a")), Touch::Make(vec![a.ino]));
+    let mark = names.begin(&commit(&a), Directories::Keeps);
+    names.end(mark, End::NotProposed);
+    assert!(matches!(names.claim(a.ino), Claim::Propose(..)));
+    names.made(a.ino, End::Done);
+    assert!(names.is_empty());
+}
+
+#[test]
 fn other_sessions_see_a_reserved_file_only_once_it_is_made() {
     let mut names = names();
     let a = hold(&mut names, "a", 1);
