@@ -38,9 +38,11 @@ pub struct Signs {
 pub enum Trouble {
     /// It must stop.
     Fatal(String),
-    /// It takes no new chunks, or too slowly.
+    /// It takes no new chunks.
     Store(String),
-    /// It does not lead.
+    /// It takes new chunks too slowly; that ends by itself.
+    Stall(String),
+    /// It does not lead; that ends by itself.
     Log(String),
 }
 
@@ -52,8 +54,12 @@ impl Trouble {
 
     /// In words.
     pub fn reason(&self) -> &str {
-        let (Trouble::Fatal(reason) | Trouble::Store(reason) | Trouble::Log(reason)) = self;
-        reason
+        match self {
+            Trouble::Fatal(reason)
+            | Trouble::Store(reason)
+            | Trouble::Stall(reason)
+            | Trouble::Log(reason) => reason,
+        }
     }
 }
 
@@ -72,7 +78,7 @@ pub fn judge(signs: &Signs) -> Option<Trouble> {
         return Some(Trouble::Store(reason));
     }
     if signs.store_stalled > STALL {
-        return Some(Trouble::Store("the chunk store's disk stalls".into()));
+        return Some(Trouble::Stall("the chunk store's disk stalls".into()));
     }
     let slow = "syncs of the metadata log take over a second";
     signs.log_slow.then(|| Trouble::Log(slow.into()))
@@ -92,8 +98,9 @@ pub async fn watch(member: Arc<Member>, cancel: CancellationToken) {
         }
         match &now {
             Some(Trouble::Fatal(reason)) => return member.fail(reason.clone()),
-            Some(trouble) => {
-                tracing::error!(reason = trouble.reason(), "this node steps aside");
+            Some(Trouble::Store(reason)) => tracing::error!(reason, "this node steps aside"),
+            Some(Trouble::Stall(reason) | Trouble::Log(reason)) => {
+                tracing::warn!(reason, "this node steps aside");
             }
             None => tracing::info!("this node does its work again"),
         }
@@ -147,7 +154,8 @@ mod tests {
             store_stalled: STALL + Duration::from_millis(1),
             ..well()
         };
-        assert!(matches!(judge(&signs), Some(Trouble::Store(_))));
+        let trouble = judge(&signs).expect("a stall");
+        assert!(matches!(trouble, Trouble::Stall(_)) && trouble.is_failure());
     }
 
     #[test]

@@ -62,7 +62,7 @@ pub async fn stop(node: &Arc<Node>, doors: Vec<Server>) {
     if let Some(member) = node.member.get() {
         let closed = tokio::time::timeout(CLOSE_DEADLINE, member.close()).await;
         if closed.is_err() {
-            tracing::error!("stores do not close, left as they are");
+            tracing::warn!("stores do not close in time, left as they are");
         }
     }
     tracing::info!("server stopped");
