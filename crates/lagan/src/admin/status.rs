@@ -22,7 +22,8 @@ const SOON: Duration = Duration::from_millis(1200);
 /// Files that S3 cannot take, named at most.
 const TOO_LARGE_SHOWN: u32 = 5;
 
-/// What `lagan status --json` prints. Scripts depend on the names.
+/// What `lagan status --json` prints. Scripts depend on the names; a number is null when
+/// nobody who answers knows it.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Report {
     /// 1.
@@ -36,29 +37,29 @@ pub struct Report {
     /// Every server.
     pub servers: Vec<Server>,
     /// Chunks in sets with fewer live members than wanted.
-    pub degraded_chunks: u64,
+    pub degraded_chunks: Option<u64>,
     /// The archive queue.
     pub archive: Archive,
     /// The way to S3.
     pub s3: S3,
     /// Registered mounts.
-    pub sessions: u64,
+    pub sessions: Option<u64>,
     /// Each of them.
     pub mounts: Vec<Mount>,
     /// Extents whose bytes are known to be gone.
-    pub lost_extents: u64,
+    pub lost_extents: Option<u64>,
     /// Chunks that servers found damaged since their start.
-    pub damaged_chunks: u64,
+    pub damaged_chunks: Option<u64>,
     /// Inodes of the volume.
-    pub files: u64,
+    pub files: Option<u64>,
     /// The cluster's id.
     pub cluster_id: String,
     /// The volume's name.
     pub volume: String,
     /// Replicas wanted.
-    pub copies: u8,
+    pub copies: Option<u8>,
     /// Replicas at least.
-    pub min_copies: u8,
+    pub min_copies: Option<u8>,
 }
 
 /// One server.
@@ -71,11 +72,11 @@ pub struct Server {
     /// `storage`.
     pub role: &'static str,
     /// Bytes in use.
-    pub used_bytes: u64,
+    pub used_bytes: Option<u64>,
     /// Bytes free for chunks.
-    pub free_bytes: u64,
+    pub free_bytes: Option<u64>,
     /// Chunks it holds.
-    pub chunks: u64,
+    pub chunks: Option<u64>,
     /// Whether it votes in Raft.
     pub voter: bool,
     /// Where clients connect.
@@ -90,19 +91,19 @@ pub struct Server {
 #[derive(Debug, Clone, Default, PartialEq, Serialize)]
 pub struct Archive {
     /// Files that wait.
-    pub waiting: u64,
+    pub waiting: Option<u64>,
     /// Their bytes.
-    pub bytes: u64,
+    pub bytes: Option<u64>,
     /// Seconds since the oldest of them was changed.
-    pub oldest_s: u64,
+    pub oldest_s: Option<u64>,
     /// Files whose last upload failed.
-    pub failed: u64,
+    pub failed: Option<u64>,
     /// Files whose content is in S3.
-    pub archived: u64,
+    pub archived: Option<u64>,
     /// Uploads under way.
-    pub uploading: u64,
+    pub uploading: Option<u64>,
     /// Files that S3 cannot take as they are.
-    pub too_large: u64,
+    pub too_large: Option<u64>,
     /// The first of them.
     pub too_large_files: Vec<TooLarge>,
 }
@@ -211,22 +212,22 @@ impl Report {
             }),
             term: status.term,
             servers,
-            degraded_chunks: status.degraded_chunks,
+            degraded_chunks: Some(status.degraded_chunks),
             archive: Archive {
-                waiting: c.due_files,
-                bytes: c.due_bytes,
-                oldest_s: match c.oldest_change_ms {
+                waiting: Some(c.due_files),
+                bytes: Some(c.due_bytes),
+                oldest_s: Some(match c.oldest_change_ms {
                     0 => 0,
                     changed => status.time_ms.saturating_sub(changed) / 1000,
-                },
-                failed: c.failed_files,
-                archived: c.archived_files,
-                uploading: c.attempts,
-                too_large: c.too_large_files,
+                }),
+                failed: Some(c.failed_files),
+                archived: Some(c.archived_files),
+                uploading: Some(c.attempts),
+                too_large: Some(c.too_large_files),
                 too_large_files,
             },
             s3: s3(status),
-            sessions: status.sessions.len() as u64,
+            sessions: Some(status.sessions.len() as u64),
             mounts: status
                 .sessions
                 .iter()
@@ -236,13 +237,13 @@ impl Report {
                     path: who.mount_point.clone(),
                 })
                 .collect(),
-            lost_extents: c.lost_extents,
-            damaged_chunks: status.nodes.iter().map(|n| n.damaged_chunks).sum(),
-            files: c.inodes,
+            lost_extents: Some(c.lost_extents),
+            damaged_chunks: Some(status.nodes.iter().map(|n| n.damaged_chunks).sum()),
+            files: Some(c.inodes),
             cluster_id: config.cluster.to_string(),
             volume: config.volume.clone(),
-            copies: config.copies,
-            min_copies: config.min_copies,
+            copies: Some(config.copies),
+            min_copies: Some(config.min_copies),
         };
         if report.leader.is_none() {
             report.health = "no quorum";
@@ -253,11 +254,12 @@ impl Report {
     }
 
     fn is_degraded(&self) -> bool {
-        self.degraded_chunks > 0
-            || self.lost_extents > 0
+        let up = self.servers.iter().filter(|s| s.state == "up").count();
+        self.degraded_chunks > Some(0)
+            || self.lost_extents > Some(0)
             || self.s3.state == "refused"
             || self.servers.iter().any(|s| s.state == "down")
-            || self.servers.iter().filter(|s| s.state == "up").count() < usize::from(self.copies)
+            || self.copies.is_some_and(|copies| up < usize::from(copies))
     }
 
     /// Of the process.
@@ -266,6 +268,25 @@ impl Report {
             "healthy" => OK,
             "no quorum" => NO_QUORUM,
             _ => DEGRADED,
+        }
+    }
+
+    fn text_archive(&self, out: &mut String) {
+        let a = &self.archive;
+        let count = |n: Option<u64>| n.unwrap_or_default();
+        let (waiting, bytes) = (count(a.waiting), units::bytes(count(a.bytes)));
+        let _ = write!(out, "archive  {waiting} files wait ({bytes})");
+        if waiting > 0 {
+            let _ = write!(out, ", the oldest for {}", units::age(count(a.oldest_s)));
+        }
+        let (failed, archived) = (count(a.failed), count(a.archived));
+        let _ = writeln!(out, "; {failed} failed, {archived} in S3");
+        let too_large = count(a.too_large);
+        if too_large > 0 {
+            let _ = writeln!(out, "         {too_large} cannot go to S3 as they are:");
+        }
+        for file in &a.too_large_files {
+            let _ = writeln!(out, "         {}: {}", file.path, file.reason);
         }
     }
 
@@ -291,9 +312,9 @@ impl Report {
                 "{:<12} {:<9} {voter:<7} {:>9} {:>9} {:>9}  {}",
                 s.name,
                 s.state,
-                units::bytes(s.used_bytes),
-                units::bytes(s.free_bytes),
-                s.chunks,
+                s.used_bytes.map_or_else(unknown, units::bytes),
+                s.free_bytes.map_or_else(unknown, units::bytes),
+                s.chunks.map_or_else(unknown, |n| n.to_string()),
                 s.addr
             );
             if s.clock_skew_ms.unsigned_abs() > 500 {
@@ -306,35 +327,24 @@ impl Report {
     }
 
     fn text_rest(&self, out: &mut String) {
+        let (Some(copies), Some(min_copies)) = (self.copies, self.min_copies) else {
+            let _ = writeln!(out, "\nOnly a leader knows the rest.");
+            return;
+        };
+        let count = |n: Option<u64>| n.unwrap_or_default();
         let _ = writeln!(
             out,
-            "\ncopies   {} wanted, {} at least; {} chunks with fewer",
-            self.copies, self.min_copies, self.degraded_chunks
+            "\ncopies   {copies} wanted, {min_copies} at least; {} chunks with fewer",
+            count(self.degraded_chunks)
         );
-        if self.lost_extents + self.damaged_chunks > 0 {
+        let (damaged, lost) = (count(self.damaged_chunks), count(self.lost_extents));
+        if lost + damaged > 0 {
             let _ = writeln!(
                 out,
-                "damage   {} chunks found damaged, {} extents lost: see `lagan check`",
-                self.damaged_chunks, self.lost_extents
+                "damage   {damaged} chunks found damaged, {lost} extents lost: see `lagan check`"
             );
         }
-        let a = &self.archive;
-        let _ = write!(
-            out,
-            "archive  {} files wait ({})",
-            a.waiting,
-            units::bytes(a.bytes)
-        );
-        if a.waiting > 0 {
-            let _ = write!(out, ", the oldest for {}", units::age(a.oldest_s));
-        }
-        let _ = writeln!(out, "; {} failed, {} in S3", a.failed, a.archived);
-        if a.too_large > 0 {
-            let _ = writeln!(out, "         {} cannot go to S3 as they are:", a.too_large);
-            for file in &a.too_large_files {
-                let _ = writeln!(out, "         {}: {}", file.path, file.reason);
-            }
-        }
+        self.text_archive(out);
         let place = match (&self.s3.endpoint, &self.s3.bucket) {
             (Some(endpoint), Some(bucket)) => format!("  {endpoint} bucket {bucket}"),
             (None, Some(bucket)) => format!("  bucket {bucket}"),
@@ -347,15 +357,21 @@ impl Report {
             self.s3.state,
             error.unwrap_or_default()
         );
-        let _ = writeln!(out, "mounts   {}", self.sessions);
+        let _ = writeln!(out, "mounts   {}", count(self.sessions));
         for m in &self.mounts {
             let _ = writeln!(out, "         {} on {}", m.path, m.machine);
         }
     }
 }
 
+/// In place of a number.
+fn unknown() -> String {
+    "-".into()
+}
+
 fn server(node: &NodeInfo, status: &Status) -> Server {
-    let said: Option<&NodeStatus> = status.nodes.iter().find(|s| s.node == node.id);
+    let mut said = status.nodes.iter();
+    let said = said.find(|s| s.node == node.id && s.silent_ms != NodeStatus::NOT_HEARD);
     Server {
         name: node.name.clone(),
         state: match node.state {
@@ -364,14 +380,12 @@ fn server(node: &NodeInfo, status: &Status) -> Server {
             NodeState::Full => "full",
         },
         role: "storage",
-        used_bytes: said.map_or(0, |s| s.used_bytes),
-        free_bytes: said.map_or(0, |s| s.free_bytes),
-        chunks: said.map_or(0, |s| s.chunks),
+        used_bytes: said.map(|s| s.used_bytes),
+        free_bytes: said.map(|s| s.free_bytes),
+        chunks: said.map(|s| s.chunks),
         voter: node.voter,
         addr: node.addr.clone(),
-        silent_ms: said
-            .map(|s| s.silent_ms)
-            .filter(|&ms| ms != NodeStatus::NOT_HEARD),
+        silent_ms: said.map(|s| s.silent_ms),
         clock_skew_ms: said.map_or(0, |s| s.clock_skew_ms),
     }
 }
@@ -436,9 +450,9 @@ fn without_quorum(opinions: &Opinions, found: &Found) -> Report {
                 "silent"
             },
             role: "storage",
-            used_bytes: 0,
-            free_bytes: 0,
-            chunks: 0,
+            used_bytes: None,
+            free_bytes: None,
+            chunks: None,
             voter: false,
             addr: addr.to_string(),
             silent_ms: None,
@@ -455,7 +469,7 @@ fn without_quorum(opinions: &Opinions, found: &Found) -> Report {
             .max()
             .unwrap_or(0),
         servers,
-        degraded_chunks: 0,
+        degraded_chunks: None,
         archive: Archive::default(),
         s3: S3 {
             state: "unknown",
@@ -463,11 +477,11 @@ fn without_quorum(opinions: &Opinions, found: &Found) -> Report {
             endpoint: None,
             bucket: None,
         },
-        sessions: 0,
+        sessions: None,
         mounts: Vec::new(),
-        lost_extents: 0,
-        damaged_chunks: 0,
-        files: 0,
+        lost_extents: None,
+        damaged_chunks: None,
+        files: None,
         cluster_id: found
             .record
             .as_ref()
@@ -478,7 +492,7 @@ fn without_quorum(opinions: &Opinions, found: &Found) -> Report {
             .as_ref()
             .map(|r| r.volume.clone())
             .unwrap_or_default(),
-        copies: 0,
-        min_copies: 0,
+        copies: None,
+        min_copies: None,
     }
 }

@@ -28,6 +28,7 @@ fn said(id: u64, s3_error: &str, s3_permanent: bool) -> NodeStatus {
         chunks: 12,
         s3_error: s3_error.into(),
         s3_permanent,
+        s3_ready: s3_error.is_empty(),
         damaged_chunks: 0,
         clock_skew_ms: 3,
     }
@@ -103,6 +104,32 @@ fn json_has_the_documented_names() {
     assert_eq!(value["s3"]["state"], "ok");
     assert!(value["s3"]["error"].is_null());
     assert_eq!(value["sessions"], 1);
+}
+
+#[test]
+fn what_nobody_knows_is_null_and_no_number() {
+    let mut status = healthy();
+    status.nodes[0].silent_ms = NodeStatus::NOT_HEARD;
+    let report = Report::new(&status, Vec::new());
+    let value = serde_json::to_value(&report).unwrap();
+    for key in ["used_bytes", "free_bytes", "chunks", "silent_ms"] {
+        assert!(value["servers"][0][key].is_null(), "{key} in {value}");
+        assert!(value["servers"][1][key].is_u64(), "{key} in {value}");
+    }
+    let found = Found {
+        servers: Vec::new(),
+        by: String::new(),
+        record: None,
+    };
+    let report = without_quorum(&Vec::new(), &found);
+    assert_eq!(report.exit_status(), NO_QUORUM);
+    let value = serde_json::to_value(&report).unwrap();
+    for key in ["waiting", "bytes", "oldest_s", "failed", "uploading"] {
+        let number = value["archive"].get(key);
+        assert!(number.is_some_and(|n| n.is_null()), "{key} in {value}");
+    }
+    assert!(value["degraded_chunks"].is_null() && value["sessions"].is_null());
+    assert!(!report.text().contains("0 files wait"), "{}", report.text());
 }
 
 #[test]
