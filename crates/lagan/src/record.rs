@@ -18,8 +18,8 @@ mod tests;
 
 /// The version of this layout.
 pub const SCHEMA: u32 = 1;
-/// A writer holds the lock for milliseconds.
-const LOCK_PATIENCE: Duration = Duration::from_secs(5);
+/// A writer holds the lock while it syncs the file: milliseconds, seconds on a busy disk.
+const LOCK_PATIENCE: Duration = Duration::from_secs(60);
 
 /// The whole file.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
