@@ -62,6 +62,7 @@ fn heartbeat(member: &Member) -> NodeHeartbeat {
         set_chunks: member.store.set_counts().into_iter().collect(),
         s3_error: health.error,
         s3_permanent: health.permanent,
+        s3_ready: health.ready,
         damaged_chunks: member.store.damage().len() as u64,
     }
 }

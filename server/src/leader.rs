@@ -403,6 +403,7 @@ mod tests {
             set_chunks: Vec::new(),
             s3_error: String::new(),
             s3_permanent: false,
+            s3_ready: false,
             damaged_chunks: 0,
         }
     }

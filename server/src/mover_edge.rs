@@ -176,6 +176,7 @@ impl MoverSlot {
             None => S3Health {
                 error: current.error.clone(),
                 permanent: !current.error.is_empty(),
+                ready: false,
             },
         }
     }

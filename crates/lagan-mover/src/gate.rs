@@ -168,6 +168,7 @@ impl Gate {
             return S3Health {
                 error: problem.clone(),
                 permanent: true,
+                ready: false,
             };
         }
         let now_ms = self.now_ms();
@@ -175,10 +176,11 @@ impl Gate {
         let error = shut
             .or_else(|| inner.last_write.shown(now_ms))
             .or_else(|| inner.last_read.shown(now_ms));
-        error.map_or_else(S3Health::default, |e| S3Health {
-            error: e.to_string(),
-            permanent: e.is_permanent(),
-        })
+        S3Health {
+            error: error.map_or_else(String::new, ToString::to_string),
+            permanent: error.is_some_and(ObjectError::is_permanent),
+            ready: inner.ready,
+        }
     }
 
     /// The owner object names another incarnation: nothing goes any more.

@@ -16,6 +16,9 @@ pub struct S3Health {
     pub error: String,
     /// A person must act; otherwise it may pass by itself.
     pub permanent: bool,
+    /// The endpoint has answered since the start that uploads may go. Neither this nor an
+    /// error: it is not known yet.
+    pub ready: bool,
 }
 
 /// The last failure of one kind of calls. Times are milliseconds of one clock.

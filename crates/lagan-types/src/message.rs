@@ -178,6 +178,8 @@ pub struct NodeHeartbeat {
     pub s3_error: String,
     /// The endpoint refused for good (credentials, bucket).
     pub s3_permanent: bool,
+    /// The endpoint has answered since the start that uploads may go.
+    pub s3_ready: bool,
     /// Chunks found damaged since the start.
     pub damaged_chunks: u64,
 }
@@ -242,6 +244,8 @@ pub struct NodeStatus {
     pub s3_error: String,
     /// That error needs a person.
     pub s3_permanent: bool,
+    /// The endpoint has answered since the server's start that uploads may go.
+    pub s3_ready: bool,
     /// Chunks found damaged.
     pub damaged_chunks: u64,
     /// Its clock differs from the leader's by this, milliseconds.

@@ -17,5 +17,6 @@ pub mod foreground;
 pub mod plan;
 pub mod process;
 pub mod start;
+pub mod verdict;
 
 pub use start::run;

@@ -51,6 +51,7 @@ fn node_status(state: &State, node: NodeId, now_ms: u64) -> NodeStatus {
         chunks: beat.map_or(0, |b| b.set_chunks.iter().map(|(_, n)| n).sum()),
         s3_error: beat.map_or_else(String::new, |b| b.s3_error.clone()),
         s3_permanent: beat.is_some_and(|b| b.s3_permanent),
+        s3_ready: beat.is_some_and(|b| b.s3_ready),
         damaged_chunks: beat.map_or(0, |b| b.damaged_chunks),
         clock_skew_ms: state.skew_ms.get(&node).copied().unwrap_or(0),
     }

@@ -296,6 +296,7 @@ fn status(world: &World) -> Status {
         chunks: 0,
         s3_error: String::new(),
         s3_permanent: false,
+        s3_ready: false,
         damaged_chunks: 0,
         clock_skew_ms: 0,
     });

@@ -211,7 +211,11 @@ async fn first_failure_is_shown_before_the_breaker_opens() {
     let ino = world.file("f", &bytes(1000, 1));
     world.skip_archive_time();
     world.archived(ino).await;
-    assert_eq!(running.mover.health(), S3Health::default());
+    let well = S3Health {
+        ready: true,
+        ..S3Health::default()
+    };
+    assert_eq!(running.mover.health(), well);
     world.release(ino);
     world.s3.fault_next(Fault::Fail(ErrorKind::Transient));
     let failed = running.mover.recall(ino, world.version(ino), 0, 1000).await;

@@ -12,6 +12,7 @@ use crate::up::address::Here;
 use crate::up::archive::S3Plan;
 use crate::up::plan::{Plan, ServerPlan};
 use crate::up::process::{Running, spawn};
+use crate::up::verdict::Verdict;
 use crate::up::{check, files, foreground};
 use lagan_types::cluster::{NodeState, ReplicaSet, voter_count};
 use lagan_types::message::MetaRequest;
@@ -32,8 +33,9 @@ const MOUNT_DEADLINE: Duration = Duration::from_secs(60);
 const LOOK_DEADLINE: Duration = Duration::from_secs(5);
 /// For making or joining a cluster.
 const ADMIT_DEADLINE: Duration = Duration::from_secs(30);
-/// How long the first servers may take to find out that S3 refuses them.
-const REFUSAL_DEADLINE: Duration = Duration::from_secs(4);
+/// How long the first servers may take to find out what S3 says: a slow endpoint, or
+/// one that is tried again, needs more than one call's time.
+const S3_DEADLINE: Duration = Duration::from_secs(30);
 /// Between two looks.
 const PAUSE: Duration = Duration::from_millis(50);
 
@@ -138,6 +140,7 @@ impl Start {
         self.spawn_all(Role::Server)?;
         self.admit_servers()?;
         self.apply_changes()?;
+        self.wait_for_s3()?;
         self.wait_for_copies()?;
         self.spawn_all(Role::Mount)?;
         self.wait_for_mounts()?;
@@ -316,12 +319,11 @@ impl Start {
         .map_err(|f| Failure::error(format!("{}: {f}", server.name)))
     }
 
-    /// At a first start: does S3 refuse? At a later one: the options that are applied.
-    /// What is not given now stays as it is: `lagan set` may have changed it.
+    /// The options that are applied at a later start too. What is not given now stays
+    /// as it is: `lagan set` may have changed it.
     fn apply_changes(&mut self) -> Outcome<()> {
         let servers = self.addresses();
-        let foreign = matches!(self.plan.s3, S3Plan::Url { .. });
-        let (after, first) = (self.archive_after_ms, self.first);
+        let after = self.archive_after_ms;
         self.plan.cluster = net::run(async {
             let cluster = Cluster::new(&servers)?;
             let mut config = cluster.map().await?.config;
@@ -330,20 +332,37 @@ impl Start {
                 config.archive_after_ms = after;
                 cluster.set_config(config).await?;
             }
-            if !first {
-                return Ok(id);
-            }
-            let end = Instant::now() + REFUSAL_DEADLINE;
-            while foreign && Instant::now() < end {
-                let status = cluster.status().await?;
-                if let Some(node) = status.nodes.iter().find(|n| n.s3_permanent) {
-                    return Err(Failure::error(format!("S3 refuses: {}", node.s3_error)));
-                }
-                tokio::time::sleep(PAUSE * 4).await;
-            }
             Ok(id)
         })?;
         Ok(())
+    }
+
+    /// At a first start with an S3 that is not ours: waits for what it says, and goes on
+    /// when it says nothing. What it says later shows in `lagan status`.
+    ///
+    /// # Errors
+    /// It refuses.
+    fn wait_for_s3(&mut self) -> Outcome<()> {
+        if !self.first || !matches!(self.plan.s3, S3Plan::Url { .. }) {
+            return Ok(());
+        }
+        let end = Instant::now() + S3_DEADLINE;
+        let servers = self.addresses();
+        loop {
+            self.check_running()?;
+            let status = net::run(async { Cluster::new(&servers)?.status().await })?;
+            match Verdict::of(&status.nodes) {
+                Verdict::Ready => return Ok(()),
+                Verdict::Refused(why) => {
+                    return Err(Failure::error(format!("S3 refuses: {why}")));
+                }
+                Verdict::Open(why) if Instant::now() >= end => {
+                    eprintln!("S3 has not answered yet, files wait for it{why}");
+                    return Ok(());
+                }
+                Verdict::Open(_) => std::thread::sleep(PAUSE * 4),
+            }
+        }
     }
 
     /// Waits for a set with all copies, so that the first files are not short
