@@ -212,6 +212,29 @@ impl Cluster {
         (done.status.unwrap_or(-1), done.json())
     }
 
+    /// `lagan status --json`, once it and its exit status are as they must be. One look
+    /// proves nothing: a server that is silent for a second counts as down.
+    ///
+    /// # Panics
+    /// With the last look, when that does not come.
+    #[track_caller]
+    pub fn status_when(&self, what: &str, ok: impl Fn(i32, &Value) -> bool) -> Value {
+        let began = std::time::Instant::now();
+        loop {
+            let done = self.lagan(&["status", "--json"]);
+            if let Ok(json) = serde_json::from_str(&done.out)
+                && ok(done.status.unwrap_or(-1), &json)
+            {
+                return json;
+            }
+            assert!(
+                began.elapsed() < PATIENCE,
+                "{what}: not within {PATIENCE:?}: {done}"
+            );
+            std::thread::sleep(Duration::from_millis(200));
+        }
+    }
+
     /// The leader's name, once there is one.
     ///
     /// # Panics
