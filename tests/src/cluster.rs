@@ -212,18 +212,27 @@ impl Cluster {
         (done.status.unwrap_or(-1), done.json())
     }
 
-    /// What `lagan status --json` says, once it is as wanted: without an answering
-    /// leader it says little, and a server that gets no time for a second is down.
+    /// `lagan status --json`, once it and its exit status are as they must be. One look
+    /// proves nothing: a server that is silent for a second counts as down.
     ///
     /// # Panics
-    /// When that does not come.
+    /// With the last look, when that does not come.
     #[track_caller]
     pub fn status_when(&self, what: &str, ok: impl Fn(i32, &Value) -> bool) -> Value {
-        until(what, PATIENCE, || {
+        let began = std::time::Instant::now();
+        loop {
             let done = self.lagan(&["status", "--json"]);
-            let json = serde_json::from_str(&done.out).ok()?;
-            ok(done.status.unwrap_or(-1), &json).then_some(json)
-        })
+            if let Ok(json) = serde_json::from_str(&done.out)
+                && ok(done.status.unwrap_or(-1), &json)
+            {
+                return json;
+            }
+            assert!(
+                began.elapsed() < PATIENCE,
+                "{what}: not within {PATIENCE:?}: {done}"
+            );
+            std::thread::sleep(Duration::from_millis(200));
+        }
     }
 
     /// The leader's name, once there is one.

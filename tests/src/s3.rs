@@ -1,6 +1,7 @@
 //! An S3 server of the test's own, with a proxy in front of it that breaks things.
 
 use crate::binary;
+use crate::cluster::PATIENCE;
 use crate::http;
 use crate::processes::{Children, Start, wait_gone};
 use crate::sys;
@@ -92,6 +93,7 @@ impl Store {
     pub fn kill_server(&self) {
         let pid = *self.pid.lock().expect("nobody panics with this lock");
         let _ = sys::kill(pid, libc::SIGKILL);
+        // one that is in an fsync stays until that has ended
         wait_gone(pid, &self.children, Duration::from_secs(60));
     }
 
@@ -108,7 +110,7 @@ impl Store {
     }
 
     fn wait_ready(&self, addr: &str) {
-        until("the S3 server", Duration::from_secs(30), || {
+        until("the S3 server", PATIENCE, || {
             matches!(http::get(addr, "/health"), Ok((200, _))).then_some(())
         });
     }

@@ -42,9 +42,17 @@ pub struct Written {
 }
 
 impl Writers {
-    /// Starts threads that write below `top`, which exists.
+    /// Starts threads that write below `top`, which exists, each in a directory of its
+    /// own; those are there when this returns.
+    ///
+    /// # Panics
+    /// When a directory cannot be made.
+    #[track_caller]
     pub fn start(top: &Path, threads: usize, seed: u64) -> Self {
         let shared = Arc::new(Shared::default());
+        for n in 0..threads {
+            std::fs::create_dir_all(top.join(dir_of(n))).expect("make a writer's directory");
+        }
         let threads = (0..threads).map(|n| {
             let (shared, top) = (shared.clone(), top.to_owned());
             std::thread::spawn(move || work(&shared, &top, n, seed))
@@ -134,20 +142,19 @@ impl Written {
     }
 }
 
+fn dir_of(thread: usize) -> PathBuf {
+    PathBuf::from(format!("writer-{thread}"))
+}
+
 fn work(shared: &Shared, top: &Path, thread: usize, seed: u64) {
     // a program that the test starts meanwhile must not wait for these
     sys::leave_shared_files();
     let mut random = Random::new(seed ^ (thread as u64) << 32);
-    let dir = top.join(format!("writer-{thread}"));
-    if let Err(error) = std::fs::create_dir_all(&dir) {
-        shared.note_error(&dir, &error);
-        return;
-    }
     for n in 0u64.. {
         if shared.stop.load(Ordering::Relaxed) {
             return;
         }
-        let name = PathBuf::from(format!("writer-{thread}/{n:06}"));
+        let name = dir_of(thread).join(format!("{n:06}"));
         let len = if n % 40 == 39 {
             3 << 20
         } else {

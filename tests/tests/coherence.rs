@@ -97,7 +97,7 @@ fn rsync_in_place_with_the_old_time_is_seen_in_open_and_mapped_files() {
         drop(source);
         let paths = [a.join("source"), on_a.clone()].map(|p| p.display().to_string());
         let args = ["-a", "--ignore-times", "--inplace", &paths[0], &paths[1]];
-        lagan_tests::command::must("rsync", &args, s(30));
+        lagan_tests::command::must("rsync", &args, s(120));
         let seen = fs::metadata(&on_b).unwrap();
         assert_eq!((seen.len(), seen.modified().unwrap()), (300_000, time));
         let mut bytes = vec![0; old.len()];

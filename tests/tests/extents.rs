@@ -20,7 +20,7 @@ fn extents(cluster: &Cluster, path: &Path) -> u64 {
 }
 
 fn wait_for_few(cluster: &Cluster, path: &Path, most: u64) {
-    until("the file has few extents", s(60), || {
+    until("the file has few extents", s(120), || {
         (extents(cluster, path) <= most).then_some(())
     });
 }

@@ -1,8 +1,9 @@
 //! Limits and corners of the call surface. What is said of a directory is
 //! checked on a local ext4, too, where the machine has one for its temporary files.
 
-use crate::shorthands::{expect_errno, names, s};
-use lagan_tests::run::{make_root, remove_root};
+use crate::shorthands::{expect_errno, names};
+use lagan_tests::cluster::PATIENCE;
+use lagan_tests::run::{LONG, make_root, remove_root};
 use lagan_tests::{sized, sys, with_shared};
 use std::collections::BTreeSet;
 use std::ffi::OsStr;
@@ -18,7 +19,7 @@ fn on_ext4(dir: &Path) -> bool {
     let done = lagan_tests::command::must(
         "stat",
         &["-f", "-c", "%T", dir.to_str().expect("UTF-8")],
-        s(30),
+        PATIENCE,
     );
     done.out.trim() == "ext2/ext3"
 }
@@ -32,7 +33,7 @@ fn as_on_ext4(body: impl Fn(&Path) + Send + 'static, seen: impl Fn(&Path) + Send
         seen(&local);
     }
     remove_root(&local);
-    with_shared(s(300), move |a, b| {
+    with_shared(LONG, move |a, b| {
         body(a);
         seen(b);
     });
@@ -101,7 +102,7 @@ fn attributes_have_the_errors_of_linux() {
 
 #[test]
 fn attributes_of_the_trusted_are_hidden_from_others() {
-    with_shared(s(60), |a, b| {
+    with_shared(LONG, |a, b| {
         fs::write(a.join("x"), b"x").unwrap();
         fs::set_permissions(a.join("x"), Permissions::from_mode(0o644)).unwrap();
         let max = vec![7; 65_536];
@@ -116,7 +117,7 @@ fn attributes_of_the_trusted_are_hidden_from_others() {
         let as_nobody = |args: &[&str]| {
             let mut command = Command::new("getfattr");
             command.uid(65534).gid(65534).args(args).arg(&x);
-            lagan_tests::command::run(&mut command, s(30)).expect("getfattr ends")
+            lagan_tests::command::run(&mut command, PATIENCE).expect("getfattr ends")
         };
         let listed = as_nobody(&["-m", "-"]);
         assert!(listed.out.contains("user.max") && !listed.out.contains("trusted.a"));
@@ -161,7 +162,7 @@ fn fallocate_and_large_offsets_are_answered_as_by_linux() {
 
 #[test]
 fn modes_that_move_bytes_within_a_file_are_not_supported() {
-    with_shared(s(60), |a, _| {
+    with_shared(LONG, |a, _| {
         let x = open(&a.join("x"));
         x.write_all_at(&[1; 1 << 20], 0).unwrap();
         for mode in [libc::FALLOC_FL_COLLAPSE_RANGE, libc::FALLOC_FL_INSERT_RANGE] {
@@ -267,7 +268,7 @@ fn privilege_bits_go_when_another_writes_truncates_or_changes_the_owner() {
                     .gid(65534)
                     .args(["-c", &script])
                     .current_dir("/");
-                let done = lagan_tests::command::run(&mut sh, s(30));
+                let done = lagan_tests::command::run(&mut sh, PATIENCE);
                 assert_eq!(done.expect("the script ends").status, Some(0), "{script}");
             };
             set();
@@ -310,9 +311,9 @@ fn a_directory_nested_very_deep_works_and_goes() {
         },
         move |dir| {
             let path = dir.join("target").display().to_string();
-            let found = lagan_tests::command::must("find", &[&path, "-type", "d"], s(200));
+            let found = lagan_tests::command::must("find", &[&path, "-type", "d"], LONG);
             assert_eq!(found.lines(), depth + 1);
-            lagan_tests::command::must("rm", &["-r", &path], s(200));
+            lagan_tests::command::must("rm", &["-r", &path], LONG);
             expect_errno(fs::metadata(&path), libc::ENOENT);
         },
     );

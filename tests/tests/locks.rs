@@ -1,7 +1,9 @@
 //! Locks hold across mounts.
 
 use crate::shorthands::{expect_errno, s};
+use lagan_tests::cluster::PATIENCE;
 use lagan_tests::run::LONG;
+use lagan_tests::wait::until;
 use lagan_tests::{Options, sys, with_cluster, with_shared};
 use std::fs::{File, OpenOptions};
 use std::os::unix::fs::FileExt;
@@ -45,7 +47,7 @@ fn flock_ends_with_its_file() {
         let (on_a, on_b) = (open(&a.join("x")), open(&b.join("x")));
         sys::flock(&on_a, TRY).expect("lock");
         drop(on_a);
-        lagan_tests::wait::until("the lock is free", s(10), || sys::flock(&on_b, TRY).ok());
+        until("the lock is free", PATIENCE, || sys::flock(&on_b, TRY).ok());
     });
 }
 
@@ -106,7 +108,7 @@ fn open_file_description_lock_ends_with_its_file() {
             "another description's close ends nothing"
         );
         drop(on_a);
-        lagan_tests::wait::until("the lock is free", s(10), || {
+        until("the lock is free", PATIENCE, || {
             sys::record_lock(&on_b, libc::F_WRLCK, 0, 0, false).ok()
         });
     });
@@ -139,7 +141,7 @@ fn waiting_lock_is_given_when_the_other_mount_lets_go() {
             );
             unlock(&on_a).expect("unlock");
             given
-                .recv_timeout(s(20))
+                .recv_timeout(PATIENCE)
                 .unwrap_or_else(|_| panic!("{kind}: not given"));
             let waited = waiter.join().expect("the waiter does not panic");
             drop(waited.expect("lock"));
@@ -160,10 +162,10 @@ fn waiting_process_can_be_killed() {
         std::thread::sleep(std::time::Duration::from_millis(500));
         assert!(waiter.try_wait().expect("ask").is_none(), "it waits");
         waiter.kill().expect("kill it");
-        lagan_tests::wait::until("it is gone", s(20), || waiter.try_wait().expect("ask"));
+        until("it is gone", PATIENCE, || waiter.try_wait().expect("ask"));
         sys::flock(&held, libc::LOCK_UN).expect("unlock");
         let other = open(&b.join("x"));
-        lagan_tests::wait::until("nobody holds it", s(20), || sys::flock(&other, TRY).ok());
+        until("nobody holds it", PATIENCE, || sys::flock(&other, TRY).ok());
     });
 }
 
@@ -186,7 +188,7 @@ fn processes_that_wait_for_each_other_get_edeadlk_once() {
                 file
             })
         });
-        let (loser, refused) = ended.recv_timeout(s(20)).expect("one is refused");
+        let (loser, refused) = ended.recv_timeout(PATIENCE).expect("one is refused");
         assert_eq!(refused, Err(Some(libc::EDEADLK)));
         let early = ended.recv_timeout(std::time::Duration::from_millis(700));
         assert!(early.is_err(), "the other goes on waiting: {early:?}");
@@ -194,7 +196,7 @@ fn processes_that_wait_for_each_other_get_edeadlk_once() {
             "y" => sys::process_lock(&x_a, libc::F_UNLCK, 0, 0).expect("unlock x"),
             _ => sys::process_lock(&y_b, libc::F_UNLCK, 0, 0).expect("unlock y"),
         }
-        let (_, got) = ended.recv_timeout(s(20)).expect("the other ends");
+        let (_, got) = ended.recv_timeout(PATIENCE).expect("the other ends");
         assert_eq!(got, Ok(()));
         for wait in waits {
             wait.join().expect("a waiter does not panic");
@@ -220,7 +222,7 @@ fn open_files_that_wait_for_each_other_wait_until_killed() {
             assert!(early.is_none(), "ended by itself: {early:?}");
         }
         for mut waiter in waiters {
-            lagan_tests::wait::until("it is gone", s(20), || waiter.try_wait().expect("ask"));
+            until("it is gone", PATIENCE, || waiter.try_wait().expect("ask"));
         }
     });
 }
@@ -243,7 +245,7 @@ fn ranges_that_overflow_are_refused_as_linux_does() {
 
 #[test]
 fn locked_counter_loses_no_increment() {
-    with_shared(s(120), |a, b| {
+    with_shared(LONG, |a, b| {
         std::fs::write(a.join("counter"), b"00000000").expect("write");
         let count = |path: &Path| {
             for _ in 0..40 {
@@ -285,7 +287,10 @@ fn local_locks_are_their_mounts_own_business() {
         // nobody else knows them, and they know of nobody
         sys::flock(&other, TRY).expect("lock on the other mount");
         drop(one);
-        sys::flock(&two, TRY).expect("lock what the other mount has locked");
+        // a program that another test just starts may have a copy of the file still
+        until("it has what the other mount has locked", PATIENCE, || {
+            sys::flock(&two, TRY).ok()
+        });
         let write = libc::F_WRLCK;
         sys::record_lock(&two, write, 0, 10, false).expect("lock a range");
         sys::record_lock(&other, write, 0, 10, false).expect("the same on the other mount");

@@ -3,7 +3,7 @@
 //! because it was. Each kind would notice: a name is there already or gone, two
 //! files are exchanged back, a line is there twice.
 
-use crate::shorthands::s;
+use lagan_tests::cluster::PATIENCE;
 use lagan_tests::run::LONG;
 use lagan_tests::wait::until;
 use lagan_tests::{Options, sized, sys, with_cluster};
@@ -89,7 +89,7 @@ fn wait_more(rounds: &[AtomicU64], more: u64) {
         .iter()
         .map(|r| r.load(Ordering::Relaxed).saturating_add(more))
         .collect();
-    until("every kind went on", s(120), || {
+    until("every kind went on", 2 * PATIENCE, || {
         let reached = rounds.iter().zip(&goal);
         let mut reached = reached.map(|(r, goal)| r.load(Ordering::Relaxed) >= *goal);
         reached.all(|r| r).then_some(())

@@ -1,7 +1,7 @@
 //! A cluster made by hand, as the documentation says.
 
 use crate::shorthands::s;
-use lagan_tests::cluster::mount_answers;
+use lagan_tests::cluster::{COMMAND_LIMIT, PATIENCE, mount_answers};
 use lagan_tests::command::{Done, run};
 use lagan_tests::processes::{Children, Start};
 use lagan_tests::run::{LONG, make_root, remove_root, show_logs};
@@ -58,7 +58,7 @@ impl Hand {
             log: &self.root.join("log").join(format!("server{n}.log")),
         };
         let pid = self.children.start(start).expect("start a server");
-        until("the server listens", s(60), || {
+        until("the server listens", PATIENCE, || {
             http::get(&http_addr, "/health").ok()
         });
         Server { config, addr, pid }
@@ -66,7 +66,7 @@ impl Hand {
 
     fn lagan(&self, args: &[&str]) -> Done {
         let mut lagan = Command::new(binary::lagan());
-        run(lagan.args(args).current_dir(&self.root), s(120)).expect("the command ends")
+        run(lagan.args(args).current_dir(&self.root), COMMAND_LIMIT).expect("the command ends")
     }
 
     fn mount(&self, source: &str, point: &Path) {
@@ -75,8 +75,23 @@ impl Hand {
         let options = format!("rw,noatime,run_dir={}/run", self.root.display());
         mount.arg(source).arg(point).args(["-o", &options]);
         // it returns when the mount answers
-        run(&mut mount, s(60)).expect("mount.lagan ends").expect(0);
+        let done = run(&mut mount, COMMAND_LIMIT).expect("mount.lagan ends");
+        done.expect(0);
         assert!(mount_answers(point), "the mount answers");
+    }
+
+    /// Unmounts, and waits for the mount's process.
+    fn unmount(&self, point: &Path) {
+        // a program that another test just starts may have a copy of an open file still
+        until("it is unmounted", PATIENCE, || {
+            let umount = run(Command::new("umount").arg(point), PATIENCE);
+            (umount.expect("umount ends").status == Some(0)).then_some(())
+        });
+        // a server of another test that is in a namespace of its own (`ip netns exec`) may
+        // have a copy of the mount as long as it lives
+        until("the mount's process has left", LONG, || {
+            leftover::processes(point).is_empty().then_some(())
+        });
     }
 }
 
@@ -89,7 +104,7 @@ fn cluster_made_by_hand_works() {
     });
     fs::create_dir(hand.root.join("log")).expect("make a directory");
     let body = hand.clone();
-    let ended = attempt("by hand", s(400), move || make_and_use(&body));
+    let ended = attempt("by hand", 3 * LONG, move || make_and_use(&body));
     if !matches!(ended, Ended::Well(())) {
         show_logs(&hand.root.join("log"));
         leftover::remove(&hand.root);
@@ -111,7 +126,7 @@ fn make_and_use(hand: &Hand) {
         .each_ref()
         .map(|server| server.addr.clone())
         .join(",");
-    until("all three serve", s(60), || {
+    until("all three serve", PATIENCE, || {
         let done = hand.lagan(&["status", "--json", "--cluster", &addrs]);
         let up = done.status == Some(0) && done.json()["servers"].as_array()?.len() == 3;
         up.then_some(())
@@ -131,11 +146,7 @@ fn make_and_use(hand: &Hand) {
     changed_settings_are_shared(hand, &addrs);
     commands_find_the_cluster_by_the_mount(hand, &point);
 
-    let umount = run(Command::new("umount").arg(&point), s(60)).expect("umount ends");
-    umount.expect(0);
-    until("the mount's process has left", s(30), || {
-        leftover::processes(&point).is_empty().then_some(())
-    });
+    hand.unmount(&point);
     remount_and_stop(hand, &servers, &addrs, &manifest);
 }
 
@@ -151,15 +162,19 @@ fn changed_settings_are_shared(hand: &Hand, addrs: &str) {
 }
 
 fn commands_find_the_cluster_by_the_mount(hand: &Hand, point: &Path) {
-    let mut lagan = Command::new(binary::lagan());
-    run(lagan.arg("status").current_dir(point), s(60))
-        .expect("status ends")
-        .expect(0);
+    until("they are healthy", PATIENCE, || {
+        let mut lagan = Command::new(binary::lagan());
+        let done = run(lagan.arg("status").current_dir(point), COMMAND_LIMIT);
+        (done.expect("status ends").status == Some(0)).then_some(())
+    });
     let file = point.join("mail/2026-01/user00/00000.eml");
     hand.lagan(&["file", file.to_str().expect("text")])
         .expect(0);
-    hand.lagan(&["check", "--cluster", &point_servers(point)])
-        .expect(0);
+    let servers = point_servers(point);
+    until("check finds nothing", PATIENCE, || {
+        let done = hand.lagan(&["check", "--cluster", &servers]);
+        (done.status == Some(0)).then_some(())
+    });
 }
 
 /// The addresses in the mount's source, as /proc/mounts has it.
@@ -182,24 +197,26 @@ fn remount_and_stop(hand: &Hand, servers: &[Server; 3], addrs: &str, manifest: &
     let point = hand.root.join("again");
     hand.mount(&format!("{addrs}:/vol"), &point);
     manifest.check(&point.join("mail"));
-    run(Command::new("umount").arg(&point), s(60))
-        .expect("umount ends")
-        .expect(0);
-    until("the mount's process has left", s(30), || {
-        leftover::processes(&point).is_empty().then_some(())
-    });
+    hand.unmount(&point);
     for server in servers {
         lagan_tests::sys::kill(server.pid, libc::SIGTERM).expect("stop a server");
     }
     for server in servers {
-        let status = until("a server ends", s(30), || hand.children.status(server.pid));
+        let status = until("a server ends", PATIENCE, || {
+            hand.children.status(server.pid)
+        });
         assert_eq!(status, Some(0));
     }
 }
 
 /// By fstab and by hand, in a mount namespace of its own, where /sbin has the helper.
 /// Arguments: the directory, the source for `mount -t lagan`, and its options.
+///
+/// The namespace begins with a copy of every mount, and a copy keeps the process of a
+/// mount that its own test unmounts: so they go first, here only.
 const MOUNT_AND_UMOUNT: &str = r#"
+if grep -E ' (shared|master):' /proc/self/mountinfo; then exit 12; fi
+awk '$3 == "fuse.lagan" { print $2 }' /proc/self/mounts | while read -r copy; do umount --lazy --no-canonicalize "$copy"; done
 mount --bind "$1/helpers" /sbin
 mount --fstab "$1/fstab" "$1/point"
 grep -q " $1/point fuse.lagan rw," /proc/self/mounts
@@ -237,14 +254,14 @@ fn line_in_fstab_mounts_through_mount8() {
         shell.args(["--mount", "--propagation", "private"]);
         shell.args(["sh", "-euc", MOUNT_AND_UMOUNT, "sh"]);
         shell.arg(&root).arg(&source).arg(&options);
-        let done = run(&mut shell, s(120)).expect("it ends").expect(0);
+        let done = run(&mut shell, LONG).expect("it ends").expect(0);
         assert_eq!(done.out, "outside\ninside\n");
         assert!(done.err.contains("colour=red"), "{done}");
         assert_eq!(
             fs::read_to_string(cluster.b().join("inside")).expect("read"),
             "inside\n"
         );
-        until("the mounts' processes have left", s(30), || {
+        until("the mounts' processes have left", PATIENCE, || {
             leftover::processes(&root).is_empty().then_some(())
         });
         assert!(
@@ -291,13 +308,13 @@ fn archive_is_configured_by_hand() {
     let done = hand.lagan(&["set", "--cluster", &server.addr]).expect(0);
     assert!(done.out.contains("prefix=by-hand"), "{done}");
     // without credentials it says so, and goes on
-    until("the status says what is missing", s(90), || {
+    until("the status says what is missing", PATIENCE, || {
         let done = hand.lagan(&["status", "--json", "--cluster", &server.addr]);
         let json: serde_json::Value = serde_json::from_str(&done.out).ok()?;
         (json["s3"]["state"] != "ok" && json["s3"]["error"].is_string()).then_some(())
     });
     lagan_tests::sys::kill(server.pid, libc::SIGTERM).expect("stop the server");
-    until("the server ends", s(30), || {
+    until("the server ends", PATIENCE, || {
         hand.children.status(server.pid)
     });
     drop(store);

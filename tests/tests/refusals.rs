@@ -214,7 +214,7 @@ fn daemon(cluster: &Cluster, name: &str, change: impl Fn(&str) -> String) -> Don
         .find(|word| word.contains("/bin/lagan-"));
     let mut command = Command::new(program.expect("the program's link"));
     command.arg("--config").arg(changed);
-    run(&mut command, s(60)).expect("the daemon ends by itself")
+    run(&mut command, s(150)).expect("the daemon ends by itself")
 }
 
 #[test]
@@ -259,13 +259,13 @@ fn store_without_its_past_is_refused_under_its_old_name() {
         fs::create_dir(&data).expect("an empty one in its place");
         let pid = cluster.launch("server-3");
         std::thread::sleep(s(5));
-        lagan_tests::wait::until("an empty store is no member", s(60), || {
+        lagan_tests::wait::until("an empty store is no member", s(120), || {
             (cluster.status().0 == 3).then_some(())
         });
         assert_eq!(fs::read(cluster.b().join("x")).expect("read"), b"bytes");
         if leftover::is_alive(pid) {
             lagan_tests::sys::kill(pid, libc::SIGKILL).expect("end it");
-            lagan_tests::processes::wait_gone(pid, cluster.children(), s(20));
+            lagan_tests::processes::wait_gone(pid, cluster.children(), s(60));
         }
         fs::remove_dir_all(&data).expect("remove the empty one");
         fs::rename(&aside, &data).expect("put the store back");
