@@ -11,8 +11,9 @@ use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
 
 /// A body's limit is for a machine that does nothing else; a busy one gets so many times
-/// as long. It is against hangs only.
+/// as long, but no longer than this. It is against hangs only.
 const BUSY: u32 = 3;
+const HANGS: Duration = Duration::from_secs(1800);
 /// Lines of each log that a failed test shows.
 const LOG_LINES: usize = 40;
 
@@ -89,7 +90,7 @@ impl Owner {
     }
 
     fn run(&self, limit: Duration, body: impl FnOnce() + Send + 'static) {
-        let limit = limit * BUSY;
+        let limit = limit.max((limit * BUSY).min(HANGS));
         let name = std::thread::current().name().unwrap_or("test").to_owned();
         let alone = || {
             sys::leave_shared_files();
