@@ -1,7 +1,7 @@
 //! The servers, and what can go wrong with them.
 
 use bytes::Bytes;
-use lagan_client::{Client, Options};
+use lagan_client::{Client, ConnectError, Options};
 use lagan_meta::memory::MemoryStore;
 use lagan_meta::{apply, cluster_map, invariants, map_version, query, session_exists};
 use lagan_net::message::Response;
@@ -499,7 +499,14 @@ impl Cluster {
     pub async fn mount_with(&self, instance: u128, timeout: Duration) -> Arc<Client> {
         let mut options = self.options(instance);
         options.timeout = timeout;
-        Client::connect(options).await.unwrap()
+        for _ in 0..20 {
+            match Client::connect(options.clone()).await {
+                // So short a time-out may pass while this machine is slow.
+                Err(ConnectError::NoAnswer { .. }) => {}
+                client => return client.unwrap(),
+            }
+        }
+        panic!("the servers never answer in time");
     }
 }
 

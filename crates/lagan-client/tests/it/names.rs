@@ -348,7 +348,7 @@ async fn locks_hold_across_mounts_and_end_with_close() {
 async fn a_waiter_outlasts_the_timeout_and_can_be_interrupted() {
     let cluster = Cluster::start(1, 1);
     let a = cluster.mount(1).await;
-    let b = cluster.mount_with(2, Duration::from_millis(300)).await;
+    let b = cluster.mount_with(2, Duration::from_secs(3)).await;
     let ino = put(&a, "f", b"content").await;
     take(&a, ino, 1, false).await.unwrap();
     let asked = AtomicUsize::new(0);
@@ -359,7 +359,7 @@ async fn a_waiter_outlasts_the_timeout_and_can_be_interrupted() {
     let waited = b.setlk(ino, lock(1, LockKind::Read), true, ask);
     assert_eq!(waited.await, Err(FsError::Interrupted));
     let waiter = tokio::spawn(async move { take(&b, ino, 1, true).await });
-    tokio::time::sleep(Duration::from_millis(600)).await;
+    tokio::time::sleep(Duration::from_millis(3500)).await;
     let unlock = lock(1, LockKind::Unlock);
     a.setlk(ino, unlock, false, Waiter::default).await.unwrap();
     assert_eq!(waiter.await.unwrap(), Ok(()));

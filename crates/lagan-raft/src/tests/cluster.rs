@@ -112,8 +112,13 @@ impl Cluster {
             first.add_learner(NodeId(node), addr).await.unwrap();
         }
         if count > 1 {
-            let voters = (1..=count).map(NodeId).collect();
-            first.set_voters(voters).await.unwrap();
+            let voters: BTreeSet<_> = (1..=count).map(NodeId).collect();
+            let until = Instant::now() + PATIENCE;
+            // Half-way the others vote too, and may elect one of them.
+            while let Err(e) = cluster.leader().await.set_voters(voters.clone()).await {
+                assert!(Instant::now() < until, "{e}");
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
         }
         cluster
     }
@@ -126,11 +131,19 @@ impl Cluster {
     pub async fn boot(&mut self, node: u64) {
         let mut options = options(self.dir.path(), node);
         (self.tune)(&mut options);
-        let port = Port {
+        let port = Arc::new(Port {
             net: self.net.clone(),
             from: NodeId(node),
+        });
+        let until = Instant::now() + PATIENCE;
+        let raft = loop {
+            match Raft::start(options.clone(), port.clone()).await {
+                Ok(raft) => break raft,
+                // One that was stopped in this process lets go of its files a little later.
+                Err(e) => assert!(Instant::now() < until, "{e}"),
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
         };
-        let raft = Raft::start(options, Arc::new(port)).await.unwrap();
         let weak = Arc::downgrade(&raft);
         self.net.0.lock().nodes.insert(NodeId(node), weak);
         self.nodes.insert(NodeId(node), raft);

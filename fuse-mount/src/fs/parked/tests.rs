@@ -91,8 +91,8 @@ fn slots_are_used_again_and_expire_their_own_job_only() {
     assert_eq!(first_ended.recv_timeout(SOON), Ok(End::WentOn));
     let (late, late_ended) = told();
     let (stays, stays_ended) = told();
-    lot.place(Some(Instant::now())).0.park(late);
     lot.place(far()).0.park(stays);
+    lot.place(Some(Instant::now())).0.park(late);
     assert_eq!(lot.slots.lock().taken.len(), 2);
     assert_eq!(late_ended.recv_timeout(SOON), Ok(End::Refused));
     assert!(stays_ended.try_recv().is_err());
