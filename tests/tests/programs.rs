@@ -3,10 +3,16 @@
 //! The programs are Debian packages, which tests/run installs.
 
 use crate::shorthands::s;
+use lagan_tests::run::LONG;
 use lagan_tests::{command, sized, with_shared};
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::Command;
+use std::time::Duration;
+
+/// A test's limit, against hangs only: a little more than its script has, so that what
+/// the script said is shown.
+const LIMIT: Duration = s(LONG.as_secs() + 30);
 
 /// Runs a script with `$a` and `$b` as the two mounts' directories and `$l` as a
 /// local one; it must end well. Gives what it wrote.
@@ -18,13 +24,13 @@ fn script(a: &Path, b: &Path, text: &str) -> String {
     bash.env("a", a).env("b", b).env("l", local.path());
     bash.env("HOME", local.path()).env("LC_ALL", "C");
     bash.current_dir(local.path());
-    let done = command::run(&mut bash, s(280)).expect("run a script");
+    let done = command::run(&mut bash, LONG).expect("run a script");
     done.expect(0).out
 }
 
 #[test]
 fn git_commits_packs_and_clones_between_the_mounts() {
-    with_shared(s(300), |a, b| {
+    with_shared(LIMIT, |a, b| {
         let out = script(a, b, GIT);
         assert_eq!(out.trim(), "same");
     });
@@ -59,7 +65,7 @@ git merge -q other
 
 #[test]
 fn rsync_and_tar_carry_everything_there_and_back() {
-    with_shared(s(300), |a, b| {
+    with_shared(LIMIT, |a, b| {
         let out = script(a, b, ROUND_TRIP);
         assert_eq!(out.trim(), "", "rsync still sees differences");
     });
@@ -111,7 +117,7 @@ cmp deep/file-9 /proc/self/fd/3
 
 #[test]
 fn sqlite_keeps_every_row_written_from_both_mounts() {
-    with_shared(s(300), |a, b| {
+    with_shared(LIMIT, |a, b| {
         let text = SQLITE.replace("ROUNDS", &sized(12, 200).to_string());
         let out = script(a, b, &text);
         let words: Vec<&str> = out.split_whitespace().collect();
@@ -121,7 +127,7 @@ fn sqlite_keeps_every_row_written_from_both_mounts() {
 }
 
 const SQLITE: &str = r#"
-sql() { sqlite3 -bail -cmd '.timeout 60000' "$@"; }
+sql() { sqlite3 -bail -cmd '.timeout 600000' "$@"; }
 insert() { # FILE WRITER: transactions of ten rows
   for ((n = 0; n < ROUNDS; n++)); do
     sql "$1" "begin immediate; insert into t(writer, text)
@@ -143,7 +149,7 @@ sql "$a/wal.db" "pragma integrity_check; select count(*) from t;"
 
 #[test]
 fn fio_reads_back_what_it_wrote() {
-    with_shared(s(300), |a, b| {
+    with_shared(LIMIT, |a, b| {
         let text = FIO.replace("SIZE", &format!("{}m", sized(16, 512)));
         script(a, b, &text);
     });
@@ -169,7 +175,7 @@ fio --directory="$a" --name=onwards --size=SIZE --verify=crc32c --verify_fatal=1
 
 #[test]
 fn stress_ng_finds_nothing_wrong_with_files() {
-    with_shared(s(300), |a, b| {
+    with_shared(LIMIT, |a, b| {
         let text = STRESS.replace("SECONDS_EACH", &sized(6, 300).to_string());
         script(a, b, &text);
     });
@@ -188,7 +194,7 @@ stress-ng --temp-path "$a/stress" --verify --timeout SECONDS_EACH --oomable \
 
 #[test]
 fn postgresql_recovers_from_a_kill() {
-    with_shared(s(300), |a, b| {
+    with_shared(LIMIT, |a, b| {
         let root = a.parent().and_then(Path::parent).expect("a test's root");
         for dir in [root, a] {
             std::fs::set_permissions(dir, PermissionsExt::from_mode(0o755)).expect("open it");
@@ -213,7 +219,7 @@ chmod 700 "$a/data"
 as() { setpriv --reuid=nobody --regid=nogroup --clear-groups "$@"; }
 cd "$l"
 as initdb --pgdata="$a/data" --auth=trust --username=me >/dev/null
-serve() { as pg_ctl --pgdata="$a/data" --silent --wait --timeout=100 --log="$l/socket/log" \
+serve() { as pg_ctl --pgdata="$a/data" --silent --wait --timeout=500 --log="$l/socket/log" \
   --options="-k $l/socket -c listen_addresses='' -c max_connections=20" "$1" </dev/null >/dev/null; }
 ask() { psql --host="$l/socket" --username=me --dbname=postgres --no-psqlrc --tuples-only --no-align --command="$1"; }
 load() { pgbench --host="$l/socket" --username=me --no-vacuum --client=4 --time=SECONDS_OF_LOAD postgres; }
@@ -222,11 +228,18 @@ trap 'serve stop || true' EXIT
 pgbench --host="$l/socket" --username=me --initialize --scale=2 --quiet postgres 2>/dev/null
 load >/dev/null & loading=$!
 sleep 3
-kill -9 "$(head -n 1 "$a/data/postmaster.pid")"
+postmaster=$(head -n 1 "$a/data/postmaster.pid")
+kill -9 "$postmaster"
 wait "$loading" || true
-# its children end when they notice
-while pgrep -f "postgres.*$l/socket" >/dev/null || pgrep -P 1 -x postgres -u nobody >/dev/null; do sleep 0.1; done
-serve start
+# its children end when they notice; until then it does not start
+until serve start 2>/dev/null; do
+  # one that has ended, but that nobody waits for, counts as running
+  if grep -q '^State:.Z' "/proc/$postmaster/status" 2>/dev/null; then
+    rm -f "$a/data/postmaster.pid" "$l"/socket/.s.PGSQL.*.lock
+  fi
+  if [ "$SECONDS" -gt 500 ]; then tail -n 20 "$l/socket/log" >&2; exit 1; fi
+  sleep 1
+done
 load >/dev/null 2>&1
 ask "select (select sum(abalance) from pgbench_accounts) = (select coalesce(sum(delta), 0) from pgbench_history)
   and (select sum(tbalance) from pgbench_tellers) = (select sum(bbalance) from pgbench_branches)
@@ -238,7 +251,7 @@ trap - EXIT
 
 #[test]
 fn nginx_serves_what_the_other_mount_writes() {
-    with_shared(s(300), |a, b| {
+    with_shared(LIMIT, |a, b| {
         script(a, b, NGINX);
     });
 }
@@ -287,7 +300,7 @@ rm "$a/attachments/1"
 
 #[test]
 fn postfix_delivers_what_dovecot_serves_from_the_other_mount() {
-    with_shared(s(300), |a, b| {
+    with_shared(LIMIT, |a, b| {
         let root = a.parent().and_then(Path::parent).expect("a test's root");
         for dir in [root, a] {
             std::fs::set_permissions(dir, PermissionsExt::from_mode(0o755)).expect("open it");
@@ -378,7 +391,8 @@ stop() {
   postfix -c "$l/postfix" stop 2>/dev/null || true
   doveadm -c "$l/dovecot.conf" stop || true
   for master in $masters; do
-    while kill -0 "$master" 2>/dev/null; do sleep 0.1; done
+    # a zombie has ended, too
+    while grep -q '^State:.[^Z]' "/proc/$master/status" 2>/dev/null; do sleep 0.1; done
   done
   [ "$status" = 0 ] || cat "$l/mail.log" "$l/dovecot.log" >&2
 }
@@ -392,7 +406,7 @@ for n in {1..40}; do
 done
 (for n in {1..40}; do sendmail -C "$l/postfix" -f sender@test.invalid user@test.invalid <"$l/sent/$n"; done) & sending=$!
 mails() { imap "" -X 'STATUS INBOX (MESSAGES)' 2>/dev/null | tr -dc 0-9; }
-for try in {1..600}; do
+for try in {1..3000}; do
   [ "$(mails)" = 40 ] && break
   sleep 0.1
 done
