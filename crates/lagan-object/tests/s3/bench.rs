@@ -73,6 +73,14 @@ impl Bench {
         Some(format!("http://{}", self.proxy))
     }
 
+    /// A client through the proxy, which tries once, for as long as usual.
+    pub async fn once(&self) -> S3Store {
+        let mut config = self.config();
+        config.endpoint = self.proxy_url();
+        config.attempts_max = 1;
+        S3Store::open(&config).await.unwrap()
+    }
+
     /// A client through the proxy, which tries once and gives up soon.
     pub async fn impatient(&self) -> S3Store {
         let mut config = self.config();

@@ -42,6 +42,7 @@ async fn troubles_of_the_endpoint_are_transient() {
         let delete = store.delete(&["absent".into()]).await.unwrap_err();
         assert!(delete.is_transient(), "{fault}: {delete}");
     }
+    let store = bench.once().await;
     bench.fault("status 403");
     assert!(store.get_range(KEY, 0, 5).await.unwrap_err().is_permanent());
     bench.fault("pass");
@@ -109,7 +110,7 @@ async fn a_range_past_the_end_is_an_error() {
 #[tokio::test]
 async fn bytes_corrupted_on_the_way_up_are_not_stored() {
     let bench = Bench::start().await;
-    let store = bench.impatient().await;
+    let store = bench.once().await;
     bench.fault("corrupt-upload 2 method=PUT");
     let error = store
         .put(KEY, small(), &ObjectMeta::default(), crc())
