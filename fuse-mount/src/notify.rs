@@ -12,8 +12,7 @@ use std::time::Duration;
 
 /// Invalidations that wait, at most; a sender beyond waits itself.
 const QUEUE: usize = 256;
-/// How long a caller waits for the kernel before it goes on all the same:
-/// longer than any read takes that the kernel may be waiting for.
+/// How long a caller waits for the kernel before it goes on all the same.
 const PATIENCE: Duration = Duration::from_secs(30);
 
 /// One order, and where its end is told.
@@ -21,11 +20,12 @@ type Order = (u64, mpsc::SyncSender<()>);
 
 /// Starts the thread. It ends when the returned function is dropped.
 ///
-/// The function blocks until the kernel is done. It never fails: an inode that
-/// the kernel does not know has no stale pages, and a mount that is gone none at all.
+/// The function blocks until the kernel is done, and returns false if that takes too
+/// long. It never fails: an inode that the kernel does not know has no stale pages, and a
+/// mount that is gone none at all.
 pub(crate) fn start(
     notifier: Notifier,
-) -> io::Result<Box<dyn Fn(Invalidate) + Send + Sync + 'static>> {
+) -> io::Result<Box<dyn Fn(Invalidate) -> bool + Send + Sync + 'static>> {
     let (orders, queue) = mpsc::sync_channel::<Order>(QUEUE);
     std::thread::Builder::new()
         .name("invalidate".into())
@@ -45,6 +45,8 @@ pub(crate) fn start(
             && let Err(mpsc::RecvTimeoutError::Timeout) = end.recv_timeout(PATIENCE)
         {
             tracing::warn!(ino = ino.0, "the kernel does not let go of stale pages");
+            return false;
         }
+        true
     }))
 }

@@ -109,7 +109,7 @@ fn keys_are_shown_nowhere(cluster: &Cluster, secret: &str) {
 
 fn check_status(cluster: &Cluster) {
     let json = cluster.status_when("all are up", |status, json| {
-        let up = |x: &Value| x["state"] == "up";
+        let up = |x: &Value| x["state"] == "up" && x["used_bytes"].is_u64();
         let servers = json["servers"].as_array();
         status == 0 && json["sessions"] == 2 && servers.is_some_and(|all| all.iter().all(up))
     });

@@ -7,8 +7,10 @@ use lagan_types::op::SetAttr;
 use lagan_types::{Answer, Attr, FsError, Ino, Kind, Op, Query, QueryAnswer};
 use std::time::Duration;
 
-/// How long attributes wait for the kernel to drop pages.
-const INVALIDATE_WAIT: Duration = Duration::from_secs(5);
+/// How long attributes wait for the kernel to drop pages. It waits for reads of them that
+/// are under way, and these may wait for servers or S3; so this ends, and the next look
+/// has the pages dropped again.
+const INVALIDATE_WAIT: Duration = Duration::from_secs(10);
 
 impl Client {
     /// An inode's attributes, with what this mount wrote and has not committed.
@@ -89,8 +91,11 @@ impl Client {
     pub(crate) async fn show(&self, attr: Attr) -> Attr {
         self.lists.answered(&attr);
         let attr = self.merged(attr).await;
-        if attr.kind == Kind::File && self.pages.answered(&attr) == Seen::Stale {
-            self.invalidate(attr.ino).await;
+        if attr.kind == Kind::File
+            && let Seen::Stale(doubt) = self.pages.answered(&attr)
+            && self.invalidate(attr.ino).await
+        {
+            self.pages.dropped(&attr, doubt);
         }
         attr
     }
@@ -108,16 +113,17 @@ impl Client {
         }
     }
 
-    /// Has the kernel drop the inode's pages and waits until it did.
-    pub(crate) async fn invalidate(&self, ino: Ino) {
+    /// Has the kernel drop the inode's pages and waits until it did; false: it has not.
+    pub(crate) async fn invalidate(&self, ino: Ino) -> bool {
         let Some(tell) = self.invalidator() else {
-            return;
+            return true;
         };
         let told = tokio::task::spawn_blocking(move || tell(Invalidate::Data(ino)));
         match tokio::time::timeout(INVALIDATE_WAIT, told).await {
-            Ok(Ok(())) => {}
+            Ok(Ok(gone)) => return gone,
             Ok(Err(error)) => tracing::error!(%ino, %error, "invalidate pages"),
             Err(_) => tracing::warn!(%ino, "pages are not invalidated yet"),
         }
+        false
     }
 }

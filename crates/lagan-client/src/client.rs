@@ -41,7 +41,7 @@ const SENDS_MAX: usize = 32;
 /// Units fetched ahead at the same time.
 const AHEAD_MAX: usize = 16;
 
-type Invalidator = Arc<dyn Fn(Invalidate) + Send + Sync>;
+type Invalidator = Arc<dyn Fn(Invalidate) -> bool + Send + Sync>;
 
 /// The file system of one mount.
 ///
@@ -146,8 +146,8 @@ impl Client {
 
     /// Sets what is called when the kernel must forget something: on a thread
     /// of its own, with no lock held; it may block. The call that found out
-    /// waits for it.
-    pub fn on_invalidate(&self, tell: Box<dyn Fn(Invalidate) + Send + Sync>) {
+    /// waits for it. It returns whether the kernel did forget.
+    pub fn on_invalidate(&self, tell: Box<dyn Fn(Invalidate) -> bool + Send + Sync>) {
         *self.invalidator.write() = Some(Arc::from(tell));
     }
 

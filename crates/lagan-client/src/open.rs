@@ -133,7 +133,8 @@ impl Client {
     async fn opened(&self, pin: Pin<'_>, attr: &Attr, open: OpenOptions, shown: bool) -> Opened {
         let (same, evicted) = self.pages.opened(attr, shown);
         if let Some(ino) = evicted {
-            self.invalidate(ino).await;
+            // if not now, then at its next open: it is not known any more
+            let _ = self.invalidate(ino).await;
         }
         let direct_io = open.append || open.direct;
         // Of reads of pages that the kernel keeps nothing is heard here.

@@ -23,9 +23,13 @@ const NO_VERSION: u64 = u64::MAX;
 pub enum Seen {
     /// Nothing.
     Fine,
-    /// The kernel's pages of the inode must go.
-    Stale,
+    /// The kernel's pages of the inode must go: then [`KernelPages::dropped`] wants this.
+    Stale(Doubt),
 }
+
+/// The last reason why an inode's pages may be wrong.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Doubt(u64);
 
 /// Which version, size and mtime the kernel knows, per inode that was opened.
 #[derive(Debug, Default)]
@@ -62,7 +66,18 @@ struct Known {
     version: u64,
     /// Size and mtime as the kernel has them; `None`: not seen by us.
     shown: Option<Shown>,
+    /// Counts the reasons for [`NO_VERSION`].
+    doubt: u64,
     age: u64,
+}
+
+impl Known {
+    /// The pages may be wrong, until they were dropped after this.
+    fn doubt(&mut self) -> Doubt {
+        self.version = NO_VERSION;
+        self.doubt += 1;
+        Doubt(self.doubt)
+    }
 }
 
 impl KernelPages {
@@ -85,6 +100,7 @@ impl KernelPages {
                 // on their way to it: only if it may have the same already.
                 old.map_or(looked_up, |o| o.shown)
             },
+            doubt: old.map_or(0, |o| o.doubt),
             age,
         };
         inner.known.insert(attr.ino, known);
@@ -104,7 +120,9 @@ impl KernelPages {
         (old.is_some_and(|o| o.version == attr.version), evicted)
     }
 
-    /// Attributes are about to be answered.
+    /// Attributes are about to be answered. Who is told that pages are stale has them
+    /// dropped; until that is done, everybody is told so: nobody may have the new
+    /// attributes and old pages.
     pub fn answered(&self, attr: &Attr) -> Seen {
         let mut inner = self.inner.lock();
         let shown = (attr.size, attr.mtime);
@@ -113,9 +131,23 @@ impl KernelPages {
             return Seen::Fine;
         };
         let stale = known.version != attr.version && known.shown.is_none_or(|old| old == shown);
-        known.version = attr.version;
         known.shown = Some(shown);
-        if stale { Seen::Stale } else { Seen::Fine }
+        if stale {
+            return Seen::Stale(known.doubt());
+        }
+        known.version = attr.version;
+        Seen::Fine
+    }
+
+    /// The kernel has dropped the inode's pages since that doubt; what it reads now is
+    /// of this version or later. Nothing changes if there is a newer doubt.
+    pub fn dropped(&self, attr: &Attr, doubt: Doubt) {
+        if let Some(known) = self.inner.lock().known.get_mut(&attr.ino)
+            && known.version == NO_VERSION
+            && known.doubt == doubt.0
+        {
+            known.version = attr.version;
+        }
     }
 
     /// Attributes are about to be answered to a call that set some. The kernel
@@ -130,7 +162,7 @@ impl KernelPages {
             return;
         };
         if known.version != attr.version {
-            known.version = NO_VERSION;
+            known.doubt();
         }
         known.shown = Some(shown);
     }
@@ -138,7 +170,7 @@ impl KernelPages {
     /// What this mount wrote to the inode is lost, and the kernel's pages show it.
     pub fn lost(&self, ino: Ino) {
         if let Some(known) = self.inner.lock().known.get_mut(&ino) {
-            known.version = NO_VERSION;
+            known.doubt();
         }
     }
 
@@ -197,8 +229,47 @@ mod tests {
         assert_eq!(pages.answered(&attr(5, 1, 10, 1)), Seen::Fine);
         pages.opened(&attr(5, 1, 10, 1), true);
         assert_eq!(pages.answered(&attr(5, 2, 10, 2)), Seen::Fine);
-        assert_eq!(pages.answered(&attr(5, 3, 10, 2)), Seen::Stale);
+        drop_stale(&pages, &attr(5, 3, 10, 2));
         assert_eq!(pages.answered(&attr(5, 3, 10, 2)), Seen::Fine);
+    }
+
+    fn doubt(pages: &KernelPages, attr: &Attr) -> Doubt {
+        match pages.answered(attr) {
+            Seen::Stale(doubt) => doubt,
+            Seen::Fine => panic!("its pages are stale"),
+        }
+    }
+
+    fn drop_stale(pages: &KernelPages, attr: &Attr) {
+        let doubt = doubt(pages, attr);
+        pages.dropped(attr, doubt);
+    }
+
+    #[test]
+    fn pages_are_stale_for_everybody_until_they_are_dropped() {
+        let pages = KernelPages::default();
+        pages.opened(&attr(5, 1, 10, 1), true);
+        let changed = attr(5, 2, 10, 1);
+        let first = doubt(&pages, &changed);
+        let second = doubt(&pages, &changed);
+        pages.dropped(&changed, first);
+        let third = doubt(&pages, &changed);
+        pages.dropped(&changed, second);
+        pages.dropped(&changed, third);
+        assert_eq!(pages.answered(&changed), Seen::Fine);
+    }
+
+    #[test]
+    fn what_is_lost_while_pages_are_dropped_is_not_forgotten() {
+        let pages = KernelPages::default();
+        pages.opened(&attr(5, 1, 10, 1), true);
+        let changed = attr(5, 2, 10, 1);
+        let before = doubt(&pages, &changed);
+        pages.lost(Ino(5));
+        pages.dropped(&changed, before);
+        drop_stale(&pages, &changed);
+        assert_eq!(pages.answered(&changed), Seen::Fine);
+        assert!(pages.opened(&changed, true).0, "they are kept");
     }
 
     #[test]
@@ -206,9 +277,9 @@ mod tests {
         let pages = KernelPages::default();
         pages.opened(&attr(5, 1, 10, 1), true);
         pages.opened(&attr(5, 2, 10, 2), false);
-        assert_eq!(pages.answered(&attr(5, 3, 10, 1)), Seen::Stale);
+        drop_stale(&pages, &attr(5, 3, 10, 1));
         pages.opened(&attr(6, 1, 10, 1), false);
-        assert_eq!(pages.answered(&attr(6, 2, 11, 2)), Seen::Stale);
+        drop_stale(&pages, &attr(6, 2, 11, 2));
     }
 
     #[test]
@@ -219,7 +290,7 @@ mod tests {
         assert_eq!(pages.answered(&attr(5, 2, 30, 2)), Seen::Fine);
         assert_eq!(pages.answered(&attr(6, 1, 10, 1)), Seen::Fine);
         pages.opened(&attr(6, 1, 10, 1), false);
-        assert_eq!(pages.answered(&attr(6, 2, 10, 1)), Seen::Stale);
+        drop_stale(&pages, &attr(6, 2, 10, 1));
     }
 
     #[test]

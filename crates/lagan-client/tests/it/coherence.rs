@@ -6,6 +6,7 @@ use lagan_client::{Caller, Invalidate};
 use lagan_types::op::{SetAttr, SetTime};
 use lagan_types::{FsError, Ino, Op, Query, QueryAnswer};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 #[tokio::test]
 async fn a_handle_opened_before_sees_what_another_mount_closed() {
@@ -64,6 +65,7 @@ async fn a_change_that_size_and_mtime_hide_invalidates_the_kernels_pages() {
     let tell = told.clone();
     b.on_invalidate(Box::new(move |Invalidate::Data(ino)| {
         tell.lock().unwrap().push(ino);
+        true
     }));
     let ino = put(&a, "f", b"one").await;
     let reader = b.open(ino, RW).await.unwrap().fh;
@@ -82,6 +84,38 @@ async fn a_change_that_size_and_mtime_hide_invalidates_the_kernels_pages() {
     b.getattr(ino).await.unwrap();
     assert_eq!(*told.lock().unwrap(), [ino]);
     assert_eq!(read_all(&b, reader).await.unwrap(), b"two");
+}
+
+#[tokio::test]
+async fn nobody_gets_new_attributes_while_the_kernel_has_old_pages() {
+    let cluster = Cluster::start(1, 1);
+    let (a, b) = (cluster.mount(1).await, cluster.mount(2).await);
+    let ino = put(&a, "f", b"one").await;
+    let reader = b.open(ino, RW).await.unwrap().fh;
+    let before = b.getattr(ino).await.unwrap();
+    let writer = a.open(ino, RW).await.unwrap().fh;
+    write(&a, writer, 0, b"two").await;
+    close(&a, writer).await.unwrap();
+    let set = SetAttr {
+        mtime: Some(SetTime::At(before.mtime)),
+        ..SetAttr::default()
+    };
+    a.setattr(USER, ino, set).await.unwrap();
+    let (drop_them, dropped) = std::sync::mpsc::channel();
+    let dropped = Mutex::new(dropped);
+    b.on_invalidate(Box::new(move |_| dropped.lock().unwrap().recv().is_ok()));
+    let looks = [b.clone(), b.clone()].map(|b| tokio::spawn(async move { b.getattr(ino).await }));
+    tokio::time::sleep(Duration::from_millis(200)).await;
+    assert!(looks.iter().all(|look| !look.is_finished()));
+    for _ in &looks {
+        drop_them.send(()).unwrap();
+    }
+    for look in looks {
+        look.await.unwrap().unwrap();
+    }
+    // Now they are gone: nobody waits.
+    assert_eq!(b.getattr(ino).await.unwrap().mtime, before.mtime);
+    close(&b, reader).await.unwrap();
 }
 
 #[tokio::test]
@@ -150,6 +184,7 @@ async fn attributes_that_changed_visibly_after_an_open_are_answered_without_noti
     let tell = told.clone();
     b.on_invalidate(Box::new(move |Invalidate::Data(ino)| {
         tell.lock().unwrap().push(ino);
+        true
     }));
     let ino = put(&a, "f", b"one").await;
     // As the kernel opens: it has the attributes from the lookup.

@@ -428,6 +428,7 @@ async fn the_kernel_forgets_what_could_not_be_stored() {
     let tell = told.clone();
     client.on_invalidate(Box::new(move |Invalidate::Data(ino)| {
         tell.lock().unwrap().push(ino);
+        true
     }));
     let ino = put(&client, "f", b"content").await;
     let fh = client.open(ino, RW).await.unwrap().fh;
