@@ -2,9 +2,9 @@
 
 use crate::calls::{APPEND, RW, USER, WRITE, close, get, new_file, put, read_all, write};
 use crate::cluster::{Cluster, ROOT};
-use lagan_client::{Caller, Invalidate};
+use lagan_client::{Caller, Client, Invalidate};
 use lagan_types::op::{SetAttr, SetTime};
-use lagan_types::{FsError, Ino, Op, Query, QueryAnswer};
+use lagan_types::{FsError, Ino, Op, Query, QueryAnswer, Time};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -57,6 +57,18 @@ async fn kernel_pages_are_kept_only_if_nobody_else_wrote() {
     assert!(keep(&a).await, "changed by itself");
 }
 
+/// Writes other bytes of the same length, and puts the mtime back.
+async fn change_unseen(mount: &Client, ino: Ino, mtime: Time) {
+    let writer = mount.open(ino, RW).await.unwrap().fh;
+    write(mount, writer, 0, b"two").await;
+    close(mount, writer).await.unwrap();
+    let set = SetAttr {
+        mtime: Some(SetTime::At(mtime)),
+        ..SetAttr::default()
+    };
+    mount.setattr(USER, ino, set).await.unwrap();
+}
+
 #[tokio::test]
 async fn a_change_that_size_and_mtime_hide_invalidates_the_kernels_pages() {
     let cluster = Cluster::start(1, 1);
@@ -73,14 +85,7 @@ async fn a_change_that_size_and_mtime_hide_invalidates_the_kernels_pages() {
     told.lock().unwrap().clear();
     b.getattr(ino).await.unwrap();
     assert!(told.lock().unwrap().is_empty());
-    let writer = a.open(ino, RW).await.unwrap().fh;
-    write(&a, writer, 0, b"two").await;
-    close(&a, writer).await.unwrap();
-    let set = SetAttr {
-        mtime: Some(SetTime::At(before.mtime)),
-        ..SetAttr::default()
-    };
-    a.setattr(USER, ino, set).await.unwrap();
+    change_unseen(&a, ino, before.mtime).await;
     b.getattr(ino).await.unwrap();
     assert_eq!(*told.lock().unwrap(), [ino]);
     assert_eq!(read_all(&b, reader).await.unwrap(), b"two");
@@ -93,14 +98,7 @@ async fn nobody_gets_new_attributes_while_the_kernel_has_old_pages() {
     let ino = put(&a, "f", b"one").await;
     let reader = b.open(ino, RW).await.unwrap().fh;
     let before = b.getattr(ino).await.unwrap();
-    let writer = a.open(ino, RW).await.unwrap().fh;
-    write(&a, writer, 0, b"two").await;
-    close(&a, writer).await.unwrap();
-    let set = SetAttr {
-        mtime: Some(SetTime::At(before.mtime)),
-        ..SetAttr::default()
-    };
-    a.setattr(USER, ino, set).await.unwrap();
+    change_unseen(&a, ino, before.mtime).await;
     let (drop_them, dropped) = std::sync::mpsc::channel();
     let dropped = Mutex::new(dropped);
     b.on_invalidate(Box::new(move |_| dropped.lock().unwrap().recv().is_ok()));
