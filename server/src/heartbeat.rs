@@ -1,8 +1,8 @@
 //! What a node does several times a second: says that it is alive, and
 //! fetches the cluster map when there is a newer one.
 
-use crate::clock::{is_right, own_skew, wall_ms};
 use crate::member::Member;
+use lagan_leader::clock::{is_right, own_skew, wall_ms};
 use lagan_types::message::{MetaReply, MetaRequest, NodeHeartbeat};
 use std::net::SocketAddr;
 use std::sync::Arc;

@@ -14,19 +14,16 @@
 //! the listeners; what belongs to a cluster ([`member`]) starts once it has one,
 //! at `lagan init` or `lagan join`. The order of stopping is in [`shutdown`].
 
-pub mod clock;
 pub mod config;
 pub mod fitness;
 pub mod handler;
 pub mod heartbeat;
 pub mod http;
 pub mod identity;
-pub mod leader;
 pub mod live;
 pub mod logging;
 pub mod member;
 pub mod meta_edge;
-pub mod meta_service;
 pub mod metrics;
 pub mod mover_edge;
 pub mod s3;

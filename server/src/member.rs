@@ -4,13 +4,12 @@ use crate::config::Config;
 use crate::fitness::{self, Signs, Trouble};
 use crate::heartbeat;
 use crate::identity::{Membership, replace_file};
-use crate::leader::{self, Leader};
 use crate::meta_edge::MetaEdge;
-use crate::meta_service::MetaService;
 use crate::mover_edge::MoverSlot;
 use crate::transport::NetTransport;
 use anyhow::{Context, Result, bail};
 use lagan_chunk::Store;
+use lagan_leader::{Leader, MetaService, wanted_voters};
 use lagan_net::{LeaderClient, Pool};
 use lagan_raft::Raft;
 use lagan_replica::heal::{Healer, Suspect};
@@ -178,7 +177,7 @@ impl Member {
         let (parts, cancel) = (&self.parts, &self.parts.cancel);
         let (store, node) = (self.store.clone(), self.node);
         let meta: Arc<dyn Meta> = self.edge.clone();
-        parts.spawn("leader's duties", leader::run(leader, cancel.clone()));
+        parts.spawn("leader's duties", lagan_leader::run(leader, cancel.clone()));
         parts.spawn("heartbeat", heartbeat::run(self.clone(), cancel.clone()));
         parts.spawn("watch", fitness::watch(self.clone(), cancel.clone()));
         let work = Work::new(meta.clone(), store.clone(), peers.clone(), node);
@@ -256,7 +255,7 @@ impl Member {
             .node(self.node)
             .is_some_and(|n| n.state != NodeState::Down && n.boot == self.boot);
         let voters = self.raft.voters();
-        let wanted = leader::membership::wanted_voters(&map.nodes, &voters);
+        let wanted = wanted_voters(&map.nodes, &voters);
         // A voter whose map is a moment behind has its vote all the same.
         let votes = voters.contains(&self.node) || !wanted.contains(&self.node);
         let failed = self.trouble().is_some_and(|t| t.is_failure());

@@ -1,7 +1,7 @@
 //! This node's own calls to the metadata leader, wherever it is.
 
-use crate::clock::wall_ms;
 use async_trait::async_trait;
+use lagan_leader::clock::wall_ms;
 use lagan_net::{LeaderClient, NetError};
 use lagan_replica::reap::Meta;
 use lagan_types::message::{ArchiveJob, MetaReply, MetaRequest, Released};

@@ -1,8 +1,8 @@
 //! `/metrics` in Prometheus' text format.
 
-use crate::clock::wall_ms;
 use crate::handler::Node;
 use crate::member::Member;
+use lagan_leader::clock::wall_ms;
 use lagan_types::query::{Query, QueryAnswer};
 use lagan_types::{SessionId, VolumeId};
 use std::fmt::Write;

@@ -1,13 +1,13 @@
 //! The mover's edges: what it asks of the metadata and of chunks, and its life:
 //! it starts when the cluster has an archive and starts anew when that changes.
 
-use crate::clock::wall_ms;
 use crate::config::Config;
-use crate::leader::Leader;
 use crate::meta_edge::MetaEdge;
 use async_trait::async_trait;
 use bytes::Bytes;
 use lagan_chunk::{ChunkError, Store};
+use lagan_leader::Leader;
+use lagan_leader::clock::wall_ms;
 use lagan_mover::{Mover, MoverError, Options, S3Health};
 use lagan_object::S3Store;
 use lagan_raft::Raft;

@@ -11,7 +11,6 @@
 //! server that joined notes where it did before it belongs to the cluster, so
 //! that it finds the leader after a crash too.
 
-use crate::clock::wall_ms;
 use crate::config::Config;
 use crate::handler::{Door, Node};
 use crate::http;
@@ -19,6 +18,7 @@ use crate::identity::{DataDir, Membership};
 use crate::member::{Member, Parts, keep_first_hint};
 use crate::shutdown;
 use anyhow::{Context, Result, bail};
+use lagan_leader::clock::wall_ms;
 use lagan_lock::{LEAVING_PATIENCE, listen_within};
 use lagan_net::{Hello, LeaderClient, Pool, PoolOptions, Role, Server, ServerLimits, Service};
 use lagan_types::cluster::Config as ClusterConfig;

@@ -238,12 +238,21 @@ async fn copy(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::plan::tests::map;
 
     #[test]
     fn set_is_gone_only_where_a_later_one_is_known() {
-        let mut m = map(2, &[NodeState::Up; 3], &[&[1, 2], &[1, 3], &[2, 3]]);
-        m.sets.remove(1);
+        let set = |id| ReplicaSet {
+            id: SetId(id),
+            nodes: vec![NodeId(1), NodeId(2)],
+            epoch: Epoch(1),
+            sealed: false,
+            joining: None,
+            leaving: None,
+        };
+        let mut m = ClusterMap {
+            sets: vec![set(1), set(3)],
+            ..ClusterMap::default()
+        };
         let gone: Vec<bool> = (1..=4).map(|n| is_gone(&m, SetId(n))).collect();
         assert_eq!(gone, [true, true, false, false]);
         assert!(

@@ -3,7 +3,7 @@
 
 use crate::heal::Healer;
 use crate::reap::{self, Meta};
-use crate::{ChunkService, MapCell, Peers, Work, fill, plan};
+use crate::{ChunkService, MapCell, Peers, Work, fill};
 use async_trait::async_trait;
 use bytes::Bytes;
 use lagan_chunk::Store;
@@ -13,7 +13,7 @@ use lagan_net::{
     Handler, Hello, Peer, Pool, PoolOptions, Reply, Request, Role, Server, ServerLimits, Service,
 };
 use lagan_types::cluster::{ClusterMap, Config, NodeInfo, NodeRole, NodeState, ReplicaSet};
-use lagan_types::op::{Op, SessionIdentity};
+use lagan_types::op::{Op, SessionIdentity, SetChange};
 use lagan_types::query::{Query, QueryAnswer};
 use lagan_types::{
     Answer, BlockId, ChunkId, Command, FsError, Incarnation, NodeId, SessionId, SetId, StoreId,
@@ -234,12 +234,13 @@ async fn lost_member_is_replaced_and_gives_up_its_chunks_when_it_returns() {
     nodes[1].put(last);
 
     set_state(&state, NodeId(2), NodeState::Down);
-    let down = plan::Circumstances {
-        down_for: [(NodeId(2), 1000)].into(),
-        ..plan::Circumstances::default()
-    };
-    let changes = plan::plan(&state.map(), &down, &mut |_| true);
-    assert!(!changes.is_empty());
+    // As the leader plans it for a member that was down for long.
+    let changes = vec![SetChange::StartJoin {
+        set,
+        epoch: state.map().set(set).unwrap().epoch,
+        joining: NodeId(3),
+        leaving: Some(NodeId(2)),
+    }];
     state
         .apply(SessionId::SYSTEM, 0, Op::ChangeSets { changes })
         .unwrap();
@@ -273,7 +274,7 @@ async fn joining_node_gets_what_only_the_second_member_has() {
     nodes[1].put(id);
     let third = Node::start(&state, 3);
     let epoch = state.map().set(set).unwrap().epoch;
-    let changes = vec![lagan_types::op::SetChange::StartJoin {
+    let changes = vec![SetChange::StartJoin {
         set,
         epoch,
         joining: NodeId(3),

@@ -1,5 +1,5 @@
 use super::*;
-use crate::plan::tests::map;
+use crate::sets::plan::tests::map;
 use NodeState::{Down, Full, Up};
 
 fn check(map: &ClusterMap, force: bool) -> Verdict {

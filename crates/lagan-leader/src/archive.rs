@@ -1,7 +1,7 @@
 //! Handing out uploads: each due file goes to a node that holds its bytes.
 
-use super::Leader;
 use crate::clock::wall_ms;
+use crate::leader::Leader;
 use lagan_meta::DueScan;
 use lagan_meta::kv::{Read, StoreError};
 use lagan_raft::{ProposeError, View};

@@ -4,9 +4,9 @@
 //! stays. A mount that does not answer within the time of a request leaves all of
 //! them as they are: until its session has ended, nobody knows.
 
-use super::Leader;
-use super::open_check::CHECK_INOS_MAX;
-use super::tick::live_sessions;
+use crate::leader::Leader;
+use crate::open_check::CHECK_INOS_MAX;
+use crate::tick::live_sessions;
 use lagan_meta::kv::StoreError;
 use lagan_raft::ProposeError;
 use lagan_types::message::{MetaReply, Released};

@@ -1,7 +1,7 @@
 //! What `lagan status` asks for.
 
-use super::{Leader, State};
 use crate::clock::wall_ms;
+use crate::leader::{Leader, State};
 use lagan_meta::kv::StoreError;
 use lagan_raft::View;
 use lagan_types::cluster::{ClusterMap, NodeState, ReplicaSet};
@@ -10,7 +10,7 @@ use lagan_types::query::{Counters, Query, QueryAnswer};
 use lagan_types::{NodeId, SessionId, VolumeId};
 
 impl Leader {
-    pub(super) fn status(&self, view: &View) -> Result<MetaReply, StoreError> {
+    pub(crate) fn status(&self, view: &View) -> Result<MetaReply, StoreError> {
         let Some(map) = lagan_meta::cluster_map(view)? else {
             return Ok(MetaReply::Refused("the cluster is not initialised".into()));
         };

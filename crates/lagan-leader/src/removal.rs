@@ -6,11 +6,10 @@
 //! of this is remembered but what was done: a command that is broken off, or a
 //! change of leader, leaves a cluster with a dead node in fewer sets.
 
-use super::{Leader, State};
+use crate::leader::{Leader, State};
+use crate::sets::{Circumstances, Verdict, judge};
 use lagan_meta::kv::StoreError;
 use lagan_raft::View;
-use lagan_replica::plan::Circumstances;
-use lagan_replica::removal::{Verdict, judge};
 use lagan_types::message::MetaReply;
 use lagan_types::op::Op;
 use lagan_types::query::{Query, QueryAnswer};
@@ -25,7 +24,7 @@ const ROWS: u32 = 1_024;
 const ROUNDS: u32 = 64;
 
 /// Which sets files use.
-pub(super) struct Uses(Option<BTreeMap<SetId, u64>>);
+pub(crate) struct Uses(Option<BTreeMap<SetId, u64>>);
 
 impl Uses {
     /// Of that state.
@@ -45,7 +44,7 @@ impl Uses {
 
 impl State {
     /// What the plan for the sets goes by.
-    pub(super) fn circumstances(&mut self, now_ms: u64) -> Circumstances {
+    pub(crate) fn circumstances(&mut self, now_ms: u64) -> Circumstances {
         self.leaving
             .retain(|_, asked_ms| now_ms.saturating_sub(*asked_ms) <= ASKED_MS);
         let down = self.down_since.iter();
@@ -68,7 +67,7 @@ impl State {
 
 impl Leader {
     /// One step of a removal.
-    pub(super) async fn remove_node(
+    pub(crate) async fn remove_node(
         &self,
         view: &View,
         node: NodeId,

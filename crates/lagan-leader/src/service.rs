@@ -6,7 +6,7 @@
 //! and the state machine does it once.
 
 use crate::leader::Leader;
-use crate::leader::reservations::Reading;
+use crate::promises::Reading;
 use bytes::Bytes;
 use lagan_meta::kv::StoreError;
 use lagan_net::{LeaderClient, Peer, Reply, Role};

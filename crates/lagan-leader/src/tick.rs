@@ -1,13 +1,13 @@
 //! What the leader looks after, eight times a second.
 
-use super::liveness::NODE_SILENT_AT_TERM_MS;
-use super::membership::{Change, next_change};
-use super::open_check::{CHECK_INOS_MAX, next_from};
-use super::removal::Uses;
-use super::{Leader, State};
+use crate::leader::{Leader, State};
+use crate::liveness::NODE_SILENT_AT_TERM_MS;
+use crate::membership::{Change, next_change};
+use crate::open_check::{CHECK_INOS_MAX, next_from};
+use crate::removal::Uses;
+use crate::sets::{Circumstances, plan};
 use lagan_meta::kv::StoreError;
 use lagan_raft::View;
-use lagan_replica::plan::{Circumstances, plan};
 use lagan_types::cluster::{ClusterMap, NodeInfo, NodeState};
 use lagan_types::op::Op;
 use lagan_types::query::{Query, QueryAnswer};
@@ -237,7 +237,7 @@ fn vote_changes(map: &ClusterMap, voters: &BTreeSet<NodeId>) -> Vec<Op> {
     wrong.map(right).collect()
 }
 
-pub(super) fn live_sessions(view: &View) -> Result<Vec<SessionId>, StoreError> {
+pub(crate) fn live_sessions(view: &View) -> Result<Vec<SessionId>, StoreError> {
     match lagan_meta::query(view, VolumeId(1), SessionId::SYSTEM, &Query::Sessions)? {
         Ok(QueryAnswer::Sessions(s)) => Ok(s.into_iter().map(|(id, _)| id).collect()),
         _ => Ok(Vec::new()),

@@ -1,40 +1,22 @@
-//! What the leader keeps in memory and does on its own: who is alive, which
-//! orphans are open nowhere, which sets to fill, who votes, who uploads what.
-//!
-//! Nothing here is needed to be right: a new leader begins with everybody
-//! heard of lately and finds the rest in the replicated state. Every decision
-//! becomes a command that the state machine checks again.
-
-mod archive;
-pub mod liveness;
-pub mod membership;
-pub mod open_check;
-mod release;
-mod removal;
-pub mod reservations;
-mod status;
-mod tick;
-pub mod waits;
-
-pub use tick::run;
+//! The leader's memory, and its answers to what is asked of the leader alone.
 
 use crate::clock::{Uptime, cluster_ms, median_skew, skew, wall_ms};
+use crate::liveness::{Liveness, NODE_SILENCE_MS, SESSION_SILENCE_MS};
+use crate::open_check::{OpenCheck, Purpose};
+use crate::promises::Reservations;
+use crate::waits::Waits;
 use lagan_meta::DueScan;
 use lagan_meta::kv::StoreError;
 use lagan_raft::{Raft, View};
 use lagan_types::message::{MetaReply, MetaRequest, NodeHeartbeat};
 use lagan_types::op::{LockKind, LockRange, Op};
 use lagan_types::{Answer, Command, FsError, Ino, NodeId, QueryAnswer, SessionId, Time, VolumeId};
-use liveness::{Liveness, NODE_SILENCE_MS, SESSION_SILENCE_MS};
-use open_check::{OpenCheck, Purpose};
 use parking_lot::Mutex;
-use reservations::Reservations;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 use tokio::sync::Notify;
-use waits::Waits;
 
 /// A process that did not run for so long cannot judge who was silent.
 const PAUSE_MS: u64 = 1_000;
@@ -45,19 +27,19 @@ const PROPOSE_DEADLINE: Duration = Duration::from_secs(5);
 
 /// See the module.
 pub struct Leader {
-    raft: Arc<Raft>,
-    uptime: Uptime,
-    state: Mutex<State>,
+    pub(crate) raft: Arc<Raft>,
+    pub(crate) uptime: Uptime,
+    pub(crate) state: Mutex<State>,
     /// Names that are promised.
-    pub reservations: Arc<Reservations>,
+    pub(crate) reservations: Arc<Reservations>,
     /// One change of Raft's members at a time.
-    changing_members: AtomicBool,
+    pub(crate) changing_members: AtomicBool,
     /// Wakes requests for uploads.
-    due: Notify,
+    pub(crate) due: Notify,
     /// A session may have answered a check.
-    answered: Notify,
+    pub(crate) answered: Notify,
     /// One release at a time.
-    releasing: tokio::sync::Mutex<()>,
+    pub(crate) releasing: tokio::sync::Mutex<()>,
 }
 
 impl std::fmt::Debug for Leader {
@@ -68,33 +50,33 @@ impl std::fmt::Debug for Leader {
 
 /// Forgotten at each change of term.
 #[derive(Debug)]
-struct State {
-    term: u64,
-    sessions: Liveness<SessionId>,
-    nodes: Liveness<NodeId>,
-    heartbeats: BTreeMap<NodeId, NodeHeartbeat>,
+pub(crate) struct State {
+    pub(crate) term: u64,
+    pub(crate) sessions: Liveness<SessionId>,
+    pub(crate) nodes: Liveness<NodeId>,
+    pub(crate) heartbeats: BTreeMap<NodeId, NodeHeartbeat>,
     /// Leader's clock less the node's, when the heartbeat came.
-    skew_ms: BTreeMap<NodeId, i64>,
-    orphans: OpenCheck,
+    pub(crate) skew_ms: BTreeMap<NodeId, i64>,
+    pub(crate) orphans: OpenCheck,
     /// Who waits for which lock.
-    waits: Waits,
+    pub(crate) waits: Waits,
     /// Where the next check begins: orphans that stay open for long must not
     /// hide those behind them.
-    orphans_from: Ino,
+    pub(crate) orphans_from: Ino,
     /// Of files to be released.
-    releases: OpenCheck,
+    pub(crate) releases: OpenCheck,
     /// Where the next search for uploads goes on, of each node for which the front
     /// of the queue had not enough.
-    due_from: BTreeMap<NodeId, DueScan>,
-    down_since: BTreeMap<NodeId, u64>,
+    pub(crate) due_from: BTreeMap<NodeId, DueScan>,
+    pub(crate) down_since: BTreeMap<NodeId, u64>,
     /// Nodes that are being removed, and when that was asked for last.
-    leaving: BTreeMap<NodeId, u64>,
+    pub(crate) leaving: BTreeMap<NodeId, u64>,
     /// When this process was last seen running.
-    pulse_ms: u64,
+    pub(crate) pulse_ms: u64,
 }
 
 impl State {
-    fn new(term: u64, now_ms: u64) -> Self {
+    pub(crate) fn new(term: u64, now_ms: u64) -> Self {
         State {
             term,
             sessions: Liveness::new(SESSION_SILENCE_MS),
@@ -125,7 +107,7 @@ impl State {
     }
 
     /// A session is over: it has nothing open.
-    fn session_ended(&mut self, session: SessionId) {
+    pub(crate) fn session_ended(&mut self, session: SessionId) {
         self.sessions.forget(session);
         self.orphans.session_ended(session);
         self.releases.session_ended(session);
@@ -133,7 +115,7 @@ impl State {
 
     /// Notes that the process runs. After a time in which it did not (stopped, or
     /// starved), it has heard nobody, which says nothing about them.
-    fn pulse(&mut self, now_ms: u64) {
+    pub(crate) fn pulse(&mut self, now_ms: u64) {
         let gap_ms = now_ms.saturating_sub(self.pulse_ms);
         self.pulse_ms = now_ms.max(self.pulse_ms);
         if gap_ms > PAUSE_MS {
@@ -369,7 +351,7 @@ impl Leader {
     }
 
     /// Proposes a command of the cluster's own; `None`: ask again later.
-    async fn propose(&self, op: Op) -> Option<Result<Answer, FsError>> {
+    pub(crate) async fn propose(&self, op: Op) -> Option<Result<Answer, FsError>> {
         let command = Command {
             volume: VolumeId(1),
             session: SessionId::SYSTEM,

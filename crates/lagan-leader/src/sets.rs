@@ -1,0 +1,8 @@
+//! Decisions about replica sets that only the leader takes, as pure functions of
+//! the map.
+
+mod plan;
+mod removal;
+
+pub(crate) use plan::{Circumstances, plan};
+pub(crate) use removal::{Verdict, judge};
