@@ -1,4 +1,4 @@
-//! Which replica sets there are: pure decisions about the set table (DESIGN §2).
+//! Pure decisions about the table of replica sets (docs/DESIGN.md "Replica sets").
 //!
 //! - As many *full* sets (of `copies` nodes) as give every node at least
 //!   [`SETS_PER_NODE`], all combinations where there are not many more.
