@@ -2,7 +2,7 @@
 //!
 //! One thread does nothing else. What must hold: no lock is held and no thread
 //! that answers requests is used while the kernel works, since it may wait for
-//! reads of the same inode (DESIGN §4, "reverse notifications").
+//! reads of the same inode (docs/DESIGN.md "Sessions and coherence").
 
 use fuser::{INodeNo, Notifier};
 use lagan_client::Invalidate;

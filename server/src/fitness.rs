@@ -1,5 +1,5 @@
 //! Whether this node can do its work, judged from its disks; a node that cannot
-//! steps aside and says why (DESIGN §6).
+//! steps aside and says why (docs/DESIGN.md "Faults").
 //!
 //! A failed log ends the process: what its disk has is not known any more, and
 //! nothing is retried after a failed sync. A failed or stalled chunk store takes

@@ -156,7 +156,7 @@ impl Door {
     }
 
     /// A node whose store is another or older than the registered one is not
-    /// that node (DESIGN §1).
+    /// that node (INV-5).
     fn check_node(&self, node: NodeId, hello: &Hello) -> Result<(), String> {
         let Some(member) = self.node.member.get() else {
             return Ok(());

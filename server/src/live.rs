@@ -1,5 +1,5 @@
 //! Which start of each node's store is connected: two with one id at the same time
-//! are two copies of one store (DESIGN §1). The newer start stays; an older one, or
+//! are two copies of one store (INV-5). The newer start stays; an older one, or
 //! another that is as old, is refused, and its connections end.
 
 use lagan_types::NodeId;

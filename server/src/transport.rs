@@ -59,7 +59,7 @@ impl Transport for NetTransport {
 }
 
 /// A log that lost its end breaks the rules that Raft counts on: nothing goes to
-/// an older copy of a node's store, or to another under its name (DESIGN §1).
+/// an older copy of a node's store, or to another under its name (INV-5).
 fn check_identity(map: &ClusterMap, to: NodeId, server: &Hello) -> Result<(), TransportError> {
     let Some(info) = map.node(to) else {
         return Ok(());

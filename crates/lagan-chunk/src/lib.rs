@@ -14,7 +14,7 @@
 //! disk: asynchronous callers use threads of their own.
 //!
 //! # What must hold
-//! - What was acknowledged is on disk (DESIGN §7, INV-1 and INV-3).
+//! - What was acknowledged is on disk (INV-1, INV-3).
 //! - The generation of a segment is a node-wide rising number and is in each
 //!   record with the record's own offset: bytes of a segment's earlier life
 //!   never parse as new.

@@ -1,4 +1,4 @@
-//! Who should vote (DESIGN §3: 1 of 1-2 storage nodes, 3 of 3-4, 5 of 5 and
+//! The storage nodes that should vote (docs/DESIGN.md "Voters": 1 of 1-2, 3 of 3-4, 5 of 5 and
 //! more) and where they are, as pure functions.
 
 use lagan_types::NodeId;

@@ -1,4 +1,4 @@
-//! Releasing local copies of files that are open nowhere (DESIGN §5).
+//! Releasing local copies of files that are open nowhere (docs/DESIGN.md "Release and recall").
 //!
 //! The mounts are asked which of the files they have open; what is open anywhere
 //! stays. A mount that does not answer within the time of a request leaves all of

@@ -1,7 +1,7 @@
-//! What must hold between the tables, checked by walking all of them.
+//! The rules that hold between the tables, checked by walking all of them.
 //!
-//! For tests after each step, and for `lagan check`. Takes memory and time in
-//! proportion to the state: read a snapshot, not the live leader.
+//! Tests call this after each step. It takes memory and time in proportion to the
+//! state.
 
 mod files;
 mod names;
@@ -17,11 +17,11 @@ use std::collections::{BTreeMap, BTreeSet};
 
 /// Rows that one scan takes.
 const PAGE: usize = 1024;
-/// Lines that are kept: a broken state would give millions.
+/// Findings that are kept: a broken state would give millions.
 const LINES_MAX: usize = 1000;
 
-/// Walks all tables; a line for each thing that is wrong, at most a thousand.
-/// Empty: the state is sound.
+/// Walks all tables and returns one line for each thing that is wrong, at most a
+/// thousand. The list is empty if the state is sound.
 pub fn check<R: Read>(store: &R) -> Vec<String> {
     let mut walk = Walk {
         store,

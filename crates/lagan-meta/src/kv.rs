@@ -7,7 +7,7 @@
 /// space, and never changes. The keys and values are in [`crate::layout`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[repr(u8)]
-#[allow(missing_docs, reason = "DESIGN §3 and the layout table explain them")]
+#[allow(missing_docs, reason = "the table in layout.rs explains them")]
 pub enum Table {
     Config = 1,
     Node = 2,

@@ -16,18 +16,18 @@ use lagan_types::query::{Counters, ReapChunks};
 use lagan_types::{ChunkId, FsError, Ino, NodeId, SetId};
 use std::collections::{BTreeMap, BTreeSet};
 
-/// After its last reference went, a chunk's bytes stay this long for readers
-/// that hold the old map (their reads have a shorter deadline).
+/// A chunk's bytes stay this long after its last reference went, for readers that
+/// hold the old map.
 pub(crate) const CHUNK_GRACE_MS: u64 = 5_000;
-/// The same for objects, whose reads through a recall take longer.
+/// An object's bytes stay this long: reads through a recall take longer.
 pub(crate) const OBJECT_GRACE_MS: u64 = 60_000;
-/// Chunks in one reap row, so that none outgrows a message.
+/// Chunks in one reap row, at most, so that a row fits a message.
 const REAP_ROW_CHUNKS: usize = 1024;
 
-/// Why an operation stops: its answer, or the store.
+/// Why an operation stops: an answer to the caller, or a broken store.
 #[derive(Debug)]
 pub(crate) enum Fail {
-    /// The command's answer.
+    /// This is the command's answer.
     Fs(FsError),
     /// The node must stop.
     Store(StoreError),
@@ -45,7 +45,7 @@ impl From<StoreError> for Fail {
     }
 }
 
-/// What an operation returns.
+/// The result of an operation.
 pub(crate) type Outcome<T> = Result<T, Fail>;
 
 /// Rows to set (or, `None`, to delete), by table.
@@ -57,7 +57,7 @@ struct CachedInode {
     dirty: bool,
 }
 
-/// What follows from an inode's row.
+/// The index rows and sums that follow from an inode's row.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(crate) struct Derived {
     pub due: Option<DueKey>,
@@ -67,7 +67,7 @@ pub(crate) struct Derived {
 }
 
 impl Derived {
-    /// Of a row; nothing follows from none.
+    /// Derives them from a row; nothing follows from a missing one.
     pub fn of(row: Option<&InodeRow>) -> Self {
         let Some(row) = row else {
             return Derived::default();
@@ -94,7 +94,7 @@ impl Derived {
     }
 }
 
-/// The state as one command sees and changes it.
+/// The state as one command sees it, with the command's own changes.
 pub(crate) struct Txn<'a> {
     base: &'a dyn Read,
     changes: Changes,
@@ -103,16 +103,16 @@ pub(crate) struct Txn<'a> {
     freed: BTreeSet<ChunkId>,
     /// Extents that name chunks of a set, more or (negative) fewer than before.
     uses: BTreeMap<SetId, i64>,
-    /// Numbers to give out, and sums.
+    /// The last numbers that were given out, and sums over the tables.
     pub counters: CounterRow,
     /// A node, a set or the configuration changed.
     pub map_changed: bool,
-    /// The command's.
+    /// The command's time.
     pub time: Time,
 }
 
 impl<'a> Txn<'a> {
-    /// Nothing changed yet.
+    /// A transaction without changes, over `base`, for a command of that time.
     pub fn new(base: &'a dyn Read, time: Time) -> Result<Self, StoreError> {
         let counters: CounterRow = match base.get(Table::Counter, COUNTER_KEY)? {
             Some(value) => layout::decode(Table::Counter, &value)?,
@@ -138,7 +138,7 @@ impl<'a> Txn<'a> {
 
     // -- rows -------------------------------------------------------------
 
-    /// Sets a row's bytes.
+    /// Sets a row to these bytes.
     pub fn put_bytes(&mut self, table: Table, key: &[u8], value: Vec<u8>) {
         self.changes
             .entry(table)
@@ -164,7 +164,7 @@ impl<'a> Txn<'a> {
             .insert(key.to_vec(), None);
     }
 
-    /// A row.
+    /// Returns a row, decoded.
     pub fn row<T: lagan_types::codec::Decode<()>>(
         &self,
         table: Table,
@@ -177,7 +177,7 @@ impl<'a> Txn<'a> {
 
     // -- inodes -----------------------------------------------------------
 
-    /// An inode's row; `None`: there is no such inode.
+    /// Returns an inode's row; `None` if there is no such inode.
     pub fn find_inode(&mut self, ino: Ino) -> Result<Option<InodeRow>, StoreError> {
         if let Some(cached) = self.inodes.get(&ino) {
             return Ok(cached.row.clone());
@@ -195,7 +195,7 @@ impl<'a> Txn<'a> {
         Ok(row)
     }
 
-    /// An inode's row; `Stale` if it is gone.
+    /// Returns an inode's row, or fails with `Stale` if it is gone.
     pub fn inode(&mut self, ino: Ino) -> Outcome<InodeRow> {
         Ok(self.find_inode(ino)?.ok_or(FsError::Stale)?)
     }
@@ -241,17 +241,17 @@ impl<'a> Txn<'a> {
 
     // -- queues -----------------------------------------------------------
 
-    /// Nothing names the chunk any more: its members shall delete it.
+    /// Queues a chunk that nothing names any more: the members of its set shall delete it.
     pub fn free_chunk(&mut self, id: ChunkId) {
         self.freed.insert(id);
     }
 
-    /// An extent that names a chunk of the set came (1) or went (-1).
+    /// Counts an extent that names a chunk of the set: it came (1) or went (-1).
     pub fn count_use(&mut self, set: SetId, change: i64) {
         *self.uses.entry(set).or_default() += change;
     }
 
-    /// Nothing names the object any more.
+    /// Queues an object that nothing names any more.
     pub fn free_object(&mut self, key: String) {
         let ready = self.now_ms().saturating_add(OBJECT_GRACE_MS);
         let ready_ms = ready.max(self.counters.objects_ready_ms);
@@ -296,7 +296,7 @@ impl<'a> Txn<'a> {
 
     // -- the end ----------------------------------------------------------
 
-    /// All changed rows.
+    /// Returns all changed rows.
     pub fn finish(mut self) -> Result<Changes, StoreError> {
         self.flush_freed()?;
         let uses = std::mem::take(&mut self.uses);

@@ -11,13 +11,13 @@
 //! # What must hold
 //! - A file is reported archived only after the endpoint verified the bytes
 //!   by the CRC-32 that the metadata has of them, or, where the endpoint
-//!   verifies nothing, after they were read back (invariants 3 and 4).
+//!   verifies nothing, after they were read back (INV-3, INV-4).
 //! - The file's data version decides: an upload of an older one loses.
 //! - Objects are deleted only from the replicated queue, only while the owner
-//!   object names this incarnation (invariant 13).
-//! - Recalled bytes are verified before they are served (invariant 12).
+//!   object names this incarnation (INV-13).
+//! - Recalled bytes are verified before they are served (INV-12).
 //! - S3 in trouble costs nothing but the backlog: no queue here grows with
-//!   it, jobs wait in the replicated state (invariant 10).
+//!   it, jobs wait in the replicated state (INV-10).
 //!
 //! # What a defect does
 //! An upload that ends by a panic is a failure of its file. If one of the mover's

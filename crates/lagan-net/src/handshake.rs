@@ -57,7 +57,7 @@ pub enum Service {
     Admin,
 }
 
-/// Who one side of a connection is (DESIGN §1, identity).
+/// The identity that one side of a connection shows (docs/DESIGN.md "Identity and epochs").
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Hello {
     /// What it is.

@@ -2,7 +2,7 @@
 //!
 //! `PREFIX/.lagan-owner` is JSON: `{"lagan_owner":1,"incarnation":"...","cluster":"..."}`.
 //! A mover reads it before each batch of deletes and stops when it names
-//! another incarnation (invariant 13). It is claimed once, when a cluster
+//! another incarnation (INV-13). It is claimed once, when a cluster
 //! first uses a prefix; S3 has no reliable test-and-set, so a claim is read
 //! back, and a prefix that holds objects but no owner is refused.
 

@@ -84,7 +84,7 @@ pub enum Kind {
     BlockDevice,
 }
 
-/// Where a file's bytes stand between local disks and S3 (DESIGN §5).
+/// Where a file's bytes stand between local disks and S3 (docs/DESIGN.md "The mover's states").
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Encode, Decode, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum ArchiveState {

@@ -50,7 +50,7 @@ pub struct NodeInfo {
     pub voter: bool,
 }
 
-/// How many of so many storage nodes vote (DESIGN §3).
+/// How many of `nodes` storage nodes vote (docs/DESIGN.md "Voters").
 pub fn voter_count(nodes: usize) -> usize {
     match nodes {
         0..=2 => 1,

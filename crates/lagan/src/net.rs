@@ -14,7 +14,7 @@ use std::time::Duration;
 
 /// The one volume.
 pub const VOLUME: VolumeId = VolumeId(1);
-/// A leader is found within three seconds when there is one (DESIGN §6); twice
+/// A leader is found within three seconds when there is one (docs/DESIGN.md "Faults"); twice
 /// that, and then some, before we say that there is none.
 const LEADER_DEADLINE: Duration = Duration::from_secs(10);
 /// `lagan status` says how things are now: that nobody leads, too.

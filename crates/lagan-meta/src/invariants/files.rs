@@ -1,5 +1,6 @@
-//! Extents do not overlap and sum up; chunks are the same wherever they are
-//! named, known as shared if that is more than one place, and not freed; xattrs, symlinks and objects belong to their inodes.
+//! Extents do not overlap, and the sums in the inode are theirs. A chunk has the same
+//! length and CRC wherever it is named, is in Shared if that is more than one place,
+//! and is not freed. Xattrs, symlinks and objects belong to their inodes.
 
 use super::Walk;
 use crate::extents::{decode, home};
@@ -84,7 +85,7 @@ impl Walk<'_> {
         self.shared(&homes)
     }
 
-    /// All places of each chunk that has more than one are in Shared.
+    /// Shared has all places of each chunk that is named in more than one.
     fn shared(&mut self, homes: &BTreeSet<(ChunkId, Ino, u64)>) -> Result<(), StoreError> {
         let mut wanted = BTreeSet::new();
         for pair in homes.iter().zip(homes.iter().skip(1)) {

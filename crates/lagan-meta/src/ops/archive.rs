@@ -1,4 +1,4 @@
-//! The archive's steps (DESIGN §5).
+//! The archive's steps (docs/DESIGN.md "The mover's states").
 //!
 //! ```text
 //! due --start--> attempt --finish, same version--> archived --release--> released

@@ -1,4 +1,4 @@
-//! One step of a file's content (DESIGN §2): validate all, then switch.
+//! One step of a file's content (docs/DESIGN.md "Immutable chunks"): validate all, then switch.
 
 use crate::apply::VOLUME;
 use crate::extents;

@@ -1,4 +1,4 @@
-//! Files whose names a leader reserved.
+//! Files whose names a leader promised.
 
 use super::world::World;
 use crate::preview;
@@ -8,7 +8,7 @@ use lagan_types::op::{Commit, NewFile, XattrMode};
 use lagan_types::{FsError, Ino, Op, SessionId};
 
 const ROOT: Ino = Ino::ROOT;
-/// Before the commands that make the files.
+/// A time before the commands that make the files.
 const RESERVED_AT: Time = Time {
     secs: 1_000,
     nanos: 2,

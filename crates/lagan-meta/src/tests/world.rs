@@ -300,7 +300,7 @@ impl World {
         }
     }
 
-    /// Writes a new chunk; the chunk's id.
+    /// Writes a new chunk and returns its id.
     pub fn write(&mut self, ino: Ino, offset: u64, len: u32) -> ChunkId {
         let edit = self.edit(offset, len);
         let id = edit.content.as_ref().unwrap().id;
@@ -309,7 +309,7 @@ impl World {
         id
     }
 
-    /// Copies a range: bytes copied, and bytes to be copied through.
+    /// Copies a range and returns the bytes copied, and the bytes behind them that the caller must copy.
     pub fn copy(
         &mut self,
         from: (Ino, u64),
@@ -342,7 +342,7 @@ impl World {
         }
     }
 
-    /// Rows that wait for a node to delete chunks.
+    /// Rows of the queue of chunks that a node has to delete.
     pub fn reap_rows(&self, node: u64) -> u64 {
         let rows = self.store.rows();
         let of_node = |t: Table, k: &[u8]| t == Table::ReapChunk && k[..8] == node.to_be_bytes();
