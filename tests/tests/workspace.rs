@@ -32,6 +32,15 @@ const LINES_MAX: usize = 600;
 const ONE_TRAIT: (&str, usize) = ("fuse-mount/src/fs/adapter.rs", 745);
 /// Packages that nothing depends on.
 const DEVELOPMENT: [&str; 2] = ["lagan-tests", "lagan-benches"];
+/// Crates without a clock, chance or I/O, and what they may depend on. Their
+/// `clippy.toml` forbids what the standard library has of these.
+const PURE: [(&str, &[&str]); 2] = [
+    (
+        "lagan-types",
+        &["bincode", "crc32fast", "serde", "thiserror"],
+    ),
+    ("lagan-meta", &["lagan-types", "thiserror"]),
+];
 /// Circles of each crate, and the files in them; other crates have none. These
 /// numbers only fall: who opens a circle lowers them.
 const CIRCLES: [(&str, usize, usize); 11] = [
@@ -307,4 +316,49 @@ fn what_is_cited_exists() {
     let mut wrong = Vec::new();
     falls(&mut wrong, "numbered sections cited", found.len(), SECTIONS);
     assert!(wrong.is_empty(), "{wrong:?} {found:#?}");
+}
+
+#[test]
+fn every_crate_keeps_the_lints_of_the_workspace() {
+    let top = source::workspace();
+    let read = |path: &Path| std::fs::read_to_string(path).expect("read a file");
+    let clippy = read(&top.join("clippy.toml"));
+    let mut wrong = Vec::new();
+    for package in packages() {
+        let manifest = Path::new(package["manifest_path"].as_str().expect("a path"));
+        if !read(manifest).contains("[lints]\nworkspace = true\n") {
+            wrong.push(format!("{}: no [lints]", manifest.display()));
+        }
+        // clippy reads the nearest file alone
+        let own = manifest.with_file_name("clippy.toml");
+        if own.exists() {
+            let own_lines: BTreeSet<String> = read(&own).lines().map(str::to_owned).collect();
+            let missing = clippy.lines().filter(|line| !own_lines.contains(*line));
+            wrong.extend(missing.map(|line| format!("{}: {line}", own.display())));
+        }
+    }
+    assert!(wrong.is_empty(), "{wrong:#?}");
+}
+
+#[test]
+fn pure_crates_have_no_clock_and_no_chance() {
+    let packages = packages();
+    for (name, allowed) in PURE {
+        let package = packages.iter().find(|p| p["name"] == name);
+        let package = package.unwrap_or_else(|| panic!("there is no {name}"));
+        let used = package["dependencies"].as_array().expect("a list").iter();
+        let used = used.filter(|d| d["kind"].is_null());
+        let used = used.filter_map(|d| d["name"].as_str());
+        let others: Vec<_> = used.filter(|used| !allowed.contains(used)).collect();
+        assert!(others.is_empty(), "{name} uses {others:?}");
+        let manifest = Path::new(package["manifest_path"].as_str().expect("a path"));
+        let clippy = std::fs::read_to_string(manifest.with_file_name("clippy.toml"));
+        let clippy = clippy.unwrap_or_else(|e| panic!("clippy.toml of {name}: {e}"));
+        for call in ["std::time::Instant::now", "std::time::SystemTime::now"] {
+            assert!(
+                clippy.contains(&format!("\"{call}\"")),
+                "{name} may call {call}"
+            );
+        }
+    }
 }
