@@ -1,11 +1,10 @@
 //! An object store in memory, with faults on demand: for tests of what uses one.
 
-use crate::body::source_error;
-use crate::{
-    Body, ErrorKind, ListedObject, ListedUpload, ObjectError, ObjectInfo, ObjectMeta, ObjectStore,
-};
 use async_trait::async_trait;
 use bytes::Bytes;
+use lagan_object::{
+    Body, ErrorKind, ListedObject, ListedUpload, ObjectError, ObjectInfo, ObjectMeta, ObjectStore,
+};
 use std::collections::BTreeMap;
 use std::ops::Bound;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -149,7 +148,7 @@ impl ObjectStore for MemoryStore {
         let bytes = body
             .collect(0, body.len())
             .await
-            .map_err(|e| source_error(key, e))?;
+            .map_err(|e| ObjectError::new(ErrorKind::Source, "read", key, e))?;
         let bytes = corrupt(fault, bytes);
         let mut state = self.lock();
         let wrong = crc32.is_some_and(|crc| crc != crc32fast::hash(&bytes));
