@@ -6,7 +6,7 @@
 //! holds none of our descriptors (a child stuck with /dev/fuse open would keep
 //! a dead mount alive) and dies with us.
 
-#![allow(unsafe_code)]
+#![allow(unsafe_code, reason = "calls into libc")]
 
 use std::ffi::{CStr, CString};
 use std::fs::File;

@@ -1,5 +1,7 @@
 //! System calls that the standard library does not have, safely wrapped.
 
+#![allow(unsafe_code, reason = "calls into libc")]
+
 use std::ffi::CString;
 use std::fs::File;
 use std::io;

@@ -1,6 +1,6 @@
 //! Why the store did not do what it was asked.
 
-use lagan_types::{ChunkId, FsError, Retry};
+use lagan_types::{ChunkId, FsError};
 use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -68,24 +68,6 @@ impl ChunkError {
                 action,
                 source: Arc::new(source),
             },
-        }
-    }
-
-    /// What a caller may do about it.
-    pub fn retry(&self) -> Retry {
-        match self {
-            ChunkError::NotFound(_) => Retry::AfterRefresh,
-            ChunkError::Busy => Retry::Same,
-            ChunkError::Corrupt(_)
-            | ChunkError::NoSpace
-            | ChunkError::Failed(_)
-            | ChunkError::Closed
-            | ChunkError::Io { .. }
-            | ChunkError::Index(_) => Retry::OtherNode,
-            ChunkError::Conflict(_)
-            | ChunkError::WrongCrc(_)
-            | ChunkError::Invalid(_)
-            | ChunkError::Format { .. } => Retry::Never,
         }
     }
 }

@@ -1,5 +1,7 @@
 //! The system calls that the standard library does not offer.
 
+#![allow(unsafe_code, reason = "calls into libc")]
+
 use std::fs::File;
 use std::io::{self, IoSlice};
 use std::os::fd::AsRawFd;

@@ -15,6 +15,9 @@ use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
+#[cfg(test)]
+mod sys;
+
 /// How long a process that was killed, or has been told to end, may take to let
 /// go of its locks and ports. On a busy machine an exit takes its time.
 pub const LEAVING_PATIENCE: Duration = Duration::from_secs(5);
@@ -272,25 +275,9 @@ mod tests {
         };
         let held = take(Path::new(&lock)).unwrap();
         // Tests run in threads of their own.
-        end_first_thread();
+        crate::sys::end_first_thread();
         std::thread::sleep(Duration::from_secs(600));
         drop(held);
-    }
-
-    /// Ends the process's first thread alone; the others go on.
-    fn end_first_thread() {
-        extern "C" fn end(_: libc::c_int) {
-            // SAFETY: a plain integer; what the thread owns is left as it is.
-            unsafe {
-                libc::syscall(libc::SYS_exit, 0);
-            }
-        }
-        // SAFETY: the handler makes one system call; the first thread has the process's number.
-        unsafe {
-            libc::signal(libc::SIGUSR1, end as *const () as libc::sighandler_t);
-            let pid = libc::getpid();
-            libc::syscall(libc::SYS_tgkill, pid, pid, libc::SIGUSR1);
-        }
     }
 
     #[test]

@@ -1,6 +1,5 @@
 //! Why a call over the network gave no answer.
 
-use lagan_types::Retry;
 use std::net::SocketAddr;
 
 /// A call that got no answer, or a connection that could not be made.
@@ -67,15 +66,15 @@ impl NetError {
         }
     }
 
-    /// What a caller may do about it, if a repeat of its call is harmless.
-    pub fn retry(&self) -> Retry {
+    /// True if the call fails wherever it is sent, so that no repeat helps.
+    pub fn is_final(&self) -> bool {
         match self {
             NetError::Connect { .. }
             | NetError::Refused { .. }
             | NetError::Closed { .. }
             | NetError::TimedOut { .. }
-            | NetError::Protocol(_) => Retry::OtherNode,
-            NetError::TooLarge { .. } => Retry::Never,
+            | NetError::Protocol(_) => false,
+            NetError::TooLarge { .. } => true,
         }
     }
 }

@@ -9,9 +9,9 @@ use crate::error::NetError;
 use crate::handshake::Service;
 use crate::pool::Pool;
 use bytes::Bytes;
+use lagan_types::NodeId;
 use lagan_types::codec;
 use lagan_types::message::{MetaReply, MetaRequest};
-use lagan_types::{NodeId, Retry};
 use parking_lot::Mutex;
 use std::collections::HashMap;
 use std::net::SocketAddr;
@@ -217,7 +217,7 @@ impl LeaderClient {
         progress: &mut Progress,
     ) -> Result<(), NetError> {
         progress.sent |= error.possibly_sent();
-        if error.retry() == Retry::Never {
+        if error.is_final() {
             return Err(error);
         }
         self.leave(target);

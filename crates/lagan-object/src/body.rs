@@ -83,7 +83,10 @@ impl Body {
     }
 
     /// All of a range in memory, piece by piece.
-    pub(crate) async fn collect(&self, offset: u64, len: u64) -> Result<Bytes, String> {
+    ///
+    /// # Errors
+    /// The range is outside of the body, or its source cannot be read.
+    pub async fn collect(&self, offset: u64, len: u64) -> Result<Bytes, String> {
         if let Body::Bytes(_) = self {
             let len = usize::try_from(len).map_err(|e| e.to_string())?;
             return self.piece(offset, len).await;

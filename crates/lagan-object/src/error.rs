@@ -1,7 +1,5 @@
 //! What can go wrong with an object, and what the mover may do about it.
 
-use lagan_types::Retry;
-
 /// The class of a failure: what a caller decides by.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum ErrorKind {
@@ -56,11 +54,6 @@ impl ObjectError {
         }
     }
 
-    /// Whether the endpoint itself may be in trouble for now.
-    pub fn is_transient(&self) -> bool {
-        self.kind == ErrorKind::Transient
-    }
-
     /// Whether a person must act.
     pub fn is_permanent(&self) -> bool {
         self.kind == ErrorKind::Permanent
@@ -69,15 +62,5 @@ impl ObjectError {
     /// Whether the object is not there.
     pub fn is_not_found(&self) -> bool {
         self.kind == ErrorKind::NotFound
-    }
-
-    /// What a caller may do about it.
-    pub fn retry(&self) -> Retry {
-        match self.kind {
-            ErrorKind::Transient | ErrorKind::ChecksumMismatch => Retry::Same,
-            ErrorKind::Permanent | ErrorKind::NotFound => Retry::Never,
-            ErrorKind::Precondition => Retry::AfterRefresh,
-            ErrorKind::Source => Retry::OtherNode,
-        }
     }
 }

@@ -1,8 +1,8 @@
 //! The object store behind the archive.
 //!
 //! [`ObjectStore`] is what the mover needs of S3: put, ranged get, head,
-//! delete, list. [`S3Store`] speaks to any S3 endpoint, [`MemoryStore`] is the
-//! same in memory, with faults on demand, for tests of the mover's logic.
+//! delete, list. [`S3Store`] speaks to any S3 endpoint. Tests of the mover's
+//! logic use a store in memory (`lagan-testing`).
 //!
 //! # What must hold
 //! - A put is all or nothing: an object is there with all its bytes or not at
@@ -22,7 +22,6 @@ mod body;
 mod breaker;
 mod config;
 mod error;
-mod memory;
 mod owner;
 mod probe;
 mod s3;
@@ -33,7 +32,6 @@ pub use body::{Body, BodySource};
 pub use breaker::{Breaker, BreakerConfig, BreakerState, Permit};
 pub use config::{Checksum, Credentials, S3Config, Secret, Timeouts};
 pub use error::{ErrorKind, ObjectError};
-pub use memory::{Fault, MemoryStore};
 pub use owner::{OWNER_NAME, Owner, OwnerError, claim_owner, owner_key, read_owner};
 pub use probe::probe_wrong_checksum;
 pub use s3::S3Store;

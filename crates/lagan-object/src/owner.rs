@@ -165,6 +165,3 @@ async fn refuse_foreign_objects(store: &dyn ObjectStore, prefix: &str) -> Result
     });
     foreign.map_or(Ok(()), |o| Err(OwnerError::NotEmpty(o.key)))
 }
-
-#[cfg(test)]
-mod tests;

@@ -389,9 +389,9 @@ impl Raft {
     }
 
     /// Ends it as a crash would, as far as a living process can: nothing is
-    /// made durable that is not so already. For tests of recovery.
-    #[doc(hidden)]
-    pub async fn halt(&self) {
+    /// made durable that is not so already.
+    #[cfg(test)]
+    pub(crate) async fn halt(&self) {
         self.stop_tasks().await;
         self.close_log().await;
     }

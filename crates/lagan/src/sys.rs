@@ -1,5 +1,7 @@
 //! System calls that the standard library does not offer.
 
+#![allow(unsafe_code, reason = "calls into libc")]
+
 use std::ffi::CString;
 use std::io;
 use std::os::unix::ffi::OsStrExt;

@@ -1,7 +1,8 @@
 use super::world::{Running, World, bytes};
 use crate::crcs::META_NAME;
 use bytes::Bytes;
-use lagan_object::{Body, ErrorKind, Fault, ObjectStore};
+use lagan_object::{Body, ErrorKind, ObjectStore};
+use lagan_testing::memory::Fault;
 use lagan_types::Ino;
 use std::sync::Arc;
 

@@ -3,8 +3,8 @@
 use async_trait::async_trait;
 use bytes::Bytes;
 use lagan_object::{BodySource, Credentials, S3Config, S3Store, Secret, Timeouts};
-use lagan_s3::proxy::{Control, Plan, Proxy};
 use lagan_s3::{Config, Server};
+use lagan_testing::proxy::{Control, Plan, Proxy};
 use std::net::SocketAddr;
 use std::sync::{Arc, LazyLock, Mutex};
 

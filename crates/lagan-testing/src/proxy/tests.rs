@@ -1,5 +1,5 @@
 use super::*;
-use crate::{Config, Server};
+use lagan_s3::{Config, Server};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 struct Bench {

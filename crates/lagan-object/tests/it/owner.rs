@@ -1,5 +1,11 @@
-use super::*;
-use crate::{Fault, MemoryStore};
+//! Claims of a prefix, on a store in memory.
+
+use bytes::Bytes;
+use lagan_object::{
+    Body, ErrorKind, ObjectMeta, ObjectStore, Owner, OwnerError, claim_owner, owner_key, read_owner,
+};
+use lagan_testing::memory::{Fault, MemoryStore};
+use lagan_types::{ClusterId, Incarnation};
 
 fn owner(n: u128) -> Owner {
     Owner::new(Incarnation(n), ClusterId(1))
@@ -62,7 +68,7 @@ async fn garbage_is_not_taken_for_an_owner() {
 #[tokio::test]
 async fn an_unreachable_store_is_not_an_ownerless_one() {
     let store = MemoryStore::new();
-    store.fault_next(Fault::Fail(crate::ErrorKind::Transient));
+    store.fault_next(Fault::Fail(ErrorKind::Transient));
     assert!(matches!(
         read_owner(&store, "p").await,
         Err(OwnerError::Store(_))

@@ -1,7 +1,9 @@
 //! Calls per second over loopback, and the processor time that one takes,
-//! both sides together. Usage: `echo_rate [threads]`.
+//! both sides together:
+//! `cargo run --profile dist -p lagan-benches --bin net-rate -- [THREADS]`.
 
 use bytes::Bytes;
+use lagan_benches::cpu;
 use lagan_net::{
     Connection, Handler, Hello, Peer, Reply, Request, Response, Role, Server, ServerLimits, Service,
 };
@@ -57,14 +59,14 @@ async fn run() {
     let connection = Connection::open(server.local_addr(), None, &hello, second).await;
     let connection = Arc::new(connection.expect("connect"));
     for (depth, head, data, calls) in CASES {
-        let (start, busy) = (Instant::now(), cpu_seconds());
+        let (start, busy) = (Instant::now(), cpu::used());
         measure(&connection, depth, head, data, calls).await;
-        let (elapsed, busy) = (start.elapsed().as_secs_f64(), cpu_seconds() - busy);
+        let (elapsed, busy) = (start.elapsed().as_secs_f64(), cpu::used() - busy);
         println!(
             "{head:>4} B + {data:>7} B, {depth:>2} at a time: {:>8.0}/s, {:>7.1} MB/s, {:>7.2} us processor time each",
             calls as f64 / elapsed,
             (calls * (head + data)) as f64 / elapsed / 1e6,
-            busy * 1e6 / calls as f64,
+            busy.as_secs_f64() * 1e6 / calls as f64,
         );
     }
     cancel.cancel();
@@ -93,17 +95,4 @@ async fn measure(
     for task in tasks {
         task.await.expect("a task that ends");
     }
-}
-
-/// Processor time of this process, from /proc (clock ticks of 10 ms).
-fn cpu_seconds() -> f64 {
-    let stat = std::fs::read_to_string("/proc/self/stat").unwrap_or_default();
-    let fields: Vec<&str> = stat
-        .rsplit(')')
-        .next()
-        .unwrap_or("")
-        .split_whitespace()
-        .collect();
-    let ticks = |i: usize| -> f64 { fields.get(i).and_then(|f| f.parse().ok()).unwrap_or(0.0) };
-    (ticks(11) + ticks(12)) / 100.0
 }

@@ -1,7 +1,9 @@
 //! Commits a second of one and of three voters in this process, with 1, 16 and
-//! 256 proposers: `cargo run --release -p lagan-raft --example propose [seconds]`.
+//! 256 proposers:
+//! `cargo run --profile dist -p lagan-benches --bin raft-rate -- [SECONDS]`.
 
 use bytes::Bytes;
+use lagan_benches::cpu;
 use lagan_raft::{BoxFuture, Options, Raft, Transport, TransportError};
 use lagan_types::cluster::Config;
 use lagan_types::op::SessionIdentity;
@@ -44,20 +46,6 @@ fn command(session: SessionId, seq: u64, op: Op) -> Command {
     }
 }
 
-fn cpu() -> Duration {
-    let stat = std::fs::read_to_string("/proc/self/stat").unwrap_or_default();
-    let ticks: u64 = stat
-        .rsplit(')')
-        .next()
-        .unwrap_or_default()
-        .split_whitespace()
-        .skip(11)
-        .take(2)
-        .filter_map(|t| t.parse::<u64>().ok())
-        .sum();
-    Duration::from_millis(ticks * 10)
-}
-
 async fn session(raft: &Raft, nonce: u128) -> SessionId {
     let op = Op::OpenSession {
         nonce,
@@ -82,7 +70,7 @@ async fn measure(raft: &Arc<Raft>, proposers: u64, seconds: f64) {
     for _ in 0..proposers {
         sessions.push(session(raft, rand::random()).await);
     }
-    let (began, cpu_began, syncs) = (Instant::now(), cpu(), raft.stats().syncs);
+    let (began, cpu_began, syncs) = (Instant::now(), cpu::used(), raft.stats().syncs);
     let mut tasks = Vec::new();
     for (proposer, session) in sessions.into_iter().enumerate() {
         let (raft, stop) = (raft.clone(), stop.clone());
@@ -120,7 +108,7 @@ async fn measure(raft: &Arc<Raft>, proposers: u64, seconds: f64) {
     for task in tasks {
         times.extend(task.await.expect("proposer"));
     }
-    let (elapsed, cpu_used) = (began.elapsed(), cpu() - cpu_began);
+    let (elapsed, cpu_used) = (began.elapsed(), cpu::used() - cpu_began);
     times.sort_unstable();
     let at = |part: f64| times[((times.len() - 1) as f64 * part) as usize] as f64 / 1000.0;
     println!(

@@ -11,7 +11,7 @@ async fn a_lost_answer_leaves_the_object() {
     let result = store
         .put("k", put(b"abc"), &ObjectMeta::default(), None)
         .await;
-    assert!(result.unwrap_err().is_transient());
+    assert!(result.unwrap_err().kind == ErrorKind::Transient);
     assert_eq!(store.get_range("k", 1, 2).await.unwrap(), "bc");
 }
 

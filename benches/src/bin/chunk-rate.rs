@@ -1,24 +1,17 @@
 //! Prints how many durable writes a store takes, and what they cost.
 //!
-//! `cargo run --profile dist -p lagan-chunk --example rate -- [DIR] [LEN] [SECONDS]`
+//! `cargo run --profile dist -p lagan-benches --bin chunk-rate -- [DIR] [LEN] [SECONDS]`
 //!
 //! DIR must be on the disk to be measured; what is made there is removed.
 
 use bytes::Bytes;
+use lagan_benches::cpu;
 use lagan_chunk::{Options, Store};
 use lagan_types::chunk::block_crcs;
 use lagan_types::{BlockId, ChunkId, SetId, VolumeId};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
-
-fn cpu_seconds() -> f64 {
-    let stat = std::fs::read_to_string("/proc/self/stat").unwrap_or_default();
-    let after = stat.rsplit(')').next().unwrap_or_default();
-    let fields: Vec<&str> = after.split_whitespace().collect();
-    let ticks = |i: usize| fields.get(i).and_then(|f| f.parse::<f64>().ok());
-    (ticks(11).unwrap_or(0.0) + ticks(12).unwrap_or(0.0)) / 100.0
-}
 
 fn run(dir: &std::path::Path, writers: u64, len: usize, time: Duration, prewrite: bool) {
     let work = dir.join(format!("rate-{}", std::process::id()));
@@ -31,7 +24,7 @@ fn run(dir: &std::path::Path, writers: u64, len: usize, time: Duration, prewrite
     let data = Bytes::from(vec![0x5a; len]);
     let crcs = Arc::new(block_crcs(&data));
     let slowest_us = Arc::new(AtomicU64::new(0));
-    let (cpu, begin) = (cpu_seconds(), Instant::now());
+    let (cpu, begin) = (cpu::used(), Instant::now());
     let threads: Vec<_> = (0..writers)
         .map(|w| {
             let (store, data, crcs) = (store.clone(), data.clone(), crcs.clone());
@@ -53,12 +46,12 @@ fn run(dir: &std::path::Path, writers: u64, len: usize, time: Duration, prewrite
         })
         .collect();
     let count: u64 = threads.into_iter().map(|t| t.join().unwrap_or(0)).sum();
-    let (cpu, wall) = (cpu_seconds() - cpu, begin.elapsed().as_secs_f64());
+    let (cpu, wall) = (cpu::used() - cpu, begin.elapsed().as_secs_f64());
     println!(
         "{writers:>2} writers, {len} bytes, prewrite {prewrite}: {:>7.0}/s {:>6.1} MB/s, cpu {:>5.1} us each, slowest {} ms",
         count as f64 / wall,
         count as f64 * len as f64 / wall / 1e6,
-        cpu / count as f64 * 1e6,
+        cpu.as_secs_f64() / count as f64 * 1e6,
         slowest_us.load(Ordering::Relaxed) / 1000,
     );
     drop(store);
