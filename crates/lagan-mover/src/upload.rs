@@ -162,7 +162,8 @@ fn header_name(name: &str) -> String {
     name.chars().map(plain).collect()
 }
 
-/// A metadata value: printable ASCII, anything else percent-encoded.
+/// A metadata value: printable ASCII stays, each other byte is `%XX`. This makes any text
+/// fit into a header and encodes no URL: what comes encoded, as a path, stays as it is.
 fn header_value(value: &str) -> String {
     value
         .bytes()
