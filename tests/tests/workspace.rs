@@ -44,16 +44,14 @@ const PURE: [(&str, &[&str]); 2] = [
 ];
 /// Circles of each crate, and the files in them; other crates have none. These
 /// numbers only fall: who opens a circle lowers them.
-const CIRCLES: [(&str, usize, usize); 11] = [
+const CIRCLES: [(&str, usize, usize); 9] = [
     ("lagan", 2, 18),
     ("lagan-chunk", 2, 10),
     ("lagan-client", 1, 17),
     ("lagan-meta", 4, 15),
-    ("lagan-mover", 2, 4),
     ("lagan-net", 1, 2),
     ("lagan-raft", 1, 13),
     ("lagan-replica", 1, 3),
-    ("lagan-s3", 1, 3),
     ("lagan-types", 1, 2),
     ("server", 2, 8),
 ];

@@ -5,7 +5,7 @@
 //! never arrived (the leader's answer was lost); and, on the leader, those of
 //! nodes that are down for long.
 
-use crate::commit::report;
+use crate::report::report;
 use crate::{Meta, MoverError};
 use lagan_types::cluster::{ClusterMap, NodeState};
 use lagan_types::op::ArchiveFail;

@@ -6,9 +6,9 @@
 //! leaders for a moment, or a row done twice, harm nobody.
 
 use crate::attempts::pages;
-use crate::commit::report;
 use crate::gate::Gate;
 use crate::metrics::METRICS;
+use crate::report::report;
 use crate::{Meta, MoverError};
 use lagan_object::{ObjectStore, Owner, OwnerError, read_owner};
 use lagan_types::{Op, Query, QueryAnswer};

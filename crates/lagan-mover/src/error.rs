@@ -44,12 +44,7 @@ impl From<OwnerError> for MoverError {
 impl MoverError {
     /// Whether the metadata says that there is no such file.
     pub(crate) fn is_gone(&self) -> bool {
-        let gone = [FsError::NotFound, FsError::Stale];
-        match self {
-            MoverError::Fs(error) => gone.contains(error),
-            MoverError::Meta(text) => gone.iter().any(|e| e.to_string() == *text),
-            _ => false,
-        }
+        matches!(self, MoverError::Fs(FsError::NotFound | FsError::Stale))
     }
 }
 
@@ -59,42 +54,44 @@ impl MoverError {
 pub struct RecallError {
     /// One line.
     pub reason: String,
-    /// It may work later.
-    pub transient: bool,
-    /// That version's object is not the file's any more: fetch the extents again.
-    pub not_found: bool,
+    /// What the reader may do about it.
+    pub failure: RecallFailure,
+}
+
+/// What a reader may do about a recall that failed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RecallFailure {
+    /// Fetch the extents again: that version's object is not the file's any more.
+    Gone,
+    /// Ask again later.
+    Transient,
+    /// Nothing: a person must act.
+    Permanent,
 }
 
 impl RecallError {
-    pub(crate) fn not_found(reason: impl Into<String>) -> Self {
-        RecallError {
-            reason: reason.into(),
-            transient: false,
-            not_found: true,
-        }
+    pub(crate) fn gone(reason: impl Into<String>) -> Self {
+        RecallError::new(RecallFailure::Gone, reason)
     }
 
     pub(crate) fn transient(reason: impl Into<String>) -> Self {
-        RecallError {
-            reason: reason.into(),
-            transient: true,
-            not_found: false,
-        }
+        RecallError::new(RecallFailure::Transient, reason)
     }
 
     pub(crate) fn permanent(reason: impl Into<String>) -> Self {
-        RecallError {
-            reason: reason.into(),
-            transient: false,
-            not_found: false,
-        }
+        RecallError::new(RecallFailure::Permanent, reason)
+    }
+
+    fn new(failure: RecallFailure, reason: impl Into<String>) -> Self {
+        let reason = reason.into();
+        RecallError { reason, failure }
     }
 }
 
 impl From<MoverError> for RecallError {
     fn from(error: MoverError) -> Self {
         if error.is_gone() {
-            return RecallError::not_found(error.to_string());
+            return RecallError::gone(error.to_string());
         }
         match &error {
             MoverError::Object(e)

@@ -127,11 +127,10 @@ impl Gate {
                 let error = inner.reads.error();
                 let permanent = error.is_some_and(ObjectError::is_permanent);
                 let reason = error.map_or("S3 is being probed".into(), ToString::to_string);
-                Err(RecallError {
-                    reason,
-                    transient: !permanent,
-                    not_found: false,
-                })
+                match permanent {
+                    true => Err(RecallError::permanent(reason)),
+                    false => Err(RecallError::transient(reason)),
+                }
             }
         }
     }

@@ -45,10 +45,11 @@ mod options;
 mod queue;
 mod recall;
 mod release;
+mod report;
 mod upload;
 
 pub use edge::{Chunks, Meta};
-pub use error::{MoverError, RecallError};
+pub use error::{MoverError, RecallError, RecallFailure};
 pub use health::S3Health;
 pub use mover::Mover;
 pub use options::Options;

@@ -8,7 +8,9 @@ use crate::metrics::METRICS;
 use crate::queue::Queue;
 use crate::recall::Recaller;
 use crate::upload::Uploader;
-use crate::{Chunks, Meta, MoverError, Options, RecallError, commit, delete, release};
+use crate::{
+    Chunks, Meta, MoverError, Options, RecallError, RecallFailure, commit, delete, release,
+};
 use bytes::Bytes;
 use lagan_object::ObjectStore;
 use lagan_types::Ino;
@@ -134,7 +136,9 @@ impl Mover {
             }
             Err(error) => {
                 // one that is not there any more is no failure: the reader looks again
-                METRICS.recall_failures.add(u64::from(!error.not_found));
+                METRICS
+                    .recall_failures
+                    .add(u64::from(error.failure != RecallFailure::Gone));
                 Err(error)
             }
         }

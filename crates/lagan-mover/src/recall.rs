@@ -25,10 +25,10 @@ mod fetch;
 use crate::content::Recall;
 use crate::crcs::{META_NAME, UNIT_LEN_MIN, Units};
 use crate::gate::Gate;
-use crate::{Meta, MoverError, Options, RecallError};
+use crate::{Meta, MoverError, Options, RecallError, RecallFailure};
 use async_trait::async_trait;
 use bytes::{Bytes, BytesMut};
-use cache::{Cache, Unit};
+use cache::{Cache, Unit, UnitKey};
 use lagan_object::{ObjectError, ObjectStore};
 use lagan_types::limits::CHUNK_LEN_MAX;
 use lagan_types::query::Object;
@@ -50,8 +50,6 @@ struct Described {
     units: Units,
 }
 
-/// Names a unit: an object's key, never used twice, and its place in it.
-type UnitKey = (Arc<str>, usize);
 type Fetched = Result<Arc<Unit>, RecallError>;
 
 /// One node's way back from S3.
@@ -129,7 +127,7 @@ impl Recaller {
         let first = self.read(ino, version, offset, len).await;
         match first {
             // what was remembered may be out of date: ask the metadata once more
-            Err(error) if remembered && !error.transient => {
+            Err(error) if remembered && error.failure != RecallFailure::Transient => {
                 self.described.lock().remove(&(ino, version));
                 self.read(ino, version, offset, len).await
             }
@@ -149,7 +147,7 @@ impl Recaller {
         let end = offset.saturating_add(u64::from(len));
         if end > units.len {
             let message = format!("{offset}+{len} is outside of {} bytes", units.len);
-            return Err(RecallError::not_found(message));
+            return Err(RecallError::gone(message));
         }
         let mut all = BytesMut::new();
         let mut at = offset;
@@ -185,7 +183,7 @@ impl Recaller {
             return Err(MoverError::Answer("file").into());
         };
         let Some(object) = object.filter(|o| o.version == version) else {
-            return Err(RecallError::not_found(format!(
+            return Err(RecallError::gone(format!(
                 "version {version} has no object now"
             )));
         };
