@@ -3,7 +3,7 @@
 //! The channel to it is short: while the metadata is away, uploads wait with
 //! their ends in hand and no new ones begin. What cannot be reported for long
 //! is dropped: the attempt stays recorded, and the sweep of lost attempts
-//! fails it later.
+//! fails the attempt later.
 
 use crate::Meta;
 use crate::attempts::Active;
@@ -16,11 +16,11 @@ use tokio::sync::mpsc;
 
 /// Ends in one mutation.
 const BATCH_MAX: usize = 256;
-/// How long the first end waits for others: a file's state is not in a hurry, and a
+/// Time that the first end waits for others: a file's state is not in a hurry, and a
 /// commit on all voters costs as much as an upload does.
 const GATHER: Duration = Duration::from_millis(25);
 
-/// How an upload ended.
+/// The end of an upload, as it is reported.
 #[derive(Debug, Clone)]
 pub(crate) enum End {
     Finish(ArchiveFinish),

@@ -89,7 +89,7 @@ async fn check_owner(
     Err(wrong.into())
 }
 
-/// Whether a key is one of the archive's own.
+/// True if the key is one of the archive's own.
 fn is_under(key: &str, prefix: &str) -> bool {
     match prefix.trim_matches('/') {
         "" => !key.starts_with(".lagan"),

@@ -1,4 +1,4 @@
-//! What can go wrong with a file on its way to S3 and back.
+//! Failures of a file on its way to S3 and back.
 
 use lagan_object::{ErrorKind, ObjectError, OwnerError};
 use lagan_types::FsError;
@@ -15,7 +15,7 @@ pub enum MoverError {
     /// Bytes could not be read from any replica.
     #[error("read chunk: {0}")]
     Chunk(String),
-    /// S3's.
+    /// S3 refused or failed.
     #[error(transparent)]
     Object(#[from] ObjectError),
     /// The prefix cannot be used.
@@ -27,7 +27,7 @@ pub enum MoverError {
     /// The object that was stored is not what was sent.
     #[error("object {0} reads back with other bytes")]
     ReadBack(String),
-    /// The metadata answered something else than was asked.
+    /// The metadata gave an answer of another kind than was asked for.
     #[error("unexpected answer to {0}")]
     Answer(&'static str),
 }
@@ -42,7 +42,7 @@ impl From<OwnerError> for MoverError {
 }
 
 impl MoverError {
-    /// Whether the metadata says that there is no such file.
+    /// True if the metadata says that there is no such file.
     pub(crate) fn is_gone(&self) -> bool {
         matches!(self, MoverError::Fs(FsError::NotFound | FsError::Stale))
     }

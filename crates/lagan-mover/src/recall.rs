@@ -12,12 +12,11 @@
 //! # How it is fetched
 //! One fetch of a unit at a time, however many wait for it; it goes on when
 //! they give up, so that a repeated read finds it. Units are kept in files
-//! under `cache_dir` up to `cache_bytes`, least recently used go first. They
-//! carry CRCs of their blocks, verified at each read. Reading in the second
+//! under `cache_dir` up to `cache_bytes`; the least recently used are dropped first.
+//! Each has CRCs of its blocks, which are verified at each read. Reading in the second
 //! half of a unit fetches the next one ahead.
 //!
-//! Nothing of this changes metadata; a crash leaves files that the next start
-//! removes.
+//! A recall changes no metadata. A crash leaves files that the next start removes.
 
 mod cache;
 mod fetch;
@@ -40,10 +39,10 @@ use tokio::sync::{Semaphore, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-/// Objects whose units are remembered; beyond, remembering starts anew.
+/// Objects whose units are remembered, at most; then remembering starts anew.
 const DESCRIBED_MAX: usize = 4096;
 
-/// What is known of an archived version.
+/// The object of an archived version, and its units.
 #[derive(Debug)]
 struct Described {
     key: Arc<str>,
@@ -174,7 +173,7 @@ impl Recaller {
         Ok(all.freeze())
     }
 
-    /// Which object that version is, and how it is verified.
+    /// Finds the object of that version and its units' CRCs.
     async fn describe(&self, ino: Ino, version: u64) -> Result<Arc<Described>, RecallError> {
         if let Some(known) = self.described.lock().get(&(ino, version)) {
             return Ok(known.clone());
