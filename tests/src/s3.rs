@@ -36,7 +36,7 @@ impl Store {
         Self::start_with(root, "")
     }
 
-    /// As [`Store::start`], with a server that stores whatever arrives, its checksum
+    /// Starts both like [`Store::start`]; the server stores whatever arrives, its checksum
     /// right or wrong.
     ///
     /// # Panics
@@ -137,7 +137,7 @@ impl Store {
         format!("http://{}", self.proxy)
     }
 
-    /// Where the server keeps objects.
+    /// Directory in which the server keeps objects.
     pub fn data(&self) -> PathBuf {
         self.dir.join("data")
     }

@@ -44,16 +44,14 @@ const PURE: [(&str, &[&str]); 2] = [
 ];
 /// Circles of each crate, and the files in them; other crates have none. These
 /// numbers only fall: who opens a circle lowers them.
-const CIRCLES: [(&str, usize, usize); 11] = [
+const CIRCLES: [(&str, usize, usize); 9] = [
     ("lagan", 2, 18),
     ("lagan-chunk", 2, 10),
     ("lagan-client", 1, 17),
     ("lagan-meta", 4, 15),
-    ("lagan-mover", 2, 4),
     ("lagan-net", 1, 2),
     ("lagan-raft", 1, 13),
     ("lagan-replica", 1, 3),
-    ("lagan-s3", 1, 3),
     ("lagan-types", 1, 2),
     ("server", 2, 8),
 ];
@@ -61,7 +59,7 @@ const CIRCLES: [(&str, usize, usize); 11] = [
 const CIRCLES_ACROSS: usize = 3;
 /// Items, modules and methods that another crate can name, of crates that others
 /// only start; only falls. The compiler sees dead code among all the rest.
-const VISIBLE: [(&str, usize); 2] = [("fuse-mount", 1), ("server", 165)];
+const VISIBLE: [(&str, usize); 2] = [("fuse-mount", 1), ("server", 92)];
 /// Lines of a function, at most.
 const FUNCTION_LINES_MAX: usize = 73;
 /// Longer ones: the file, the function and its lines. No new ones.
@@ -70,9 +68,6 @@ const LONG_FUNCTIONS: [(&str, &str, usize); 1] = [("server/src/metrics.rs", "ren
 const VOLUME_HOME: &str = "lagan-types/src/id.rs";
 /// How often it is said elsewhere.
 const VOLUMES: usize = 18;
-/// How often sections of a design are cited by number, which is not done: such
-/// numbers change. Only falls.
-const SECTIONS: usize = 22;
 
 fn packages() -> Vec<Value> {
     let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or("cargo".into()));
@@ -302,6 +297,7 @@ fn what_is_cited_exists() {
     let texts = cites::texts(source::workspace()).expect("read the tree");
     let broken = cites::broken(&texts);
     assert!(broken.is_empty(), "{broken:#?}");
+    // numbers of sections change: the design is cited by headings and INV-n
     let section = ["DESIGN", "\u{a7}"].join(" ");
     let mut found = Vec::new();
     for text in &texts {
@@ -314,9 +310,7 @@ fn what_is_cited_exists() {
         let count = words.join(" ").matches(&section).count();
         found.extend(std::iter::repeat_n(text.path.display().to_string(), count));
     }
-    let mut wrong = Vec::new();
-    falls(&mut wrong, "numbered sections cited", found.len(), SECTIONS);
-    assert!(wrong.is_empty(), "{wrong:?} {found:#?}");
+    assert!(found.is_empty(), "sections are cited by number: {found:#?}");
 }
 
 #[test]

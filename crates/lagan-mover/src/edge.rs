@@ -1,4 +1,4 @@
-//! What the mover needs of the rest of the server.
+//! The rest of the server, as the mover needs it.
 
 use crate::MoverError;
 use async_trait::async_trait;
@@ -14,7 +14,7 @@ pub trait Meta: Send + Sync + 'static {
     /// A mutation, repeated inside until its own deadline.
     ///
     /// # Errors
-    /// The metadata's; it may have happened all the same.
+    /// The metadata's; the mutation may have happened all the same.
     async fn mutate(&self, op: Op) -> Result<Answer, MoverError>;
 
     /// A linearizable read.
@@ -36,10 +36,10 @@ pub trait Meta: Send + Sync + 'static {
     /// The leader could not be asked; some may have been released.
     async fn release(&self, files: Vec<(Ino, u64)>) -> Result<Released, MoverError>;
 
-    /// Whether this node leads the metadata now, as far as it knows.
+    /// True if this node leads the metadata now, as far as it knows.
     fn is_leader(&self) -> bool;
 
-    /// The cluster map, perhaps a little old.
+    /// The cluster map, which may be a little old.
     fn map(&self) -> Arc<ClusterMap>;
 
     /// This node.
@@ -48,7 +48,7 @@ pub trait Meta: Send + Sync + 'static {
     /// The wall clock, milliseconds since 1970.
     fn now_ms(&self) -> u64;
 
-    /// How full nodes' disks are, as far as known here: node, used and total bytes.
+    /// Nodes with the used and the total bytes of their disks, as far as known here.
     fn fill(&self) -> Vec<(NodeId, u64, u64)>;
 }
 

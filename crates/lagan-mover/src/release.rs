@@ -1,11 +1,11 @@
 //! Releases local copies when disks fill up: the leader's duty.
 //!
-//! Between two water marks: above the high one, files whose objects are
-//! verified are released, least recently archived first, until the fullest
-//! node should be below the low one. Freed chunks become space only after
-//! their readers' deadline and compaction, so rounds are apart.
+//! There are two water marks. Once a node is above the high one, files whose objects
+//! are verified are released, least recently archived first, until the fullest node
+//! should be below the low one. Freed chunks become free space only after their
+//! readers' deadline and compaction, so there is a pause between rounds.
 //!
-//! Files that are open anywhere are left out by the leader.
+//! The leader leaves out files that are open anywhere.
 
 use crate::metrics::METRICS;
 use crate::{Meta, MoverError};
@@ -15,9 +15,8 @@ use lagan_types::{Ino, NodeId, Query, QueryAnswer};
 /// Files in one question and one mutation.
 const PAGE: u32 = 1024;
 
-/// Bytes of files to release, so that the fullest node comes below the low
-/// mark; `None`: no node is above the high one. `nodes` is how many share the
-/// chunks.
+/// Bytes of files to release so that the fullest node comes below the low mark;
+/// `None` if no node is above the high one. `nodes` nodes share the chunks.
 pub(crate) fn wanted(fill: &[(NodeId, u64, u64)], config: &Config, nodes: usize) -> Option<u64> {
     let above = |used: u64, total: u64, percent: u8| {
         used.saturating_sub((u128::from(total) * u128::from(percent) / 100) as u64)
@@ -33,7 +32,7 @@ pub(crate) fn wanted(fill: &[(NodeId, u64, u64)], config: &Config, nodes: usize)
     Some(excess.saturating_mul(nodes.max(1) as u64) / copies)
 }
 
-/// Releases files of `bytes` in all, or what there is; returns the bytes released.
+/// Releases files of `bytes` in all, or all that may be; returns the bytes released.
 pub(crate) async fn release(meta: &dyn Meta, bytes: u64) -> Result<u64, MoverError> {
     let mut from = (0, Ino(0));
     let (mut released, mut open) = (0, 0u64);

@@ -1,15 +1,15 @@
 //! The object store behind the archive.
 //!
-//! [`ObjectStore`] is what the mover needs of S3: put, ranged get, head,
-//! delete, list. [`S3Store`] speaks to any S3 endpoint. Tests of the mover's
-//! logic use a store in memory (`lagan-testing`).
+//! The mover uses S3 through [`ObjectStore`]: put, ranged get, head, delete, list.
+//! [`S3Store`] speaks to any S3 endpoint. Tests of the mover's logic use a store in
+//! memory (`lagan-testing`).
 //!
 //! # What must hold
 //! - A put is all or nothing: an object is there with all its bytes or not at
-//!   all; a multipart upload that failed is aborted, and if that fails too it
-//!   is found by [`ObjectStore::list_uploads`].
-//! - A put or delete that failed may have happened: keys are never written
-//!   twice with different bytes (the caller's duty), so both may be repeated.
+//!   all. A failed multipart upload is aborted; if the abort fails too,
+//!   [`ObjectStore::list_uploads`] finds the upload.
+//! - A put or delete that failed may have happened. Callers never write two
+//!   different contents to one key, so both calls may be repeated.
 //! - Memory is bounded by the parts in flight, whatever the object's length.
 //! - No secret is ever shown: see [`Secret`].
 //!

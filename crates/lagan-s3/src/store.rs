@@ -28,7 +28,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-/// Why a store cannot be used or an object not be had.
+/// Why a store cannot be opened, or a call of it failed.
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
     /// Another process has it open.
@@ -51,7 +51,7 @@ impl StoreError {
     }
 }
 
-/// What the index knows of an object.
+/// An object as the index knows it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Entry {
     pub sequence: u64,
@@ -67,11 +67,11 @@ type Index = BTreeMap<String, Entry>;
 pub(crate) struct Page {
     pub objects: Vec<(String, Entry)>,
     pub common_prefixes: BTreeSet<String>,
-    /// Where the next page begins: after this key or common prefix.
+    /// The last key or common prefix of this page, if more follow.
     pub next: Option<String>,
 }
 
-/// What to list.
+/// A request for one page of a listing.
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct ListQuery<'a> {
     pub prefix: &'a str,
@@ -242,7 +242,7 @@ impl Store {
         }
     }
 
-    /// What the index knows of an object.
+    /// Looks an object up in the index.
     pub(crate) fn entry(&self, bucket: &str, key: &str) -> Result<Option<Entry>, StoreError> {
         let buckets = self.lock();
         let index = buckets.get(bucket).ok_or(StoreError::NoSuchBucket)?;
@@ -288,12 +288,12 @@ impl Store {
         Ok(list(index, query))
     }
 
-    /// Where uploads are.
+    /// The directory of unfinished uploads.
     pub(crate) fn uploads_dir(&self) -> PathBuf {
         self.root.join("uploads")
     }
 
-    /// Whether writes are synced.
+    /// True if writes are synced before they are answered.
     pub(crate) fn syncs(&self) -> bool {
         self.sync
     }

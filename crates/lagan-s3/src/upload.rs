@@ -23,7 +23,7 @@ const PART_LEN_MIN: u64 = 5 * 1024 * 1024;
 /// Parts, at most (S3).
 const PARTS_MAX: i32 = 10_000;
 
-/// What an upload becomes.
+/// The object that an upload becomes.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) struct Upload {
     pub bucket: String,
@@ -92,7 +92,7 @@ fn find(store: &Store, bucket: &str, key: &str, id: &str) -> S3Result<(PathBuf, 
     Ok((dir, upload))
 }
 
-/// Which part of which upload.
+/// Names a part of an upload.
 #[derive(Debug, Clone)]
 pub(crate) struct PartOf {
     pub bucket: String,

@@ -1,5 +1,5 @@
-//! What tests of several crates put in the place of S3, or between S3 and its
-//! clients. For development only: no part of the product depends on it.
+//! Stand-ins for S3 that tests of several crates use. This crate is for development
+//! only: no part of the product depends on it.
 //!
 //! - [`proxy`] stands between a client and an S3 server and breaks requests on
 //!   demand; the program `s3-proxy` runs it beside a cluster.

@@ -9,14 +9,14 @@ use std::collections::BTreeMap;
 use std::ops::Bound;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-/// What goes wrong with a call.
+/// A fault of one call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Fault {
-    /// It fails without effect.
+    /// The call fails without effect.
     Fail(ErrorKind),
-    /// It takes effect, but the answer is lost (a transient error).
+    /// The call takes effect, but its answer is lost (a transient error).
     LoseAnswer,
-    /// It succeeds, but a byte is flipped: of what is stored, or what is read.
+    /// The call succeeds, but a bit of the bytes stored or read is flipped.
     Corrupt,
 }
 
@@ -61,27 +61,27 @@ impl MemoryStore {
         self.lock().always = fault;
     }
 
-    /// Behave like endpoints that store whatever comes.
+    /// Stores bytes even if they do not fit their checksum, as some endpoints do.
     pub fn accept_wrong_checksums(&self, accept: bool) {
         self.lock().accepts_wrong_checksums = accept;
     }
 
-    /// An object's bytes, without fault.
+    /// An object's bytes; no fault applies.
     pub fn bytes(&self, key: &str) -> Option<Bytes> {
         self.lock().objects.get(key).map(|o| o.bytes.clone())
     }
 
-    /// An object's metadata, without fault.
+    /// An object's metadata; no fault applies.
     pub fn meta(&self, key: &str) -> Option<ObjectMeta> {
         self.lock().objects.get(key).map(|o| o.meta.clone())
     }
 
-    /// All keys, without fault.
+    /// All keys; no fault applies.
     pub fn keys(&self) -> Vec<String> {
         self.lock().objects.keys().cloned().collect()
     }
 
-    /// Calls so far, failed ones too.
+    /// Number of calls so far, failed ones included.
     pub fn calls(&self) -> u64 {
         self.lock().calls
     }

@@ -26,10 +26,10 @@ use std::time::Duration;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 
-/// How often it looks whether connections are to be refused.
+/// Pause between looks whether connections are to be refused.
 const REFUSE_POLL: Duration = Duration::from_millis(20);
 
-/// Where the plan comes from.
+/// The source of the plan.
 #[derive(Debug, Clone)]
 pub enum Control {
     /// A file, read for each request; absent or empty: no fault.
@@ -54,7 +54,7 @@ impl Control {
     }
 }
 
-/// What all connections share.
+/// State that all connections share.
 #[derive(Debug)]
 struct Shared {
     to: SocketAddr,

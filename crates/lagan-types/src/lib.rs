@@ -19,6 +19,7 @@ pub mod message;
 pub mod mistake;
 #[allow(missing_docs, reason = "a variant's text explains its fields")]
 pub mod op;
+pub mod percent;
 #[allow(missing_docs, reason = "a variant's text explains its fields")]
 pub mod query;
 

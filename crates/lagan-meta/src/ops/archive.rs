@@ -18,7 +18,7 @@ use lagan_types::answer::{Answer, Attempt};
 use lagan_types::cluster::{ArchiveConfig, Config};
 use lagan_types::limits::FILE_LEN_MAX;
 use lagan_types::op::{ArchiveFail, ArchiveFinish, ArchiveStart};
-use lagan_types::{ChunkId, Content, Extent, FsError, Incarnation, Ino, NodeId};
+use lagan_types::{ChunkId, Content, Extent, FsError, Incarnation, Ino, NodeId, percent};
 use std::collections::BTreeSet;
 use std::fmt::Write;
 
@@ -91,25 +91,12 @@ fn object_key(
     }
     let (ino, version) = (file.ino.0, file.version);
     let _ = write!(key, "{incarnation}/{}/{ino}-{version}-{attempt}", VOLUME.0);
-    let name = percent_encoded(&row.name);
+    let name = percent::encode(&row.name, b"");
     if !name.is_empty() && key.len() + 1 + name.len() <= KEY_LEN_MAX {
         key.push('/');
         key.push_str(&name);
     }
     key
-}
-
-/// All but the unreserved characters of URLs (RFC 3986 §2.3) as `%XX`.
-pub(crate) fn percent_encoded(name: &[u8]) -> String {
-    let mut out = String::with_capacity(name.len());
-    for &byte in name {
-        if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) {
-            out.push(byte as char);
-        } else {
-            let _ = write!(out, "%{byte:02X}");
-        }
-    }
-    out
 }
 
 /// Takes an attempt's row out: whoever finds it decides what becomes of it.

@@ -14,7 +14,7 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 use tokio::net::TcpStream;
 
-/// How long a request hangs before its connection is closed.
+/// Time that a request hangs before its connection is closed.
 const HANG_TIME: Duration = Duration::from_secs(3600);
 
 type AnyBody = BoxBody<Bytes, io::Error>;
@@ -93,7 +93,7 @@ async fn forward(
     Ok(answer.map(|body| Changed::new(body, downward).boxed()))
 }
 
-/// What happens to a body.
+/// A change of a body on its way.
 #[derive(Debug, Clone, Copy)]
 enum Change {
     /// It ends with an error after that many bytes.

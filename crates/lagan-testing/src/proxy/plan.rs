@@ -1,24 +1,24 @@
-//! What is to be broken.
+//! The plan: the fault, and the requests that it hits.
 
 use std::str::FromStr;
 
 /// One way to break a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Fault {
-    /// None.
+    /// The request goes through unharmed.
     #[default]
     Pass,
     /// Connections are refused, open ones reset.
     Refuse,
     /// The request is read and never answered.
     Hang,
-    /// Answered with that status, not forwarded.
+    /// The request is answered with that status and not forwarded.
     Status(u16),
-    /// Answered with 503 and S3's code `SlowDown`, not forwarded.
+    /// The request is answered with 503 and S3's code `SlowDown`, and not forwarded.
     SlowDown,
-    /// Forwarded after that many milliseconds.
+    /// The request is forwarded after that many milliseconds.
     Delay(u64),
-    /// Forwarded; the answer is dropped with the connection.
+    /// The request is forwarded; the answer is dropped with the connection.
     Lose,
     /// The answer's body ends after that many bytes, with the connection.
     Cut(u64),
@@ -31,11 +31,11 @@ pub enum Fault {
 /// A fault, and which requests it hits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Plan {
-    /// What happens.
+    /// The fault.
     pub fault: Fault,
-    /// To each n-th request; 1 is all.
+    /// Each n-th request is hit; 1 hits all.
     pub every: u64,
-    /// Only to this method.
+    /// Only requests of this method are hit; `None`: of any.
     pub method: Option<&'static str>,
 }
 
@@ -56,7 +56,7 @@ impl From<Fault> for Plan {
 }
 
 impl Plan {
-    /// Whether requests of that method are hit.
+    /// True if requests of that method are hit.
     pub(super) fn is_for(&self, method: &str) -> bool {
         self.method.is_none_or(|m| m == method)
     }
