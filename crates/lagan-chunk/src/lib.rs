@@ -52,6 +52,7 @@ mod sys;
 
 pub use error::ChunkError;
 pub use options::Options;
+pub use queue::Done;
 pub use read::BlockRange;
 pub use segment::Damage;
-pub use store::{Done, Store, Usage};
+pub use store::{Store, Usage};

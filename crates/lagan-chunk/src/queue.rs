@@ -4,7 +4,6 @@ use crate::error::ChunkError;
 use crate::pool::Class;
 use crate::record::{self, Kind};
 use crate::state::Place;
-use crate::store::Done;
 use bytes::Bytes;
 use lagan_types::ChunkId;
 use parking_lot::{Condvar, Mutex};
@@ -18,6 +17,10 @@ const WAITING_LEN_MAX: usize = 64 << 20;
 const WAITING_MAX: usize = 16 * 1024;
 /// How long a writer waits for room.
 const ROOM_WAIT: Duration = Duration::from_secs(10);
+
+/// Called once when a write is on disk or has failed, on the log thread: it
+/// must be short, must not wait, and must not call the store's blocking calls.
+pub type Done = Box<dyn FnOnce(Result<(), ChunkError>) + Send>;
 
 /// What a record does to the index once it is on disk.
 pub(crate) enum Effect {

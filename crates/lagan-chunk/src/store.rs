@@ -6,7 +6,7 @@ use crate::inner::Inner;
 use crate::log;
 use crate::merge;
 use crate::options::Options;
-use crate::queue::{Effect, Op};
+use crate::queue::{Done, Effect, Op};
 use crate::read::{self, BlockRange};
 use crate::record::{self, Kind};
 use crate::recover;
@@ -22,10 +22,6 @@ use std::sync::atomic::Ordering;
 use std::sync::{Arc, mpsc};
 use std::thread::JoinHandle;
 use std::time::Duration;
-
-/// Called once when a write is on disk or has failed, on the log thread: it
-/// must be short, must not wait, and must not call the store's blocking calls.
-pub type Done = Box<dyn FnOnce(Result<(), ChunkError>) + Send>;
 
 /// Chunks in one deletes record.
 const DELETES_MAX: usize = 128;
