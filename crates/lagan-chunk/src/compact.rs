@@ -11,6 +11,7 @@
 //! chunk lies in a half-emptied segment when that is judged.
 
 use crate::error::ChunkError;
+use crate::index::Place;
 use crate::inner::{Answer, Inner};
 use crate::log;
 use crate::merge;
@@ -18,7 +19,6 @@ use crate::queue::{Done, Effect, Op};
 use crate::record::{self, DELETE_LEN, Entry, Kind, Position};
 use crate::scan::{self, Scan};
 use crate::segment::{Damage, Segment};
-use crate::state::Place;
 use crate::sys;
 use bytes::Bytes;
 use lagan_types::ChunkId;

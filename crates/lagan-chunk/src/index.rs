@@ -16,7 +16,6 @@
 use crate::error::ChunkError;
 use crate::record::Position;
 use crate::segment::Stats;
-use crate::state::Place;
 use lagan_types::{ChunkId, SetId};
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Bound;
@@ -25,6 +24,17 @@ use std::path::Path;
 
 const FORMAT: u16 = 1;
 const STATE_KEY: &[u8] = b"s";
+
+/// Where a chunk is and what it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Place {
+    /// Where its record starts.
+    pub at: Position,
+    /// Its bytes.
+    pub len: u32,
+    /// Its CRC.
+    pub crc: u32,
+}
 
 /// All that the index knows besides the chunks.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]

@@ -1,13 +1,13 @@
 //! What the store's threads share.
 
 use crate::error::ChunkError;
-use crate::index::DiskIndex;
+use crate::index::{DiskIndex, Place};
 use crate::options::Options;
 use crate::pool::Pool;
 use crate::queue::{Done, Effect, Op, Queue};
 use crate::record;
 use crate::segment::Damage;
-use crate::state::{Place, State};
+use crate::state::State;
 use lagan_types::ChunkId;
 use lagan_types::limits::CHUNK_LEN_MAX;
 use parking_lot::{Condvar, Mutex};

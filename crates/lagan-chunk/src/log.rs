@@ -15,12 +15,13 @@
 
 use crate::append::{Appender, write_end};
 use crate::error::ChunkError;
+use crate::index::Place;
 use crate::inner::Inner;
 use crate::pool::{Class, Fresh};
 use crate::queue::{Effect, Op};
 use crate::record::{self, Entry, Kind, Position};
 use crate::segment::Segment;
-use crate::state::{Place, State};
+use crate::state::State;
 use bytes::Bytes;
 use lagan_types::ChunkId;
 use std::fs::File;

@@ -1,9 +1,9 @@
 //! Writes on their way to the log thread.
 
 use crate::error::ChunkError;
+use crate::index::Place;
 use crate::pool::Class;
 use crate::record::{self, Kind};
-use crate::state::Place;
 use bytes::Bytes;
 use lagan_types::ChunkId;
 use parking_lot::{Condvar, Mutex};

@@ -1,10 +1,11 @@
 //! Reading: blocks of a chunk, verification, listing.
 
 use crate::error::ChunkError;
+use crate::index::Place;
 use crate::inner::Inner;
 use crate::record::{self, Header, Kind};
 use crate::segment::Segment;
-use crate::state::{Delta, Place};
+use crate::state::Delta;
 use crate::sys;
 use bytes::Bytes;
 use lagan_types::chunk::{combine_crcs, verify_blocks};

@@ -8,7 +8,7 @@
 
 use crate::error::ChunkError;
 use crate::files::{self, Name};
-use crate::index::{DiskIndex, Loaded};
+use crate::index::{DiskIndex, Loaded, Place};
 use crate::inner::Inner;
 use crate::log::{self, Active};
 use crate::options::Options;
@@ -16,7 +16,7 @@ use crate::pool::{Class, Fresh, Pool};
 use crate::record::{self, Entry, Kind, Position};
 use crate::scan::{self, Scan};
 use crate::segment::{Damage, Segment, open_existing};
-use crate::state::{Place, State};
+use crate::state::State;
 use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::sync::Arc;

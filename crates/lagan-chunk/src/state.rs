@@ -4,7 +4,7 @@
 
 use crate::error::ChunkError;
 use crate::filter::BlockFilter;
-use crate::index::{DiskIndex, Loaded, Merge, Summary};
+use crate::index::{DiskIndex, Loaded, Merge, Place, Summary};
 use crate::record::{self, Position};
 use crate::segment::{Segment, Stats};
 use lagan_types::limits::BLOCK_IDS;
@@ -12,17 +12,6 @@ use lagan_types::{ChunkId, SetId};
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::ops::Bound;
 use std::sync::Arc;
-
-/// Where a chunk is and what it is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Place {
-    /// Where its record starts.
-    pub at: Position,
-    /// Its bytes.
-    pub len: u32,
-    /// Its CRC.
-    pub crc: u32,
-}
 
 /// Changes to the index: `None` is a chunk that went.
 pub(crate) type Delta = BTreeMap<ChunkId, Option<Place>>;
