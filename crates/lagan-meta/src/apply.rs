@@ -7,8 +7,6 @@ use crate::txn::{Changes, Fail, Outcome, Txn};
 use lagan_types::limits::SESSION_WINDOW;
 use lagan_types::{Answer, Command, FsError, Op, SessionId, VolumeId};
 
-/// The one volume that there is.
-pub(crate) const VOLUME: VolumeId = VolumeId(1);
 /// Answers are forgotten that many at a time, so that not each command
 /// rewrites the row that says which are remembered.
 const FORGET_BATCH: u64 = 32;
@@ -156,7 +154,7 @@ fn dispatch(txn: &mut Txn<'_>, command: &Command) -> Outcome<Answer> {
         }
         return dispatch_system(txn, &command.op);
     }
-    if command.volume != VOLUME {
+    if command.volume != VolumeId::ONLY {
         return Err(FsError::CrossDevice.into());
     }
     dispatch_files(txn, command)

@@ -26,7 +26,7 @@ pub fn query<R: Read>(
     session: SessionId,
     query: &Query,
 ) -> Result<Result<QueryAnswer, FsError>, StoreError> {
-    if volume != crate::apply::VOLUME {
+    if volume != VolumeId::ONLY {
         return Ok(Err(FsError::CrossDevice));
     }
     match answer(store, session, query) {

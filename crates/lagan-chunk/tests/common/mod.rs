@@ -19,7 +19,7 @@ pub fn options(dir: &Path) -> Options {
 
 pub fn id(n: u64) -> ChunkId {
     ChunkId::new(
-        VolumeId(1),
+        VolumeId::ONLY,
         SetId(n as u32 % 3),
         BlockId(n / 1000),
         (n % 1000) as u16,

@@ -22,7 +22,7 @@ fn golden<T: Encode + Decode<()> + PartialEq + std::fmt::Debug>(row: &T, wanted:
 }
 
 fn chunk() -> ChunkId {
-    ChunkId::new(VolumeId(1), SetId(2), BlockId(3), 4)
+    ChunkId::new(VolumeId::ONLY, SetId(2), BlockId(3), 4)
 }
 
 #[test]

@@ -15,7 +15,6 @@ use lagan_types::{
     SessionId, SetId, VolumeId,
 };
 
-pub const VOLUME: VolumeId = VolumeId(1);
 pub const START_MS: u64 = 1_000_000;
 
 /// A cluster, and one session with an open block.
@@ -100,7 +99,7 @@ impl World {
             self.seq += 1;
         }
         Command {
-            volume: VOLUME,
+            volume: VolumeId::ONLY,
             session,
             seq: self.seq,
             unanswered: self.seq,
@@ -128,7 +127,7 @@ impl World {
     }
 
     pub fn query(&self, q: Query) -> Result<QueryAnswer, FsError> {
-        query(&self.store, VOLUME, self.session, &q).unwrap()
+        query(&self.store, VolumeId::ONLY, self.session, &q).unwrap()
     }
 
     pub fn check(&self) {
@@ -270,7 +269,7 @@ impl World {
             self.block = self.grant();
         }
         let (set, set_epoch) = self.open_set();
-        let id = ChunkId::new(VOLUME, set, self.block, self.index);
+        let id = ChunkId::new(VolumeId::ONLY, set, self.block, self.index);
         self.index += 1;
         ChunkRef {
             id,

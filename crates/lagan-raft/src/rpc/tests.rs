@@ -37,7 +37,7 @@ fn id(index: u64) -> LogId {
 
 fn command(seq: u64) -> Command {
     Command {
-        volume: VolumeId(1),
+        volume: VolumeId::ONLY,
         session: SessionId(7),
         seq,
         unanswered: seq,

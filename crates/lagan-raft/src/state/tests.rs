@@ -34,7 +34,7 @@ fn entry(index: u64) -> Entry {
         _ => Op::SetConfig { config },
     };
     let command = Command {
-        volume: VolumeId(1),
+        volume: VolumeId::ONLY,
         session: SessionId::SYSTEM,
         seq: 0,
         unanswered: 0,

@@ -154,7 +154,7 @@ mod tests {
             offset: 100 * u64::from(index),
             len: 10,
             content: Content::Chunk {
-                id: ChunkId::new(VolumeId(1), SetId(set), BlockId(5), index),
+                id: ChunkId::new(VolumeId::ONLY, SetId(set), BlockId(5), index),
                 skip: 0,
                 chunk_len: 10,
                 chunk_crc: 1,

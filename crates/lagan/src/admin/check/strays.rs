@@ -178,7 +178,7 @@ mod tests {
 
     #[test]
     fn chunk_in_a_reap_row_is_on_its_way_out() {
-        let id = |index| ChunkId::new(VolumeId(1), SetId(1), BlockId(7), index);
+        let id = |index| ChunkId::new(VolumeId::ONLY, SetId(1), BlockId(7), index);
         let rows = [ReapChunks::Chunks(vec![id(1)])];
         assert!(is_reaped(id(1), &rows));
         assert!(!is_reaped(id(2), &rows));
