@@ -192,7 +192,7 @@ fn dispatch_files(txn: &mut Txn<'_>, command: &Command) -> Outcome<Answer> {
         Op::GrantBlock => ops::session::grant_block(txn, session),
         Op::CloseBlock { block } => ops::session::close_block(txn, session, *block),
         Op::Create { .. } => ops::names::create(txn, &command.op, false),
-        Op::CreateMasked { .. } => ops::acl::create_masked(txn, &command.op),
+        Op::CreateMasked { .. } => ops::names::create_masked(txn, &command.op),
         Op::Link { ino, parent, name } => ops::names::link(txn, *ino, *parent, name),
         Op::Unlink { parent, name } => ops::names::unlink(txn, *parent, name),
         Op::Rmdir { parent, name } => ops::names::rmdir(txn, *parent, name),

@@ -4,7 +4,7 @@ use crate::extents;
 use crate::kv::{StoreError, Table};
 use crate::layout::rows::{BlockRow, InodeRow};
 use crate::layout::{key_set, key1};
-use crate::ops::attr::drop_capability;
+use crate::ops::xattr::drop_capability;
 use crate::txn::{Outcome, Txn};
 use lagan_types::answer::Answer;
 use lagan_types::attr::Kind;
