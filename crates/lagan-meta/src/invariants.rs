@@ -11,7 +11,7 @@ mod sessions;
 use crate::kv::{Read, StoreError, Table};
 use crate::layout::rows::InodeRow;
 use crate::layout::{self, part};
-use crate::query::find_inode;
+use crate::load::find_inode;
 use lagan_types::{ChunkId, Ino};
 use std::collections::{BTreeMap, BTreeSet};
 

@@ -24,6 +24,7 @@ mod facts;
 pub mod invariants;
 pub mod kv;
 pub mod layout;
+mod load;
 pub mod memory;
 mod ops;
 mod query;

@@ -1,5 +1,6 @@
 //! Reads of one consistent state. Whether it is the latest is the caller's business.
 
+mod counters;
 mod due;
 mod files;
 mod queues;
@@ -7,13 +8,13 @@ mod queues;
 pub use due::DueScan;
 
 use crate::kv::{Read, StoreError, Table};
-use crate::layout::rows::InodeRow;
-use crate::layout::{self, CONFIG_KEY, MAP_VERSION_KEY, key1};
+use crate::layout::{CONFIG_KEY, MAP_VERSION_KEY};
+use crate::load::{self, inode, row};
 use crate::ops::cluster::{all_sets, nodes};
 use crate::ops::lock;
 use crate::txn::{Fail, Outcome};
 use lagan_types::cluster::{ClusterMap, Config};
-use lagan_types::{FsError, Ino, Query, QueryAnswer, SessionId, VolumeId};
+use lagan_types::{FsError, Query, QueryAnswer, SessionId, VolumeId};
 
 /// Answers one read. `session` matters for locks only; whether it still lives
 /// is not looked at, since a read changes nothing.
@@ -57,14 +58,14 @@ fn answer(store: &dyn Read, session: SessionId, query: &Query) -> Outcome<QueryA
             Ok(QueryAnswer::Lock(held))
         }
         Query::StatFs => Ok(QueryAnswer::StatFs {
-            files: queues::counter_row(store)?.stats.inodes,
+            files: load::counters(store)?.stats.inodes,
         }),
         Query::Parent { ino } => files::parent(store, *ino),
         Query::File { ino } => files::file(store, *ino),
         Query::AllExtents { from, limit } => files::all_extents(store, *from, *limit),
         Query::Due { now_ms, limit } => due::due(store, *now_ms, *limit),
         Query::Attempts { from, limit } => queues::attempts(store, *from, *limit),
-        Query::Counters => queues::counters(store),
+        Query::Counters => counters::counters(store),
         Query::ChunkReap {
             node,
             now_ms,
@@ -81,28 +82,6 @@ fn answer(store: &dyn Read, session: SessionId, query: &Query) -> Outcome<QueryA
         Query::Objects { from, limit } => queues::objects(store, *from, *limit),
         Query::ObjectsToDelete { from, limit } => queues::objects_to_delete(store, *from, *limit),
     }
-}
-
-/// An inode's row; `Stale` if it is gone.
-fn inode(store: &dyn Read, ino: Ino) -> Outcome<InodeRow> {
-    Ok(find_inode(store, ino)?.ok_or(FsError::Stale)?)
-}
-
-/// An inode's row, if there is one.
-pub(crate) fn find_inode(store: &dyn Read, ino: Ino) -> Result<Option<InodeRow>, StoreError> {
-    row(store, Table::Inode, &key1(ino.0))
-}
-
-/// A row, if there is one.
-pub(crate) fn row<T: lagan_types::codec::Decode<()>>(
-    store: &dyn Read,
-    table: Table,
-    key: &[u8],
-) -> Result<Option<T>, StoreError> {
-    store
-        .get(table, key)?
-        .map(|value| layout::decode(table, &value))
-        .transpose()
 }
 
 /// The cluster map; `None` before `Init`.

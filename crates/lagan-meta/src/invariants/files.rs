@@ -7,7 +7,7 @@ use crate::extents::{decode, home};
 use crate::kv::{StoreError, Table};
 use crate::layout::rows::{BlockRow, ObjectRow};
 use crate::layout::{key_set, key1, part};
-use crate::query::row;
+use crate::load::row;
 use crate::uses;
 use lagan_types::attr::{CAPABILITY, HAS_CAPABILITY, Kind};
 use lagan_types::cluster::ReplicaSet;

@@ -4,7 +4,7 @@ use super::Walk;
 use crate::kv::{StoreError, Table};
 use crate::layout::rows::{CookieRow, DentryRow, InodeRow};
 use crate::layout::{key2, part};
-use crate::query::row;
+use crate::load::row;
 use lagan_types::Ino;
 use lagan_types::attr::Kind;
 use std::collections::BTreeMap;

@@ -4,12 +4,12 @@
 //! or tried again), then those that are due `archive_after` from their last change
 //! on. That is added here, so that a new value counts at once.
 
-use super::find_inode;
-use super::queues::{QUEUE_PAGE_MAX, counter_row};
+use super::queues::QUEUE_PAGE_MAX;
 use crate::extents;
 use crate::kv::{Read, StoreError, Table};
 use crate::layout::rows::AttemptRow;
 use crate::layout::{self, DUE_AFTER, DUE_AT, DUE_TOO_LARGE, part};
+use crate::load::{self, find_inode};
 use crate::txn::Outcome;
 use lagan_types::limits::FILE_LEN_MAX;
 use lagan_types::query::DueFile;
@@ -48,7 +48,7 @@ pub(super) fn too_large(store: &dyn Read, limit: u32) -> Outcome<QueryAnswer> {
 /// as far as the first of each lane and of the uploads under way tell; `None`:
 /// none waits.
 pub(super) fn oldest(store: &dyn Read) -> Result<Option<(u64, u64)>, StoreError> {
-    let after_ms = counter_row(store)?.archive_after_ms;
+    let after_ms = load::counters(store)?.archive_after_ms;
     let mut oldest: Option<(u64, u64)> = None;
     for lane in LANES {
         let first = store.scan(Table::Due, &[lane], Some(&[lane + 1]), 1)?;
@@ -121,7 +121,7 @@ impl DueScan {
     /// # Errors
     /// The store's.
     pub fn page(&mut self, store: &dyn Read, limit: usize) -> Result<Vec<DueFile>, StoreError> {
-        let after_ms = counter_row(store)?.archive_after_ms;
+        let after_ms = load::counters(store)?.archive_after_ms;
         while let Some(&lane) = LANES.get(self.done) {
             let added_ms = if lane == DUE_AFTER { after_ms } else { 0 };
             let mut files = Vec::new();

@@ -1,10 +1,10 @@
 //! Reads of names, attributes, extents.
 
-use super::{find_inode, inode, row};
 use crate::extents;
 use crate::kv::{Read, StoreError, Table};
 use crate::layout::rows::{CookieRow, DentryRow, InodeRow, ObjectRow};
 use crate::layout::{self, decode_raw, key_name, key1, key2, part, prefix};
+use crate::load::{find_inode, inode, row};
 use crate::txn::Outcome;
 use lagan_types::attr::Kind;
 use lagan_types::limits::{
