@@ -7,9 +7,8 @@
 
 use crate::kv::{Read, Row, StoreError, Table};
 use crate::layout::rows::{CounterRow, DueKey, InodeRow, ReapChunkRow, ReapObjectRow};
-use crate::layout::{self, COUNTER_KEY, MAP_VERSION_KEY, key_due, key1, key2};
+use crate::layout::{self, COUNTER_KEY, MAP_VERSION_KEY, key_due, key_set, key1, key2};
 use crate::memory::range;
-use crate::uses;
 use lagan_types::attr::Time;
 use lagan_types::cluster::ReplicaSet;
 use lagan_types::query::{Counters, ReapChunks};
@@ -283,7 +282,7 @@ impl<'a> Txn<'a> {
             by_set.entry(id.set()).or_default().push(id);
         }
         for (set, chunks) in by_set {
-            let row: Option<ReplicaSet> = self.row(Table::Set, &layout::key_set(set.0))?;
+            let row: Option<ReplicaSet> = self.row(Table::Set, &key_set(set.0))?;
             let Some(row) = row else { continue };
             for node in row.nodes.iter().chain(&row.joining) {
                 for part in chunks.chunks(REAP_ROW_CHUNKS) {
@@ -294,13 +293,27 @@ impl<'a> Txn<'a> {
         Ok(())
     }
 
+    fn flush_uses(&mut self) -> Result<(), StoreError> {
+        for (set, change) in std::mem::take(&mut self.uses) {
+            if change == 0 {
+                continue;
+            }
+            let key = key_set(set.0);
+            let before: u64 = self.row(Table::SetUse, &key)?.unwrap_or(0);
+            match before.saturating_add_signed(change) {
+                0 => self.delete(Table::SetUse, &key),
+                after => self.put(Table::SetUse, &key, &after),
+            }
+        }
+        Ok(())
+    }
+
     // -- the end ----------------------------------------------------------
 
     /// Returns all changed rows.
     pub fn finish(mut self) -> Result<Changes, StoreError> {
         self.flush_freed()?;
-        let uses = std::mem::take(&mut self.uses);
-        uses::flush(&mut self, uses)?;
+        self.flush_uses()?;
         for (ino, cached) in std::mem::take(&mut self.inodes) {
             if cached.dirty {
                 self.flush_inode(ino, cached);
