@@ -2,7 +2,7 @@
 
 use crate::handshake::{Hello, Role, Service};
 use crate::message::{Request, Response};
-use crate::server::{Handler, Peer, Reply, Server, ServerLimits};
+use crate::{Handler, Peer, Reply, Server, ServerLimits};
 use bytes::Bytes;
 use lagan_types::Incarnation;
 use parking_lot::Mutex;
