@@ -3,7 +3,7 @@
 //! command at once.
 
 use crate::error::ProposeError;
-use crate::raft::LeaderInfo;
+use crate::leader::LeaderInfo;
 use crate::state::StateStore;
 use crate::types::alias::OpenRaft;
 use crate::types::{Batch, BatchAnswer, TypeConfig};

@@ -21,6 +21,7 @@
 
 mod batcher;
 mod error;
+mod leader;
 pub mod log;
 mod network;
 mod options;
@@ -36,9 +37,10 @@ mod tests;
 mod types;
 
 pub use error::{Malformed, ProposeError, RaftError, TransportError};
+pub use leader::LeaderInfo;
 pub use network::{BoxFuture, Transport};
 pub use options::Options;
-pub use raft::{LeaderInfo, Raft};
+pub use raft::Raft;
 pub use state::View;
 pub use stats::Stats;
 pub use types::{Batch, BatchAnswer, TypeConfig};

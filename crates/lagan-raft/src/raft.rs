@@ -2,6 +2,7 @@
 
 use crate::batcher::{Batcher, Outcome, Proposal};
 use crate::error::{Malformed, ProposeError, RaftError};
+use crate::leader::{self, LeaderInfo};
 use crate::log::{Floor, LogOptions, LogStore};
 use crate::network::{Network, Transport};
 use crate::options::Options;
@@ -25,11 +26,9 @@ use tokio::time::{Instant, timeout_at};
 use tokio_util::sync::CancellationToken;
 
 mod lag;
-mod leader;
 mod members;
 
 use lag::Lag;
-pub use leader::LeaderInfo;
 
 /// A snapshot is sent within this.
 const SNAPSHOT_SEND_MAX: Duration = Duration::from_secs(3600);

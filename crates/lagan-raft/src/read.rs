@@ -12,7 +12,7 @@
 //! others elect a new leader meanwhile, and a lease from before must be over.
 
 use crate::error::ProposeError;
-use crate::raft::LeaderInfo;
+use crate::leader::LeaderInfo;
 use crate::sys;
 use crate::types::alias::OpenRaft;
 use lagan_types::NodeId;

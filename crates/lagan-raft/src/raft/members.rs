@@ -1,7 +1,8 @@
 //! Who leads and who votes: asking and changing.
 
-use super::{LeaderInfo, Raft};
+use super::Raft;
 use crate::error::RaftError;
+use crate::leader::LeaderInfo;
 use lagan_types::NodeId;
 use openraft::error::{ClientWriteError, InitializeError, RaftError as CoreError};
 use openraft::{BasicNode, ChangeMembers};

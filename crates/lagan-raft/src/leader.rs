@@ -48,7 +48,7 @@ impl LeaderInfo {
 }
 
 /// Keeps a [`LeaderInfo`] up to date until the consensus ends.
-pub(super) fn follow(
+pub(crate) fn follow(
     core: &OpenRaft,
     me: NodeId,
     cancel: CancellationToken,
