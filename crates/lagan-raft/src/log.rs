@@ -30,6 +30,7 @@ mod frontier;
 mod index;
 pub mod record;
 mod recover;
+mod segment;
 mod store;
 mod syncs;
 #[cfg(test)]

@@ -9,7 +9,8 @@
 use crate::error::TransportError;
 use crate::network::Peer;
 use crate::rpc::{PieceHead, Reply, Request};
-use crate::state::{Incoming, StateStore, View};
+use crate::state::{Incoming, StateStore};
+use crate::types::SnapshotData;
 use crate::types::alias::{OpenRaft, Snapshot, Vote};
 use bytes::Bytes;
 use std::time::Duration;
@@ -23,16 +24,6 @@ const PIECE_DEADLINE: Duration = Duration::from_secs(10);
 const INSTALL_DEADLINE: Duration = Duration::from_secs(60);
 /// Times that one piece is sent.
 const PIECE_TRIES: u32 = 4;
-
-/// What openraft carries about as "the snapshot".
-pub enum SnapshotData {
-    /// A state of this node.
-    Local(View),
-    /// One that came from the leader, whole and synced, not yet installed.
-    Received(Box<Incoming>),
-    /// None yet.
-    Nothing,
-}
 
 /// Why a snapshot was not sent.
 #[derive(Debug)]

@@ -1,6 +1,6 @@
 //! The types that openraft is instantiated with.
 
-use crate::snapshot::SnapshotData;
+use crate::state::{Incoming, View};
 use bytes::Bytes;
 use lagan_types::codec;
 use lagan_types::{Answer, Command, FsError};
@@ -33,6 +33,16 @@ pub(crate) mod alias {
     pub type Snapshot = openraft::Snapshot<TypeConfig>;
     pub type StorageError = openraft::StorageError<u64>;
     pub type OpenRaft = openraft::Raft<TypeConfig>;
+}
+
+/// What openraft carries about as "the snapshot".
+pub enum SnapshotData {
+    /// A state of this node.
+    Local(View),
+    /// One that came from the leader, whole and synced, not yet installed.
+    Received(Box<Incoming>),
+    /// None yet.
+    Nothing,
 }
 
 /// One log entry's commands: encoded once, and still decoded where they came from.

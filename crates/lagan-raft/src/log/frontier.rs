@@ -8,7 +8,7 @@
 //!
 //! Not seen: damage in what the last sync wrote, behind which there is no mark.
 
-use super::record::{RECORD_HEADER_LEN, RECORD_MAGIC, SegmentHeader};
+use super::segment::{RECORD_HEADER_LEN, RECORD_MAGIC, SegmentHeader};
 use crc32fast::Hasher;
 
 /// Where it is in a record's header: offset that was synced, low half of the

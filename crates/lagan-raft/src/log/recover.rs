@@ -3,7 +3,8 @@
 use super::files::{Dir, Segment};
 use super::frontier;
 use super::index::{Index, Place, Slot};
-use super::record::{self, Found, Header, Kind, SEGMENT_HEADER_LEN, SegmentHeader};
+use super::record::{self, Found, Header, Kind};
+use super::segment::{RECORD_HEADER_LEN, SEGMENT_HEADER_LEN, SegmentHeader};
 use crate::error::RaftError;
 use crate::types::alias::{LogId, Vote};
 use lagan_types::codec;
@@ -230,10 +231,10 @@ fn live_segments(dir: &Dir) -> Result<Live, RaftError> {
 
 /// The payload at a place, verified.
 pub(super) fn read_record(segment: &Segment, place: &Place) -> std::io::Result<(Header, Vec<u8>)> {
-    let mut bytes = vec![0; record::RECORD_HEADER_LEN + place.len as usize];
+    let mut bytes = vec![0; RECORD_HEADER_LEN + place.len as usize];
     segment.file.read_exact_at(&mut bytes, place.offset)?;
     match record::parse(&bytes, place.seed) {
-        Some((header, _, _)) => Ok((header, bytes.split_off(record::RECORD_HEADER_LEN))),
+        Some((header, _, _)) => Ok((header, bytes.split_off(RECORD_HEADER_LEN))),
         None => Err(std::io::Error::new(
             std::io::ErrorKind::InvalidData,
             format!(

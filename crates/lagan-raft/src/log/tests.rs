@@ -1,7 +1,8 @@
 //! Recovery of the log under cuts and flips, and its files under use.
 
-use super::record::{self, Header, Kind, RECORD_HEADER_LEN, SEGMENT_HEADER_LEN, SegmentHeader};
+use super::record::{self, Header, Kind};
 use super::recover::Replay;
+use super::segment::{RECORD_HEADER_LEN, SEGMENT_HEADER_LEN, SegmentHeader};
 use super::{Floor, LogOptions, LogStore};
 use crate::types::Batch;
 use crate::types::alias::{Entry, LogId, Vote};

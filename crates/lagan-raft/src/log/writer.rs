@@ -3,8 +3,9 @@
 
 use super::files::{Dir, Segment};
 use super::index::{Floor, Index, Place};
-use super::record::{self, Header, Kind, RECORD_HEADER_LEN, SEGMENT_HEADER_LEN, SegmentHeader};
+use super::record::{self, Header, Kind};
 use super::recover::{Checkpoint, Recovered};
+use super::segment::{RECORD_HEADER_LEN, SEGMENT_HEADER_LEN, SegmentHeader};
 use crate::types::TypeConfig;
 use crate::types::alias::{LogId, Vote};
 use bytes::Bytes;

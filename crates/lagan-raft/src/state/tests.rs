@@ -3,7 +3,7 @@
 use super::StateStore;
 use super::rows::{RowReader, push_row};
 use crate::log::Floor;
-use crate::snapshot::SnapshotData;
+use crate::types::SnapshotData;
 use crate::types::Batch;
 use crate::types::alias::{Entry, LogId};
 use lagan_meta::kv::{Read, Table};
