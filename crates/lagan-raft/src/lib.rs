@@ -25,6 +25,7 @@ mod leader;
 pub mod log;
 mod network;
 mod options;
+mod peer;
 mod raft;
 mod read;
 mod rpc;
@@ -38,8 +39,8 @@ mod types;
 
 pub use error::{Malformed, ProposeError, RaftError, TransportError};
 pub use leader::LeaderInfo;
-pub use network::{BoxFuture, Transport};
 pub use options::Options;
+pub use peer::{BoxFuture, Transport};
 pub use raft::Raft;
 pub use state::View;
 pub use stats::Stats;

@@ -7,7 +7,7 @@
 //! What a crash leaves is removed at the next start.
 
 use crate::error::TransportError;
-use crate::network::Peer;
+use crate::peer::Peer;
 use crate::rpc::{PieceHead, Reply, Request};
 use crate::state::{Incoming, StateStore};
 use crate::types::SnapshotData;
