@@ -21,9 +21,10 @@ pub mod mistake;
 pub mod op;
 #[allow(missing_docs, reason = "a variant's text explains its fields")]
 pub mod query;
+pub mod time;
 
 pub use answer::Answer;
-pub use attr::{Attr, Kind, Time};
+pub use attr::{Attr, Kind};
 pub use error::{FsError, Retry};
 pub use extent::{Content, Extent};
 pub use id::{
@@ -33,3 +34,4 @@ pub use id::{
 pub use mistake::Mistake;
 pub use op::{Command, Op};
 pub use query::{Query, QueryAnswer};
+pub use time::Time;
