@@ -214,7 +214,7 @@ mod tests {
         };
         assert_eq!(names.of_node(NodeId(2), &map), [0, 1]);
         assert_eq!(names.of_node(NodeId(3), &map), [1]);
-        report.count_degraded(&names, &map);
+        report.count_degraded(&names.per_set(), &map);
         assert_eq!(report.degraded_chunks, 3, "no node of the map is up");
     }
 }
