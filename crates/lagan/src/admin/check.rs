@@ -15,6 +15,7 @@ mod named;
 mod objects;
 mod replicas;
 mod report;
+mod stored;
 mod strays;
 mod unnamed;
 
