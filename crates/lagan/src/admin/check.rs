@@ -19,7 +19,7 @@ mod stored;
 mod strays;
 mod unnamed;
 
-use crate::admin::{Progress, print_json};
+use crate::admin::output::{Progress, print_json};
 use crate::cli::CheckArgs;
 use crate::exit::{Failure, Outcome};
 use crate::net::{Cluster, node_addr};

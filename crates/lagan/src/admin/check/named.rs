@@ -1,7 +1,7 @@
 //! The chunks and objects that the metadata names.
 
-use crate::admin::Progress;
 use crate::admin::check::report::{Finding, Report};
+use crate::admin::output::Progress;
 use crate::exit::{Failure, Outcome};
 use crate::net::{Cluster, unexpected};
 use lagan_types::cluster::ClusterMap;

@@ -4,11 +4,11 @@
 //! bytes an object, which tells its length and, where S3 knows it, its CRC-32. What the
 //! bytes themselves are, only `lagan recall` finds out.
 
-use crate::admin::Progress;
 use crate::admin::check::named::Names;
 use crate::admin::check::report::{Finding, Report};
 use crate::admin::check::stored::{Asked, Keys, Verdict, ask, page};
 use crate::admin::check::unnamed;
+use crate::admin::output::Progress;
 use crate::exit::Outcome;
 use crate::net::{Cluster, node_addr};
 use lagan_types::cluster::{ClusterMap, NodeState};

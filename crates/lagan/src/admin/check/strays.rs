@@ -5,9 +5,9 @@
 //! one look like garbage: is its block open (on its way in); is it named now;
 //! is it in a reap row of its server (on its way out); is it still there?
 
-use crate::admin::Progress;
 use crate::admin::check::named;
 use crate::admin::check::report::{Finding, Report};
+use crate::admin::output::Progress;
 use crate::exit::Outcome;
 use crate::net::{Cluster, ask_chunks, node_addr, unexpected};
 use lagan_types::cluster::NodeInfo;
