@@ -9,7 +9,7 @@
 //!  propose -> batcher -> openraft core -+-> log (one sync a group)
 //!                             |         +-> peers, meanwhile
 //!                             +-> state machine -> overlay -> redb (a durable commit a second)
-//!  read -> read gate (ReadIndex, lease) -> View = redb's rows under the overlay's
+//!  read -> read gate (ReadIndex) -> View = redb's rows under the overlay's
 //! ```
 //!
 //! What must hold:

@@ -21,7 +21,7 @@ pub struct Options {
     /// How long one confirmation of leadership serves reads, measured from its
     /// start. Less than `election_ms.1`, for which every follower that
     /// confirmed it refuses its vote to others.
-    pub read_lease_ms: u64,
+    pub read_proof_ms: u64,
     /// Bytes of one log segment, all of them written ahead.
     pub segment_bytes: u64,
     /// Bytes of log entries kept in memory.
@@ -50,7 +50,7 @@ impl Options {
             cache_bytes: 64 << 20,
             heartbeat_ms: 100,
             election_ms: (400, 700),
-            read_lease_ms: 250,
+            read_proof_ms: 250,
             segment_bytes: 64 << 20,
             log_cache_bytes: 16 << 20,
             snapshot_every: 50_000,
@@ -68,10 +68,10 @@ impl Options {
         Duration::from_millis(self.heartbeat_ms / 2)
     }
 
-    pub(crate) fn read_lease(&self) -> Duration {
+    pub(crate) fn read_proof(&self) -> Duration {
         // Followers refuse others for `election_ms.1` from their answer, which
         // is later than our start: half of it leaves room for clocks that run
         // at different rates.
-        Duration::from_millis(self.read_lease_ms.min(self.election_ms.1 / 2))
+        Duration::from_millis(self.read_proof_ms.min(self.election_ms.1 / 2))
     }
 }

@@ -169,7 +169,7 @@ impl Raft {
                 cancel.clone(),
             )),
         ];
-        let reads = ReadGate::new(core.clone(), leader.clone(), options.read_lease());
+        let reads = ReadGate::new(core.clone(), leader.clone(), options.read_proof());
         Ok(Arc::new(Raft {
             options,
             core,

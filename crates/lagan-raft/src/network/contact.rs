@@ -11,8 +11,8 @@
 //! that was sent and taken, forgets it at any other outcome, and counts its age
 //! from when it was sent. A message that says nothing new is a heartbeat and
 //! always goes out, as does each ReadIndex: it has a [`Stream`](super::Stream) of its
-//! own, without a past. The follower's election timer and the leader's lease
-//! hence see real messages only; openraft's `millis_since_quorum_ack` may be
+//! own, without a past. The follower's election timer and the leader's read
+//! gate hence see real messages only; openraft's `millis_since_quorum_ack` may be
 //! younger than the truth by the limit given here.
 
 use crate::types::TypeConfig;
