@@ -1,6 +1,7 @@
 //! One command: exactly once, all or nothing.
 
 use crate::kv::{Read, StoreError, Table, Write};
+use crate::layout::rows::AnswerFloor;
 use crate::layout::{self, key1, key2};
 use crate::ops;
 use crate::txn::{Changes, Fail, Outcome, Txn};
@@ -118,7 +119,10 @@ fn recall(store: &dyn Read, command: &Command) -> Result<Recalled, StoreError> {
 fn floor(store: &dyn Read, session: u64) -> Result<u64, StoreError> {
     store
         .get(Table::Answer, &key2(session, 0))?
-        .map_or(Ok(1), |value| layout::decode(Table::Answer, &value))
+        .map_or(Ok(AnswerFloor(1)), |value| {
+            layout::decode(Table::Answer, &value)
+        })
+        .map(|floor| floor.0)
 }
 
 /// The session still lives: only `CloseSession` could have ended it.
@@ -142,7 +146,7 @@ fn remember<W: Write>(
     for (key, _) in store.scan(Table::Answer, &start, Some(&end), limit)? {
         store.delete(Table::Answer, &key)?;
     }
-    let value = layout::encode(&command.unanswered);
+    let value = layout::encode(&AnswerFloor(command.unanswered));
     store.put(Table::Answer, &key2(session, 0), &value)
 }
 

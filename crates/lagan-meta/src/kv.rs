@@ -69,9 +69,39 @@ pub enum StoreError {
     /// The disk or the database.
     #[error("state store: {0}")]
     Io(String),
+    /// A row of a version that this build does not read.
+    #[error(
+        "rows of table {table:?} have version {found}, this build reads {}: {}",
+        versions(*.oldest, *.newest),
+        advice(*.found < *.oldest)
+    )]
+    Version {
+        /// Where the row is.
+        table: Table,
+        /// Its version.
+        found: u8,
+        /// The oldest version that is read.
+        oldest: u8,
+        /// The newest version that is read, and the one that is written.
+        newest: u8,
+    },
     /// A key or value that this build did not write.
     #[error("state store holds a malformed row in {0:?}: {1}")]
     Malformed(Table, String),
+}
+
+fn versions(oldest: u8, newest: u8) -> String {
+    match oldest == newest {
+        true => format!("version {newest}"),
+        false => format!("versions {oldest} to {newest}"),
+    }
+}
+
+fn advice(older: bool) -> &'static str {
+    match older {
+        true => "an older build wrote them, start that build or begin with an empty data directory",
+        false => "a newer build wrote them, start that build",
+    }
 }
 
 /// A key and its value.

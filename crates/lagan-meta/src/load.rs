@@ -2,13 +2,13 @@
 
 use crate::kv::{Read, StoreError, Table};
 use crate::layout::rows::{CounterRow, InodeRow};
+use crate::layout::version::Versioned;
 use crate::layout::{self, COUNTER_KEY, key1};
 use crate::txn::Outcome;
-use lagan_types::codec::Decode;
 use lagan_types::{FsError, Ino};
 
 /// A row, if there is one.
-pub(crate) fn row<T: Decode<()>>(
+pub(crate) fn row<T: Versioned>(
     store: &dyn Read,
     table: Table,
     key: &[u8],

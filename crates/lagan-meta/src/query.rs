@@ -8,6 +8,7 @@ mod queues;
 pub use due::DueScan;
 
 use crate::kv::{Read, StoreError, Table};
+use crate::layout::rows::MapVersion;
 use crate::layout::{CONFIG_KEY, MAP_VERSION_KEY};
 use crate::load::{self, inode, row};
 use crate::ops::cluster::{all_sets, nodes};
@@ -106,5 +107,6 @@ pub fn cluster_map<R: Read>(store: &R) -> Result<Option<ClusterMap>, StoreError>
 /// # Errors
 /// [`StoreError`] stops the node.
 pub fn map_version<R: Read>(store: &R) -> Result<u64, StoreError> {
-    Ok(row(store, Table::Config, MAP_VERSION_KEY)?.unwrap_or(0))
+    let version: Option<MapVersion> = row(store, Table::Config, MAP_VERSION_KEY)?;
+    Ok(version.unwrap_or_default().0)
 }

@@ -6,7 +6,10 @@
 //! and nowhere else.
 
 use crate::kv::{Read, Row, StoreError, Table};
-use crate::layout::rows::{CounterRow, DueKey, InodeRow, ReapChunkRow, ReapObjectRow};
+use crate::layout::rows::{
+    CounterRow, DueKey, InodeRow, MapVersion, ReapChunkRow, ReapObjectRow, UseCount,
+};
+use crate::layout::version::Versioned;
 use crate::layout::{self, COUNTER_KEY, MAP_VERSION_KEY, key_due, key_set, key1, key2};
 use crate::memory::range;
 use lagan_types::attr::Time;
@@ -146,7 +149,7 @@ impl<'a> Txn<'a> {
     }
 
     /// Sets a row.
-    pub fn put<T: lagan_types::codec::Encode>(&mut self, table: Table, key: &[u8], row: &T) {
+    pub fn put<T: Versioned>(&mut self, table: Table, key: &[u8], row: &T) {
         self.put_bytes(table, key, layout::encode(row));
     }
 
@@ -164,11 +167,7 @@ impl<'a> Txn<'a> {
     }
 
     /// Returns a row, decoded.
-    pub fn row<T: lagan_types::codec::Decode<()>>(
-        &self,
-        table: Table,
-        key: &[u8],
-    ) -> Result<Option<T>, StoreError> {
+    pub fn row<T: Versioned>(&self, table: Table, key: &[u8]) -> Result<Option<T>, StoreError> {
         self.get(table, key)?
             .map(|value| layout::decode(table, &value))
             .transpose()
@@ -299,10 +298,10 @@ impl<'a> Txn<'a> {
                 continue;
             }
             let key = key_set(set.0);
-            let before: u64 = self.row(Table::SetUse, &key)?.unwrap_or(0);
-            match before.saturating_add_signed(change) {
+            let before: Option<UseCount> = self.row(Table::SetUse, &key)?;
+            match before.unwrap_or_default().0.saturating_add_signed(change) {
                 0 => self.delete(Table::SetUse, &key),
-                after => self.put(Table::SetUse, &key, &after),
+                after => self.put(Table::SetUse, &key, &UseCount(after)),
             }
         }
         Ok(())
@@ -320,8 +319,9 @@ impl<'a> Txn<'a> {
             }
         }
         if self.map_changed {
-            let version: u64 = self.row(Table::Config, MAP_VERSION_KEY)?.unwrap_or(0);
-            self.put(Table::Config, MAP_VERSION_KEY, &version.saturating_add(1));
+            let version: Option<MapVersion> = self.row(Table::Config, MAP_VERSION_KEY)?;
+            let next = MapVersion(version.unwrap_or_default().0.saturating_add(1));
+            self.put(Table::Config, MAP_VERSION_KEY, &next);
         }
         if self.counters != self.counters_before {
             let counters = self.counters.clone();

@@ -5,6 +5,7 @@
 //! has no mark of it: there every set counts as used, for ever.
 
 use crate::kv::{Read, StoreError, Table};
+use crate::layout::rows::UseCount;
 use crate::layout::{self, SETS_COUNTED_KEY, malformed};
 use lagan_types::SetId;
 use std::collections::BTreeMap;
@@ -42,7 +43,8 @@ pub(crate) fn all(store: &dyn Read) -> Result<Uses, StoreError> {
         for (key, value) in &rows {
             let set = key.as_slice().try_into().map(u32::from_be_bytes);
             let set = set.map_err(|_| malformed(Table::SetUse, "key".into()))?;
-            counts.insert(SetId(set), layout::decode(Table::SetUse, value)?);
+            let UseCount(count) = layout::decode(Table::SetUse, value)?;
+            counts.insert(SetId(set), count);
         }
         match rows.last() {
             Some((key, _)) if rows.len() == PAGE => start = [key.as_slice(), &[0]].concat(),

@@ -1,12 +1,40 @@
 //! The rows behind the keys. Fields are encoded in order; see [`super`].
 
+use super::version::first_version;
 use lagan_types::attr::{ArchiveState, Attr, HAS_XATTRS, Kind, Time, unfit_for_s3};
+use lagan_types::cluster::{Config, NodeInfo, ReplicaSet};
 use lagan_types::codec::{Decode, Encode};
 use lagan_types::extent::{Content, Extent};
 use lagan_types::id::{BlockId, ChunkId, Ino, NodeId, SessionId};
 use lagan_types::limits::FILE_LEN_MAX;
 use lagan_types::op::{LockKind, SessionIdentity};
 use lagan_types::query::{Counters, ReapChunks};
+use lagan_types::{Answer, FsError};
+
+first_version!(2:
+    Config, MapVersion, NodeInfo, ReplicaSet, UseCount,
+    InodeRow, DentryRow, CookieRow, ExtentRow,
+    ObjectRow, AttemptRow, ReapChunkRow, ReapObjectRow,
+    SessionRow, AnswerFloor, AnswerRow, BlockRow, LockRow, CounterRow,
+);
+
+/// The version of the cluster map.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Encode, Decode)]
+#[bincode(crate = "lagan_types::codec::bincode")]
+pub struct MapVersion(pub u64);
+
+/// How many extents name chunks of a set; never 0.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Encode, Decode)]
+#[bincode(crate = "lagan_types::codec::bincode")]
+pub struct UseCount(pub u64);
+
+/// The lowest sequence of a session whose answer is remembered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Encode, Decode)]
+#[bincode(crate = "lagan_types::codec::bincode")]
+pub struct AnswerFloor(pub u64);
+
+/// What a command was answered.
+pub type AnswerRow = Result<Answer, FsError>;
 
 /// An inode: attributes, a name of it, sums over its extents, archive state.
 #[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]

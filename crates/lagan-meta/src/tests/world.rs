@@ -1,6 +1,7 @@
 //! A cluster in memory that the tests talk to.
 
 use crate::kv::Table;
+use crate::layout::versions_at;
 use crate::memory::MemoryStore;
 use crate::{apply, cluster_map, invariants, query};
 use lagan_types::answer::Answer;
@@ -131,6 +132,10 @@ impl World {
     }
 
     pub fn check(&self) {
+        for (table, key, value) in self.store.rows() {
+            let (_, written) = versions_at(table, key);
+            assert_eq!(value[0], written, "version of {table:?} {key:?}");
+        }
         let wrong = invariants::check(&self.store);
         assert!(wrong.is_empty(), "{wrong:#?}");
     }

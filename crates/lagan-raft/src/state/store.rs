@@ -96,7 +96,8 @@ impl StateStore {
     /// Opens or makes the store in `dir`.
     ///
     /// # Errors
-    /// [`RaftError::Io`], [`RaftError::State`].
+    /// [`RaftError::Io`]; [`RaftError::State`], also for the state of a build whose
+    /// rows this one does not read.
     pub fn open(
         dir: PathBuf,
         cache_bytes: usize,
@@ -107,10 +108,15 @@ impl StateStore {
         let base = Base::open(db.clone()).map_err(state)?;
         let row = super::db::get(&base.rows, APPLIED_KEY).map_err(state)?;
         let applied = decode_applied(row).map_err(state)?;
-        floor.raise(applied.next());
-        let shown = Shown {
+        let view = View {
             base: Arc::new(base),
             over: Arc::default(),
+        };
+        lagan_meta::layout::check_versions(&view).map_err(state)?;
+        floor.raise(applied.next());
+        let shown = Shown {
+            base: view.base,
+            over: view.over,
             applied: Arc::new(applied),
         };
         Ok(StateStore(Arc::new(Inner {
