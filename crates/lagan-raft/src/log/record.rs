@@ -1,4 +1,4 @@
-//! Bytes of the log: segment header, record, and the replay of both.
+//! Bytes of the log: the headers of segments and records, and the replay of records.
 //!
 //! | segment header, 64 bytes | | record header, 64 bytes | |
 //! | --- | --- | --- | --- |
@@ -12,11 +12,21 @@
 //! |    | | 48 | mark (`frontier`): synced offset, u32, sequence, u32, check, u32; or 0 |
 //! |    | | 60 | CRC-32 of header[0..60] and payload, seeded with the CRC before it |
 //!
-//! Version 1 has no marks; its segments are read, and gone on with, as they are.
+//! Version 1 has no marks; its segments are read and continued as they are.
 //!
-//! All little endian. Payloads: `Normal` the batch, `Membership` and
-//! `Checkpoint` by the codec's serde form, the others none. `Vote` has the
-//! term and node of the vote and index 1 if it is committed.
+//! Integers are little endian. The payload of `Normal` is the batch, that of `Membership`
+//! and `Checkpoint` the codec's serde form; the others have none. `Vote` has the term and
+//! node of the vote, and index 1 if it is committed.
+//!
+//! # To change this format
+//! - Raise `FORMAT_VERSION` in `segment.rs`. The encoding of commands is part of the
+//!   payload and has no version of its own: whoever changes `Command` raises it, too.
+//! - The header of a segment says its version. A segment of a version that is still read
+//!   is continued in that version until it is full, the next one is begun in the new one;
+//!   old segments go as their entries are purged.
+//! - A version that `SegmentHeader::decode` does not know makes the log refuse to open, by
+//!   name and without a change to any record.
+//! - The golden bytes in `log/tests.rs` change; those of versions that are still read stay.
 
 use super::frontier;
 use super::segment::{RECORD_HEADER_LEN, RECORD_MAGIC, SegmentHeader, u32_at, u64_at};
@@ -26,7 +36,7 @@ use openraft::CommittedLeaderId;
 
 /// Bytes of a payload, at most: a full batch and room for its envelope.
 pub const PAYLOAD_LEN_MAX: usize = lagan_types::limits::BATCH_LEN_MAX + 1024 * 1024;
-/// What a record is.
+/// The kind of a record.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u8)]
 pub enum Kind {
@@ -40,8 +50,8 @@ pub enum Kind {
     Vote = 4,
     /// All entries from that index on are void.
     Truncate = 5,
-    /// All entries up to that one may be forgotten; if it is beyond the last,
-    /// the log is empty and goes on behind it.
+    /// All entries up to that one may be forgotten. If it is beyond the last entry, the
+    /// log is empty and goes on behind it.
     Purge = 6,
     /// Vote and purged id, at the start of each segment.
     Checkpoint = 7,
@@ -71,11 +81,11 @@ impl Kind {
 /// A record's header, decoded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Header {
-    /// What it is.
+    /// The record's kind.
     pub kind: Kind,
-    /// Of the entry, or as the kind says.
+    /// Index of the entry, or as the kind says.
     pub index: u64,
-    /// Of the entry's leader.
+    /// Term of the entry's leader.
     pub term: u64,
     /// The entry's leader.
     pub node: u64,
@@ -86,7 +96,7 @@ pub struct Header {
 }
 
 impl Header {
-    /// Header of an entry or of a record that names one.
+    /// The header of an entry or of a record that names one.
     pub fn of(kind: Kind, id: &LogId, committed_next: u64, len: usize) -> Self {
         Header {
             kind,
@@ -129,7 +139,8 @@ pub fn encode(out: &mut Vec<u8>, header: &Header, payload: &[u8], seed: u32) -> 
     encode_marked(out, header, payload, seed, None)
 }
 
-/// As [`encode`], with the mark that all of its segment before an offset is on disk.
+/// Appends as [`encode`] does, with the mark that all of the segment before an offset is
+/// on disk.
 pub fn encode_marked(
     out: &mut Vec<u8>,
     header: &Header,
@@ -200,17 +211,17 @@ pub struct Found<'a> {
     pub header: Header,
     /// Its payload.
     pub payload: &'a [u8],
-    /// Where it starts in the bytes given.
+    /// Its start in the given bytes.
     pub offset: usize,
     /// The CRC that it is seeded with.
     pub seed: u32,
 }
 
-/// Calls `take` for each record from `offset` on until the chain breaks or
-/// `take` refuses; returns where it ended and the CRC of the last record.
+/// Calls `take` for each record from `offset` on until the chain breaks or `take`
+/// refuses; returns the end of the last record and its CRC.
 ///
 /// # Errors
-/// What `take` returned.
+/// The error of `take`.
 pub fn replay<'a, E>(
     bytes: &'a [u8],
     mut offset: usize,

@@ -1,5 +1,5 @@
-//! The header of a segment, and with what each record in it begins. The table of
-//! bytes is in [`record`](super::record).
+//! The header of a segment, and the magic number that begins each record in it. The
+//! table of bytes is in [`record`](super::record).
 
 /// Bytes of a segment's header.
 pub const SEGMENT_HEADER_LEN: usize = 64;
@@ -25,7 +25,7 @@ pub struct SegmentHeader {
 }
 
 impl SegmentHeader {
-    /// Its bytes.
+    /// Encodes it.
     pub fn encode(&self) -> [u8; SEGMENT_HEADER_LEN] {
         let mut raw = [0u8; SEGMENT_HEADER_LEN];
         raw[0..8].copy_from_slice(SEGMENT_MAGIC);
@@ -41,7 +41,7 @@ impl SegmentHeader {
         raw
     }
 
-    /// Decodes it; `Ok(None)`: there is none.
+    /// Decodes it; `Ok(None)`: the bytes are no header.
     ///
     /// # Errors
     /// The version, if it is one that this build does not know.
