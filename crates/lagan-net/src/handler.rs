@@ -1,4 +1,4 @@
-//! What a server does with its connections and their requests: a trait of its user.
+//! The trait by which the user of a server judges connections and answers requests.
 
 use crate::handshake::Hello;
 use crate::message::Request;
@@ -8,12 +8,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use tokio_util::sync::CancellationToken;
 
-/// What a server does with what it is asked.
+/// Judges connections and answers requests.
 pub trait Handler: Send + Sync + 'static {
-    /// Judges a new connection: our own hello, or the reason of a refusal.
+    /// Judges a new connection; returns our own hello.
     ///
     /// # Errors
-    /// The reason, which the peer is told.
+    /// The reason of a refusal, which the peer is told.
     fn check_hello(&self, hello: &Hello, peer: SocketAddr) -> Result<Hello, String>;
 
     /// The handshake is done: requests follow.
@@ -34,14 +34,14 @@ pub trait Handler: Send + Sync + 'static {
 /// The other side of an accepted connection.
 #[derive(Debug)]
 pub struct Peer {
-    /// Who it said it is.
+    /// Its hello.
     pub hello: Hello,
-    /// Where it connected from.
+    /// The address that it connected from.
     pub addr: SocketAddr,
-    /// The protocol version that was agreed on.
+    /// The agreed protocol version.
     pub version: u16,
     pub(crate) cancel: CancellationToken,
-    /// Somebody has ended it.
+    /// A call of `close_first` has ended it.
     pub(crate) closed: AtomicBool,
 }
 

@@ -1,28 +1,29 @@
-//! What the connections of a server may cost.
+//! Limits of a server's connections.
 
 use crate::frame::FrameLimits;
 use std::time::Duration;
 
-/// What connections may cost.
+/// Limits of a server's connections.
 #[derive(Debug, Clone)]
 pub struct ServerLimits {
     /// Connections, at most; further ones are closed at once.
     pub connections_max: usize,
-    /// Of these, in their handshake: a flood of silent ones keeps nobody out for long.
+    /// Connections in their handshake, at most: a flood of silent ones keeps nobody out
+    /// for long.
     pub handshakes_max: usize,
-    /// From accept to the end of the handshake.
+    /// Time from accept to the end of the handshake.
     pub handshake_deadline: Duration,
-    /// Per connection: bytes asked, being answered, or not yet taken by the
-    /// peer. Nothing is read while there are more.
+    /// Bytes of one connection that are asked, being answered, or not yet taken by the
+    /// peer. Nothing more is read while there are as many.
     pub in_flight_len_max: usize,
-    /// The same of all connections together. Each may still have a small
-    /// share of its own, so that none starves while others are slow.
+    /// The same for all connections together. Each may still have a small share of its
+    /// own, so that none starves while others are slow.
     pub total_in_flight_len_max: usize,
-    /// Per connection: requests without an answer.
+    /// Requests of one connection without an answer.
     pub in_flight_max: usize,
     /// A frame that began must be complete within this (twice this at most).
     pub frame_deadline: Duration,
-    /// When stopping: how long requests may take to be answered still.
+    /// Time that open requests may still take when the server stops.
     pub drain_deadline: Duration,
     /// Bytes that a frame may have.
     pub frame: FrameLimits,

@@ -11,7 +11,7 @@ use lagan_types::codec::Encode;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-/// What a connection may have in flight whatever the others have.
+/// Bytes that a connection may have in flight whatever the others have.
 const SHARE: usize = 1024 * 1024;
 
 /// A connection as its reader, writer and replies share it.
@@ -19,16 +19,16 @@ pub(crate) struct Accepted {
     pub(crate) outbox: Outbox,
     pub(crate) socket: WriteHalf,
     pub(crate) limits: Arc<ServerLimits>,
-    /// Bytes asked and not answered, with what answers reserved.
+    /// Bytes of requests without an answer, and bytes that were reserved for answers.
     pub(crate) in_flight_len: AtomicUsize,
-    /// The same of all connections of the server.
+    /// The same sum over all connections of the server.
     pub(crate) total_in_flight_len: Arc<AtomicUsize>,
-    /// Requests not answered.
+    /// Requests without an answer.
     pub(crate) in_flight: AtomicUsize,
 }
 
 impl Accepted {
-    /// A request came that costs `cost` bytes; gives the way back for its answer.
+    /// Counts a request that costs `cost` bytes; returns the way back for its answer.
     pub(crate) fn begin(self: &Arc<Self>, id: u64, cost: usize) -> Reply {
         self.count(cost);
         self.in_flight.fetch_add(1, Ordering::Relaxed);
@@ -99,13 +99,13 @@ impl Reply {
         self.push(FrameKind::Answer, response);
     }
 
-    /// As [`Reply::send`], encoding the head.
+    /// Sends as [`Reply::send`] does, with a head to encode.
     pub fn send_typed<T: Encode>(self, head: &T, data: Bytes) {
         self.send(Response::encode_with(head, data));
     }
 
-    /// Counts `len` bytes of a coming answer against the connection's limit
-    /// from now on: for requests that are small and answered with much.
+    /// Counts `len` bytes of a coming answer against the connection's limit from now on,
+    /// for small requests with long answers.
     pub fn reserve(&mut self, len: usize) {
         self.cost += len;
         self.accepted.count(len);

@@ -20,17 +20,16 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
 
-/// What a request costs beside its bytes.
+/// Bytes that a request counts beside its own.
 const REQUEST_OVERHEAD: usize = 256;
-/// How often a reader looks whether others have made room.
+/// Pause between a reader's looks whether others have made room.
 const OTHERS_EVERY: Duration = Duration::from_millis(10);
-/// While nothing is read for want of room, the peer is told this often that
-/// somebody is here.
+/// Pause between signs of life to a peer from which nothing is read for want of room.
 const ALIVE_EVERY: Duration = Duration::from_millis(300);
-/// How long the last answers of an ended connection may take to leave.
+/// Time that the last answers of an ended connection may take to leave.
 const FLUSH_DEADLINE: Duration = Duration::from_secs(1);
 
-/// What the connections of a server share.
+/// The state that all connections of a server share.
 pub(crate) struct Shared {
     pub(crate) cancel: CancellationToken,
     handler: Arc<dyn Handler>,
@@ -138,8 +137,8 @@ pub(crate) async fn serve(
     serving.run(read_half).await;
 }
 
-/// A connection after its handshake. Its end is told to the handler, also when
-/// that panics.
+/// A connection after its handshake. Its end is told to the handler even if the handler
+/// panics.
 struct Serving {
     accepted: Arc<Accepted>,
     peer: Arc<Peer>,
@@ -198,7 +197,7 @@ impl Serving {
         }
     }
 
-    /// Lets what was asked be answered, for a while.
+    /// Lets open requests be answered, for a while.
     async fn say_goodbye(&self) {
         let accepted = &self.accepted;
         let _ = accepted.outbox.push(empty(FrameKind::Goodbye), true);
@@ -235,7 +234,7 @@ impl Serving {
         }
     }
 
-    /// Hands over all frames that have come; gives how many.
+    /// Handles all frames that have come; returns their number.
     async fn take_frames(&self, decoder: &mut Decoder) -> Result<u64, ServeError> {
         let accepted = &self.accepted;
         let mut count = 0;
@@ -280,8 +279,8 @@ impl Serving {
         Ok(())
     }
 
-    /// Back-pressure: reads nothing until answers have gone. The connection's
-    /// end, by either side, ends the wait too.
+    /// Back-pressure: reads nothing until answers have gone. The connection's end, by
+    /// either side, ends the wait, too.
     async fn wait_for_room(&self) {
         let accepted = &self.accepted;
         let mut said = Instant::now();

@@ -1,8 +1,8 @@
 //! The listening side: accepts, shakes hands, hands requests to a [`Handler`].
 //!
-//! Whatever a peer sends, it costs its own connection at most: bad bytes get
-//! one log line and a closed connection. Memory per connection is bounded: no
-//! more is read while what it asked for and has not taken yet is over a limit.
+//! A peer can harm its own connection at most: bad bytes get one log line and a closed
+//! connection. Memory per connection is bounded: nothing more is read while its requests
+//! and the answers that it has not taken are over a limit.
 
 use crate::handler::Handler;
 use crate::limits::ServerLimits;
@@ -20,7 +20,7 @@ use tokio_util::task::TaskTracker;
 #[cfg(test)]
 mod tests;
 
-/// After an accept that failed (out of descriptors), wait this long.
+/// Pause after an accept that failed (out of descriptors).
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 /// A listening socket and the tasks behind it.
@@ -31,11 +31,11 @@ pub struct Server {
 }
 
 impl Server {
-    /// Listens on exactly `addr` (port 0: any free one) and serves until
-    /// `cancel`. Must be called in a runtime.
+    /// Listens on exactly `addr` (port 0: any free one) and serves until `cancel`. Must
+    /// be called in a runtime.
     ///
     /// # Errors
-    /// As bind(2) and listen(2).
+    /// Those of bind(2) and listen(2).
     pub fn bind(
         addr: SocketAddr,
         handler: Arc<dyn Handler>,
@@ -49,7 +49,7 @@ impl Server {
         Ok(Server { addr, task })
     }
 
-    /// Where it listens.
+    /// The address that it listens on.
     pub fn local_addr(&self) -> SocketAddr {
         self.addr
     }

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
 use tokio_util::sync::CancellationToken;
 
-/// Who leads the test's cluster; 0: nobody.
+/// The leader of the test's cluster; 0: there is none.
 type Leading = Arc<AtomicU64>;
 
 /// A metadata server as far as finding the leader goes.
