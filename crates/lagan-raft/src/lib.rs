@@ -1,9 +1,8 @@
 //! Replication of the metadata: log, state store, snapshots, consensus.
 //!
-//! [`Raft`] is all that others see: commands go in by [`Raft::propose`], come
-//! out applied by `lagan-meta` on every voter in the same order, and are read
-//! through a [`View`]. openraft decides, this crate gives it a disk and a way
-//! to its peers:
+//! Others see only [`Raft`]. Commands go in by [`Raft::propose`]; `lagan-meta` applies
+//! them on every voter in the same order; a [`View`] reads the state. openraft decides,
+//! this crate gives it a disk and a way to its peers:
 //!
 //! ```text
 //!  propose -> batcher -> openraft core -+-> log (one sync a group)

@@ -35,7 +35,7 @@ pub(crate) struct Network {
     pub transport: Arc<dyn Transport>,
     /// This node's log.
     pub log: LogStore,
-    /// Commits are told with a message of their own if the last is older.
+    /// A commit is told in a message of its own if the last message is older than this.
     pub quiet_max: Duration,
 }
 
@@ -48,9 +48,9 @@ pub(crate) struct Stream {
 }
 
 impl Stream {
-    /// Nobody is told that an entry is committed before it is on this disk as
-    /// well. And a leader whose disk stands still falls silent, so that the others
-    /// elect one that can go on.
+    /// Tells no peer that an entry is committed before it is on this disk as well. A
+    /// leader whose disk stands still falls silent, so that the others elect one that can
+    /// go on.
     async fn check_own_disk(
         &self,
         request: &mut AppendEntriesRequest<TypeConfig>,

@@ -1,4 +1,4 @@
-//! One peer, over a [`Transport`] that the server gives.
+//! One peer, reached over a [`Transport`] that the server provides.
 
 use crate::error::TransportError;
 use crate::rpc::Reply;
@@ -12,8 +12,8 @@ use std::time::Duration;
 /// A boxed future, as an object-safe trait needs.
 pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 
-/// Carries consensus messages: opaque head and data there, head and data back.
-/// Implemented by the server over its connections; the peer gives the message to
+/// Carries consensus messages: opaque head and data there, head and data back. The
+/// server implements it over its connections; on the peer's side the message goes to
 /// [`crate::Raft::handle`].
 pub trait Transport: Send + Sync + 'static {
     /// Asks the node at that address; answers or fails within the deadline.

@@ -1,10 +1,10 @@
 //! Snapshots on their way: rows in numbered pieces, each with its CRC, written
 //! to a new file by the receiver, which becomes its state when all are in.
 //!
-//! The sender reads them from one read transaction of redb, so that nothing is
-//! exported and nothing waits. A piece that arrives twice is answered again and
-//! not taken again; any other break of the order makes the sender begin again.
-//! What a crash leaves is removed at the next start.
+//! The sender reads them from one read transaction of redb, so that nothing is exported
+//! and nothing waits. A piece that arrives twice is answered again and not taken again;
+//! any other break of the order makes the sender begin again.
+//! The next start removes the files that a crash leaves.
 
 use crate::error::TransportError;
 use crate::peer::Peer;
@@ -18,14 +18,14 @@ use tokio::sync::Mutex;
 
 /// Bytes of rows in a piece, about: one row may be larger.
 const PIECE_LEN: usize = 512 * 1024;
-/// For one piece.
+/// Time for one piece.
 const PIECE_DEADLINE: Duration = Duration::from_secs(10);
-/// For the last: the receiver syncs and switches.
+/// Time for the last piece, after which the receiver syncs and switches.
 const INSTALL_DEADLINE: Duration = Duration::from_secs(60);
 /// Times that one piece is sent.
 const PIECE_TRIES: u32 = 4;
 
-/// Why a snapshot was not sent.
+/// The reason why a snapshot was not sent.
 #[derive(Debug)]
 pub(crate) enum SendError {
     Transport(TransportError),

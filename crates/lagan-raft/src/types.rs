@@ -35,13 +35,13 @@ pub(crate) mod alias {
     pub type OpenRaft = openraft::Raft<TypeConfig>;
 }
 
-/// What openraft carries about as "the snapshot".
+/// The data of a snapshot, which openraft hands from one of our calls to another.
 pub enum SnapshotData {
     /// A state of this node.
     Local(View),
-    /// One that came from the leader, whole and synced, not yet installed.
+    /// A snapshot that came from the leader, whole and synced, not yet installed.
     Received(Box<Incoming>),
-    /// None yet.
+    /// There is none yet.
     Nothing,
 }
 
@@ -49,7 +49,7 @@ pub enum SnapshotData {
 #[derive(Clone, Default)]
 pub struct Batch {
     bytes: Bytes,
-    /// Only on the node that proposed it, to spare the decoding there.
+    /// Set only on the node that proposed it, to spare the decoding there.
     commands: Option<Arc<[Command]>>,
 }
 

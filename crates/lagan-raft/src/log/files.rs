@@ -1,4 +1,4 @@
-//! The segment files in their directory: make, list, recycle.
+//! Makes, lists and recycles the segment files in their directory.
 
 use super::segment::{SEGMENT_HEADER_LEN, SegmentHeader};
 use std::fs::{self, File, OpenOptions};

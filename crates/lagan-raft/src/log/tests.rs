@@ -293,7 +293,7 @@ fn golden_bytes_of_a_marked_record() {
     assert!(record::parse(&out, 7).is_some());
 }
 
-/// Of the record above: changes only with the format's version.
+/// CRC of the record above: changes only with the format's version.
 const GOLDEN_CRC: u32 = 0xda50_5c10;
 
 /// A written record and the entries that are left after it.

@@ -60,7 +60,7 @@ async fn apply(state: &mut StateStore, range: std::ops::Range<u64>) {
     }
 }
 
-/// What a crash would leave: the files as the kernel has them now.
+/// Copies the files as the kernel has them now, which is all that a crash would leave.
 fn crashed(dir: &Path) -> tempfile::TempDir {
     let copy = tempfile::tempdir().unwrap();
     for file in std::fs::read_dir(dir).unwrap() {
