@@ -8,8 +8,8 @@ use crate::txn::{Changes, Fail, Outcome, Txn};
 use lagan_types::limits::SESSION_WINDOW;
 use lagan_types::{Answer, Command, FsError, Op, SessionId, VolumeId};
 
-/// Answers are forgotten that many at a time, so that not each command
-/// rewrites the row that says which are remembered.
+/// Answers that are forgotten at a time, so that not each command rewrites the row that
+/// says which are remembered.
 const FORGET_BATCH: u64 = 32;
 
 /// Carries out one command.
@@ -50,8 +50,9 @@ pub fn apply<W: Write>(
     Ok(answer)
 }
 
-/// The call that a reservation answered may be sent again, to a leader that
-/// does not know of it: it finds the file's creation as its answer.
+/// Remembers the answer for the call that a promise answered before: if the call is sent
+/// again to a leader that does not know the promise, it finds the file's creation as its
+/// answer.
 fn answer_asked<W: Write>(
     store: &mut W,
     (session, seq): (SessionId, u64),
@@ -68,7 +69,7 @@ fn answer_asked<W: Write>(
     Ok(())
 }
 
-/// What is known of a command before it is carried out.
+/// The knowledge of a command before it is carried out.
 enum Recalled {
     /// It is not to be carried out (again).
     Answer(Result<Answer, FsError>),

@@ -1,10 +1,10 @@
-//! The ordered key-value store under the state machine, as it sees it.
+//! The ordered key-value store under the state machine, as the state machine sees it.
 //!
 //! `lagan-raft` implements it over redb transactions, [`memory`](crate::memory)
 //! over ordered maps for tests. Keys are compared as bytes.
 
-/// The tables; the number is the first byte of a key where all share one
-/// space, and never changes. The keys and values are in [`crate::layout`].
+/// The tables. A table's number is the first byte of a key where all tables share one
+/// space, and never changes. [`crate::layout`] has the keys and values.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[repr(u8)]
 #[allow(missing_docs, reason = "the table in layout.rs explains them")]
@@ -63,7 +63,7 @@ impl Table {
     ];
 }
 
-/// The store failed underneath: the node must stop, the command has no answer.
+/// The store below failed: the node must stop, and the command has no answer.
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
     /// The disk or the database.

@@ -21,7 +21,7 @@
 //! | Shared | chunk u128, ino u64, home u64 | nothing | 2 |
 //! | Xattr | ino u64, name | raw bytes | 2 |
 //! | Symlink | ino u64 | raw bytes | 2 |
-//! | Due | `0`, at ms u64, ino u64 | nothing: asked for, or tried again then | 2 |
+//! | Due | `0`, at ms u64, ino u64 | nothing: the file is due then | 2 |
 //! | Due | `1`, changed ms u64, ino u64 | nothing: due `archive_after` later | 2 |
 //! | Due | `2`, `0` u64, ino u64 | nothing: too large for S3, waits for a change | 2 |
 //! | Releasable | archived ms u64, ino u64 | nothing | 2 |
@@ -77,11 +77,11 @@ pub const SETS_COUNTED_KEY: &[u8] = &[2];
 /// Key of the counters.
 pub const COUNTER_KEY: &[u8] = &[0];
 
-/// First byte of a key in Due: files with a time of their own.
+/// First byte of a key in Due: the file has a time of its own.
 pub const DUE_AT: u8 = 0;
-/// Files that are due some time after their change.
+/// The file is due some time after its change.
 pub const DUE_AFTER: u8 = 1;
-/// Files that S3 cannot take.
+/// S3 cannot take the file.
 pub const DUE_TOO_LARGE: u8 = 2;
 
 /// First byte of a key in Lock: the locks of an owner on an inode.
@@ -115,7 +115,7 @@ pub fn decode<T: Versioned>(table: Table, value: &[u8]) -> Result<T, StoreError>
 /// The raw bytes of a value.
 ///
 /// # Errors
-/// As [`decode`].
+/// Fails as [`decode`] does.
 pub fn decode_raw(table: Table, mut value: Vec<u8>) -> Result<Vec<u8>, StoreError> {
     match value.first() {
         Some(&RAW_VERSION) => {

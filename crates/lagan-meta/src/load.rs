@@ -1,4 +1,4 @@
-//! Single rows out of a state, decoded.
+//! Loads single rows of a state.
 
 use crate::kv::{Read, StoreError, Table};
 use crate::layout::rows::{CounterRow, InodeRow};

@@ -1,4 +1,4 @@
-//! Reads of one consistent state. Whether it is the latest is the caller's business.
+//! Reads of one consistent state. The caller sees to it that this state is the latest.
 
 mod counters;
 mod due;
@@ -17,8 +17,8 @@ use crate::txn::{Fail, Outcome};
 use lagan_types::cluster::{ClusterMap, Config};
 use lagan_types::{FsError, Query, QueryAnswer, SessionId, VolumeId};
 
-/// Answers one read. `session` matters for locks only; whether it still lives
-/// is not looked at, since a read changes nothing.
+/// Answers one read. `session` matters for locks only. It is not checked whether the
+/// session still lives, since a read changes nothing.
 ///
 /// # Errors
 /// The outer one stops the node, the inner one is the answer.

@@ -1,9 +1,9 @@
 //! One command's changes, buffered over the store until it has succeeded.
 //!
-//! Raw rows go through [`Txn::put`]; inodes and counters are cached, so that
-//! each is read and written once per command. What follows from an inode's row
-//! (Due, Releasable, Orphan, the sums in the counters) is kept here, at flush,
-//! and nowhere else.
+//! Rows go through [`Txn::put`]; inodes and counters are cached, so that each is read
+//! and written once per command. The rows that follow from an inode's row (Due,
+//! Releasable, Orphan) and the sums in the counters are kept here, at flush, and nowhere
+//! else.
 
 use crate::kv::{Read, Row, StoreError, Table};
 use crate::layout::rows::{
@@ -392,7 +392,7 @@ impl<'a> Txn<'a> {
     }
 }
 
-/// Raw rows with the changes so far; cached inodes are not in it.
+/// Reads rows with the changes so far, without the cached inodes.
 impl Read for Txn<'_> {
     fn get(&self, table: Table, key: &[u8]) -> Result<Option<Vec<u8>>, StoreError> {
         match self.changes.get(&table).and_then(|t| t.get(key)) {

@@ -143,7 +143,7 @@ impl Walk<'_> {
         Ok(())
     }
 
-    /// Xattrs, symlinks, objects.
+    /// Checks xattrs, symlinks and objects.
     pub(super) fn side_rows(&mut self) -> Result<(), StoreError> {
         let mut xattrs: BTreeMap<Ino, u32> = BTreeMap::new();
         let mut capable: BTreeSet<Ino> = BTreeSet::new();

@@ -9,7 +9,7 @@ use lagan_types::Ino;
 use lagan_types::attr::Kind;
 use std::collections::BTreeMap;
 
-/// How often inodes are named, and how many directories each directory holds.
+/// Counts the names of each inode, and the directories in each directory.
 #[derive(Default)]
 struct Links {
     names: BTreeMap<Ino, u32>,

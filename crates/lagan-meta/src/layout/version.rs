@@ -29,7 +29,7 @@ pub trait Readable: Sized {
     fn read(version: u8, body: &[u8]) -> Option<Result<Self, CodecError>>;
 }
 
-/// What the first version of a row has as its previous one: no such row exists.
+/// Stands before the first version of a row: no such row exists.
 #[derive(Debug, Clone, Copy)]
 pub enum FirstVersion {}
 

@@ -14,7 +14,7 @@ use lagan_types::limits::{
 use lagan_types::query::{Entry, Object};
 use lagan_types::{Extent, FsError, Ino, QueryAnswer};
 
-/// A path longer than this is not shown: `lagan file` is best effort.
+/// Names in a path that is shown, at most: `lagan file` is best effort.
 const PATH_DEPTH_MAX: usize = 1024;
 
 fn directory(store: &dyn Read, ino: Ino) -> Outcome<InodeRow> {

@@ -4,7 +4,7 @@ use super::*;
 use crate::layout::version::{Versioned, first_version, versions};
 use lagan_types::codec::{Decode, Encode};
 
-/// A row as it was first: a width only.
+/// The first version of a made-up row: a width only.
 #[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
 #[bincode(crate = "lagan_types::codec::bincode")]
 struct SailV1 {
@@ -13,7 +13,7 @@ struct SailV1 {
 
 first_version!(1: SailV1);
 
-/// As it was next: both lengths.
+/// Its second version: both lengths.
 #[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
 #[bincode(crate = "lagan_types::codec::bincode")]
 struct SailV2 {
@@ -31,7 +31,7 @@ impl Versioned for SailV2 {
     }
 }
 
-/// As it is now, with a number in between that was never used.
+/// Its current version; number 3 was never used.
 #[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
 #[bincode(crate = "lagan_types::codec::bincode")]
 struct Sail {
