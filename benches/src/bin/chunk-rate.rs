@@ -33,7 +33,7 @@ fn run(dir: &std::path::Path, writers: u64, len: usize, time: Duration, prewrite
                 let mut count = 0u64;
                 while begin.elapsed() < time {
                     let block = BlockId((w << 32) | (count / 1024));
-                    let id = ChunkId::new(VolumeId(1), SetId(1), block, (count % 1024) as u16);
+                    let id = ChunkId::new(VolumeId::ONLY, SetId(1), block, (count % 1024) as u16);
                     let start = Instant::now();
                     store
                         .write_blocking(id, data.clone(), &crcs)

@@ -37,7 +37,7 @@ impl Transport for Net {
 
 fn command(session: SessionId, seq: u64, op: Op) -> Command {
     Command {
-        volume: VolumeId(1),
+        volume: VolumeId::ONLY,
         session,
         seq,
         unanswered: seq,

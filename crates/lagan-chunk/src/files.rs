@@ -2,7 +2,7 @@
 //!
 //! | name | is |
 //! | --- | --- |
-//! | `FORMAT` | `lagan-chunk 1`: what this table and [`crate::record`] say |
+//! | `FORMAT` | `lagan-chunk 1`: the format that this table and [`crate::record`] describe |
 //! | `segments/seg-GENERATION` | a segment of the log, 16 hexadecimal digits |
 //! | `segments/free-NUMBER` | a file to be reused; its content means nothing |
 //! | `index/` | sled, rebuilt from the segments at will |
@@ -12,12 +12,12 @@ use std::fs::{self, File};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
-/// The newest format that this build knows.
+/// The format that this build reads and writes.
 const FORMAT: u32 = 1;
 const FORMAT_NAME: &str = "FORMAT";
 const SEGMENTS_DIR: &str = "segments";
 
-/// What a file in the segments' directory is.
+/// The use of a file in the segments' directory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Name {
     /// Part of the log.
@@ -26,12 +26,12 @@ pub(crate) enum Name {
     Free(u64),
 }
 
-/// Where the segments are.
+/// The directory of the segments.
 pub(crate) fn segments_dir(dir: &Path) -> PathBuf {
     dir.join(SEGMENTS_DIR)
 }
 
-/// Where the index is.
+/// The directory of the index.
 pub(crate) fn index_dir(dir: &Path) -> PathBuf {
     dir.join("index")
 }

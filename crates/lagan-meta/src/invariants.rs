@@ -10,8 +10,9 @@ mod sessions;
 
 use crate::kv::{Read, StoreError, Table};
 use crate::layout::rows::InodeRow;
+use crate::layout::version::Versioned;
 use crate::layout::{self, part};
-use crate::query::find_inode;
+use crate::load::find_inode;
 use lagan_types::{ChunkId, Ino};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -90,10 +91,7 @@ impl Walk<'_> {
     }
 
     /// All rows of a table, decoded.
-    fn decoded<T: lagan_types::codec::Decode<()>>(
-        &self,
-        table: Table,
-    ) -> Result<Vec<(Vec<u8>, T)>, StoreError> {
+    fn decoded<T: Versioned>(&self, table: Table) -> Result<Vec<(Vec<u8>, T)>, StoreError> {
         self.rows(table)?
             .into_iter()
             .map(|(key, value)| Ok((key, layout::decode(table, &value)?)))

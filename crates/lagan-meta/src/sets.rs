@@ -218,7 +218,7 @@ struct Settling<'a> {
     nodes: &'a [NodeInfo],
     /// Members of the short set of this moment, if there is to be one.
     short: Option<Vec<NodeId>>,
-    /// In order of id.
+    /// The rows in order of id.
     rows: Vec<ReplicaSet>,
     /// Oldest set by its sorted members; sets that a node joins are left out.
     oldest: BTreeMap<Vec<NodeId>, SetId>,

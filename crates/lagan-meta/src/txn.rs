@@ -1,15 +1,17 @@
 //! One command's changes, buffered over the store until it has succeeded.
 //!
-//! Raw rows go through [`Txn::put`]; inodes and counters are cached, so that
-//! each is read and written once per command. What follows from an inode's row
-//! (Due, Releasable, Orphan, the sums in the counters) is kept here, at flush,
-//! and nowhere else.
+//! Rows go through [`Txn::put`]; inodes and counters are cached, so that each is read
+//! and written once per command. The rows that follow from an inode's row (Due,
+//! Releasable, Orphan) and the sums in the counters are kept here, at flush, and nowhere
+//! else.
 
 use crate::kv::{Read, Row, StoreError, Table};
-use crate::layout::rows::{CounterRow, DueKey, InodeRow, ReapChunkRow, ReapObjectRow};
-use crate::layout::{self, COUNTER_KEY, MAP_VERSION_KEY, key_due, key1, key2};
+use crate::layout::rows::{
+    CounterRow, DueKey, InodeRow, MapVersion, ReapChunkRow, ReapObjectRow, UseCount,
+};
+use crate::layout::version::Versioned;
+use crate::layout::{self, COUNTER_KEY, MAP_VERSION_KEY, key_due, key_set, key1, key2};
 use crate::memory::range;
-use crate::uses;
 use lagan_types::attr::Time;
 use lagan_types::cluster::ReplicaSet;
 use lagan_types::query::{Counters, ReapChunks};
@@ -147,7 +149,7 @@ impl<'a> Txn<'a> {
     }
 
     /// Sets a row.
-    pub fn put<T: lagan_types::codec::Encode>(&mut self, table: Table, key: &[u8], row: &T) {
+    pub fn put<T: Versioned>(&mut self, table: Table, key: &[u8], row: &T) {
         self.put_bytes(table, key, layout::encode(row));
     }
 
@@ -165,11 +167,7 @@ impl<'a> Txn<'a> {
     }
 
     /// Returns a row, decoded.
-    pub fn row<T: lagan_types::codec::Decode<()>>(
-        &self,
-        table: Table,
-        key: &[u8],
-    ) -> Result<Option<T>, StoreError> {
+    pub fn row<T: Versioned>(&self, table: Table, key: &[u8]) -> Result<Option<T>, StoreError> {
         self.get(table, key)?
             .map(|value| layout::decode(table, &value))
             .transpose()
@@ -283,7 +281,7 @@ impl<'a> Txn<'a> {
             by_set.entry(id.set()).or_default().push(id);
         }
         for (set, chunks) in by_set {
-            let row: Option<ReplicaSet> = self.row(Table::Set, &layout::key_set(set.0))?;
+            let row: Option<ReplicaSet> = self.row(Table::Set, &key_set(set.0))?;
             let Some(row) = row else { continue };
             for node in row.nodes.iter().chain(&row.joining) {
                 for part in chunks.chunks(REAP_ROW_CHUNKS) {
@@ -294,21 +292,36 @@ impl<'a> Txn<'a> {
         Ok(())
     }
 
+    fn flush_uses(&mut self) -> Result<(), StoreError> {
+        for (set, change) in std::mem::take(&mut self.uses) {
+            if change == 0 {
+                continue;
+            }
+            let key = key_set(set.0);
+            let before: Option<UseCount> = self.row(Table::SetUse, &key)?;
+            match before.unwrap_or_default().0.saturating_add_signed(change) {
+                0 => self.delete(Table::SetUse, &key),
+                after => self.put(Table::SetUse, &key, &UseCount(after)),
+            }
+        }
+        Ok(())
+    }
+
     // -- the end ----------------------------------------------------------
 
     /// Returns all changed rows.
     pub fn finish(mut self) -> Result<Changes, StoreError> {
         self.flush_freed()?;
-        let uses = std::mem::take(&mut self.uses);
-        uses::flush(&mut self, uses)?;
+        self.flush_uses()?;
         for (ino, cached) in std::mem::take(&mut self.inodes) {
             if cached.dirty {
                 self.flush_inode(ino, cached);
             }
         }
         if self.map_changed {
-            let version: u64 = self.row(Table::Config, MAP_VERSION_KEY)?.unwrap_or(0);
-            self.put(Table::Config, MAP_VERSION_KEY, &version.saturating_add(1));
+            let version: Option<MapVersion> = self.row(Table::Config, MAP_VERSION_KEY)?;
+            let next = MapVersion(version.unwrap_or_default().0.saturating_add(1));
+            self.put(Table::Config, MAP_VERSION_KEY, &next);
         }
         if self.counters != self.counters_before {
             let counters = self.counters.clone();
@@ -379,7 +392,7 @@ impl<'a> Txn<'a> {
     }
 }
 
-/// Raw rows with the changes so far; cached inodes are not in it.
+/// Reads rows with the changes so far, without the cached inodes.
 impl Read for Txn<'_> {
     fn get(&self, table: Table, key: &[u8]) -> Result<Option<Vec<u8>>, StoreError> {
         match self.changes.get(&table).and_then(|t| t.get(key)) {

@@ -1,29 +1,29 @@
-//! Why a call over the network gave no answer.
+//! The reasons why a call over the network gave no answer.
 
 use std::net::SocketAddr;
 
 /// A call that got no answer, or a connection that could not be made.
 ///
-/// Whether the other side may have acted is what a caller must know next: see
+/// A caller must know next whether the other side may have acted: see
 /// [`NetError::possibly_sent`].
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum NetError {
     /// No connection could be made; nothing was sent.
     #[error("connect to {addr}: {reason}")]
     Connect {
-        /// Where to.
+        /// The address that was tried.
         addr: SocketAddr,
-        /// What happened, in words.
+        /// The reason, in words.
         reason: String,
-        /// True when nothing came back at all (dropped packets), so that
-        /// another try is likely to cost its whole deadline.
+        /// True if nothing came back at all (dropped packets): another try is likely to
+        /// cost its whole deadline.
         silent: bool,
     },
-    /// The other side answered the handshake with a refusal, or is not who we
-    /// looked for; nothing was sent.
+    /// The other side answered the handshake with a refusal, or is another server than
+    /// the wanted one; nothing was sent.
     #[error("refused by {addr}: {reason}")]
     Refused {
-        /// Who refused.
+        /// The address of the side that refused.
         addr: SocketAddr,
         /// Its reason, in words.
         reason: String,
@@ -46,9 +46,9 @@ pub enum NetError {
     /// The call is larger than a frame may be; nothing was sent.
     #[error("message of {len} bytes, at most {max} allowed")]
     TooLarge {
-        /// Bytes of the part that is too long.
+        /// Bytes of the part that is too long, head or data.
         len: usize,
-        /// Bytes that it may have.
+        /// Bytes that this part may have.
         max: usize,
     },
 }

@@ -1,9 +1,8 @@
-//! Puts commands into log entries: those that arrive while entries are in
-//! flight share the next one, one sync and one apply. An idle log takes a
-//! command at once.
+//! Puts commands into log entries. Commands that arrive while entries are in flight
+//! share the next entry, with one sync and one apply. An idle log takes a command at once.
 
 use crate::error::ProposeError;
-use crate::raft::LeaderInfo;
+use crate::leader::LeaderInfo;
 use crate::state::StateStore;
 use crate::types::alias::OpenRaft;
 use crate::types::{Batch, BatchAnswer, TypeConfig};
@@ -15,7 +14,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 
-/// What a proposer gets.
+/// The outcome that a proposer gets.
 pub(crate) type Outcome = Result<Result<Answer, FsError>, ProposeError>;
 
 /// A command on its way.
@@ -24,7 +23,7 @@ pub(crate) struct Proposal {
     pub reply: oneshot::Sender<Outcome>,
 }
 
-/// An entry that is not answered holds its place in flight no longer than this.
+/// Time for which an entry without an answer holds its place in flight.
 const ANSWER_MAX: Duration = Duration::from_secs(30);
 /// Room for the envelope of a batch.
 const ENVELOPE_LEN: usize = 16;
@@ -45,12 +44,13 @@ pub(crate) struct Batcher {
     pub leader: watch::Receiver<LeaderInfo>,
     pub in_flight: Arc<Semaphore>,
     pub cancel: CancellationToken,
-    /// Of the last command.
+    /// Time of the last command.
     pub last_time: Time,
 }
 
 impl Batcher {
-    /// Works until cancelled; what waits then is told that it did not happen.
+    /// Works until cancelled; proposers that wait then are told that their command did
+    /// not happen.
     pub async fn run(mut self) {
         let cancel = self.cancel.clone();
         let mut held = None;

@@ -12,8 +12,6 @@ use std::future::Future;
 use std::net::{SocketAddr, ToSocketAddrs};
 use std::time::Duration;
 
-/// The one volume.
-pub const VOLUME: VolumeId = VolumeId(1);
 /// A leader is found within three seconds when there is one (docs/DESIGN.md "Faults"); twice
 /// that, and then some, before we say that there is none.
 const LEADER_DEADLINE: Duration = Duration::from_secs(10);
@@ -223,7 +221,7 @@ impl Cluster {
     /// As [`Cluster::ask`].
     pub async fn query(&self, query: Query) -> Outcome<Result<QueryAnswer, FsError>> {
         let request = MetaRequest::Query {
-            volume: VOLUME,
+            volume: VolumeId::ONLY,
             session: SessionId::SYSTEM,
             query,
         };
@@ -239,7 +237,7 @@ impl Cluster {
     /// As [`Cluster::ask`].
     pub async fn mutate(&self, op: Op) -> Outcome<Result<Answer, FsError>> {
         let request = MetaRequest::Mutate(Command {
-            volume: VOLUME,
+            volume: VolumeId::ONLY,
             session: SessionId::SYSTEM,
             seq: 0,
             unanswered: 0,

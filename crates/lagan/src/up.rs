@@ -16,6 +16,8 @@ pub mod files;
 pub mod foreground;
 pub mod plan;
 pub mod process;
+pub mod same;
+pub mod servers;
 pub mod start;
 pub mod verdict;
 

@@ -7,7 +7,7 @@ use crate::extents::{decode, home};
 use crate::kv::{StoreError, Table};
 use crate::layout::rows::{BlockRow, ObjectRow};
 use crate::layout::{key_set, key1, part};
-use crate::query::row;
+use crate::load::row;
 use crate::uses;
 use lagan_types::attr::{CAPABILITY, HAS_CAPABILITY, Kind};
 use lagan_types::cluster::ReplicaSet;
@@ -143,7 +143,7 @@ impl Walk<'_> {
         Ok(())
     }
 
-    /// Xattrs, symlinks, objects.
+    /// Checks xattrs, symlinks and objects.
     pub(super) fn side_rows(&mut self) -> Result<(), StoreError> {
         let mut xattrs: BTreeMap<Ino, u32> = BTreeMap::new();
         let mut capable: BTreeSet<Ino> = BTreeSet::new();

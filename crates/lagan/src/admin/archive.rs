@@ -1,7 +1,7 @@
 //! `lagan archive now`: files become due at once.
 
+use crate::admin::output::{Progress, print_json};
 use crate::admin::walk::{Item, Walk};
-use crate::admin::{Progress, print_json};
 use crate::exit::{DEGRADED, ERROR, Failure, OK, Outcome};
 use crate::net::Cluster;
 use lagan_types::attr::ArchiveState;

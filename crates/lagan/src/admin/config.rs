@@ -1,6 +1,6 @@
 //! `lagan set`: the configuration that all nodes share.
 
-use crate::admin::print_json;
+use crate::admin::output::print_json;
 use crate::exit::{Failure, OK, Outcome};
 use crate::net::Cluster;
 use crate::units::parse_duration;

@@ -1,6 +1,6 @@
 //! `lagan file`: where a file is.
 
-use crate::admin::print_json;
+use crate::admin::output::print_json;
 use crate::exit::{DEGRADED, Doing, Failure, OK, Outcome};
 use crate::net::Cluster;
 use crate::{probe, units};

@@ -1,6 +1,7 @@
 //! `lagan init` and `lagan join`: clusters made by hand.
 
-use crate::admin::{config, print_json};
+use crate::admin::config;
+use crate::admin::output::print_json;
 use crate::cli::{InitArgs, LocalServer};
 use crate::discover::toml_failure;
 use crate::exit::{Failure, OK, Outcome};

@@ -3,8 +3,8 @@
 //! They are read through the mount, as their user would: what a mount asks and
 //! where is its own business, and every byte is verified on the way.
 
+use crate::admin::output::{Progress, print_json};
 use crate::admin::walk::Walk;
-use crate::admin::{Progress, print_json};
 use crate::exit::{ERROR, Failure, OK, Outcome};
 use crate::net::Cluster;
 use crate::units;

@@ -1,7 +1,7 @@
 //! `lagan release`: local copies of archived files are dropped.
 
+use crate::admin::output::{Progress, print_json};
 use crate::admin::walk::{Item, Walk};
-use crate::admin::{Progress, print_json};
 use crate::exit::{OK, Outcome};
 use crate::net::Cluster;
 use crate::units;

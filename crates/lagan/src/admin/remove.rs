@@ -3,7 +3,7 @@
 //! The leader does the work, a step each time it is asked; this asks until it is
 //! done. Broken off, it leaves what was done so far: chunks with new replicas.
 
-use crate::admin::{Progress, print_json};
+use crate::admin::output::{Progress, print_json};
 use crate::exit::{Failure, OK, Outcome};
 use crate::net::Cluster;
 use lagan_types::cluster::ClusterMap;

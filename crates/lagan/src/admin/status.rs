@@ -1,6 +1,6 @@
 //! `lagan status`.
 
-use crate::admin::print_json;
+use crate::admin::output::print_json;
 use crate::discover::Found;
 use crate::exit::{DEGRADED, Failure, NO_QUORUM, OK, Outcome};
 use crate::net::Cluster;

@@ -7,7 +7,7 @@
 
 use crate::exit::{Failure, Outcome};
 use crate::layout::Layout;
-use crate::up::plan::Machine;
+use crate::up::servers::Machine;
 use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener};
 

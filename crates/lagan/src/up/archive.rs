@@ -3,7 +3,8 @@
 use crate::cli::UpArgs;
 use crate::exit::{Failure, Outcome};
 use crate::layout::Layout;
-use crate::up::plan::{Machine, ServerPlan, differs};
+use crate::up::same::differs;
+use crate::up::servers::{Machine, ServerPlan};
 use lagan_types::cluster::ArchiveConfig;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;

@@ -3,7 +3,8 @@
 use crate::exit::{Doing, Outcome};
 use crate::layout::{Layout, Role};
 use crate::up::archive::S3Plan;
-use crate::up::plan::{Plan, ServerPlan};
+use crate::up::plan::Plan;
+use crate::up::servers::ServerPlan;
 use serde::Serialize;
 use std::path::{Path, PathBuf};
 

@@ -7,17 +7,17 @@ use crate::exit::{Doing, Failure, Outcome};
 use crate::layout::{Layout, replace_private};
 use crate::mountinfo;
 use crate::up::archive::{S3Plan, first_archive};
+use crate::up::same::{differs, same};
+use crate::up::servers::{Machine, ServerPlan, check_distinct, server, server_count};
 use lagan_types::limits::SET_MEMBERS_MAX;
 use lagan_types::{ClusterId, Incarnation};
 use serde::{Deserialize, Serialize};
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
 #[cfg(test)]
 mod tests;
 
-/// Servers of one machine, at most: 127.77.X.N has room for these and S3.
-pub const SERVERS_MAX: usize = 50;
 /// The version of `up.json`.
 const SCHEMA: u32 = 1;
 
@@ -44,34 +44,6 @@ pub struct Plan {
     pub mounts: Vec<PathBuf>,
     /// The archive.
     pub s3: S3Plan,
-}
-
-/// One server.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct ServerPlan {
-    /// `server-N`.
-    pub name: String,
-    /// Where clients connect.
-    pub listen: SocketAddr,
-    /// Where the other servers connect.
-    pub peer_listen: SocketAddr,
-    /// /health and /metrics.
-    pub http: SocketAddr,
-    /// The network namespace that it runs in.
-    pub netns: Option<String>,
-}
-
-/// What a first plan takes from the machine.
-pub trait Machine {
-    /// The address of server `n` (from 1) without `--addrs`.
-    fn own_ip(&self, n: usize) -> IpAddr;
-    /// Three ports of that address for a server, one for S3 (`n` = 0), that nothing listens on.
-    fn ports(&self, ip: IpAddr, n: usize, count: usize, elsewhere: bool) -> Outcome<Vec<u16>>;
-    /// A random key of that many characters.
-    fn random_key(&self, len: usize) -> String;
-    /// The region of the AWS configuration.
-    fn aws_region(&self) -> String;
 }
 
 impl Plan {
@@ -186,35 +158,6 @@ pub fn default_min_copies(copies: u8) -> u8 {
     if copies <= 2 { 1 } else { 2 }
 }
 
-fn server_count(args: &UpArgs) -> Outcome<usize> {
-    let given = [args.addrs.len(), args.netns.len()];
-    let listed = given.into_iter().max().filter(|&n| n > 0);
-    let count = args.servers.or(listed).unwrap_or(3);
-    if count == 0 || count > SERVERS_MAX {
-        return Err(Failure::usage(format!(
-            "--servers {count}: 1 to {SERVERS_MAX} are possible"
-        )));
-    }
-    for (name, len) in [("--addrs", given[0]), ("--netns", given[1])] {
-        if len != 0 && len != count {
-            return Err(Failure::usage(format!(
-                "{name} names {len} for {count} servers: one for each is needed"
-            )));
-        }
-    }
-    if !args.netns.is_empty() && args.addrs.is_empty() {
-        return Err(Failure::usage(
-            "--netns needs --addrs: the addresses that the servers have in their namespaces",
-        ));
-    }
-    if let Some(ip) = args.addrs.iter().find(|ip| ip.is_unspecified()) {
-        return Err(Failure::usage(format!(
-            "--addrs {ip}: would be every address of the machine, name one"
-        )));
-    }
-    Ok(count)
-}
-
 fn copies(args: &UpArgs, servers: usize) -> Outcome<(u8, u8)> {
     let most = servers.min(SET_MEMBERS_MAX);
     let copies = args.copies.unwrap_or(most.min(2) as u8);
@@ -230,37 +173,6 @@ fn copies(args: &UpArgs, servers: usize) -> Outcome<(u8, u8)> {
         )));
     }
     Ok((copies, min_copies))
-}
-
-fn server(args: &UpArgs, n: usize, machine: &dyn Machine) -> Outcome<ServerPlan> {
-    let ip = args
-        .addrs
-        .get(n - 1)
-        .copied()
-        .unwrap_or_else(|| machine.own_ip(n));
-    let netns = args.netns.get(n - 1).cloned();
-    let ports = machine.ports(ip, n, 3, netns.is_some())?;
-    let addr = |i: usize| SocketAddr::new(ip, ports.get(i).copied().unwrap_or(0));
-    Ok(ServerPlan {
-        name: format!("server-{n}"),
-        listen: addr(0),
-        peer_listen: addr(1),
-        http: addr(2),
-        netns,
-    })
-}
-
-fn check_distinct(servers: &[ServerPlan]) -> Outcome<()> {
-    let mut seen = std::collections::BTreeSet::new();
-    for s in servers {
-        if !seen.insert(s.listen) {
-            return Err(Failure::usage(format!(
-                "--addrs names {} twice",
-                s.listen.ip()
-            )));
-        }
-    }
-    Ok(())
 }
 
 /// The given mount points, absolute; `None` without any.
@@ -295,20 +207,4 @@ fn absolute(path: &Path) -> Outcome<PathBuf> {
         Some(_) => path,
         None => path.canonicalize().unwrap_or(path),
     })
-}
-
-fn same<T: PartialEq + std::fmt::Display>(name: &str, given: Option<T>, stored: T) -> Outcome<()> {
-    match given {
-        Some(given) if given != stored => Err(Failure::usage(format!(
-            "{name} {given}: this directory was made with {stored}, leave the option out or take another directory"
-        ))),
-        _ => Ok(()),
-    }
-}
-
-/// An option that is not what the directory was made with.
-pub fn differs(name: &str) -> Failure {
-    Failure::usage(format!(
-        "{name} is not what this directory was made with: leave the option out or take another directory"
-    ))
 }

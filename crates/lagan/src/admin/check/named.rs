@@ -1,7 +1,7 @@
 //! The chunks and objects that the metadata names.
 
-use crate::admin::Progress;
 use crate::admin::check::report::{Finding, Report};
+use crate::admin::output::Progress;
 use crate::exit::{Failure, Outcome};
 use crate::net::{Cluster, unexpected};
 use lagan_types::cluster::ClusterMap;
@@ -154,7 +154,7 @@ mod tests {
             offset: 100 * u64::from(index),
             len: 10,
             content: Content::Chunk {
-                id: ChunkId::new(VolumeId(1), SetId(set), BlockId(5), index),
+                id: ChunkId::new(VolumeId::ONLY, SetId(set), BlockId(5), index),
                 skip: 0,
                 chunk_len: 10,
                 chunk_crc: 1,
@@ -214,7 +214,7 @@ mod tests {
         };
         assert_eq!(names.of_node(NodeId(2), &map), [0, 1]);
         assert_eq!(names.of_node(NodeId(3), &map), [1]);
-        report.count_degraded(&names, &map);
+        report.count_degraded(&names.per_set(), &map);
         assert_eq!(report.degraded_chunks, 3, "no node of the map is up");
     }
 }

@@ -1,10 +1,11 @@
 //! What a check found.
 
-use crate::admin::check::named::Names;
 use crate::exit::{DEGRADED, ERROR, OK};
 use crate::units;
+use lagan_types::SetId;
 use lagan_types::cluster::{ClusterMap, NodeState};
 use serde::Serialize;
+use std::collections::BTreeMap;
 use std::fmt::Write;
 
 /// Findings that are kept; all are counted.
@@ -75,6 +76,21 @@ pub struct Finding {
     pub detail: String,
 }
 
+impl Finding {
+    /// A finding that nothing else is known of.
+    pub fn of(kind: &'static str, detail: String) -> Self {
+        Finding {
+            kind,
+            ino: None,
+            offset: None,
+            chunk: None,
+            server: None,
+            object: None,
+            detail,
+        }
+    }
+}
+
 impl Report {
     /// Adds a finding.
     pub fn find(&mut self, finding: Finding) {
@@ -92,14 +108,14 @@ impl Report {
         }
     }
 
-    /// Counts chunks in sets with too few live members.
-    pub fn count_degraded(&mut self, names: &Names, map: &ClusterMap) {
+    /// Counts chunks in sets with too few live members; `per_set` says how many each
+    /// set has.
+    pub fn count_degraded(&mut self, per_set: &BTreeMap<SetId, u64>, map: &ClusterMap) {
         let up = |id| map.node(id).is_some_and(|n| n.state != NodeState::Down);
-        self.degraded_chunks = names
-            .per_set()
-            .into_iter()
+        self.degraded_chunks = per_set
+            .iter()
             .filter(|(set, _)| {
-                let members = map.set(*set).map_or(&[][..], |s| &s.nodes);
+                let members = map.set(**set).map_or(&[][..], |s| &s.nodes);
                 members.iter().filter(|n| up(**n)).count() < usize::from(map.config.copies)
             })
             .map(|(_, chunks)| chunks)

@@ -5,9 +5,9 @@
 //! one look like garbage: is its block open (on its way in); is it named now;
 //! is it in a reap row of its server (on its way out); is it still there?
 
-use crate::admin::Progress;
 use crate::admin::check::named;
 use crate::admin::check::report::{Finding, Report};
+use crate::admin::output::Progress;
 use crate::exit::Outcome;
 use crate::net::{Cluster, ask_chunks, node_addr, unexpected};
 use lagan_types::cluster::NodeInfo;
@@ -178,7 +178,7 @@ mod tests {
 
     #[test]
     fn chunk_in_a_reap_row_is_on_its_way_out() {
-        let id = |index| ChunkId::new(VolumeId(1), SetId(1), BlockId(7), index);
+        let id = |index| ChunkId::new(VolumeId::ONLY, SetId(1), BlockId(7), index);
         let rows = [ReapChunks::Chunks(vec![id(1)])];
         assert!(is_reaped(id(1), &rows));
         assert!(!is_reaped(id(2), &rows));

@@ -6,9 +6,9 @@
 //! that no change in between makes one look like garbage: among the uploads, among the
 //! named ones, in the queue of deletions, and at last in S3.
 
-use crate::admin::Progress;
-use crate::admin::check::objects::{Asked, Keys, ask, page};
 use crate::admin::check::report::{Finding, Report};
+use crate::admin::check::stored::{Asked, Keys, ask, page};
+use crate::admin::output::Progress;
 use crate::exit::Outcome;
 use crate::net::{Cluster, ask_chunks, unexpected};
 use lagan_types::message::{ChunkReply, ChunkRequest, ObjectHealth};

@@ -1,4 +1,4 @@
-//! Who leads, as this node knows it.
+//! The leader and the members, as this node knows them.
 
 use crate::types::alias::OpenRaft;
 use lagan_types::NodeId;
@@ -9,20 +9,20 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
-/// Who leads and who votes, as this node knows it.
+/// Leader and members, as this node knows them.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct LeaderInfo {
     /// Raft's term.
     pub term: u64,
     /// The leader and its address, if known; may be this node.
     pub leader: Option<(NodeId, String)>,
-    /// This node leads.
+    /// Whether this node leads.
     pub is_leader: bool,
-    /// Those that vote.
+    /// The members that vote.
     pub voters: BTreeSet<NodeId>,
     /// All members, learners too, with their addresses.
     pub members: BTreeMap<NodeId, String>,
-    /// The consensus has ended, by shutdown or by an error.
+    /// Whether the consensus has ended, by shutdown or by an error.
     pub stopped: bool,
 }
 
@@ -48,7 +48,7 @@ impl LeaderInfo {
 }
 
 /// Keeps a [`LeaderInfo`] up to date until the consensus ends.
-pub(super) fn follow(
+pub(crate) fn follow(
     core: &OpenRaft,
     me: NodeId,
     cancel: CancellationToken,
