@@ -135,7 +135,7 @@ fn acquire(path: &Path, patience: Duration) -> io::Result<Option<File>> {
         .create(path)?;
     let until = Instant::now() + patience;
     loop {
-        match lagan_lock::take(&path.join("lock")) {
+        match lagan_host::take(&path.join("lock")) {
             Ok(lock) => return Ok(Some(lock)),
             Err(e) if e.kind() != io::ErrorKind::WouldBlock => return Err(e),
             Err(_) => {}

@@ -7,7 +7,7 @@
 //! the new one. `lock` is held for the life of the process and contains its pid.
 
 use anyhow::{Context, Result, bail};
-use lagan_lock::LEAVING_PATIENCE;
+use lagan_host::LEAVING_PATIENCE;
 use lagan_types::cluster::next_boot;
 use lagan_types::{ClusterId, Incarnation, NodeId, StoreId};
 use serde::{Deserialize, Serialize};
@@ -168,7 +168,7 @@ fn make_private(path: &Path) -> Result<()> {
 /// was killed and is not quite gone.
 fn take_lock(path: &Path, patience: Duration) -> Result<File> {
     let lock = path.join("lock");
-    match lagan_lock::take_within(&lock, patience) {
+    match lagan_host::take_within(&lock, patience) {
         Err(e) if e.kind() == std::io::ErrorKind::WouldBlock => {
             let holder = std::fs::read_to_string(&lock).unwrap_or_default();
             bail!(

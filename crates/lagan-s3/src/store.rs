@@ -18,7 +18,7 @@
 //! Calls block: callers on an async runtime use a blocking thread.
 
 use crate::record::{Attributes, Checksums, Record};
-use lagan_lock::LEAVING_PATIENCE;
+use lagan_host::LEAVING_PATIENCE;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File, Permissions};
 use std::io::{self, Write};
@@ -332,7 +332,7 @@ impl Store {
 /// Locks the directory for this process and leaves its pid there; waits for a
 /// predecessor that was killed and is not quite gone.
 fn lock(root: &Path, patience: Duration) -> Result<File, StoreError> {
-    match lagan_lock::take_within(&root.join("lock"), patience) {
+    match lagan_host::take_within(&root.join("lock"), patience) {
         Err(e) if e.kind() == io::ErrorKind::WouldBlock => Err(StoreError::InUse(root.into())),
         taken => taken.map_err(StoreError::io(format!(
             "lock data directory {}",

@@ -24,7 +24,7 @@ pub fn by_name(argv0: &OsStr) -> Option<Role> {
 
 /// Runs the daemon until it ends.
 pub fn run(role: Role, args: Vec<OsString>) -> ExitCode {
-    let _held = match note_start(role, &args, lagan_lock::LEAVING_PATIENCE) {
+    let _held = match note_start(role, &args, lagan_host::LEAVING_PATIENCE) {
         Ok(held) => held,
         Err(reason) => {
             eprintln!("{}: {reason}", role.program());
@@ -50,7 +50,7 @@ fn note_start(role: Role, args: &[OsString], patience: Duration) -> Result<Optio
         return Ok(None);
     };
     let lock = layout.lock(role, &name);
-    if let Some(pid) = lagan_lock::staying_holder(&lock, patience) {
+    if let Some(pid) = lagan_host::staying_holder(&lock, patience) {
         return Err(format!("{name} runs already, as process {pid}"));
     }
     let held = match role {
@@ -70,7 +70,7 @@ fn take_lock(lock: &Path, patience: Duration) -> Result<File, String> {
     if let Some(dir) = lock.parent() {
         make_private_dir(dir).map_err(|e| e.to_string())?;
     }
-    lagan_lock::take_within(lock, patience).map_err(|e| format!("lock {}: {e}", lock.display()))
+    lagan_host::take_within(lock, patience).map_err(|e| format!("lock {}: {e}", lock.display()))
 }
 
 /// The directory of `lagan up` and the process's name, if the configuration

@@ -13,7 +13,7 @@ use crate::probe;
 use crate::record::Record;
 use crate::sys;
 use crate::up::plan::Plan;
-use lagan_lock::Holder;
+use lagan_host::Holder;
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};

@@ -30,7 +30,7 @@ pub fn machine(layout: &Layout, plan: &Plan) -> Outcome<()> {
     for point in &plan.mounts {
         mount_point(layout, point)?;
     }
-    let until = Instant::now() + lagan_lock::LEAVING_PATIENCE;
+    let until = Instant::now() + lagan_host::LEAVING_PATIENCE;
     for server in &plan.servers {
         if let Some(netns) = &server.netns {
             if !Path::new("/run/netns").join(netns).exists() {

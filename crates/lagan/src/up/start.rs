@@ -91,7 +91,7 @@ pub fn run(args: &UpArgs, json: bool) -> Outcome<u8> {
 fn take_directory(layout: &Layout) -> Outcome<File> {
     let hint = format!("stop it with `lagan down {}`", layout.root.display());
     let held =
-        lagan_lock::take_within(&layout.up_lock(), lagan_lock::LEAVING_PATIENCE).map_err(|_| {
+        lagan_host::take_within(&layout.up_lock(), lagan_host::LEAVING_PATIENCE).map_err(|_| {
             Failure::error(format!(
                 "another `lagan up` has {}: {hint}",
                 layout.root.display()
@@ -99,7 +99,7 @@ fn take_directory(layout: &Layout) -> Outcome<File> {
         })?;
     for (role, name) in layout.processes() {
         let lock = layout.lock(role, &name);
-        if let Some(pid) = lagan_lock::staying_holder(&lock, lagan_lock::LEAVING_PATIENCE) {
+        if let Some(pid) = lagan_host::staying_holder(&lock, lagan_host::LEAVING_PATIENCE) {
             return Err(Failure::error(format!(
                 "{} runs already ({name} is process {pid}): {hint}",
                 layout.root.display()
