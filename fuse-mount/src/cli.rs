@@ -6,9 +6,10 @@
 //! mount.lagan addr,addr:/vol /mnt [-sfnvrw] [-t type] [-o options]
 //! ```
 
-use crate::config::{MountConfig, check_server};
+use crate::config::MountConfig;
 use crate::failure::Failure;
 use crate::options;
+use lagan_host::servers;
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
@@ -170,7 +171,7 @@ fn from_source(source: &OsStr, dir: &OsStr) -> Result<MountConfig, Failure> {
         .ok_or_else(wrong)?;
     let servers: Vec<String> = servers.split(',').map(str::to_owned).collect();
     for server in &servers {
-        check_server(server).map_err(Failure::usage)?;
+        servers::check(server).map_err(|e| Failure::usage(e.to_string()))?;
     }
     if volume.is_empty() {
         return Err(wrong());

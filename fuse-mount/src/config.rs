@@ -3,8 +3,10 @@
 //! Every default is here. Unknown keys are refused with the key and its line.
 
 use crate::failure::Failure;
-use crate::units::{Size, Span};
 use lagan_client::AccessTimes;
+use lagan_host::log::LogFormat;
+use lagan_host::servers;
+use lagan_host::units::{Size, Span};
 use lagan_types::Mistake;
 use serde::Deserialize;
 use std::net::IpAddr;
@@ -67,17 +69,6 @@ pub(crate) struct LogConfig {
     pub(crate) level: LogLevel,
 }
 
-/// How a log line looks.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub(crate) enum LogFormat {
-    /// One readable line.
-    #[default]
-    Text,
-    /// One JSON object a line.
-    Json,
-}
-
 /// How much is logged.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -93,6 +84,19 @@ pub(crate) enum LogLevel {
     Debug,
     /// Everything.
     Trace,
+}
+
+impl LogLevel {
+    /// The level as a filter of log lines has it.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            LogLevel::Error => "error",
+            LogLevel::Warn => "warn",
+            LogLevel::Info => "info",
+            LogLevel::Debug => "debug",
+            LogLevel::Trace => "trace",
+        }
+    }
 }
 
 impl MountConfig {
@@ -173,7 +177,7 @@ impl MountConfig {
             return Err(("servers", "name at least one server".into()));
         }
         for server in &self.servers {
-            check_server(server).map_err(|e| ("servers", e))?;
+            servers::check(server).map_err(|e| ("servers", e.to_string()))?;
         }
         if self.volume.is_empty() || self.volume.contains(['/', ',', '\0']) {
             return Err((
@@ -251,15 +255,4 @@ fn set<T>(place: &mut T, value: Option<T>) {
     if let Some(value) = value {
         *place = value;
     }
-}
-
-/// Whether the text is `host:port` with a port.
-pub(crate) fn check_server(server: &str) -> Result<(), String> {
-    let wrong = || format!("`{server}` is not an address: write it like 10.0.0.1:7000");
-    let (host, port) = server.rsplit_once(':').ok_or_else(wrong)?;
-    let bad_host = host.is_empty() || host.contains([',', ' ', '/']);
-    if bad_host || port.parse::<u16>().ok().is_none_or(|p| p == 0) {
-        return Err(wrong());
-    }
-    Ok(())
 }

@@ -2,8 +2,8 @@
 
 use crate::config::MountConfig;
 use crate::failure::Failure;
-use crate::mounts;
 use crate::sys::{self, ChildEnd};
+use lagan_host::mounts::mounted_at;
 use std::fs::File;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::path::{Path, PathBuf};
@@ -55,11 +55,11 @@ impl Mounted {
         }
         sys::mount_fuse(&config.source(), point, flags(config), &options)
             .map_err(|e| Failure::start(format!("mount on {}: {e}", point.display())))?;
-        let row = mounts::at(point)
+        let mount = mounted_at(point)
             .ok()
             .flatten()
-            .filter(|row| row.kind == "fuse.lagan");
-        let Some(row) = row else {
+            .filter(|mount| mount.fs_type == "fuse.lagan");
+        let Some(mount) = mount else {
             drop(sys::unmount_in_child(point, true, ONE_TRY));
             return Err(Failure::start(format!(
                 "mount on {}: it is not in /proc/self/mountinfo",
@@ -68,7 +68,7 @@ impl Mounted {
         };
         let mounted = Mounted {
             point: point.to_path_buf(),
-            device: row.device,
+            device: mount.device,
         };
         Ok((mounted, OwnedFd::from(device)))
     }
@@ -108,10 +108,10 @@ impl Mounted {
 
     /// Whether it is still what is mounted there.
     fn is_there(&self) -> bool {
-        mounts::at(&self.point)
+        mounted_at(&self.point)
             .ok()
             .flatten()
-            .is_some_and(|row| row.device == self.device)
+            .is_some_and(|mount| mount.device == self.device)
     }
 }
 

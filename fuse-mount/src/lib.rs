@@ -21,13 +21,11 @@ mod identity;
 mod kernel;
 mod life;
 mod log;
-mod mounts;
 mod notify;
 mod options;
 mod rights;
 mod run_dir;
 mod sys;
-mod units;
 mod waiter;
 
 use cli::Action;

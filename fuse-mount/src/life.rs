@@ -70,7 +70,7 @@ enum End {
 /// Mounts, serves until the mount is gone, and cleans up.
 pub(crate) fn run(invocation: &Invocation) -> ExitCode {
     let config = &invocation.config;
-    log::init(&config.log);
+    log::start(&config.log);
     // Before the fork, so that plain mistakes are told at once.
     let point = match check::mount_point(&config.mount_point) {
         Ok(point) => point,

@@ -1,8 +1,9 @@
 //! The list after `-o`, as mount(8) and fstab give it.
 
-use crate::config::{LogFormat, LogLevel, MountConfig};
+use crate::config::{LogLevel, MountConfig};
 use crate::failure::Failure;
-use crate::units::{Size, Span};
+use lagan_host::log::LogFormat;
+use lagan_host::units::{UnitError, parse_duration, parse_size};
 
 /// Puts the options of a comma-separated list into the settings; later ones win.
 ///
@@ -55,9 +56,9 @@ fn flag(config: &mut MountConfig, name: &str) -> bool {
 /// Options with a value; whether it is one.
 fn pair(config: &mut MountConfig, name: &str, value: &str) -> Result<bool, String> {
     match name {
-        "timeout" => config.timeout = value.parse::<Span>()?.0,
-        "write_buffer" => config.write_buffer_bytes = value.parse::<Size>()?.0,
-        "read_ahead" => config.read_ahead_bytes = value.parse::<Size>()?.0,
+        "timeout" => config.timeout = parse_duration(value).map_err(text)?,
+        "write_buffer" => config.write_buffer_bytes = parse_size(value).map_err(text)?,
+        "read_ahead" => config.read_ahead_bytes = parse_size(value).map_err(text)?,
         "run_dir" => config.run_dir = Some(value.into()),
         "bind" => config.bind = Some(value.parse().map_err(|_| not(value, "an address"))?),
         "max_background" => {
@@ -83,6 +84,10 @@ fn pair(config: &mut MountConfig, name: &str, value: &str) -> Result<bool, Strin
         _ => return Ok(false),
     }
     Ok(true)
+}
+
+fn text(error: UnitError) -> String {
+    error.to_string()
 }
 
 fn not(value: &str, what: &str) -> String {

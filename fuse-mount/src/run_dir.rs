@@ -10,17 +10,20 @@
 //! ```
 //!
 //! A crash leaves `session`: whoever gets the lock next ends that session at
-//! once instead of waiting for its time to pass. All files are replaced by rename.
+//! once instead of waiting for its time to pass. Files are replaced atomically.
 //!
 //! umount(8) returns before the mount's process has flushed and ended, so whoever
 //! mounts right afterwards waits for it. "In use" is only what is still mounted.
 
 use crate::config::MountConfig;
 use crate::failure::Failure;
-use crate::mounts;
+use lagan_host::lock;
+use lagan_host::mounts::mounted_at;
+use lagan_host::replace::{PUBLIC, replace_file};
 use lagan_types::SessionId;
 use std::fs::{File, OpenOptions};
 use std::io;
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -46,7 +49,7 @@ impl RunDir {
     pub(crate) fn lock(config: &MountConfig, mount_point: &Path) -> Result<Self, Failure> {
         let path = match &config.run_dir {
             Some(path) => std::path::absolute(path).unwrap_or_else(|_| path.clone()),
-            None => Path::new("/run/lagan").join(mounts::escape(mount_point)),
+            None => Path::new("/run/lagan").join(escape(mount_point)),
         };
         match acquire(&path, PATIENCE) {
             Ok(Some(lock)) => Ok(RunDir { path, _lock: lock }),
@@ -110,9 +113,7 @@ impl RunDir {
     }
 
     fn replace(&self, name: &str, bytes: &[u8]) -> io::Result<()> {
-        let new = self.path.join(format!("{name}.new"));
-        std::fs::write(&new, bytes)?;
-        std::fs::rename(new, self.path.join(name))
+        replace_file(&self.path.join(name), bytes, PUBLIC)
     }
 
     fn remove(&self, name: &str) {
@@ -135,7 +136,7 @@ fn acquire(path: &Path, patience: Duration) -> io::Result<Option<File>> {
         .create(path)?;
     let until = Instant::now() + patience;
     loop {
-        match lagan_host::take(&path.join("lock")) {
+        match lock::take(&path.join("lock")) {
             Ok(lock) => return Ok(Some(lock)),
             Err(e) if e.kind() != io::ErrorKind::WouldBlock => return Err(e),
             Err(_) => {}
@@ -154,9 +155,29 @@ fn is_mounted(path: &Path) -> io::Result<bool> {
     };
     let said: serde_json::Value = serde_json::from_slice(&text).unwrap_or_default();
     match said["mount_point"].as_str() {
-        Some(point) => Ok(mounts::at(Path::new(point))?.is_some()),
+        Some(point) => Ok(mounted_at(Path::new(point))?.is_some()),
         None => Ok(false),
     }
+}
+
+/// Turns a path into one name without slashes, as systemd does for the names of units
+/// (systemd-escape(1), --path).
+fn escape(path: &Path) -> String {
+    let bytes = path.as_os_str().as_bytes();
+    let trimmed: Vec<u8> = bytes.strip_prefix(b"/").unwrap_or(bytes).to_vec();
+    if trimmed.is_empty() {
+        return "-".into();
+    }
+    let mut out = String::new();
+    for (at, byte) in trimmed.into_iter().enumerate() {
+        match byte {
+            b'/' => out.push('-'),
+            b'.' if at > 0 => out.push('.'),
+            b'_' | b':' | b'0'..=b'9' | b'a'..=b'z' | b'A'..=b'Z' => out.push(byte as char),
+            _ => out.push_str(&format!("\\x{byte:02x}")),
+        }
+    }
+    out
 }
 
 #[cfg(test)]
@@ -238,5 +259,13 @@ mod tests {
         let run = RunDir::lock(&config(dir.path()), Path::new("/m")).unwrap();
         std::fs::write(dir.path().join("run/session"), b"\xff\xfe").unwrap();
         assert_eq!(run.predecessor(), None);
+    }
+
+    #[test]
+    fn paths_become_one_name() {
+        assert_eq!(escape(Path::new("/srv/mail")), "srv-mail");
+        assert_eq!(escape(Path::new("/srv/a-b c")), "srv-a\\x2db\\x20c");
+        assert_eq!(escape(Path::new("/.x")), "\\x2ex");
+        assert_eq!(escape(Path::new("/")), "-");
     }
 }

@@ -30,7 +30,7 @@ pub fn run(cli: Cli) -> Outcome<u8> {
         Command::Up(args) => crate::up::run(&args, json),
         Command::Down { dir } => crate::down::run(&dir, json),
         Command::ProbePath { path } => {
-            println!("{}", crate::probe::child(&path));
+            println!("{}", crate::hang::child(&path));
             Ok(OK)
         }
         Command::Init(args) => init::init(&args, json),
@@ -71,7 +71,7 @@ fn with(
 ) -> Outcome<u8> {
     let found = discover::find(cluster, path, &Places::here()?)?;
     let client = found.servers.clone();
-    net::run(async move { work(Cluster::new(&client)?, found).await })
+    net::run(async move { work(Cluster::new(&client).await?, found).await })
 }
 
 fn on_paths(
@@ -100,7 +100,12 @@ async fn check_paths(paths: &[PathBuf], cluster: &Cluster, found: &Found) -> Out
         if of_path.servers.iter().any(|s| found.servers.contains(s)) {
             continue;
         }
-        let theirs = Cluster::new(&of_path.servers)?.map().await?.config.cluster;
+        let theirs = Cluster::new(&of_path.servers)
+            .await?
+            .map()
+            .await?
+            .config
+            .cluster;
         if theirs != cluster.map().await?.config.cluster {
             return Err(Failure::usage(format!(
                 "{} is on a mount of another cluster",

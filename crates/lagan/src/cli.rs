@@ -1,8 +1,8 @@
 //! The command line of `lagan`.
 
 use crate::exit::HELP;
-use crate::units::parse_duration;
 use clap::{Args, Parser, Subcommand};
+use lagan_host::units::parse_duration;
 use std::net::IpAddr;
 use std::path::PathBuf;
 use std::time::Duration;

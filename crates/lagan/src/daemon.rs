@@ -6,6 +6,8 @@
 
 use crate::layout::{Layout, Role, make_private_dir};
 use crate::record::Record;
+use lagan_host::lock;
+use lagan_host::process::LEAVING_PATIENCE;
 use std::ffi::{OsStr, OsString};
 use std::fs::File;
 use std::path::{Path, PathBuf};
@@ -24,7 +26,7 @@ pub fn by_name(argv0: &OsStr) -> Option<Role> {
 
 /// Runs the daemon until it ends.
 pub fn run(role: Role, args: Vec<OsString>) -> ExitCode {
-    let _held = match note_start(role, &args, lagan_host::LEAVING_PATIENCE) {
+    let _held = match note_start(role, &args, LEAVING_PATIENCE) {
         Ok(held) => held,
         Err(reason) => {
             eprintln!("{}: {reason}", role.program());
@@ -50,7 +52,7 @@ fn note_start(role: Role, args: &[OsString], patience: Duration) -> Result<Optio
         return Ok(None);
     };
     let lock = layout.lock(role, &name);
-    if let Some(pid) = lagan_host::staying_holder(&lock, patience) {
+    if let Some(pid) = lock::staying_holder(&lock, patience) {
         return Err(format!("{name} runs already, as process {pid}"));
     }
     let held = match role {
@@ -70,7 +72,7 @@ fn take_lock(lock: &Path, patience: Duration) -> Result<File, String> {
     if let Some(dir) = lock.parent() {
         make_private_dir(dir).map_err(|e| e.to_string())?;
     }
-    lagan_host::take_within(lock, patience).map_err(|e| format!("lock {}: {e}", lock.display()))
+    lock::take_within(lock, patience).map_err(|e| format!("lock {}: {e}", lock.display()))
 }
 
 /// The directory of `lagan up` and the process's name, if the configuration

@@ -6,10 +6,11 @@
 //! they are in its source (`addr,addr:/vol`), else in its `mount.json`.
 
 use crate::exit::{Doing, Failure, Outcome};
+use crate::hang;
 use crate::layout::Layout;
-use crate::mountinfo::{self, Mount};
-use crate::probe;
 use crate::record::Record;
+use lagan_host::mounts::{self, Mount};
+use lagan_host::servers;
 use lagan_types::Mistake;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -54,7 +55,7 @@ impl Places {
             cwd: std::env::current_dir().doing(|| "find the working directory".into())?,
             client_toml: "/etc/lagan/client.toml".into(),
             run_lagan: "/run/lagan".into(),
-            mounts: mountinfo::all().doing(|| "read /proc/self/mountinfo".into())?,
+            mounts: mounts::all().map_err(|e| Failure::error(e.to_string()))?,
         })
     }
 }
@@ -72,7 +73,7 @@ pub fn find(cluster: Option<&str>, path: Option<&Path>, places: &Places) -> Outc
         Some(path) => resolve(&places.cwd.join(path))?,
         None => places.cwd.clone(),
     };
-    if let Some(mount) = mountinfo::holding(&places.mounts, &at).filter(|m| m.is_lagan()) {
+    if let Some(mount) = mounts::holding(&places.mounts, &at).filter(|m| m.is_lagan()) {
         return of_mount(mount, places);
     }
     let demo = places.cwd.join("lagan-demo");
@@ -94,7 +95,7 @@ pub fn find(cluster: Option<&str>, path: Option<&Path>, places: &Places) -> Outc
 /// Status 2 when it is on none: its inode number would mean another file.
 pub fn of_path(path: &Path, places: &Places) -> Outcome<Found> {
     let at = resolve(&places.cwd.join(path))?;
-    match mountinfo::holding(&places.mounts, &at).filter(|m| m.is_lagan()) {
+    match mounts::holding(&places.mounts, &at).filter(|m| m.is_lagan()) {
         Some(mount) => of_mount(mount, places),
         None => Err(Failure::usage(format!(
             "{} is not on a mount of Lagan",
@@ -106,7 +107,7 @@ pub fn of_path(path: &Path, places: &Places) -> Outcome<Found> {
 /// Absolute, without symbolic links, `.` and `..`.
 fn resolve(path: &Path) -> Outcome<PathBuf> {
     let wanted = path.to_owned();
-    match probe::within(PATH_DEADLINE, move || wanted.canonicalize()) {
+    match hang::within(PATH_DEADLINE, move || wanted.canonicalize()) {
         Some(found) => found.doing(|| path.display().to_string()),
         None => Err(Failure::error(format!(
             "{}: no answer from the mount",
@@ -232,7 +233,7 @@ pub fn toml_failure(path: &Path, text: &str, error: &toml::de::Error) -> Failure
 /// is none.
 fn addresses(list: &str) -> Vec<String> {
     let all: Vec<&str> = list.split(',').map(str::trim).collect();
-    match all.iter().all(|a| crate::net::is_address(a)) {
+    match all.iter().all(|a| servers::check(a).is_ok()) {
         true => all.into_iter().map(str::to_owned).collect(),
         false => Vec::new(),
     }

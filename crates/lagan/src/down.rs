@@ -7,13 +7,14 @@
 //! mount that stays busy is detached: both are said, and the status is 1.
 
 use crate::exit::{ERROR, Failure, OK, Outcome};
+use crate::hang;
 use crate::layout::{Layout, Role};
-use crate::mountinfo;
-use crate::probe;
 use crate::record::Record;
 use crate::sys;
 use crate::up::plan::Plan;
-use lagan_host::Holder;
+use lagan_host::lock;
+use lagan_host::mounts::mounted_at;
+use lagan_host::process::Process;
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -143,7 +144,7 @@ fn detach(point: &Path, why: &str) -> String {
 
 fn unmount(point: &Path, lazily: bool) -> Result<(), String> {
     let path = point.to_owned();
-    match probe::within(UNMOUNT_DEADLINE, move || sys::unmount(&path, lazily)) {
+    match hang::within(UNMOUNT_DEADLINE, move || sys::unmount(&path, lazily)) {
         Some(Ok(())) => Ok(()),
         // Somebody else was faster.
         Some(Err(e)) if e.raw_os_error() == Some(libc::EINVAL) => Ok(()),
@@ -155,12 +156,12 @@ fn unmount(point: &Path, lazily: bool) -> Result<(), String> {
 
 /// Whether our file system is mounted at `point`, as far as its source tells.
 fn is_ours(layout: &Layout, point: &Path) -> bool {
-    let Ok(mounts) = mountinfo::all() else {
+    let Some(mount) = mounted_at(point).ok().flatten() else {
         return false;
     };
-    let Some(mount) = mountinfo::at(&mounts, point).filter(|m| m.is_lagan()) else {
+    if !mount.is_lagan() {
         return false;
-    };
+    }
     let servers = match Plan::load(layout) {
         Ok(Some(plan)) => plan.servers.iter().map(|s| s.listen.to_string()).collect(),
         _ => Vec::new(),
@@ -176,15 +177,19 @@ fn is_ours(layout: &Layout, point: &Path) -> bool {
 struct Found {
     role: Role,
     name: String,
-    holder: Holder,
+    process: Process,
 }
 
 /// The processes that hold their locks now.
 fn processes(layout: &Layout) -> Vec<Found> {
     let names = layout.processes().into_iter();
     let held = names.filter_map(|(role, name)| {
-        let holder = Holder::of(&layout.lock(role, &name))?;
-        Some(Found { role, name, holder })
+        let process = lock::holding_process(&layout.lock(role, &name))?;
+        Some(Found {
+            role,
+            name,
+            process,
+        })
     });
     held.collect()
 }
@@ -193,22 +198,22 @@ fn processes(layout: &Layout) -> Vec<Found> {
 fn stop_role(layout: &Layout, role: Role, before: &[Found], troubles: &mut Vec<String>) {
     let mut left: Vec<Found> = before.to_vec();
     for found in processes(layout) {
-        if left.iter().all(|f| f.holder != found.holder) {
+        if left.iter().all(|f| f.process != found.process) {
             left.push(found);
         }
     }
-    left.retain(|f| f.role == role && !f.holder.has_ended());
+    left.retain(|f| f.role == role && !f.process.has_ended());
     for found in &left {
-        let _ = sys::kill(found.holder.pid, libc::SIGTERM);
+        let _ = sys::kill(found.process.pid, libc::SIGTERM);
         // A stopped process has to run to end.
-        let _ = sys::kill(found.holder.pid, libc::SIGCONT);
+        let _ = sys::kill(found.process.pid, libc::SIGCONT);
     }
     wait_gone(&mut left, STOP_PATIENCE);
-    for Found { name, holder, .. } in &left {
-        let _ = sys::kill(holder.pid, libc::SIGKILL);
+    for Found { name, process, .. } in &left {
+        let _ = sys::kill(process.pid, libc::SIGKILL);
         troubles.push(format!(
             "{name} (process {}) did not end within {} s: killed",
-            holder.pid,
+            process.pid,
             STOP_PATIENCE.as_secs()
         ));
     }
@@ -220,7 +225,7 @@ fn stop_role(layout: &Layout, role: Role, before: &[Found], troubles: &mut Vec<S
 fn wait_gone(left: &mut Vec<Found>, patience: Duration) {
     let end = Instant::now() + patience;
     loop {
-        left.retain(|found| !found.holder.has_ended());
+        left.retain(|found| !found.process.has_ended());
         if left.is_empty() || Instant::now() >= end {
             return;
         }

@@ -16,8 +16,9 @@
 //! made with mode 0755. What holds bytes, keys, logs or locks has mode 0700 or 0600.
 
 use crate::exit::{Doing, Outcome};
+use lagan_host::replace::{PRIVATE, replace_file};
 use std::fs::Permissions;
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
+use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 /// What a process is.
@@ -202,25 +203,12 @@ pub fn make_private_dir(dir: &Path) -> Outcome<()> {
         .doing(|| format!("close {} to others", dir.display()))
 }
 
-/// Replaces a file by rename: mode 0600, on disk before this returns.
+/// Replaces a file that only its owner may read; it is on disk before this returns.
 ///
 /// # Errors
 /// When it cannot be written.
 pub fn replace_private(path: &Path, content: &[u8]) -> Outcome<()> {
-    use std::io::Write;
-    let part = path.with_extension(format!("part.{}", std::process::id()));
-    let write = || -> std::io::Result<()> {
-        let mut file = std::fs::File::options()
-            .write(true)
-            .create(true)
-            .truncate(true)
-            .mode(0o600)
-            .open(&part)?;
-        file.write_all(content)?;
-        file.sync_all()?;
-        std::fs::rename(&part, path)
-    };
-    write().doing(|| format!("write {}", path.display()))
+    replace_file(path, content, PRIVATE).doing(|| format!("write {}", path.display()))
 }
 
 #[cfg(test)]
@@ -260,17 +248,5 @@ mod tests {
         }
         let names: Vec<String> = layout.processes().into_iter().map(|(_, n)| n).collect();
         assert_eq!(names, ["s3", "server-2", "server-10", "mount-1"]);
-    }
-
-    #[test]
-    fn replaced_file_is_private_and_whole() {
-        let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("x.json");
-        replace_private(&path, b"old").unwrap();
-        replace_private(&path, b"new").unwrap();
-        assert_eq!(std::fs::read(&path).unwrap(), b"new");
-        let mode = std::fs::metadata(&path).unwrap().permissions().mode();
-        assert_eq!(mode & 0o7777, 0o600);
-        assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 1);
     }
 }

@@ -7,13 +7,12 @@ mod daemon;
 mod discover;
 mod down;
 mod exit;
+mod hang;
+mod health;
 mod layout;
-mod mountinfo;
 mod net;
-mod probe;
 mod record;
 mod sys;
-mod units;
 mod up;
 
 use clap::Parser;

@@ -3,7 +3,7 @@
 //! Mode 0600 (it holds the embedded store's keys), always replaced by rename.
 //! A daemon that is started by hand from its entry's `argv` puts its own pid
 //! there. Writers hold an flock on `cluster.json.lock` beside it. Nobody finds a
-//! process to signal by this file: see [`lagan_host`].
+//! process to signal by this file: see [`lagan_host::lock`].
 
 use crate::exit::{Doing, Failure, Outcome};
 use crate::layout::{Role, replace_private};
@@ -163,5 +163,5 @@ impl Record {
 
 fn lock_of(path: &Path) -> Outcome<File> {
     let lock = path.with_extension("json.lock");
-    lagan_host::take_within(&lock, LOCK_PATIENCE).doing(|| format!("lock {}", lock.display()))
+    lagan_host::lock::take_within(&lock, LOCK_PATIENCE).doing(|| format!("lock {}", lock.display()))
 }

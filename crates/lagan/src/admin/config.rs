@@ -3,7 +3,7 @@
 use crate::admin::print_json;
 use crate::exit::{Failure, OK, Outcome};
 use crate::net::Cluster;
-use crate::units::parse_duration;
+use lagan_host::units::parse_duration;
 use lagan_types::cluster::{ArchiveConfig, Config};
 
 /// Changes the configuration by `KEY=VALUE`s, or shows it.
@@ -74,8 +74,8 @@ fn set(config: &mut Config, key: &str, value: &str) -> Result<(), String> {
     match key {
         "copies" => config.copies = number(value)?,
         "min_copies" => config.min_copies = number(value)?,
-        "archive_after" => config.archive_after_ms = parse_duration(value)?.as_millis() as u64,
-        "replace_after" => config.replace_after_ms = parse_duration(value)?.as_millis() as u64,
+        "archive_after" => config.archive_after_ms = millis(value)?,
+        "replace_after" => config.replace_after_ms = millis(value)?,
         "high_water" => config.high_water_percent = number(value.trim_end_matches('%'))?,
         "low_water" => config.low_water_percent = number(value.trim_end_matches('%'))?,
         "s3" if value == "none" => config.archive = None,
@@ -92,6 +92,12 @@ fn set(config: &mut Config, key: &str, value: &str) -> Result<(), String> {
         }
     }
     Ok(())
+}
+
+/// A duration in milliseconds.
+fn millis(value: &str) -> Result<u64, String> {
+    let duration = parse_duration(value).map_err(|e| e.to_string())?;
+    Ok(duration.as_millis() as u64)
 }
 
 fn number(value: &str) -> Result<u8, String> {

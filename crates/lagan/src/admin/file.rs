@@ -2,8 +2,9 @@
 
 use crate::admin::print_json;
 use crate::exit::{DEGRADED, Doing, Failure, OK, Outcome};
+use crate::hang;
 use crate::net::Cluster;
-use crate::{probe, units};
+use lagan_host::units;
 use lagan_types::attr::{ArchiveState, Kind};
 use lagan_types::cluster::{ClusterMap, NodeState};
 use lagan_types::limits::EXTENTS_PAGE_MAX;
@@ -178,7 +179,7 @@ async fn add_rest(
 
 fn ino_of(path: &Path) -> Outcome<Ino> {
     let wanted = path.to_owned();
-    match probe::within(STAT_DEADLINE, move || std::fs::symlink_metadata(wanted)) {
+    match hang::within(STAT_DEADLINE, move || std::fs::symlink_metadata(wanted)) {
         Some(meta) => Ok(Ino(meta.doing(|| path.display().to_string())?.ino())),
         None => Err(Failure::error(format!(
             "{}: no answer from the mount",

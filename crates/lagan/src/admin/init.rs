@@ -42,7 +42,7 @@ pub fn join(via: &str, local: &LocalServer, json: bool) -> Outcome<u8> {
 
 fn admit(server: SocketAddr, request: &MetaRequest, json: bool) -> Outcome<u8> {
     let cluster = net::run(async {
-        let client = Cluster::new(&[server.to_string()])?;
+        let client = Cluster::new(&[server.to_string()]).await?;
         client.admit(server, request, DEADLINE).await
     })?;
     if json {

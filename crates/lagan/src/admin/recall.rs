@@ -7,7 +7,7 @@ use crate::admin::walk::Walk;
 use crate::admin::{Progress, print_json};
 use crate::exit::{ERROR, Failure, OK, Outcome};
 use crate::net::Cluster;
-use crate::units;
+use lagan_host::units;
 use lagan_types::attr::ArchiveState;
 use std::fs::File;
 use std::io::Read;

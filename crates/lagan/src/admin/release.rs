@@ -4,7 +4,7 @@ use crate::admin::walk::{Item, Walk};
 use crate::admin::{Progress, print_json};
 use crate::exit::{OK, Outcome};
 use crate::net::Cluster;
-use crate::units;
+use lagan_host::units;
 use lagan_types::Ino;
 use lagan_types::attr::ArchiveState;
 use lagan_types::message::{MetaReply, MetaRequest, Released};

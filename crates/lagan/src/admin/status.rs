@@ -4,7 +4,7 @@ use crate::admin::print_json;
 use crate::discover::Found;
 use crate::exit::{DEGRADED, Failure, NO_QUORUM, OK, Outcome};
 use crate::net::Cluster;
-use crate::units;
+use lagan_host::units;
 use lagan_types::cluster::{NodeInfo, NodeState};
 use lagan_types::message::{NodeStatus, Status};
 use lagan_types::{Query, QueryAnswer};

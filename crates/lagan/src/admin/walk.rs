@@ -152,7 +152,7 @@ mod tests {
 
     #[tokio::test]
     async fn missing_path_is_an_error_that_names_it() {
-        let cluster = Cluster::new(&["127.0.0.1:1".into()]).unwrap();
+        let cluster = Cluster::new(&["127.0.0.1:1".into()]).await.unwrap();
         let mut walk = Walk::new(&cluster, &["/nowhere/at/all".into()]);
         let error = walk.batch(1).await.unwrap_err();
         assert!(error.message.starts_with("/nowhere/at/all"), "{error}");

@@ -7,6 +7,7 @@ use crate::record::{MountEntry, Process, Record, S3Entry, SCHEMA};
 use crate::up::archive::S3Plan;
 use crate::up::config;
 use crate::up::plan::Plan;
+use lagan_host::replace::replace_link;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
@@ -144,11 +145,7 @@ fn link_programs(layout: &Layout) -> Outcome<()> {
     let names = [Role::Server, Role::Mount, Role::S3].map(Role::program);
     for name in names.into_iter().chain(["lagan"]) {
         let link = layout.root.join("bin").join(name);
-        let part = layout.root.join("bin").join(format!(".{name}"));
-        let _ = std::fs::remove_file(&part);
-        std::os::unix::fs::symlink(&exe, &part)
-            .and_then(|()| std::fs::rename(&part, &link))
-            .doing(|| format!("link {}", link.display()))?;
+        replace_link(&link, &exe).doing(|| format!("link {}", link.display()))?;
     }
     Ok(())
 }

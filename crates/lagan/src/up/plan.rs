@@ -5,8 +5,8 @@
 use crate::cli::UpArgs;
 use crate::exit::{Doing, Failure, Outcome};
 use crate::layout::{Layout, replace_private};
-use crate::mountinfo;
 use crate::up::archive::{S3Plan, first_archive};
+use lagan_host::mounts::mounted_at;
 use lagan_types::limits::SET_MEMBERS_MAX;
 use lagan_types::{ClusterId, Incarnation};
 use serde::{Deserialize, Serialize};
@@ -290,8 +290,8 @@ fn absolute(path: &Path) -> Outcome<PathBuf> {
         return Ok(path);
     };
     let path = parent.join(name);
-    let mounts = mountinfo::all().doing(|| "read /proc/self/mountinfo".into())?;
-    Ok(match mountinfo::at(&mounts, &path) {
+    let mounted = mounted_at(&path).map_err(|e| Failure::error(e.to_string()))?;
+    Ok(match mounted {
         Some(_) => path,
         None => path.canonicalize().unwrap_or(path),
     })

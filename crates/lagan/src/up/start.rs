@@ -3,9 +3,10 @@
 use crate::cli::UpArgs;
 use crate::down;
 use crate::exit::{Doing, Failure, OK, Outcome};
+use crate::hang::{self, Look};
+use crate::health::{self, Health};
 use crate::layout::{Layout, Role, make_private_dir};
 use crate::net::{self, Cluster};
-use crate::probe::{self, Health, Look};
 use crate::record::{Process, Record};
 use crate::sys;
 use crate::up::address::Here;
@@ -14,6 +15,8 @@ use crate::up::plan::{Plan, ServerPlan};
 use crate::up::process::{Running, spawn};
 use crate::up::verdict::Verdict;
 use crate::up::{check, files, foreground};
+use lagan_host::lock;
+use lagan_host::process::LEAVING_PATIENCE;
 use lagan_types::cluster::{NodeState, ReplicaSet, voter_count};
 use lagan_types::message::MetaRequest;
 use lagan_types::{ClusterId, Incarnation};
@@ -90,16 +93,15 @@ pub fn run(args: &UpArgs, json: bool) -> Outcome<u8> {
 /// waited for.
 fn take_directory(layout: &Layout) -> Outcome<File> {
     let hint = format!("stop it with `lagan down {}`", layout.root.display());
-    let held =
-        lagan_host::take_within(&layout.up_lock(), lagan_host::LEAVING_PATIENCE).map_err(|_| {
-            Failure::error(format!(
-                "another `lagan up` has {}: {hint}",
-                layout.root.display()
-            ))
-        })?;
+    let held = lock::take_within(&layout.up_lock(), LEAVING_PATIENCE).map_err(|_| {
+        Failure::error(format!(
+            "another `lagan up` has {}: {hint}",
+            layout.root.display()
+        ))
+    })?;
     for (role, name) in layout.processes() {
         let lock = layout.lock(role, &name);
-        if let Some(pid) = lagan_host::staying_holder(&lock, lagan_host::LEAVING_PATIENCE) {
+        if let Some(pid) = lock::staying_holder(&lock, LEAVING_PATIENCE) {
             return Err(Failure::error(format!(
                 "{} runs already ({name} is process {pid}): {hint}",
                 layout.root.display()
@@ -215,7 +217,7 @@ impl Start {
         if servers.is_empty() {
             return Err(first.clone());
         }
-        let map = net::run(async { Cluster::new(&servers)?.map().await })?;
+        let map = net::run(async { Cluster::new(&servers).await?.map().await })?;
         for (name, failure) in &self.refused {
             if map.nodes.iter().any(|n| n.name == *name) {
                 return Err(failure.clone());
@@ -245,7 +247,7 @@ impl Start {
                 return Ok(Health::NotReady(failure.message.clone()));
             }
             self.check_running()?;
-            let health = probe::health(addr, LOOK_DEADLINE);
+            let health = health::ask(addr, LOOK_DEADLINE);
             if wanted(&health) {
                 return Ok(health);
             }
@@ -310,9 +312,8 @@ impl Start {
     }
 
     fn admit(&self, server: &ServerPlan, request: &MetaRequest) -> Outcome<()> {
-        let client = || async { Cluster::new(&[server.listen.to_string()]) };
         net::run(async {
-            let cluster = client().await?;
+            let cluster = Cluster::new(&[server.listen.to_string()]).await?;
             cluster.admit(server.listen, request, ADMIT_DEADLINE).await
         })
         .map(|_| ())
@@ -325,7 +326,7 @@ impl Start {
         let servers = self.addresses();
         let after = self.archive_after_ms;
         self.plan.cluster = net::run(async {
-            let cluster = Cluster::new(&servers)?;
+            let cluster = Cluster::new(&servers).await?;
             let mut config = cluster.map().await?.config;
             let id = Some(config.cluster);
             if let Some(after) = after.filter(|&after| after != config.archive_after_ms) {
@@ -350,7 +351,7 @@ impl Start {
         let servers = self.addresses();
         loop {
             self.check_running()?;
-            let status = net::run(async { Cluster::new(&servers)?.status().await })?;
+            let status = net::run(async { Cluster::new(&servers).await?.status().await })?;
             match Verdict::of(&status.nodes) {
                 Verdict::Ready => return Ok(()),
                 Verdict::Refused(why) => {
@@ -373,7 +374,7 @@ impl Start {
         let servers = self.addresses();
         loop {
             self.check_running()?;
-            let map = net::run(async { Cluster::new(&servers)?.map().await })?;
+            let map = net::run(async { Cluster::new(&servers).await?.map().await })?;
             let full = |set: &&ReplicaSet| set.nodes.len() >= usize::from(map.config.copies);
             let all_up = map.nodes.iter().all(|n| n.state == NodeState::Up);
             let complete = map.sets.iter().filter(full).any(|set| map.writable(set));
@@ -391,7 +392,7 @@ impl Start {
             loop {
                 self.check_running()?;
                 let mounted = check::mounted_at(&point)?.is_some_and(|m| m.is_lagan());
-                if mounted && probe::look(&point, LOOK_DEADLINE) == Look::Directory {
+                if mounted && hang::look(&point, LOOK_DEADLINE) == Look::Directory {
                     break;
                 }
                 if Instant::now() >= end {

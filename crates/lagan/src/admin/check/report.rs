@@ -2,7 +2,7 @@
 
 use crate::admin::check::named::Names;
 use crate::exit::{DEGRADED, ERROR, OK};
-use crate::units;
+use lagan_host::units;
 use lagan_types::cluster::{ClusterMap, NodeState};
 use serde::Serialize;
 use std::fmt::Write;
