@@ -6,8 +6,9 @@
 //! mount.lagan addr,addr:/vol /mnt [-sfnvrw] [-t type] [-o options]
 //! ```
 
-use crate::config::MountConfig;
+use crate::config::{LogLevel, MountConfig};
 use crate::failure::Failure;
+use crate::file;
 use crate::options;
 use lagan_host::servers;
 use std::ffi::{OsStr, OsString};
@@ -17,26 +18,42 @@ use std::path::{Path, PathBuf};
 #[cfg(test)]
 mod tests;
 
-/// What `--help` prints.
-pub(crate) const HELP: &str = "\
+/// The first part of the help, before the options.
+const USAGE: &str = "\
 usage: lagan-mount --config FILE [--foreground | --background]
        lagan-mount ADDR[,ADDR...]:/VOLUME DIR [-o OPTION[,OPTION...]] [-f]
        mount -t lagan ADDR[,ADDR...]:/VOLUME DIR [-o OPTION[,OPTION...]]
 
+ADDR is ip:port or name:port of a server; one that answers is enough.
+
   -c, --config FILE  read everything from a TOML file; stays in the foreground
   -f, --foreground   do not become a daemon
   -b, --background   become a daemon once the mount answers
-  -o OPTION,...      ro rw suid nosuid dev nodev exec noexec allow_other
-                     noallow_other relatime noatime nodiratime locallocks
-                     timeout=120s bind=IP run_dir=DIR write_buffer=64MiB
-                     read_ahead=1MiB max_background=64 log_level=info
-                     log_format=text
+  -o OPTION,...      set options, see below; of two the later one wins
+  -r, -w             the same as -o ro, -o rw
+  -v                 log each request too: the same as -o log_level=debug
+  -n, -s             nothing: mount(8) gives them
   -h, --help         print this
   -V, --version      print the version
+
+As mount.lagan, the helper of mount(8), -f only checks the arguments, and -t TYPE
+and -N NAMESPACE are accepted.
+
+options, with their defaults in brackets; the file has a key for each:
+";
+
+/// The last part of the help.
+const STATUS: &str = "
+sizes: 65536, 64KiB, 64MiB, 1GiB (powers of 1024); times: 500ms, 30s, 2min, 1h, 1d
 
 exit status: 0 unmounted in order (or mounted, as a daemon), 1 the mount failed,
 2 the command line or the configuration is wrong
 ";
+
+/// What `--help` prints.
+pub(crate) fn help() -> String {
+    format!("{USAGE}{}{STATUS}", options::help())
+}
 
 /// What to do.
 #[derive(Debug, PartialEq, Eq)]
@@ -45,7 +62,7 @@ pub(crate) enum Action {
     Mount(Box<Invocation>),
     /// Say whether the arguments are right (mount -f), nothing else.
     Fake,
-    /// Print [`HELP`].
+    /// Print [`help`].
     Help,
     /// Print the version.
     Version,
@@ -124,7 +141,7 @@ fn flags(letters: &str, helper: bool, said: &mut Said) -> Result<(), Failure> {
 impl Said {
     fn put_together(self) -> Result<Action, Failure> {
         let mut config = match (&self.config, self.plain.as_slice()) {
-            (Some(file), []) => MountConfig::load(file)?,
+            (Some(file), []) => file::load(file)?,
             (Some(_), [extra, ..]) => {
                 return Err(unknown(&extra.to_string_lossy()));
             }
@@ -143,8 +160,8 @@ impl Said {
         if let Some(read_only) = self.read_only {
             config.read_only = read_only;
         }
-        if self.verbose && config.log.level == crate::config::LogLevel::Info {
-            config.log.level = crate::config::LogLevel::Debug;
+        if self.verbose && config.log.level == LogLevel::Info {
+            config.log.level = LogLevel::Debug;
         }
         config
             .check()
