@@ -1,4 +1,4 @@
-//! Whether the mount point can be used, before anything is started.
+//! Checks the mount point before anything is started.
 
 use crate::failure::Failure;
 use crate::sys::{self, ChildEnd};
@@ -6,13 +6,13 @@ use lagan_host::mounts::{Mount, mounted_at};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-/// How long a mount that is there already may take to answer.
+/// Longest wait for an answer of a mount that is there already.
 const ANSWER: Duration = Duration::from_secs(10);
-/// Dead mounts on top of each other that are cleaned up, at most.
+/// Most dead mounts on top of each other that are cleaned up.
 const STALE_MAX: usize = 16;
 
-/// Checks the mount point and the machine. A mount whose process died is
-/// unmounted lazily. Returns the mount point without links in it.
+/// Checks the mount point and the machine, and unmounts a mount whose process died. Returns
+/// the mount point without links in its path.
 ///
 /// # Errors
 /// One line that says what to do.
@@ -42,8 +42,8 @@ pub(crate) fn mount_point(given: &Path) -> Result<PathBuf, Failure> {
     Ok(path)
 }
 
-/// Resolves everything but the last component without touching what may be
-/// mounted there; that one only if nothing is.
+/// Resolves links in the path. The last component is left as it is if something is mounted
+/// there: nothing here may touch that mount.
 fn resolve(given: &Path) -> Result<PathBuf, Failure> {
     let absolute = std::path::absolute(given)
         .map_err(|e| failed(&format!("mount point {}", given.display()), &e))?;
@@ -94,7 +94,7 @@ fn missing(given: &Path) -> Failure {
     ))
 }
 
-/// The table of mounts cannot be read.
+/// The failure to read the table of mounts.
 fn unreadable(error: std::io::Error) -> Failure {
     Failure::start(error.to_string())
 }

@@ -1,4 +1,4 @@
-//! The command line: `lagan-mount` and the helper that mount(8) calls.
+//! The command line of `lagan-mount`, and of the helper that mount(8) calls.
 //!
 //! ```text
 //! lagan-mount --config mount.toml [--foreground | --background]
@@ -50,17 +50,17 @@ exit status: 0 unmounted in order (or mounted, as a daemon), 1 the mount failed,
 2 the command line or the configuration is wrong
 ";
 
-/// What `--help` prints.
+/// The text of `--help`.
 pub(crate) fn help() -> String {
     format!("{USAGE}{}{STATUS}", options::help())
 }
 
-/// What to do.
+/// The action that the arguments ask for.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Action {
     /// Mount.
     Mount(Box<Invocation>),
-    /// Say whether the arguments are right (mount -f), nothing else.
+    /// Only check the arguments (mount -f).
     Fake,
     /// Print [`help`].
     Help,
@@ -68,16 +68,16 @@ pub(crate) enum Action {
     Version,
 }
 
-/// A mount as asked for.
+/// A mount that was asked for.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Invocation {
-    /// Its settings.
+    /// Settings of the mount.
     pub(crate) config: MountConfig,
     /// Stay in the foreground.
     pub(crate) foreground: bool,
 }
 
-/// What the arguments said, before it is put together.
+/// The arguments one by one, before they are put together.
 #[derive(Default)]
 struct Said {
     config: Option<PathBuf>,
@@ -89,7 +89,7 @@ struct Said {
     plain: Vec<OsString>,
 }
 
-/// Understands the arguments; the first is the program's name.
+/// Reads the arguments; the first is the program's name.
 ///
 /// # Errors
 /// One line that names the argument.
@@ -117,7 +117,8 @@ pub(crate) fn parse(args: Vec<OsString>) -> Result<Action, Failure> {
     said.put_together()
 }
 
-/// Single letters, several in one argument (`-nv`); `-o` may hold its value (`-oro`).
+/// Reads single letters, of which an argument may have several (`-nv`); `-o` may hold its
+/// value (`-oro`).
 fn flags(letters: &str, helper: bool, said: &mut Said) -> Result<(), Failure> {
     if let Some(options) = letters.strip_prefix('o') {
         said.options.push(options.to_owned());
@@ -130,7 +131,7 @@ fn flags(letters: &str, helper: bool, said: &mut Said) -> Result<(), Failure> {
             'r' => said.read_only = Some(true),
             'w' => said.read_only = Some(false),
             'v' => said.verbose = true,
-            // No mtab to write; unknown options are never ignored.
+            // There is no mtab to write, and unknown options are never ignored.
             'n' | 's' => {}
             _ => return Err(unknown(&format!("-{letter}"))),
         }
@@ -174,7 +175,7 @@ impl Said {
     }
 }
 
-/// `addr,addr:/volume` and the mount point.
+/// Makes settings of `addr,addr:/volume` and the mount point.
 fn from_source(source: &OsStr, dir: &OsStr) -> Result<MountConfig, Failure> {
     let wrong = || {
         Failure::usage(format!(

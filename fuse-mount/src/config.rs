@@ -30,7 +30,7 @@ pub(crate) struct MountConfig {
     pub(crate) write_buffer_bytes: u64,
     /// Locks known to this mount only.
     pub(crate) local_locks: bool,
-    /// Other users than the mounting one may enter.
+    /// Users other than the mounting one may enter.
     pub(crate) allow_other: bool,
     /// Nothing can be changed through this mount.
     pub(crate) read_only: bool,
@@ -57,7 +57,7 @@ pub(crate) struct MountConfig {
 /// What is logged, and how.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub(crate) struct LogConfig {
-    /// For people or for machines.
+    /// How a line looks.
     pub(crate) format: LogFormat,
     /// The least important lines shown.
     pub(crate) level: LogLevel,
@@ -81,7 +81,7 @@ pub(crate) enum LogLevel {
 }
 
 impl LogLevel {
-    /// The level as a filter of log lines has it.
+    /// The level's name in a filter of log lines.
     pub(crate) fn name(self) -> &'static str {
         match self {
             LogLevel::Error => "error",

@@ -41,7 +41,7 @@ pub(crate) fn parse(text: &str) -> Result<MountConfig, String> {
     Ok(config)
 }
 
-/// What the file says, over the defaults; not checked.
+/// The settings of the file over the defaults, not checked.
 struct MountFile(MountConfig);
 
 impl<'de> Deserialize<'de> for MountFile {

@@ -1,4 +1,4 @@
-//! What a mount logs: to standard error, as text or JSON.
+//! The log of a mount: lines on standard error, as text or JSON.
 
 use crate::config::{LogConfig, LogLevel};
 use lagan_host::log::{Output, Setup};

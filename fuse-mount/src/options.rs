@@ -308,7 +308,7 @@ impl MountOption {
 }
 
 impl Place {
-    /// What stands for the value in `--help`.
+    /// The word that stands for the value in `--help`.
     fn kind(&self) -> &'static str {
         match self {
             Place::Duration(_) => "TIME",

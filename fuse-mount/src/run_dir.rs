@@ -1,5 +1,5 @@
-//! What a mount keeps on its machine: a lock that proves who it is, the session
-//! that its successor may take over, and what runs.
+//! The run directory of a mount: its lock, the session that its successor may end, and a
+//! description of the running process.
 //!
 //! ```text
 //! RUN_DIR/lock        flock'ed while the process lives
@@ -9,11 +9,11 @@
 //! RUN_DIR/mount.log   standard error of a daemon
 //! ```
 //!
-//! A crash leaves `session`: whoever gets the lock next ends that session at
-//! once instead of waiting for its time to pass. Files are replaced atomically.
+//! A crash leaves `session`: the next process that gets the lock ends that session at once
+//! instead of waiting for its time to pass. Files are replaced atomically.
 //!
-//! umount(8) returns before the mount's process has flushed and ended, so whoever
-//! mounts right afterwards waits for it. "In use" is only what is still mounted.
+//! umount(8) returns before the mount's process has flushed and ended, so a mount right
+//! afterwards waits for it. A directory is in use only while its mount is still there.
 
 use crate::config::MountConfig;
 use crate::failure::Failure;
@@ -28,12 +28,12 @@ use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-/// How long a process whose mount is gone may take to end: its last flush and more.
+/// Longest wait for a process whose mount is gone: its last flush and more.
 const PATIENCE: Duration = Duration::from_secs(30);
-/// How often it is looked whether it has.
+/// Pause between two looks whether it has ended.
 const LOOK: Duration = Duration::from_millis(20);
 
-/// A locked run directory; the lock goes with the value.
+/// A locked run directory. Dropping it lets the lock go.
 #[derive(Debug)]
 pub(crate) struct RunDir {
     path: PathBuf,
@@ -41,11 +41,10 @@ pub(crate) struct RunDir {
 }
 
 impl RunDir {
-    /// Makes the directory if need be, and locks it; waits for a process that is
-    /// leaving.
+    /// Makes the directory if it is missing, and locks it; waits for a process that leaves.
     ///
     /// # Errors
-    /// It cannot be made, or another process has it.
+    /// The directory cannot be made, or another process has it.
     pub(crate) fn lock(config: &MountConfig, mount_point: &Path) -> Result<Self, Failure> {
         let path = match &config.run_dir {
             Some(path) => std::path::absolute(path).unwrap_or_else(|_| path.clone()),
@@ -70,12 +69,12 @@ impl RunDir {
         text.trim().parse().ok().map(SessionId)
     }
 
-    /// Remembers the session for the successor.
+    /// Keeps the session's number for the successor.
     pub(crate) fn keep_session(&self, session: SessionId) -> io::Result<()> {
         self.replace("session", format!("{}\n", session.0).as_bytes())
     }
 
-    /// Says what runs.
+    /// Writes `mount.json`: the mount answers.
     pub(crate) fn announce(
         &self,
         config: &MountConfig,
@@ -93,17 +92,17 @@ impl RunDir {
         self.replace("mount.json", &text)
     }
 
-    /// Nothing runs any more.
+    /// Removes `mount.json`: the mount is gone.
     pub(crate) fn withdraw(&self) {
         self.remove("mount.json");
     }
 
-    /// The session was closed in order.
+    /// Removes the session's number: the session was closed in order.
     pub(crate) fn forget_session(&self) {
         self.remove("session");
     }
 
-    /// Where a daemon's standard error goes: appended to.
+    /// Opens the file that a daemon's standard error is appended to.
     pub(crate) fn log_file(&self) -> io::Result<File> {
         OpenOptions::new()
             .create(true)
@@ -126,9 +125,9 @@ impl RunDir {
     }
 }
 
-/// Makes the directory if need be and takes its lock, waiting for a holder that
-/// has nothing mounted (any more, or yet). `None` if the holder's mount is there,
-/// or nobody let go in that time.
+/// Makes the directory if it is missing, and takes its lock. Waits up to `patience` for a
+/// holder that has nothing mounted (any more, or yet). `None` if the holder's mount is
+/// there, or the holder did not let go in time.
 fn acquire(path: &Path, patience: Duration) -> io::Result<Option<File>> {
     std::fs::DirBuilder::new()
         .recursive(true)
@@ -148,7 +147,7 @@ fn acquire(path: &Path, patience: Duration) -> io::Result<Option<File>> {
     }
 }
 
-/// Whether what the directory says to run is in the table of mounts.
+/// Whether the mount point in `mount.json` is in the table of mounts.
 fn is_mounted(path: &Path) -> io::Result<bool> {
     let Ok(text) = std::fs::read(path.join("mount.json")) else {
         return Ok(false);
