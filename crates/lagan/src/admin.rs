@@ -1,4 +1,4 @@
-//! The admin command: everything but `up` and `down` asks a running cluster.
+//! The admin command. All its subcommands but `up` and `down` ask a running cluster.
 
 mod archive;
 mod check;
@@ -19,7 +19,7 @@ use std::io::{IsTerminal, Write};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-/// Runs a command line; gives its exit status.
+/// Runs a command line; returns its exit status.
 ///
 /// # Errors
 /// One line, and the status.
@@ -86,14 +86,14 @@ fn on_paths(
     })
 }
 
-/// Every path must be on a mount of that very cluster: elsewhere its inode
-/// number means another file.
+/// Checks that every path is on a mount of that very cluster: elsewhere its inode number
+/// means another file.
 async fn check_paths(paths: &[PathBuf], cluster: &Cluster, found: &Found) -> Outcome<()> {
     let places = Places::here()?;
     for path in paths {
         let of_path = match discover::of_path(path, &places) {
             Ok(of_path) => of_path,
-            // The mount does not say whose it is: --cluster did.
+            // The mount does not tell its cluster, but --cluster did.
             Err(e) if e.status != USAGE => continue,
             Err(e) => return Err(e),
         };

@@ -1,8 +1,8 @@
-//! The multi-call program's daemons, and what it does before they start.
+//! The daemons of the multi-call program, and the step before each starts.
 //!
-//! A daemon of `lagan up` has its configuration at `DIR/etc/NAME.toml`. Started
-//! so, by `up` or by hand from `cluster.json`, it notes its pid in that file.
-//! A configuration anywhere else has no such file near it, and nothing is done.
+//! A daemon of `lagan up` has its configuration at `DIR/etc/NAME.toml`. Whoever starts it
+//! with that file, it first puts its pid into `DIR/cluster.json`. With a configuration
+//! anywhere else there is no such step.
 
 use crate::layout::{Layout, Role, make_private_dir};
 use crate::record::Record;
@@ -14,7 +14,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 
-/// Which daemon this program is to be, by the name it was called.
+/// The daemon that this program is, by the name that it was called.
 pub fn by_name(argv0: &OsStr) -> Option<Role> {
     match Path::new(argv0).file_name()?.to_str()? {
         "lagan-server" => Some(Role::Server),
@@ -45,8 +45,8 @@ fn call(role: Role, args: Vec<OsString>) -> ExitCode {
     }
 }
 
-/// Notes the pid in the cluster's record, if there is one, and takes the lock
-/// that a daemon does not take itself. A predecessor that is leaving gets the time to.
+/// Puts the pid into the cluster's record, if there is one, and takes the lock if the
+/// daemon does not take it itself. A predecessor that leaves gets the time to do so.
 fn note_start(role: Role, args: &[OsString], patience: Duration) -> Result<Option<File>, String> {
     let Some((layout, name)) = place(args) else {
         return Ok(None);
@@ -84,7 +84,7 @@ fn place(args: &[OsString]) -> Option<(Layout, String)> {
     let layout = Layout {
         root: etc.parent()?.to_owned(),
     };
-    // Written by `up` before anything starts.
+    // `up` makes it before anything starts.
     layout.run("up").is_dir().then_some((layout, name))
 }
 

@@ -1,9 +1,9 @@
-//! Which cluster a command is for.
+//! Finds the cluster that a command is for.
 //!
-//! In this order: `--cluster`; the mount that the first path, else the working
-//! directory, is on; `./lagan-demo`; `/etc/lagan/client.toml`. No mount is
-//! touched without a deadline, and none at all to read its servers' addresses:
-//! they are in its source (`addr,addr:/vol`), else in its `mount.json`.
+//! It looks in this order: `--cluster`; the mount that the first path, else the working
+//! directory, is on; `./lagan-demo`; `/etc/lagan/client.toml`. It touches no mount without
+//! a deadline, and none at all for the addresses of its servers: they are in the mount's
+//! source (`addr,addr:/vol`), else in its `mount.json`.
 
 use crate::exit::{Doing, Failure, Outcome};
 use crate::hang;
@@ -18,7 +18,7 @@ use std::time::Duration;
 #[cfg(test)]
 mod tests;
 
-/// Resolving a path may ask a mount that hangs.
+/// Longest time to resolve a path, which may be on a mount that hangs.
 const PATH_DEADLINE: Duration = Duration::from_secs(20);
 
 /// A cluster's servers, and how they were found.
@@ -26,13 +26,13 @@ const PATH_DEADLINE: Duration = Duration::from_secs(20);
 pub struct Found {
     /// Addresses of servers, `ip:port` or `name:port`.
     pub servers: Vec<String>,
-    /// For messages.
+    /// The place that named them, for messages.
     pub by: String,
-    /// The record, when a directory of `lagan up` was named or found.
+    /// The record, if a directory of `lagan up` was named or found.
     pub record: Option<Record>,
 }
 
-/// The places to look at; tests have their own.
+/// The places to look at. Tests have their own.
 #[derive(Debug, Clone)]
 pub struct Places {
     /// The working directory.
@@ -41,12 +41,12 @@ pub struct Places {
     pub client_toml: PathBuf,
     /// `/run/lagan`: a directory a mount, each with a `mount.json`.
     pub run_lagan: PathBuf,
-    /// What is mounted.
+    /// All mounts of the machine.
     pub mounts: Vec<Mount>,
 }
 
 impl Places {
-    /// This machine's.
+    /// The places of this machine.
     ///
     /// # Errors
     /// When the working directory is gone, or /proc is not there.
@@ -63,8 +63,8 @@ impl Places {
 /// Finds the cluster of a command with these arguments.
 ///
 /// # Errors
-/// Status 2 when there is none, with what to do; status 1 when the one that
-/// was found cannot be read.
+/// Status 2 when there is no cluster, with what to do; status 1 when the one that was
+/// found cannot be read.
 pub fn find(cluster: Option<&str>, path: Option<&Path>, places: &Places) -> Outcome<Found> {
     if let Some(cluster) = cluster {
         return named(cluster);
@@ -92,7 +92,7 @@ pub fn find(cluster: Option<&str>, path: Option<&Path>, places: &Places) -> Outc
 /// The cluster of the mount that `path` is on.
 ///
 /// # Errors
-/// Status 2 when it is on none: its inode number would mean another file.
+/// Status 2 when the path is on no mount: its inode number would mean another file.
 pub fn of_path(path: &Path, places: &Places) -> Outcome<Found> {
     let at = resolve(&places.cwd.join(path))?;
     match mounts::holding(&places.mounts, &at).filter(|m| m.is_lagan()) {
@@ -104,7 +104,7 @@ pub fn of_path(path: &Path, places: &Places) -> Outcome<Found> {
     }
 }
 
-/// Absolute, without symbolic links, `.` and `..`.
+/// Makes a path absolute, without symbolic links, `.` and `..`.
 fn resolve(path: &Path) -> Outcome<PathBuf> {
     let wanted = path.to_owned();
     match hang::within(PATH_DEADLINE, move || wanted.canonicalize()) {
@@ -222,15 +222,15 @@ fn of_client_toml(path: &Path) -> Outcome<Found> {
     })
 }
 
-/// A TOML error as one line that names file and line.
+/// Turns a TOML error into one line that names file and line.
 pub fn toml_failure(path: &Path, text: &str, error: &toml::de::Error) -> Failure {
     let at = error.span().map(|span| span.start);
     let mistake = Mistake::parsing(text, at, error.message());
     Failure::usage(format!("{}:{mistake}", path.display()))
 }
 
-/// The addresses (`ip:port` or `name:port`) in a list with commas; empty if one of them
-/// is none.
+/// The addresses (`ip:port` or `name:port`) in a list with commas; empty if one part of the
+/// list is no address.
 fn addresses(list: &str) -> Vec<String> {
     let all: Vec<&str> = list.split(',').map(str::trim).collect();
     match all.iter().all(|a| servers::check(a).is_ok()) {

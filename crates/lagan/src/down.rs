@@ -1,10 +1,10 @@
 //! `lagan down`: stops what runs in a directory, in order.
 //!
-//! Mounts first (unmounted, then SIGTERM), then servers, then S3. Processes are
-//! found by the lock files that they hold, whoever started them and whether or
-//! not `up` still lives; from then on each is watched itself, until it has ended and
-//! its ports are free. What does not leave within its time is killed, and a
-//! mount that stays busy is detached: both are said, and the status is 1.
+//! First the mounts (unmounted, then SIGTERM), then the servers, then S3. Processes are
+//! found by the lock files that they hold, whoever started them and whether or not `up`
+//! still lives. From then on each process is watched until it has ended and its ports are
+//! free. A process that does not end in time is killed, and a mount that stays busy is
+//! detached: both are reported, and the status is 1.
 
 use crate::exit::{ERROR, Failure, OK, Outcome};
 use crate::hang;
@@ -22,20 +22,20 @@ use std::time::{Duration, Instant};
 #[cfg(test)]
 mod tests;
 
-/// A busy mount is detached after this.
+/// Time until a busy mount is detached.
 const BUSY_PATIENCE: Duration = Duration::from_secs(10);
-/// A process is killed this long after its SIGTERM.
+/// Time from a process's SIGTERM to its SIGKILL.
 const STOP_PATIENCE: Duration = Duration::from_secs(20);
-/// An umount that hangs is left to itself after this.
+/// Time after which an umount that hangs is left to itself.
 const UNMOUNT_DEADLINE: Duration = Duration::from_secs(5);
-/// A killed process is gone within moments, unless the kernel holds it.
+/// Time for a killed process to end: moments, unless the kernel holds it.
 const KILL_DEADLINE: Duration = Duration::from_secs(5);
 const PAUSE: Duration = Duration::from_millis(50);
 
 /// `lagan down DIR`.
 ///
 /// # Errors
-/// Status 1 when there is no such cluster.
+/// Status 1 when the directory holds no cluster.
 pub fn run(dir: &Path, json: bool) -> Outcome<u8> {
     let layout = Layout::new(dir)?;
     if !layout.run("up").is_dir() {
@@ -47,13 +47,13 @@ pub fn run(dir: &Path, json: bool) -> Outcome<u8> {
     stop(&layout, json)
 }
 
-/// Stops everything; prints what was not clean, and how it went.
+/// Stops everything, and prints what was not clean and what was stopped.
 ///
 /// # Errors
 /// When /proc cannot be read.
 pub fn stop(layout: &Layout, json: bool) -> Outcome<u8> {
-    // Who they are is known before they are told to end: one that has let go of its
-    // lock is still waited for.
+    // The processes are found before they are told to end, so that one that has let go
+    // of its lock is still waited for.
     let found = processes(layout);
     let stopped: Vec<String> = found.iter().map(|p| p.name.clone()).collect();
     let _ = std::fs::write(layout.stopping_mark(), b"");
@@ -61,7 +61,7 @@ pub fn stop(layout: &Layout, json: bool) -> Outcome<u8> {
     for role in [Role::Mount, Role::Server, Role::S3] {
         stop_role(layout, role, &found, &mut troubles);
     }
-    // Mounts of processes that died in between, or that came back.
+    // Processes may have died in between and left mounts, or have come back.
     troubles.extend(unmount_all(
         layout,
         &mount_points(layout),
@@ -106,7 +106,7 @@ fn mount_points(layout: &Layout) -> Vec<PathBuf> {
     points.into_iter().collect()
 }
 
-/// Unmounts our file system from these places; gives what was not clean.
+/// Unmounts our file system from these places; returns what was not clean.
 pub fn unmount_all(layout: &Layout, points: &[PathBuf], patience: Duration) -> Vec<String> {
     let mut troubles = Vec::new();
     let end = Instant::now() + patience;
@@ -146,7 +146,7 @@ fn unmount(point: &Path, lazily: bool) -> Result<(), String> {
     let path = point.to_owned();
     match hang::within(UNMOUNT_DEADLINE, move || sys::unmount(&path, lazily)) {
         Some(Ok(())) => Ok(()),
-        // Somebody else was faster.
+        // Somebody else unmounted it first.
         Some(Err(e)) if e.raw_os_error() == Some(libc::EINVAL) => Ok(()),
         Some(Err(e)) if e.raw_os_error() == Some(libc::EBUSY) => Err("busy".into()),
         Some(Err(e)) => Err(e.to_string()),
@@ -154,7 +154,8 @@ fn unmount(point: &Path, lazily: bool) -> Result<(), String> {
     }
 }
 
-/// Whether our file system is mounted at `point`, as far as its source tells.
+/// Whether the file system of this directory is mounted at `point`, as far as the source
+/// of the mount tells.
 fn is_ours(layout: &Layout, point: &Path) -> bool {
     let Some(mount) = mounted_at(point).ok().flatten() else {
         return false;
@@ -172,7 +173,7 @@ fn is_ours(layout: &Layout, point: &Path) -> bool {
     servers.is_empty() || addrs.split(',').any(|a| servers.iter().any(|s| s == a))
 }
 
-/// A process of this directory.
+/// A process of this directory, as it was found.
 #[derive(Debug, Clone)]
 struct Found {
     role: Role,
@@ -194,7 +195,8 @@ fn processes(layout: &Layout) -> Vec<Found> {
     held.collect()
 }
 
-/// Ends all processes of a role at the same time: those found before, and who came since.
+/// Ends all processes of a role at the same time: those found before, and those that came
+/// since.
 fn stop_role(layout: &Layout, role: Role, before: &[Found], troubles: &mut Vec<String>) {
     let mut left: Vec<Found> = before.to_vec();
     for found in processes(layout) {
@@ -205,7 +207,7 @@ fn stop_role(layout: &Layout, role: Role, before: &[Found], troubles: &mut Vec<S
     left.retain(|f| f.role == role && !f.process.has_ended());
     for found in &left {
         let _ = sys::kill(found.process.pid, libc::SIGTERM);
-        // A stopped process has to run to end.
+        // A stopped process has to run again so that it can end.
         let _ = sys::kill(found.process.pid, libc::SIGCONT);
     }
     wait_gone(&mut left, STOP_PATIENCE);
@@ -221,7 +223,7 @@ fn stop_role(layout: &Layout, role: Role, before: &[Found], troubles: &mut Vec<S
     troubles.extend(left.iter().map(|f| format!("{} cannot be killed", f.name)));
 }
 
-/// Waits until the processes have ended, and leaves those that have not.
+/// Waits until the processes have ended, and keeps those in the list that have not.
 fn wait_gone(left: &mut Vec<Found>, patience: Duration) {
     let end = Instant::now() + patience;
     loop {

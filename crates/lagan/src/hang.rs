@@ -51,7 +51,7 @@ pub fn look(path: &Path, deadline: Duration) -> Look {
             Ok(Some(_)) => break,
             Ok(None) if Instant::now() < end => std::thread::sleep(Duration::from_millis(10)),
             _ => {
-                // It may be stuck in the kernel: not waited for.
+                // It may be stuck in the kernel, so nobody waits for it.
                 let _ = child.kill();
                 return Look::Silent;
             }

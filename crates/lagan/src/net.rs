@@ -17,12 +17,12 @@ pub const VOLUME: VolumeId = VolumeId(1);
 /// A leader is found within three seconds when there is one (docs/DESIGN.md "Faults"); twice
 /// that, and then some, before we say that there is none.
 const LEADER_DEADLINE: Duration = Duration::from_secs(10);
-/// `lagan status` says how things are now: that nobody leads, too.
+/// Time for `lagan status`, which shows the present state, also that nobody leads.
 const STATUS_DEADLINE: Duration = Duration::from_millis(2500);
-/// One server, asked whether it is there.
+/// Time for the question whether one server is there.
 const PING_DEADLINE: Duration = Duration::from_secs(1);
 
-/// A cluster, as a client of it.
+/// A cluster, seen by one of its clients.
 pub struct Cluster {
     leader: LeaderClient,
 }
@@ -30,7 +30,7 @@ pub struct Cluster {
 /// Runs a future to its end on this thread.
 ///
 /// # Errors
-/// The future's own; status 1 if no runtime can be made.
+/// Those of the future; status 1 if no runtime can be made.
 pub fn run<T>(future: impl Future<Output = Outcome<T>>) -> Outcome<T> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
@@ -84,7 +84,7 @@ impl Cluster {
     /// connects on demand.
     ///
     /// # Errors
-    /// Status 2 for what is no address, or no address at all; status 1 when no name is known.
+    /// Status 2 for a text that is no address, or an empty list; status 1 when no name is known.
     pub async fn new(servers: &[String]) -> Outcome<Self> {
         let addrs = resolve_all(servers).await?;
         let hello = Hello::client(Role::Admin, None, Service::Meta);
@@ -102,7 +102,7 @@ impl Cluster {
     /// Asks the leader, whoever it is.
     ///
     /// # Errors
-    /// Status 4 when none answers, status 1 when it refuses.
+    /// Status 4 when no leader answers, status 1 when it refuses.
     pub async fn ask(&self, request: &MetaRequest) -> Outcome<MetaReply> {
         self.ask_within(request, LEADER_DEADLINE).await
     }
@@ -129,7 +129,7 @@ impl Cluster {
     /// Asks one server, whether it leads or not.
     ///
     /// # Errors
-    /// The network's.
+    /// Those of the network.
     pub async fn ask_at(
         &self,
         addr: SocketAddr,
@@ -142,18 +142,18 @@ impl Cluster {
             .map(|(reply, _)| reply)
     }
 
-    /// The whole state, as `lagan status` shows it.
+    /// Asks for the whole state that `lagan status` shows.
     ///
     /// # Errors
-    /// As [`Cluster::ask`].
+    /// Those of [`Cluster::ask`].
     pub async fn status(&self) -> Outcome<Status> {
         self.status_within(LEADER_DEADLINE).await
     }
 
-    /// The same without waiting long for a leader.
+    /// Asks for the whole state without waiting long for a leader.
     ///
     /// # Errors
-    /// As [`Cluster::ask`].
+    /// Those of [`Cluster::ask`].
     pub async fn status_now(&self) -> Outcome<Status> {
         self.status_within(STATUS_DEADLINE).await
     }
@@ -165,10 +165,10 @@ impl Cluster {
         }
     }
 
-    /// The cluster map.
+    /// Asks for the cluster map.
     ///
     /// # Errors
-    /// As [`Cluster::ask`].
+    /// Those of [`Cluster::ask`].
     pub async fn map(&self) -> Outcome<ClusterMap> {
         match self.ask(&MetaRequest::Map { known: 0 }).await? {
             MetaReply::Map(Some(map)) => Ok(map),
@@ -179,7 +179,7 @@ impl Cluster {
     /// A linearizable read. The inner error is the file system's.
     ///
     /// # Errors
-    /// As [`Cluster::ask`].
+    /// Those of [`Cluster::ask`].
     pub async fn query(&self, query: Query) -> Outcome<Result<QueryAnswer, FsError>> {
         let request = MetaRequest::Query {
             volume: VOLUME,
@@ -195,7 +195,7 @@ impl Cluster {
     /// A mutation in the cluster's own name: one that may be repeated.
     ///
     /// # Errors
-    /// As [`Cluster::ask`].
+    /// Those of [`Cluster::ask`].
     pub async fn mutate(&self, op: Op) -> Outcome<Result<Answer, FsError>> {
         let request = MetaRequest::Mutate(Command {
             volume: VOLUME,
@@ -214,7 +214,7 @@ impl Cluster {
     /// Replaces the shared configuration.
     ///
     /// # Errors
-    /// As [`Cluster::ask`]; status 1 when it is refused.
+    /// Those of [`Cluster::ask`]; status 1 when the configuration is refused.
     pub async fn set_config(&self, config: Config) -> Outcome<()> {
         self.mutate(Op::SetConfig { config })
             .await?
@@ -241,8 +241,8 @@ impl Cluster {
         }
     }
 
-    /// Who leads in the opinion of each server, all asked at once: term and leader;
-    /// `None`: no answer within a second.
+    /// Asks all servers at once who leads: term and leader in the opinion of each; `None` for
+    /// no answer within a second.
     pub async fn opinions(&self) -> Vec<(SocketAddr, Option<(u64, Option<u64>)>)> {
         let asked: Vec<_> = self
             .servers()
@@ -269,7 +269,7 @@ async fn opinion(pool: Pool, addr: SocketAddr) -> Option<(u64, Option<u64>)> {
 /// Asks the chunk service of a node.
 ///
 /// # Errors
-/// The network's.
+/// Those of the network.
 pub async fn ask_chunks(
     pool: &Pool,
     addr: SocketAddr,
@@ -281,12 +281,12 @@ pub async fn ask_chunks(
         .map(|(reply, _)| reply)
 }
 
-/// A cluster's id, as people and files see it.
+/// A cluster's id as people and files have it.
 pub fn cluster_text(cluster: &lagan_types::ClusterId) -> String {
     cluster.to_string()
 }
 
-/// Where a node's clients connect.
+/// The address of a node for clients.
 ///
 /// # Errors
 /// Status 1 when the map holds no address.
@@ -296,13 +296,13 @@ pub fn node_addr(node: &NodeInfo) -> Outcome<SocketAddr> {
         .map_err(|_| Failure::error(format!("{} has the address `{}`", node.name, node.addr)))
 }
 
-/// The addresses, with commas.
+/// The addresses, joined by commas.
 pub fn list(addrs: &[SocketAddr]) -> String {
     let texts: Vec<String> = addrs.iter().map(SocketAddr::to_string).collect();
     texts.join(",")
 }
 
-/// An answer that does not belong to its question.
+/// The failure of an answer that does not belong to its question.
 pub fn unexpected(reply: &impl std::fmt::Debug) -> Failure {
     let mut text = format!("{reply:?}");
     text.truncate(text.char_indices().nth(80).map_or(text.len(), |(i, _)| i));

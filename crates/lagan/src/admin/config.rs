@@ -1,4 +1,4 @@
-//! `lagan set`: the configuration that all nodes share.
+//! `lagan set`: shows and changes the configuration that all servers share.
 
 use crate::admin::print_json;
 use crate::exit::{Failure, OK, Outcome};
@@ -9,8 +9,8 @@ use lagan_types::cluster::{ArchiveConfig, Config};
 /// Changes the configuration by `KEY=VALUE`s, or shows it.
 ///
 /// # Errors
-/// Status 2 for an unknown key or a value out of range; 1 for another endpoint or
-/// bucket while objects are in the present one, unless `force`; the cluster's.
+/// Status 2 for an unknown key or a value out of range; status 1 for another endpoint or
+/// bucket while objects are in the present one, unless `force`; those of the cluster.
 pub async fn run(cluster: &Cluster, changes: &[String], force: bool, json: bool) -> Outcome<u8> {
     let mut config = cluster.map().await?.config;
     if !changes.is_empty() {
@@ -29,18 +29,19 @@ pub async fn run(cluster: &Cluster, changes: &[String], force: bool, json: bool)
     Ok(OK)
 }
 
-/// Whether objects would be looked for in another place than they are.
+/// Whether the servers would look for objects in another place than the present one.
 fn leaves_bucket(old: &Config, new: &Config) -> bool {
     let place = |c: &Config| {
         c.archive
             .as_ref()
             .map(|a| (a.endpoint.clone(), a.bucket.clone()))
     };
-    // from none to one as well: where it was before is not known any more
+    // from no archive to one as well: the place before is not known any more
     place(old) != place(new)
 }
 
-/// Objects do not move by themselves: a released file would be lost from sight.
+/// Refuses another place while files have objects: objects do not move by themselves, and
+/// nobody could read released files.
 async fn check_bucket_empty(cluster: &Cluster) -> Outcome<()> {
     let archived = cluster.status().await?.counters.archived_files;
     if archived == 0 {

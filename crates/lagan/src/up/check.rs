@@ -1,4 +1,4 @@
-//! Everything that can be refused before anything starts.
+//! Checks everything that can be refused before anything starts.
 
 use crate::exit::{Doing, Failure, Outcome};
 use crate::hang::{self, Look};
@@ -15,7 +15,7 @@ use std::net::SocketAddr;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-/// For one look at a mount point.
+/// Longest time for one look at a mount point.
 const LOOK_DEADLINE: Duration = Duration::from_secs(5);
 
 /// Checks root, /dev/fuse, mount points, namespaces and ports.
@@ -58,7 +58,8 @@ pub fn machine(layout: &Layout, plan: &Plan) -> Outcome<()> {
     }
 }
 
-/// There, a directory, and nothing mounted on it; a dead mount is cleaned up.
+/// Checks that the mount point is a directory with nothing mounted on it. A dead mount is
+/// cleaned up.
 fn mount_point(layout: &Layout, point: &Path) -> Outcome<()> {
     let shown = point.display();
     if point == layout.default_mount() && mounted_at(point)?.is_none() {
@@ -93,7 +94,7 @@ fn mount_point(layout: &Layout, point: &Path) -> Outcome<()> {
     }
 }
 
-/// What is mounted at exactly that path.
+/// The topmost mount at exactly that path.
 ///
 /// # Errors
 /// When /proc is not there.
