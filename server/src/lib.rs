@@ -21,7 +21,7 @@ pub mod heartbeat;
 pub mod http;
 pub mod identity;
 pub mod live;
-pub mod logging;
+pub mod log;
 pub mod member;
 pub mod meta_edge;
 pub mod metrics;
@@ -63,7 +63,7 @@ pub fn main_with_args(args: Vec<OsString>) -> ExitCode {
             return ExitCode::from(2);
         }
     };
-    if let Err(e) = logging::init(&config.log) {
+    if let Err(e) = log::start(&config.log) {
         eprintln!("lagan-server: log: {e}");
         return ExitCode::from(2);
     }

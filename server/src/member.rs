@@ -3,12 +3,13 @@
 use crate::config::Config;
 use crate::fitness::{self, Signs, Trouble};
 use crate::heartbeat;
-use crate::identity::{Membership, replace_file};
+use crate::identity::Membership;
 use crate::meta_edge::MetaEdge;
 use crate::mover_edge::MoverSlot;
 use crate::transport::NetTransport;
 use anyhow::{Context, Result, bail};
 use lagan_chunk::Store;
+use lagan_host::replace::{PRIVATE, replace_file};
 use lagan_leader::{Leader, MetaService, wanted_voters};
 use lagan_net::{LeaderClient, Pool};
 use lagan_raft::Raft;
@@ -330,7 +331,8 @@ async fn open_store(config: &Config) -> Result<Arc<Store>> {
 /// # Errors
 /// The disk's.
 pub fn keep_first_hint(dir: &Path, via: SocketAddr) -> Result<()> {
-    replace_file(&hint_file(dir), via.to_string().as_bytes()).context("write peer addresses")
+    replace_file(&hint_file(dir), via.to_string().as_bytes(), PRIVATE)
+        .context("write peer addresses")
 }
 
 fn hint_file(dir: &Path) -> PathBuf {
@@ -368,7 +370,7 @@ async fn keep_peer_hints(member: Arc<Member>, cancel: CancellationToken) {
         if map.version != written {
             let lines: Vec<&str> = map.nodes.iter().map(|n| n.peer_addr.as_str()).collect();
             let file = hint_file(&member.parts.config.data);
-            match replace_file(&file, lines.join("\n").as_bytes()) {
+            match replace_file(&file, lines.join("\n").as_bytes(), PRIVATE) {
                 Ok(()) => written = map.version,
                 Err(e) => tracing::warn!(error = %e, "write peer addresses"),
             }

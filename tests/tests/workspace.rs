@@ -11,7 +11,7 @@ use std::time::Duration;
 /// Crates and their layers: one depends on lower layers only.
 const LAYERS: [(&str, u8); 14] = [
     ("lagan-types", 0),
-    ("lagan-lock", 0),
+    ("lagan-host", 0),
     ("lagan-meta", 1),
     ("lagan-chunk", 1),
     ("lagan-net", 1),

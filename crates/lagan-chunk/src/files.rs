@@ -8,8 +8,9 @@
 //! | `index/` | sled, rebuilt from the segments at will |
 
 use crate::error::ChunkError;
+use lagan_host::replace::{PUBLIC, replace_file};
 use std::fs::{self, File};
-use std::io::{self, Write};
+use std::io;
 use std::path::{Path, PathBuf};
 
 /// The format that this build reads and writes.
@@ -89,19 +90,11 @@ pub(crate) fn open_dir(dir: &Path) -> Result<(), ChunkError> {
             if !list(dir).map_err(io)?.is_empty() {
                 return Err(format_error(dir, "segments but no format file".into()));
             }
-            write_format(dir, &path).map_err(io)
+            let text = format!("lagan-chunk {FORMAT}\n");
+            replace_file(&path, text.as_bytes(), PUBLIC).map_err(io)
         }
         Err(e) => Err(ChunkError::io("read chunk store format", e)),
     }
-}
-
-fn write_format(dir: &Path, path: &Path) -> io::Result<()> {
-    let new = dir.join("FORMAT.new");
-    let mut file = File::create(&new)?;
-    writeln!(file, "lagan-chunk {FORMAT}")?;
-    file.sync_all()?;
-    fs::rename(&new, path)?;
-    sync_dir(dir)
 }
 
 fn check_format(dir: &Path, bytes: &[u8]) -> Result<(), ChunkError> {

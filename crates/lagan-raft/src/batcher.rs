@@ -6,11 +6,12 @@ use crate::leader::LeaderInfo;
 use crate::state::StateStore;
 use crate::types::alias::OpenRaft;
 use crate::types::{Batch, BatchAnswer, TypeConfig};
+use lagan_host::wall::since_1970;
 use lagan_types::limits::{BATCH_COMMANDS_MAX, BATCH_LEN_MAX};
 use lagan_types::{Answer, Command, FsError, NodeId, Time};
 use openraft::error::ClientWriteError;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 
@@ -86,7 +87,7 @@ impl Batcher {
     /// Takes what waits, up to one entry's worth; returns what did not fit.
     fn collect(&mut self, first: Proposal, into: &mut Collected) -> Option<Proposal> {
         let mut clock = self.last_time.max(self.state.last_time());
-        let now = wall_time();
+        let now = Time::after_1970(since_1970());
         let mut next = Some(first);
         while let Some(mut proposal) = next {
             if proposal.reply.is_closed() {
@@ -182,15 +183,5 @@ async fn deliver(
 fn answer_all(replies: Vec<oneshot::Sender<Outcome>>, error: &ProposeError) {
     for reply in replies {
         let _ = reply.send(Err(error.clone()));
-    }
-}
-
-fn wall_time() -> Time {
-    let since = SystemTime::now()
-        .duration_since(UNIX_EPOCH)
-        .unwrap_or_default();
-    Time {
-        secs: i64::try_from(since.as_secs()).unwrap_or(i64::MAX),
-        nanos: since.subsec_nanos(),
     }
 }

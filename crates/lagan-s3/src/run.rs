@@ -2,6 +2,7 @@
 
 use crate::{Config, Server};
 use clap::Parser;
+use lagan_host::log::{LogFormat, Output, Setup};
 use std::ffi::OsString;
 use std::fs::File;
 use std::path::{Path, PathBuf};
@@ -45,18 +46,19 @@ fn fail(status: u8, message: &str) -> ExitCode {
     ExitCode::from(status)
 }
 
-/// Logs to a file or to stderr; the variable RUST_LOG sets what.
+/// Starts logging, to a file or to standard error. The variable RUST_LOG has the filter, if
+/// it holds one that can be understood.
 fn start_log(file: Option<File>) {
-    let filter = EnvFilter::try_from_default_env()
-        .unwrap_or_else(|_| EnvFilter::new("info,s3s=warn,hyper=warn"));
-    let log = tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_ansi(false);
-    // a second start in one process (tests) keeps the first log
-    let _ = match file {
-        Some(file) => log.with_writer(std::sync::Mutex::new(file)).try_init(),
-        None => log.with_writer(std::io::stderr).try_init(),
-    };
+    let wanted = std::env::var("RUST_LOG").ok();
+    let wanted = wanted.filter(|filter| EnvFilter::try_new(filter).is_ok());
+    // A second start in one process (tests) keeps the first log.
+    let _ = lagan_host::log::start(Setup {
+        filter: wanted.as_deref().unwrap_or("info,s3s=warn,hyper=warn"),
+        quiet: &[],
+        format: LogFormat::Text,
+        is_flat: false,
+        output: file.map_or(Output::Stderr, Output::File),
+    });
 }
 
 async fn run_server(path: &Path) -> ExitCode {

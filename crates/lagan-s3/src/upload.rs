@@ -7,7 +7,8 @@
 
 use crate::body::{Expected, Received, base64, blocking, hex, receive, s3_error};
 use crate::record::{Attributes, Checksums, Record};
-use crate::store::{Store, StoreError, now_ms, record};
+use crate::store::{Store, StoreError, record};
+use lagan_host::wall::wall_ms;
 use s3s::crypto::{Checksum as _, Crc32, Md5};
 use s3s::dto::StreamingBlob;
 use s3s::{S3Error, S3Result, s3_error};
@@ -53,14 +54,14 @@ pub(crate) fn begin(
     let id = format!(
         "{:016x}{:016x}",
         RandomState::new().hash_one(&key),
-        now_ms()
+        wall_ms()
     );
     let dir = store.uploads_dir().join(&id);
     fs::create_dir(&dir).map_err(failed())?;
     let upload = Upload {
         bucket,
         key,
-        begun_ms: now_ms(),
+        begun_ms: wall_ms(),
         attributes,
     };
     let json = serde_json::to_vec(&upload)

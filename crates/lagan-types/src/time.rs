@@ -27,6 +27,14 @@ pub struct Time {
 }
 
 impl Time {
+    /// The time that long after the start of 1970.
+    pub fn after_1970(since: std::time::Duration) -> Self {
+        Time {
+            secs: i64::try_from(since.as_secs()).unwrap_or(i64::MAX),
+            nanos: since.subsec_nanos(),
+        }
+    }
+
     /// The time that many milliseconds after 1970.
     pub fn from_millis(ms: u64) -> Self {
         Time {

@@ -1,4 +1,4 @@
-//! The admin command: everything but `up` and `down` asks a running cluster.
+//! The admin command. All its subcommands but `up` and `down` ask a running cluster.
 
 mod archive;
 mod check;
@@ -18,7 +18,7 @@ use crate::exit::{Failure, OK, Outcome, USAGE};
 use crate::net::{self, Cluster};
 use std::path::{Path, PathBuf};
 
-/// Runs a command line; gives its exit status.
+/// Runs a command line; returns its exit status.
 ///
 /// # Errors
 /// One line, and the status.
@@ -29,7 +29,7 @@ pub fn run(cli: Cli) -> Outcome<u8> {
         Command::Up(args) => crate::up::run(&args, json),
         Command::Down { dir } => crate::down::run(&dir, json),
         Command::ProbePath { path } => {
-            println!("{}", crate::probe::child(&path));
+            println!("{}", crate::hang::child(&path));
             Ok(OK)
         }
         Command::Init(args) => init::init(&args, json),
@@ -70,7 +70,7 @@ fn with(
 ) -> Outcome<u8> {
     let found = discover::find(cluster, path, &Places::here()?)?;
     let client = found.servers.clone();
-    net::run(async move { work(Cluster::new(&client)?, found).await })
+    net::run(async move { work(Cluster::new(&client).await?, found).await })
 }
 
 fn on_paths(
@@ -85,21 +85,26 @@ fn on_paths(
     })
 }
 
-/// Every path must be on a mount of that very cluster: elsewhere its inode
-/// number means another file.
+/// Checks that every path is on a mount of that very cluster: elsewhere its inode number
+/// means another file.
 async fn check_paths(paths: &[PathBuf], cluster: &Cluster, found: &Found) -> Outcome<()> {
     let places = Places::here()?;
     for path in paths {
         let of_path = match discover::of_path(path, &places) {
             Ok(of_path) => of_path,
-            // The mount does not say whose it is: --cluster did.
+            // The mount does not tell its cluster, but --cluster did.
             Err(e) if e.status != USAGE => continue,
             Err(e) => return Err(e),
         };
         if of_path.servers.iter().any(|s| found.servers.contains(s)) {
             continue;
         }
-        let theirs = Cluster::new(&of_path.servers)?.map().await?.config.cluster;
+        let theirs = Cluster::new(&of_path.servers)
+            .await?
+            .map()
+            .await?
+            .config
+            .cluster;
         if theirs != cluster.map().await?.config.cluster {
             return Err(Failure::usage(format!(
                 "{} is on a mount of another cluster",

@@ -1,4 +1,4 @@
-//! The daemons' configuration files, as production would have them.
+//! Configuration files of the daemons, as in production.
 
 use crate::exit::{Doing, Outcome};
 use crate::layout::{Layout, Role};
@@ -57,7 +57,7 @@ const LOG: LogToml = LogToml {
     level: "info",
 };
 
-/// A server's `server.toml`.
+/// The text of a server's `server.toml`.
 ///
 /// # Errors
 /// When a path is not UTF-8.
@@ -77,7 +77,7 @@ pub fn server(layout: &Layout, plan: &Plan, server: &ServerPlan) -> Outcome<Stri
     })
 }
 
-/// A mount's `mount.toml`.
+/// The text of a mount's `mount.toml`.
 ///
 /// # Errors
 /// When a path is not UTF-8.
@@ -91,7 +91,7 @@ pub fn mount(layout: &Layout, plan: &Plan, name: &str, point: &Path) -> Outcome<
     })
 }
 
-/// The embedded S3 server's configuration; `None` without one.
+/// The configuration of the embedded S3 server; `None` without one.
 ///
 /// # Errors
 /// When a path is not UTF-8.

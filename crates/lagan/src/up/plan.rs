@@ -1,14 +1,14 @@
-//! What is to run: drawn up at the first start, kept in `up.json`, held
-//! against the arguments at later ones. Pure but for [`Plan::load`] and
+//! The plan of the processes to run. The first start makes it and keeps it in `up.json`;
+//! later starts compare it with their arguments. Pure but for [`Plan::load`] and
 //! [`Plan::store`].
 
 use crate::cli::UpArgs;
 use crate::exit::{Doing, Failure, Outcome};
 use crate::layout::{Layout, replace_private};
-use crate::mountinfo;
 use crate::up::archive::{S3Plan, first_archive};
 use crate::up::same::{differs, same};
 use crate::up::servers::{Machine, ServerPlan, check_distinct, server, server_count};
+use lagan_host::mounts::mounted_at;
 use lagan_types::limits::SET_MEMBERS_MAX;
 use lagan_types::{ClusterId, Incarnation};
 use serde::{Deserialize, Serialize};
@@ -33,12 +33,12 @@ pub struct Plan {
     pub volume: String,
     /// Replicas of a chunk.
     pub copies: u8,
-    /// Replicas of a chunk, at least.
+    /// Fewest replicas of a chunk, while servers are away.
     pub min_copies: u8,
-    /// From a file's last change to its upload, milliseconds, as it was given to `lagan
-    /// up` last; counts when the cluster is made (`lagan set` changes it later).
+    /// Milliseconds from a file's last change to its upload, as given to the last `lagan up`.
+    /// It counts when the cluster is made; `lagan set` changes it later.
     pub archive_after_ms: u64,
-    /// In order: server N is `server-N`.
+    /// The servers in order: the N-th is `server-N`.
     pub servers: Vec<ServerPlan>,
     /// Mount points, absolute: the N-th is `mount-N`.
     pub mounts: Vec<PathBuf>,
@@ -50,7 +50,7 @@ impl Plan {
     /// The stored plan; `None` before the first start.
     ///
     /// # Errors
-    /// When it is damaged or of another version.
+    /// When the file is damaged or of another version.
     pub fn load(layout: &Layout) -> Outcome<Option<Self>> {
         let path = layout.up_json();
         let text = match std::fs::read(&path) {
@@ -79,7 +79,7 @@ impl Plan {
         replace_private(&layout.up_json(), &text)
     }
 
-    /// Of a directory that has none yet.
+    /// Makes the plan of a directory that has none yet.
     ///
     /// # Errors
     /// Status 2 for arguments that contradict each other, status 1 when no port is free.
@@ -104,10 +104,10 @@ impl Plan {
         })
     }
 
-    /// Of a directory that has data: `--mount` and `--archive-after` are applied.
+    /// The plan of a later start: `--mount` and `--archive-after` are applied.
     ///
     /// # Errors
-    /// Status 2 for an argument that differs from what is stored.
+    /// Status 2 for an argument that differs from the stored plan.
     pub fn again(mut self, args: &UpArgs) -> Outcome<Self> {
         same("--servers", args.servers, self.servers.len())?;
         same("--copies", args.copies, self.copies)?;
@@ -134,7 +134,7 @@ impl Plan {
         Ok(self)
     }
 
-    /// What the cluster's first command says. The ids are drawn by the caller.
+    /// The configuration for the cluster's first command. The caller draws the ids.
     pub fn config(
         &self,
         cluster: ClusterId,
@@ -153,7 +153,7 @@ impl Plan {
     }
 }
 
-/// Replicas at least, when nobody says: one less than wanted, but two of three.
+/// The default for the fewest replicas: 1 up to two copies, else 2.
 pub fn default_min_copies(copies: u8) -> u8 {
     if copies <= 2 { 1 } else { 2 }
 }
@@ -175,7 +175,7 @@ fn copies(args: &UpArgs, servers: usize) -> Outcome<(u8, u8)> {
     Ok((copies, min_copies))
 }
 
-/// The given mount points, absolute; `None` without any.
+/// The given mount points as absolute paths; `None` without any.
 fn mounts(given: &[PathBuf]) -> Outcome<Option<Vec<PathBuf>>> {
     let mut out: Vec<PathBuf> = Vec::new();
     for path in given {
@@ -188,8 +188,8 @@ fn mounts(given: &[PathBuf]) -> Outcome<Option<Vec<PathBuf>>> {
     Ok((!out.is_empty()).then_some(out))
 }
 
-/// Absolute and without links: what the kernel will call it. Where something is
-/// mounted the last part is not touched: it may be dead.
+/// Makes a path absolute and without links, as the kernel will show it. The last part is
+/// not touched if something is mounted there, which may be dead.
 fn absolute(path: &Path) -> Outcome<PathBuf> {
     let path = std::path::absolute(path).doing(|| format!("find {}", path.display()))?;
     let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else {
@@ -202,8 +202,8 @@ fn absolute(path: &Path) -> Outcome<PathBuf> {
         return Ok(path);
     };
     let path = parent.join(name);
-    let mounts = mountinfo::all().doing(|| "read /proc/self/mountinfo".into())?;
-    Ok(match mountinfo::at(&mounts, &path) {
+    let mounted = mounted_at(&path).map_err(|e| Failure::error(e.to_string()))?;
+    Ok(match mounted {
         Some(_) => path,
         None => path.canonicalize().unwrap_or(path),
     })

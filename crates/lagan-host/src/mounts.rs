@@ -1,17 +1,23 @@
-//! The mounts that the kernel knows, read without touching any of them.
+//! The table of mounts that this process sees (proc_pid_mountinfo(5)).
+//!
+//! The rule for users: a mount that hangs holds up nobody who wants to know where it is,
+//! since the table is read without touching any mount.
 
 use std::ffi::OsString;
+use std::io;
 use std::os::unix::ffi::OsStringExt;
 use std::path::{Path, PathBuf};
 
-/// One line of /proc/self/mountinfo (proc_pid_mountinfo(5)).
+/// One mount: a line of /proc/self/mountinfo.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Mount {
+    /// `major:minor` of the file system: tells this mount from a later one at its place.
+    pub device: String,
     /// Where it is mounted.
     pub point: PathBuf,
-    /// Its type, as `fuse.lagan`.
+    /// Type of the file system, such as `fuse.lagan`.
     pub fs_type: String,
-    /// Its source, as `addr1,addr2:/vol`.
+    /// What is mounted, such as `addr1,addr2:/vol`.
     pub source: String,
 }
 
@@ -23,20 +29,30 @@ impl Mount {
     }
 }
 
-/// All mounts that this process sees, in the order of mounting.
+/// All mounts, in the order of mounting.
 ///
 /// # Errors
-/// When /proc is not there.
-pub fn all() -> std::io::Result<Vec<Mount>> {
-    Ok(parse(&std::fs::read("/proc/self/mountinfo")?))
+/// /proc is not there; the error names the file.
+pub fn all() -> io::Result<Vec<Mount>> {
+    const TABLE: &str = "/proc/self/mountinfo";
+    let named = |e: io::Error| io::Error::new(e.kind(), format!("read {TABLE}: {e}"));
+    Ok(parse(&std::fs::read(TABLE).map_err(named)?))
 }
 
-/// The topmost mount at exactly that path.
+/// The topmost mount at exactly that path, if there is one.
+///
+/// # Errors
+/// The same as those of [`all`].
+pub fn mounted_at(point: &Path) -> io::Result<Option<Mount>> {
+    Ok(at(&all()?, point).cloned())
+}
+
+/// The topmost of `mounts` at exactly that path.
 pub fn at<'a>(mounts: &'a [Mount], point: &Path) -> Option<&'a Mount> {
     mounts.iter().rev().find(|m| m.point == point)
 }
 
-/// The mount that an absolute path lies on.
+/// The one of `mounts` that an absolute path lies on.
 pub fn holding<'a>(mounts: &'a [Mount], path: &Path) -> Option<&'a Mount> {
     mounts
         .iter()
@@ -45,6 +61,7 @@ pub fn holding<'a>(mounts: &'a [Mount], path: &Path) -> Option<&'a Mount> {
         .max_by_key(|m| m.point.as_os_str().len())
 }
 
+/// Mounts of the text; lines that describe none are left out.
 fn parse(table: &[u8]) -> Vec<Mount> {
     table
         .split(|&b| b == b'\n')
@@ -54,15 +71,19 @@ fn parse(table: &[u8]) -> Vec<Mount> {
 
 fn parse_line(line: &[u8]) -> Option<Mount> {
     let mut fields = line.split(|&b| b == b' ');
-    let point = fields.nth(4)?;
+    let device = fields.nth(2)?;
+    let point = fields.nth(1)?;
     let mut rest = fields.skip_while(|f| *f != b"-").skip(1);
-    let fs_type = rest.next()?;
-    let source = rest.next()?;
     Some(Mount {
+        device: text(device),
         point: PathBuf::from(OsString::from_vec(unescape(point))),
-        fs_type: String::from_utf8_lossy(fs_type).into_owned(),
-        source: String::from_utf8_lossy(&unescape(source)).into_owned(),
+        fs_type: text(rest.next()?),
+        source: text(rest.next()?),
     })
+}
+
+fn text(field: &[u8]) -> String {
+    String::from_utf8_lossy(&unescape(field)).into_owned()
 }
 
 /// Undoes the octal escapes (`\040` for a blank).
@@ -103,7 +124,10 @@ mod tests {
         let mounts = parse(TABLE);
         assert_eq!(mounts.len(), 3);
         assert_eq!(mounts[1].point, Path::new("/srv/my mail"));
+        assert_eq!(mounts[1].device, "0:30");
+        assert_eq!(mounts[1].fs_type, "fuse.lagan");
         assert_eq!(mounts[1].source, "127.77.1.1:7700,127.77.1.2:7700:/vol");
+        assert_eq!(mounts[2].fs_type, "tmpfs");
         assert!(mounts[1].is_lagan());
         assert!(!mounts[0].is_lagan());
     }
@@ -116,5 +140,12 @@ mod tests {
         assert_eq!(on("/srv/my mailbox").as_deref(), Some("tmpfs"));
         assert_eq!(on("/etc").as_deref(), Some("ext4"));
         assert_eq!(at(&mounts, Path::new("/srv/my")), None);
+    }
+
+    #[test]
+    fn the_root_is_mounted_and_a_new_directory_is_not() {
+        assert!(mounted_at(Path::new("/")).unwrap().is_some());
+        let dir = tempfile::tempdir().unwrap();
+        assert_eq!(mounted_at(dir.path()).unwrap(), None);
     }
 }

@@ -1,9 +1,9 @@
-//! The system calls of the tests.
+//! System calls of the tests.
 
 #![allow(unsafe_code, reason = "calls into libc")]
 
 /// Ends the process's first thread alone; the others go on.
-pub fn end_first_thread() {
+pub(super) fn end_first_thread() {
     extern "C" fn end(_: libc::c_int) {
         // SAFETY: a plain integer; what the thread owns is left as it is.
         unsafe {

@@ -1,4 +1,6 @@
 use super::*;
+use lagan_host::log::LogFormat;
+use std::time::Duration;
 
 const WHOLE: &str = r#"
 servers = ["10.0.0.1:7000", "10.0.0.2:7000"]
@@ -19,7 +21,7 @@ log = { format = "json", level = "debug" }
 
 #[test]
 fn a_whole_file_is_understood() {
-    let c = MountConfig::parse(WHOLE).unwrap();
+    let c = parse(WHOLE).unwrap();
     assert_eq!(c.servers.len(), 2);
     assert_eq!(c.volume, "mail");
     assert_eq!(c.timeout, Duration::from_secs(30));
@@ -32,14 +34,14 @@ fn a_whole_file_is_understood() {
 
 #[test]
 fn defaults_fill_a_short_file() {
-    let c = MountConfig::parse("servers = [\"a:1\"]\nmount_point = \"/m\"\n").unwrap();
+    let c = parse("servers = [\"a:1\"]\nmount_point = \"/m\"\n").unwrap();
     let defaults = MountConfig::new(vec!["a:1".into()], "vol".into(), "/m".into());
     assert_eq!(c, defaults);
     assert!(c.allow_other && !c.local_locks);
 }
 
 fn refused(text: &str, line: &str, key: &str) {
-    let error = MountConfig::parse(text).unwrap_err();
+    let error = parse(text).unwrap_err();
     assert!(error.starts_with(line), "{error}");
     assert!(error.contains(key), "{error}");
     assert_eq!(error.lines().count(), 1, "{error}");
@@ -65,4 +67,27 @@ fn errors_name_line_and_key() {
     refused("servers = []\nmount_point = \"/m\"\n", "1:", "servers");
     refused("servers = [\"a:1\"]\n", "1:", "mount_point");
     refused("servers = [", "1:", "");
+}
+
+#[test]
+fn each_option_has_its_key() {
+    let text = "servers = [\"a:1\"]\nmount_point = \"/m\"\n";
+    for key in known_keys(None).split_off(3) {
+        // No option takes a number with a fraction: the key is known, its value is wrong.
+        let error = parse(&format!("{text}{key} = 0.5\n")).unwrap_err();
+        assert!(error.contains(key) && !error.contains("unknown"), "{error}");
+    }
+    let error = parse(&format!("{text}[log]\ncolour = 1\n")).unwrap_err();
+    assert!(
+        error.starts_with("4:") && error.contains("level"),
+        "{error}"
+    );
+    let error = parse(&format!("{text}\"log.level\" = \"info\"\n")).unwrap_err();
+    assert!(error.starts_with("3:"), "{error}");
+}
+
+#[test]
+fn sizes_may_be_integers() {
+    let text = "servers = [\"a:1\"]\nmount_point = \"/m\"\nread_ahead = 65536\n";
+    assert_eq!(parse(text).unwrap().read_ahead_bytes, 65536);
 }
