@@ -4,6 +4,7 @@ use super::super::store::{Applied, StateStore};
 use crate::log::Floor;
 use crate::types::alias::LogId;
 use lagan_meta::kv::{Read, Table, Write};
+use lagan_meta::layout::encode_raw;
 use openraft::CommittedLeaderId;
 use proptest::prelude::*;
 use std::collections::BTreeMap;
@@ -129,17 +130,17 @@ proptest! {
 /// Each entry adds a row and says in another how many there are.
 fn count_up(state: &StateStore, at: u64) {
     let changed = state.change(at, |rows| {
-        rows.put(Table::Inode, &at.to_be_bytes(), b"row")?;
-        rows.put(Table::Counter, b"n", &at.to_be_bytes())?;
+        rows.put(Table::Xattr, &at.to_be_bytes(), &encode_raw(b"row"))?;
+        rows.put(Table::Symlink, b"n", &encode_raw(&at.to_be_bytes()))?;
         Ok(applied(at))
     });
     changed.unwrap();
 }
 
 fn assert_counted(view: &impl Read, at: u64) {
-    let count = view.get(Table::Counter, b"n").unwrap().unwrap();
-    assert_eq!(count, at.to_be_bytes());
-    let rows = view.scan(Table::Inode, b"", None, usize::MAX).unwrap();
+    let count = view.get(Table::Symlink, b"n").unwrap().unwrap();
+    assert_eq!(count, encode_raw(&at.to_be_bytes()));
+    let rows = view.scan(Table::Xattr, b"", None, usize::MAX).unwrap();
     assert_eq!(rows.len() as u64, at);
 }
 
