@@ -1,9 +1,8 @@
 //! Raft's way to its peers: opaque heads over the pool.
 
 use bytes::Bytes;
-use lagan_net::{Hello, NetError, Pool, Service};
+use lagan_net::{Hello, MapCell, NetError, Pool, Service};
 use lagan_raft::{BoxFuture, Transport, TransportError};
-use lagan_replica::MapCell;
 use lagan_types::NodeId;
 use lagan_types::cluster::{ClusterMap, boot_follows};
 use std::net::SocketAddr;

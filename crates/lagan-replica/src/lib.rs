@@ -12,7 +12,7 @@ pub mod reap;
 pub mod service;
 pub mod work;
 
-pub use peers::{MapCell, Peers};
+pub use peers::Peers;
 pub use service::ChunkService;
 pub use work::Work;
 

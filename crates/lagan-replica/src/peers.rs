@@ -1,54 +1,20 @@
-//! The cluster map as this node has it, and calls to the other nodes.
+//! Calls to the other nodes, at the addresses that the cluster map gives them.
 
 use crate::metrics::METRICS;
 use bytes::Bytes;
-use lagan_net::{NetError, Pool, Service};
+use lagan_net::{MapCell, NetError, Pool, Service};
 use lagan_types::NodeId;
 use lagan_types::cluster::ClusterMap;
 use lagan_types::message::{ChunkReply, ChunkRequest};
-use parking_lot::RwLock;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::sync::Notify;
 
 /// Answers within this, or the peer counts as silent: a write must find
 /// another set well within two seconds.
 const CALL_BASE: Duration = Duration::from_millis(900);
 /// Slowest transfer that a call is given time for, bytes a millisecond.
 const RATE_MIN_BYTES_MS: u64 = 8 * 1024;
-
-/// The newest cluster map that this node has seen. Versions never go back.
-#[derive(Debug, Default)]
-pub struct MapCell {
-    map: RwLock<Arc<ClusterMap>>,
-    stale: Notify,
-}
-
-impl MapCell {
-    /// The map. Version 0 before the first one arrived.
-    pub fn get(&self) -> Arc<ClusterMap> {
-        self.map.read().clone()
-    }
-
-    /// Puts a newer map in place; an older one is ignored.
-    pub fn put(&self, map: ClusterMap) {
-        let mut cell = self.map.write();
-        if map.version > cell.version {
-            *cell = Arc::new(map);
-        }
-    }
-
-    /// Asks for a fetch: something was seen that this map does not know.
-    pub fn want_newer(&self) {
-        self.stale.notify_one();
-    }
-
-    /// Waits until somebody asks for a fetch.
-    pub async fn wanted(&self) {
-        self.stale.notified().await;
-    }
-}
 
 /// Calls to the chunk services of other nodes.
 #[derive(Debug)]

@@ -3,14 +3,15 @@
 
 use crate::heal::Healer;
 use crate::reap::{self, Meta};
-use crate::{ChunkService, MapCell, Peers, Work, fill};
+use crate::{ChunkService, Peers, Work, fill};
 use async_trait::async_trait;
 use bytes::Bytes;
 use lagan_chunk::Store;
 use lagan_meta::kv::{Table, Write};
 use lagan_meta::memory::MemoryStore;
 use lagan_net::{
-    Handler, Hello, Peer, Pool, PoolOptions, Reply, Request, Role, Server, ServerLimits, Service,
+    Handler, Hello, MapCell, Peer, Pool, PoolOptions, Reply, Request, Role, Server, ServerLimits,
+    Service,
 };
 use lagan_types::cluster::{ClusterMap, Config, NodeInfo, NodeRole, NodeState, ReplicaSet};
 use lagan_types::op::{Op, SessionIdentity, SetChange};
