@@ -143,13 +143,7 @@ impl Member {
             map.clone(),
             leader_client.clone(),
         );
-        let mover = MoverSlot::new(
-            membership.node,
-            leader.clone(),
-            edge.clone(),
-            peers.clone(),
-            store.clone(),
-        );
+        let mover = MoverSlot::new(membership.node, edge.clone(), peers.clone(), store.clone());
         let member = Arc::new(Member {
             node: membership.node,
             boot: parts.boot,
@@ -177,7 +171,10 @@ impl Member {
         let (parts, cancel) = (&self.parts, &self.parts.cancel);
         let (store, node) = (self.store.clone(), self.node);
         let meta: Arc<dyn Meta> = self.edge.clone();
-        parts.spawn("leader's duties", lagan_leader::run(leader, cancel.clone()));
+        let leads = lagan_leader::run(leader.clone(), cancel.clone());
+        parts.spawn("leader's duties", leads);
+        let marks = lagan_leader::keep_water_marks(leader, cancel.clone());
+        parts.spawn("water marks", marks);
         parts.spawn("heartbeat", heartbeat::run(self.clone(), cancel.clone()));
         parts.spawn("watch", fitness::watch(self.clone(), cancel.clone()));
         let work = Work::new(meta.clone(), store.clone(), peers.clone(), node);

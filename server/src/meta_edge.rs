@@ -4,9 +4,9 @@ use async_trait::async_trait;
 use lagan_leader::clock::wall_ms;
 use lagan_net::{LeaderClient, NetError};
 use lagan_replica::reap::Meta;
-use lagan_types::message::{ArchiveJob, MetaReply, MetaRequest, Released};
+use lagan_types::message::{ArchiveJob, MetaReply, MetaRequest};
 use lagan_types::query::{Query, QueryAnswer};
-use lagan_types::{Answer, Command, FsError, Ino, NodeId, Op, SessionId, Time, VolumeId};
+use lagan_types::{Answer, Command, FsError, NodeId, Op, SessionId, Time, VolumeId};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
@@ -42,18 +42,6 @@ impl MetaEdge {
     /// Notes the leader's clock, from an answer to a heartbeat.
     pub fn set_skew(&self, skew_ms: i64) {
         self.skew_ms.store(skew_ms, Ordering::Relaxed);
-    }
-
-    /// Asks to release files, unless they are open.
-    ///
-    /// # Errors
-    /// In words.
-    pub async fn release(&self, files: Vec<(Ino, u64)>) -> Result<Released, String> {
-        match self.call(&MetaRequest::Release { files }).await {
-            Ok(MetaReply::Released(released)) => Ok(released),
-            Ok(other) => Err(format!("unexpected answer {other:?}")),
-            Err(e) => Err(e.to_string()),
-        }
     }
 
     /// Asks for uploads.

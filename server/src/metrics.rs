@@ -12,7 +12,10 @@ pub fn render(node: &Node) -> String {
     let mut out = String::with_capacity(4096);
     let mover = &lagan_mover::metrics::METRICS;
     let counters = lagan_replica::metrics::METRICS.all().into_iter();
-    for (name, help, value) in counters.chain(mover.counters()) {
+    for (name, help, value) in counters
+        .chain(mover.counters())
+        .chain(lagan_leader::metrics::counters())
+    {
         metric(&mut out, name, "counter", help, value as f64);
     }
     for (name, help, value) in mover.gauges() {

@@ -6,7 +6,6 @@ use crate::meta_edge::MetaEdge;
 use async_trait::async_trait;
 use bytes::Bytes;
 use lagan_chunk::{ChunkError, Store};
-use lagan_leader::Leader;
 use lagan_leader::clock::wall_ms;
 use lagan_mover::{Mover, MoverError, Options, S3Health};
 use lagan_object::S3Store;
@@ -16,7 +15,7 @@ use lagan_replica::{Peers, heal};
 use lagan_types::chunk::verify_blocks;
 use lagan_types::cluster::{ArchiveConfig, ClusterMap, NodeState};
 use lagan_types::limits::BLOCK_LEN;
-use lagan_types::message::{ArchiveJob, ChunkReply, Released};
+use lagan_types::message::{ArchiveJob, ChunkReply};
 use lagan_types::query::{Object, Query, QueryAnswer};
 use lagan_types::{Answer, ChunkId, FsError, Ino, NodeId, Op};
 use parking_lot::RwLock;
@@ -38,7 +37,6 @@ const NO_WAY: &str = "this node has no way to the archive";
 /// The mover while there is one.
 pub struct MoverSlot {
     node: NodeId,
-    leader: Arc<Leader>,
     meta: Arc<MetaEdge>,
     peers: Arc<Peers>,
     store: Arc<Store>,
@@ -62,14 +60,12 @@ impl MoverSlot {
     /// No mover yet.
     pub fn new(
         node: NodeId,
-        leader: Arc<Leader>,
         meta: Arc<MetaEdge>,
         peers: Arc<Peers>,
         store: Arc<Store>,
     ) -> Arc<Self> {
         Arc::new(MoverSlot {
             node,
-            leader,
             meta,
             peers,
             store,
@@ -257,11 +253,6 @@ impl lagan_mover::Meta for MetaSide {
         jobs.map_err(MoverError::Meta)
     }
 
-    async fn release(&self, files: Vec<(Ino, u64)>) -> Result<Released, MoverError> {
-        let released = self.slot.meta.release(files).await;
-        released.map_err(MoverError::Meta)
-    }
-
     fn is_leader(&self) -> bool {
         self.raft.is_leader()
     }
@@ -276,12 +267,6 @@ impl lagan_mover::Meta for MetaSide {
 
     fn now_ms(&self) -> u64 {
         wall_ms()
-    }
-
-    fn fill(&self) -> Vec<(NodeId, u64, u64)> {
-        // What all nodes say in their heartbeats: release is the leader's, and
-        // the full one may be another.
-        self.slot.leader.fill()
     }
 }
 

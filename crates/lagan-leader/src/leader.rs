@@ -94,14 +94,14 @@ impl State {
         }
     }
 
-    fn fill(&self, now_ms: u64) -> Vec<(NodeId, u64, u64)> {
+    fn disks(&self, now_ms: u64) -> Vec<Disk> {
         let heard = |node| self.nodes.silent_ms(node, now_ms).unwrap_or(u64::MAX);
         self.heartbeats
             .iter()
             .filter(|(node, _)| heard(**node) <= NODE_SILENCE_MS)
-            .map(|(&node, beat)| {
-                let total = beat.used_bytes.saturating_add(beat.free_bytes);
-                (node, beat.used_bytes, total)
+            .map(|(_, beat)| Disk {
+                used_bytes: beat.used_bytes,
+                total_bytes: beat.used_bytes.saturating_add(beat.free_bytes),
             })
             .collect()
     }
@@ -124,6 +124,15 @@ impl State {
             self.nodes.forgive(now_ms);
         }
     }
+}
+
+/// How full a node's disk is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Disk {
+    /// Bytes that chunks take.
+    pub used_bytes: u64,
+    /// These and the bytes that are free for more.
+    pub total_bytes: u64,
 }
 
 /// A session's heartbeat.
@@ -150,10 +159,10 @@ impl Leader {
         })
     }
 
-    /// How full the nodes' disks are, of those that were heard of lately: node,
-    /// used and total bytes. Empty elsewhere than on the leader.
-    pub fn fill(&self) -> Vec<(NodeId, u64, u64)> {
-        self.state.lock().fill(self.uptime.ms())
+    /// Returns the disks of the nodes that were heard of lately; none elsewhere than
+    /// on the leader.
+    pub(crate) fn disks(&self) -> Vec<Disk> {
+        self.state.lock().disks(self.uptime.ms())
     }
 
     /// A session that was just opened is alive.
@@ -391,15 +400,18 @@ mod tests {
     }
 
     #[test]
-    fn fill_is_that_of_all_nodes_that_were_heard_of_lately() {
+    fn disks_are_those_of_all_nodes_that_were_heard_of_lately() {
         let mut state = State::new(1, 0);
         for (node, heard_ms) in [(1, 5_000), (2, 5_100), (3, 0)] {
             state.nodes.heard(NodeId(node), heard_ms);
             let beat = beat(node, node * 10, u64::MAX * (node / 2));
             state.heartbeats.insert(NodeId(node), beat);
         }
-        let full = state.fill(5_200);
-        assert_eq!(full, [(NodeId(1), 10, 10), (NodeId(2), 20, u64::MAX)]);
+        let disk = |used_bytes, total_bytes| Disk {
+            used_bytes,
+            total_bytes,
+        };
+        assert_eq!(state.disks(5_200), [disk(10, 10), disk(20, u64::MAX)]);
     }
 
     #[test]

@@ -7,9 +7,11 @@
 
 mod archive;
 pub mod clock;
+mod high_water;
 mod leader;
 mod liveness;
 mod membership;
+pub mod metrics;
 mod open_check;
 mod promises;
 mod release;
@@ -20,6 +22,7 @@ mod status;
 mod tick;
 mod waits;
 
+pub use high_water::keep_water_marks;
 pub use leader::Leader;
 pub use membership::wanted_voters;
 pub use service::MetaService;

@@ -27,11 +27,26 @@ impl Leader {
     ///
     /// # Errors
     /// This node does not lead.
-    pub async fn release(&self, files: Vec<(Ino, u64)>) -> Result<MetaReply, ProposeError> {
+    pub(crate) async fn release(&self, files: Vec<(Ino, u64)>) -> Result<MetaReply, ProposeError> {
         if files.len() > CHECK_INOS_MAX {
             let reason = format!("at most {CHECK_INOS_MAX} files can be released at once");
             return Ok(MetaReply::Refused(reason));
         }
+        Ok(match self.release_closed(files).await? {
+            Some(released) => MetaReply::Released(released),
+            None => MetaReply::Refused("the cluster has no archive (s3 none)".into()),
+        })
+    }
+
+    /// Releases those of the files, [`CHECK_INOS_MAX`] at most, that are open nowhere;
+    /// `None`: the cluster has no archive.
+    ///
+    /// # Errors
+    /// This node does not lead.
+    pub(crate) async fn release_closed(
+        &self,
+        files: Vec<(Ino, u64)>,
+    ) -> Result<Option<Released>, ProposeError> {
         let end = Instant::now() + DEADLINE;
         let mut released = Released::default();
         let unknown = Released {
@@ -39,15 +54,14 @@ impl Leader {
             ..Released::default()
         };
         let Ok(_turn) = timeout_at(end, self.releasing.lock()).await else {
-            return Ok(MetaReply::Released(unknown));
+            return Ok(Some(unknown));
         };
         let inos = files.iter().map(|(ino, _)| *ino).collect();
-        let sessions = match self.sessions_now().await? {
-            Ok(sessions) => sessions,
-            Err(refused) => return Ok(refused),
+        let Some(sessions) = self.sessions_now().await? else {
+            return Ok(None);
         };
         let Some(closed) = self.closed(inos, sessions, end).await else {
-            return Ok(MetaReply::Released(unknown));
+            return Ok(Some(unknown));
         };
         let before = files.len();
         let files: Vec<_> = files
@@ -65,19 +79,18 @@ impl Leader {
                 _ => released.unknown += batch.len() as u64,
             }
         }
-        Ok(MetaReply::Released(released))
+        Ok(Some(released))
     }
 
-    /// The live sessions, or why nothing can be released.
-    async fn sessions_now(&self) -> Result<Result<Vec<SessionId>, MetaReply>, ProposeError> {
+    /// Returns the live sessions; `None`: the cluster has no archive.
+    async fn sessions_now(&self) -> Result<Option<Vec<SessionId>>, ProposeError> {
         let view = self.raft.read().await?;
         let look = || -> Result<_, StoreError> {
             let map = lagan_meta::cluster_map(&view)?;
             if map.is_none_or(|map| map.config.archive.is_none()) {
-                let reason = "the cluster has no archive (s3 none)";
-                return Ok(Err(MetaReply::Refused(reason.into())));
+                return Ok(None);
             }
-            Ok(Ok(live_sessions(&view)?))
+            Ok(Some(live_sessions(&view)?))
         };
         look().map_err(|error| {
             tracing::error!(%error, "state store");
