@@ -6,7 +6,7 @@ use lagan_meta::DueScan;
 use lagan_meta::kv::{Read, StoreError};
 use lagan_raft::{ProposeError, View};
 use lagan_types::answer::Attempt;
-use lagan_types::cluster::{ClusterMap, NodeState};
+use lagan_types::cluster::ClusterMap;
 use lagan_types::message::{ArchiveJob, MetaReply};
 use lagan_types::op::{ArchiveStart, Op};
 use lagan_types::query::{DueFile, Query, QueryAnswer};
@@ -198,7 +198,7 @@ fn job(view: &View, file: &DueFile, attempt: Attempt) -> Option<ArchiveJob> {
 /// Whether that node should upload the file: the files of a set are spread
 /// over its live members, and after a while any of them may.
 fn may_upload(map: &ClusterMap, file: &DueFile, node: NodeId, now_ms: u64) -> bool {
-    let up = |n: &NodeId| map.node(*n).is_some_and(|n| n.state != NodeState::Down);
+    let up = |n: &NodeId| map.is_up(*n);
     let holders: Vec<NodeId> = match file.chunk.and_then(|c| map.set(c.set())) {
         Some(set) => set.nodes.iter().copied().filter(up).collect(),
         None => map.nodes.iter().map(|n| n.id).filter(up).collect(),

@@ -2,7 +2,7 @@
 //! more) and where they are, as pure functions.
 
 use lagan_types::NodeId;
-use lagan_types::cluster::{NodeInfo, NodeState, voter_count};
+use lagan_types::cluster::{NodeInfo, voter_count};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// A change of Raft's members.
@@ -47,7 +47,7 @@ pub fn next_change(
 /// they could not agree to anything.
 pub fn wanted_voters(nodes: &[NodeInfo], present: &BTreeSet<NodeId>) -> BTreeSet<NodeId> {
     let count = voter_count(nodes.len());
-    let up = |n: &&NodeInfo| n.state != NodeState::Down;
+    let up = |n: &&NodeInfo| n.is_up();
     let stays = |n: &&NodeInfo| present.contains(&n.id);
     let first = nodes.iter().filter(stays).filter(up);
     let second = nodes.iter().filter(stays).filter(|n| !up(n));
@@ -71,7 +71,7 @@ mod tests {
     use super::*;
     use NodeState::{Down, Up};
     use lagan_types::StoreId;
-    use lagan_types::cluster::NodeRole;
+    use lagan_types::cluster::{NodeRole, NodeState};
 
     fn nodes(states: &[NodeState]) -> Vec<NodeInfo> {
         let node = |(i, &state): (usize, &NodeState)| NodeInfo {

@@ -4,7 +4,7 @@ use crate::clock::wall_ms;
 use crate::leader::{Leader, State};
 use lagan_meta::kv::StoreError;
 use lagan_raft::View;
-use lagan_types::cluster::{ClusterMap, NodeState, ReplicaSet};
+use lagan_types::cluster::{ClusterMap, ReplicaSet};
 use lagan_types::message::{MetaReply, NodeStatus, Status};
 use lagan_types::query::{Counters, Query, QueryAnswer};
 use lagan_types::{NodeId, SessionId, VolumeId};
@@ -68,10 +68,7 @@ fn degraded_chunks(map: &ClusterMap, state: &State) -> u64 {
 }
 
 fn live_members(map: &ClusterMap, set: &ReplicaSet) -> usize {
-    set.nodes
-        .iter()
-        .filter(|&&n| map.node(n).is_some_and(|n| n.state != NodeState::Down))
-        .count()
+    set.nodes.iter().filter(|&&n| map.is_up(n)).count()
 }
 
 fn chunks_of(state: &State, set: &ReplicaSet) -> u64 {

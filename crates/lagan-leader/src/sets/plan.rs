@@ -59,12 +59,8 @@ pub fn plan(
     changes
 }
 
-fn is_up(map: &ClusterMap, node: NodeId) -> bool {
-    map.node(node).is_some_and(|n| n.state != NodeState::Down)
-}
-
 fn aborts(map: &ClusterMap, now: &Circumstances) -> Vec<SetChange> {
-    let lost = |n: NodeId| !is_up(map, n) || now.leaving.contains(&n);
+    let lost = |n: NodeId| !map.is_up(n) || now.leaving.contains(&n);
     map.sets
         .iter()
         .filter(|s| s.joining.is_some_and(lost))
@@ -90,7 +86,7 @@ fn needs(
     now: &Circumstances,
     load: &BTreeMap<NodeId, usize>,
 ) -> Option<(NodeId, Option<NodeId>)> {
-    if set.joining.is_some() || !set.nodes.iter().any(|&n| is_up(map, n)) {
+    if set.joining.is_some() || !set.nodes.iter().any(|&n| map.is_up(n)) {
         return None;
     }
     let leaving = if set.nodes.len() < map.config.copies as usize {
@@ -105,7 +101,7 @@ fn needs(
 fn lost_member(map: &ClusterMap, set: &ReplicaSet, now: &Circumstances) -> Option<NodeId> {
     let long = |n: &NodeId| {
         let down_ms = now.down_for.get(n);
-        !is_up(map, *n) && down_ms.is_some_and(|&ms| ms >= map.config.replace_after_ms)
+        !map.is_up(*n) && down_ms.is_some_and(|&ms| ms >= map.config.replace_after_ms)
     };
     let lost = |n: &NodeId| now.leaving.contains(n) || long(n);
     set.nodes.iter().copied().find(lost)

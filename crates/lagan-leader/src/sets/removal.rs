@@ -27,10 +27,10 @@ pub fn judge(map: &ClusterMap, node: NodeId, force: bool, used: impl Fn(SetId) -
     if map.nodes.len() < 2 {
         return Verdict::Refused("it is the only server".into());
     }
-    if !map.nodes.iter().any(|n| n.id != node && is_live(map, n.id)) {
+    if !map.nodes.iter().any(|n| n.id != node && n.is_up()) {
         return Verdict::Refused("no other server is up".into());
     }
-    if !force && is_live(map, node) {
+    if !force && map.is_up(node) {
         return Verdict::Refused(
             "it is up: stop it first, or say --force to have it thrown out".into(),
         );
@@ -81,7 +81,7 @@ fn need(map: &ClusterMap, set: &ReplicaSet, node: NodeId) -> Need {
     if set.joining.is_some() {
         return Need::Work;
     }
-    let live = set.nodes.iter().filter(|n| is_live(map, **n));
+    let live = set.nodes.iter().filter(|n| map.is_up(**n));
     let others = live.clone().filter(|n| **n != node).count();
     if others >= map.config.copies as usize {
         return Need::Nothing;
@@ -96,10 +96,6 @@ fn need(map: &ClusterMap, set: &ReplicaSet, node: NodeId) -> Need {
         Some(_) => Need::Work,
         None => Need::Spare,
     }
-}
-
-fn is_live(map: &ClusterMap, node: NodeId) -> bool {
-    map.node(node).is_some_and(|n| n.state != NodeState::Down)
 }
 
 #[cfg(test)]
