@@ -13,8 +13,7 @@ use lagan_leader::{Leader, MetaService, wanted_voters};
 use lagan_net::{LeaderClient, MapCell, Pool};
 use lagan_raft::Raft;
 use lagan_replica::heal::{Healer, Suspect};
-use lagan_replica::reap::Meta;
-use lagan_replica::{ChunkService, Peers, Work, fill, reap};
+use lagan_replica::{ChunkService, Meta, Peers, Work, fill, reap};
 use lagan_types::cluster::{NodeInfo, NodeRole, NodeState};
 use lagan_types::{Answer, FsError, NodeId, Op, StoreId};
 use std::collections::BTreeMap;
@@ -143,7 +142,8 @@ impl Member {
             map.clone(),
             leader_client.clone(),
         );
-        let mover = MoverSlot::new(membership.node, edge.clone(), peers.clone(), store.clone());
+        let work = Work::new(edge.clone(), store.clone(), peers, membership.node);
+        let mover = MoverSlot::new(edge.clone(), work.clone());
         let member = Arc::new(Member {
             node: membership.node,
             boot: parts.boot,
@@ -158,30 +158,26 @@ impl Member {
             registered: AtomicBool::new(false),
             parts,
         });
-        member.spawn_tasks(leader, peers, (healer, suspects));
+        member.spawn_tasks(leader, work, (healer, suspects));
         Ok(member)
     }
 
     fn spawn_tasks(
         self: &Arc<Self>,
         leader: Arc<Leader>,
-        peers: Arc<Peers>,
+        work: Work,
         (healer, suspects): (Arc<Healer>, tokio::sync::mpsc::Receiver<Suspect>),
     ) {
         let (parts, cancel) = (&self.parts, &self.parts.cancel);
-        let (store, node) = (self.store.clone(), self.node);
-        let meta: Arc<dyn Meta> = self.edge.clone();
         let leads = lagan_leader::run(leader.clone(), cancel.clone());
         parts.spawn("leader's duties", leads);
         let marks = lagan_leader::keep_water_marks(leader, cancel.clone());
         parts.spawn("water marks", marks);
         parts.spawn("heartbeat", heartbeat::run(self.clone(), cancel.clone()));
         parts.spawn("watch", fitness::watch(self.clone(), cancel.clone()));
-        let work = Work::new(meta.clone(), store.clone(), peers.clone(), node);
         parts.spawn("heal", healer.run(suspects, work.clone(), cancel.clone()));
-        parts.spawn("reap", reap::run(work, cancel.clone()));
-        let fill = fill::run(meta, store, peers, node, cancel.clone());
-        parts.spawn("fill", fill);
+        parts.spawn("reap", reap::run(work.clone(), cancel.clone()));
+        parts.spawn("fill", fill::run(work, cancel.clone()));
         let mover = self.mover.clone();
         let member = self.clone();
         parts.spawn("mover", async move {

@@ -3,7 +3,7 @@
 use async_trait::async_trait;
 use lagan_leader::clock::wall_ms;
 use lagan_net::{LeaderClient, NetError};
-use lagan_replica::reap::Meta;
+use lagan_replica::Meta;
 use lagan_types::message::{ArchiveJob, MetaReply, MetaRequest};
 use lagan_types::query::{Query, QueryAnswer};
 use lagan_types::{Answer, Command, FsError, NodeId, Op, SessionId, Time, VolumeId};

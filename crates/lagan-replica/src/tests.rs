@@ -2,8 +2,7 @@
 //! its replication: sets lose members, are filled, are left.
 
 use crate::heal::Healer;
-use crate::reap::{self, Meta};
-use crate::{ChunkService, Peers, Work, fill};
+use crate::{ChunkService, Meta, Peers, Work, fill, reap};
 use async_trait::async_trait;
 use bytes::Bytes;
 use lagan_chunk::Store;
@@ -22,6 +21,7 @@ use lagan_types::{
 };
 use parking_lot::Mutex;
 use std::net::SocketAddr;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tempfile::TempDir;
@@ -96,10 +96,14 @@ pub(crate) struct Node {
     pub map: Arc<MapCell>,
     peers: Arc<Peers>,
     pub cancel: CancellationToken,
-    _dir: TempDir,
+    dir: TempDir,
 }
 
 impl Node {
+    pub fn dir(&self) -> &Path {
+        self.dir.path()
+    }
+
     fn start(state: &State, id: u64) -> Node {
         let dir = tempfile::tempdir().unwrap();
         let mut options = lagan_chunk::Options::new(dir.path());
@@ -143,7 +147,7 @@ impl Node {
             map,
             peers,
             cancel,
-            _dir: dir,
+            dir,
         }
     }
 
@@ -159,13 +163,7 @@ impl Node {
 
     fn work(&self, state: &Arc<State>) {
         let work = self.parts(state);
-        tokio::spawn(fill::run(
-            work.meta.clone(),
-            self.store.clone(),
-            self.peers.clone(),
-            self.id,
-            self.cancel.clone(),
-        ));
+        tokio::spawn(fill::run(work.clone(), self.cancel.clone()));
         tokio::spawn(reap::run(work, self.cancel.clone()));
     }
 

@@ -164,7 +164,7 @@ async fn older_copy_of_a_store_stops_with_the_reason() {
     // A newer boot of this store is known: this one is a copy of its past.
     let mut info = member.info();
     info.boot = lagan_types::cluster::next_boot(info.boot, 3);
-    use lagan_replica::reap::Meta;
+    use lagan_replica::Meta;
     let newer = Op::RegisterNode { info };
     member.edge.mutate(newer).await.expect("registered");
     eventually("it stops by itself", || first.parts.cancel.is_cancelled()).await;
