@@ -8,12 +8,12 @@ use tracing_subscriber::EnvFilter;
 ///
 /// # Errors
 /// The filter cannot be parsed, or logging was set up before.
-pub fn init(log: &Log) -> Result<(), String> {
+pub(crate) fn init(log: &Log) -> Result<(), String> {
     let filter = EnvFilter::try_new(&log.level).map_err(|e| format!("level: {e}"))?;
-    // openraft tells every election at info and, at error, each of the many tries
-    // while a server is away, which our own pool tells once, and what is asked of it
-    // while it stops; sled tells every flush. Where credentials come from, or why not,
-    // aws_config tells by the kilobyte; the mover says it in a line.
+    // openraft logs every election at info. At error it logs each of the many tries
+    // while a server is away, which our own pool logs once, and every request that comes
+    // while it stops. sled logs every flush. aws_config writes kilobytes about where
+    // credentials come from, or why there are none; the mover says it in a line.
     let quiet = [
         "openraft=warn",
         "openraft::core::raft_core=off",

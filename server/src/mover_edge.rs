@@ -31,7 +31,7 @@ const DEFECT_PAUSE: Duration = Duration::from_secs(2);
 const NO_WAY: &str = "this node has no way to the archive";
 
 /// The mover while there is one.
-pub struct MoverSlot {
+pub(crate) struct MoverSlot {
     meta: Arc<MetaEdge>,
     work: Work,
     current: RwLock<Current>,
@@ -52,7 +52,7 @@ impl std::fmt::Debug for MoverSlot {
 
 impl MoverSlot {
     /// Makes the slot, without a mover yet.
-    pub fn new(meta: Arc<MetaEdge>, work: Work) -> Arc<Self> {
+    pub(crate) fn new(meta: Arc<MetaEdge>, work: Work) -> Arc<Self> {
         Arc::new(MoverSlot {
             meta,
             work,
@@ -61,7 +61,7 @@ impl MoverSlot {
     }
 
     /// Follows the configuration until `cancel`.
-    pub async fn run(
+    pub(crate) async fn run(
         self: Arc<Self>,
         config: &Config,
         raft: &Arc<Raft>,
@@ -155,7 +155,7 @@ impl MoverSlot {
     }
 
     /// Returns the state of this node's way to S3; no error where there is no archive.
-    pub fn health(&self) -> S3Health {
+    pub(crate) fn health(&self) -> S3Health {
         let current = self.current.read();
         match &current.mover {
             Some(mover) => mover.health(),
@@ -168,14 +168,14 @@ impl MoverSlot {
     }
 
     /// Forgets recalled bytes.
-    pub fn drop_cache(&self) {
+    pub(crate) fn drop_cache(&self) {
         if let Some(mover) = self.mover() {
             mover.drop_cache();
         }
     }
 
     /// Answers whether S3 has objects as the metadata says.
-    pub async fn check_objects(&self, objects: Vec<Object>) -> ChunkReply {
+    pub(crate) async fn check_objects(&self, objects: Vec<Object>) -> ChunkReply {
         match self.mover() {
             Some(mover) => ChunkReply::Objects(mover.check_objects(objects).await),
             None => ChunkReply::Failed(NO_WAY.into()),
@@ -183,7 +183,7 @@ impl MoverSlot {
     }
 
     /// Answers which objects there are in S3.
-    pub async fn list_objects(&self, after: Option<String>, limit: u32) -> ChunkReply {
+    pub(crate) async fn list_objects(&self, after: Option<String>, limit: u32) -> ChunkReply {
         let Some(mover) = self.mover() else {
             return ChunkReply::Failed(NO_WAY.into());
         };
@@ -195,7 +195,7 @@ impl MoverSlot {
 
     /// Answers a reader that found an object extent: with bytes of the file's archived
     /// version.
-    pub async fn recall(
+    pub(crate) async fn recall(
         &self,
         ino: Ino,
         version: u64,

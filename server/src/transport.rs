@@ -9,16 +9,16 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-/// See the module.
+/// Carries Raft's messages over the pool.
 #[derive(Debug)]
-pub struct NetTransport {
+pub(crate) struct NetTransport {
     pool: Pool,
     map: Arc<MapCell>,
 }
 
 impl NetTransport {
-    /// Over connections of `pool`, to nodes that are who `map` says.
-    pub fn new(pool: Pool, map: Arc<MapCell>) -> Self {
+    /// Sends over connections of `pool`, to nodes that are who `map` says.
+    pub(crate) fn new(pool: Pool, map: Arc<MapCell>) -> Self {
         NetTransport { pool, map }
     }
 }
@@ -57,8 +57,8 @@ impl Transport for NetTransport {
     }
 }
 
-/// A log that lost its end breaks the rules that Raft counts on: nothing goes to
-/// an older copy of a node's store, or to another under its name (DESIGN §1).
+/// Refuses to send to an older copy of a node's store, or to another store under its name
+/// (INV-5): a log that lost its end breaks the rules that Raft counts on.
 fn check_identity(map: &ClusterMap, to: NodeId, server: &Hello) -> Result<(), TransportError> {
     let Some(info) = map.node(to) else {
         return Ok(());
