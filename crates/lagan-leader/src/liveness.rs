@@ -1,4 +1,4 @@
-//! Who was heard of lately: sessions and nodes, on the leader's monotonic clock.
+//! Which sessions and nodes were heard of lately, on the leader's monotonic clock.
 //!
 //! Pure: times are passed in as milliseconds since the leader's start. A new
 //! leader begins with every session just heard of, so a change of leader never
@@ -6,18 +6,18 @@
 
 use std::collections::BTreeMap;
 
-/// Silence after which a session is ended (DESIGN §4).
+/// Silence after which a session is ended.
 pub const SESSION_SILENCE_MS: u64 = 30_000;
 /// Silence after which a node counts as down: four heartbeats, so that a busy
-/// machine does not; short enough that writers go on within two seconds (DESIGN
-/// §6). A node that was only slow is up again with its next heartbeat.
+/// machine does not; short enough that writers go on within two seconds. A node that was
+/// only slow is up again with its next heartbeat.
 pub const NODE_SILENCE_MS: u64 = 1_000;
-/// How long nodes count as silent when a term begins: a node that lives finds
+/// Silence that nodes have behind them when a term begins: a node that lives finds
 /// the new leader within the rest, one that died with the old leader should
 /// not cost the whole time once more.
 pub const NODE_SILENT_AT_TERM_MS: u64 = 300;
 
-/// When each of them was heard of last.
+/// The last sign of life of each.
 #[derive(Debug)]
 pub struct Liveness<K> {
     silence_ms: u64,
@@ -25,7 +25,7 @@ pub struct Liveness<K> {
 }
 
 impl<K: Ord + Copy> Liveness<K> {
-    /// Nobody known yet.
+    /// Makes an empty set; more silence than `silence_ms` is too much.
     pub fn new(silence_ms: u64) -> Self {
         Liveness {
             silence_ms,
@@ -33,7 +33,7 @@ impl<K: Ord + Copy> Liveness<K> {
         }
     }
 
-    /// A sign of life.
+    /// Notes a sign of life.
     pub fn heard(&mut self, key: K, now_ms: u64) {
         let last = self.heard.entry(key).or_insert(now_ms);
         *last = now_ms.max(*last);
@@ -48,19 +48,19 @@ impl<K: Ord + Copy> Liveness<K> {
             .collect();
     }
 
-    /// Nobody's silence counts up to now: it was this process that did not listen.
+    /// Forgives all silence up to now: this process did not listen.
     pub fn forgive(&mut self, now_ms: u64) {
         for heard in self.heard.values_mut() {
             *heard = now_ms.max(*heard);
         }
     }
 
-    /// Milliseconds since the last sign of life; `None`: unknown.
+    /// Returns the milliseconds since the last sign of life; `None`: unknown.
     pub fn silent_ms(&self, key: K, now_ms: u64) -> Option<u64> {
         self.heard.get(&key).map(|&at| now_ms.saturating_sub(at))
     }
 
-    /// Those that have been silent for too long.
+    /// Returns those that have been silent for too long.
     pub fn silent(&self, now_ms: u64) -> Vec<K> {
         self.heard
             .iter()

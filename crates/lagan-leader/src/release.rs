@@ -1,8 +1,8 @@
-//! Releasing local copies of files that are open nowhere (DESIGN §5).
+//! Releasing local copies of files that are open nowhere.
 //!
-//! The mounts are asked which of the files they have open; what is open anywhere
-//! stays. A mount that does not answer within the time of a request leaves all of
-//! them as they are: until its session has ended, nobody knows.
+//! The leader asks the mounts which of the files they have open; a file that is open
+//! anywhere stays. If a mount does not answer within the time of a request, all files stay:
+//! until its session has ended, nobody knows what it has open.
 
 use crate::leader::Leader;
 use crate::open_check::CHECK_INOS_MAX;
@@ -16,7 +16,7 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 use tokio::time::{Instant, timeout_at};
 
-/// For one release, waiting for its turn included: a mount says what it has open
+/// Time for one release, including the wait for its turn: a mount says what it has open
 /// every second, and the asker waits longer than this.
 const DEADLINE: Duration = Duration::from_secs(5);
 /// Files in one command.
@@ -98,7 +98,7 @@ impl Leader {
         })
     }
 
-    /// Those of the files that are open nowhere; `None`: not every mount has said.
+    /// Returns those of the files that are open nowhere; `None`: not every mount has said.
     async fn closed(
         &self,
         inos: Vec<Ino>,

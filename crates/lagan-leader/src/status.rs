@@ -1,4 +1,4 @@
-//! What `lagan status` asks for.
+//! The answer to `lagan status`.
 
 use crate::clock::wall_ms;
 use crate::leader::{Leader, State};
@@ -57,8 +57,8 @@ fn node_status(state: &State, node: NodeId, now_ms: u64) -> NodeStatus {
     }
 }
 
-/// Chunks in sets that have fewer live members than `copies`, as the members
-/// count them.
+/// Counts the chunks in sets that have fewer live members than `copies`, by what the
+/// members say.
 fn degraded_chunks(map: &ClusterMap, state: &State) -> u64 {
     map.sets
         .iter()

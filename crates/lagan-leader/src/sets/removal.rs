@@ -4,20 +4,20 @@
 //! What must hold: without `force` nothing that a file names has fewer replicas
 //! afterwards than before, or than `copies`. So the node must be down (else it
 //! would go on writing), and each used set that has it gives its place to a spare
-//! first, unless enough others are in it. With `force` what can be saved that way
-//! is, and the rest goes with the node.
+//! first, unless enough others are in it. With `force` the same is done where it can be, and
+//! the rest goes with the node.
 
 use lagan_types::cluster::{ClusterMap, NodeState, ReplicaSet};
 use lagan_types::{NodeId, SetId};
 
-/// What is to be done with the node.
+/// The judgement of a removal.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Verdict {
-    /// It stays, for that reason.
+    /// The node stays, for that reason.
     Refused(String),
-    /// So many sets get another node first.
+    /// That many sets must get another node first.
     Wait(u64),
-    /// It can go.
+    /// The node can go.
     Ready,
 }
 
@@ -66,7 +66,7 @@ pub fn judge(map: &ClusterMap, node: NodeId, force: bool, used: impl Fn(SetId) -
     Verdict::Ready
 }
 
-/// What a set needs before the node can leave it.
+/// The thing that a set needs before the node can leave it.
 enum Need {
     Nothing,
     /// It gets a spare, or is just being filled.
