@@ -25,19 +25,19 @@ const NODE: NodeId = NodeId(1);
 const DIR_FILES: u64 = 1000;
 /// Bytes of each file.
 const FILE_LEN: usize = 1024;
-/// For one command, or for the server to become leader.
+/// Time limit of one command, and for the server to become leader.
 const DEADLINE: Duration = Duration::from_secs(60);
 
-/// How the generator leaves the stores.
+/// The state in which the generator leaves the stores.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum End {
-    /// Closed, as a server that was told to stop.
+    /// Closed, as a server that was told to stop leaves them.
     Closed,
-    /// As they are when the process is killed.
+    /// As a killed process leaves them.
     Killed,
 }
 
-/// Nobody is ever asked.
+/// The network of a server that is alone: every call fails.
 struct Alone;
 
 impl Transport for Alone {
@@ -89,7 +89,7 @@ struct Writer {
     raft: Arc<Raft>,
     store: Arc<Store>,
     session: SessionId,
-    /// Of the next command.
+    /// Sequence number of the next command.
     seq: u64,
     set: ReplicaSet,
 }

@@ -18,12 +18,12 @@ use tokio::task::JoinSet;
 /// Files up to this length are read into memory whole.
 const WHOLE_LEN_MAX: u64 = 1024 * 1024;
 
-/// What an upload of a tree came to.
+/// Files and bytes that an upload of a tree moved, and its time.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Uploaded {
-    /// Files.
+    /// Number of files.
     pub files: u64,
-    /// Their bytes.
+    /// Bytes of all files.
     pub bytes: u64,
     /// From the first request to the last answer.
     pub elapsed: Duration,

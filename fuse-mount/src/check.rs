@@ -1,18 +1,18 @@
-//! Whether the mount point can be used, before anything is started.
+//! Checks the mount point before anything is started.
 
 use crate::failure::Failure;
-use crate::mounts;
 use crate::sys::{self, ChildEnd};
+use lagan_host::mounts::{Mount, mounted_at};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-/// How long a mount that is there already may take to answer.
+/// Longest wait for an answer of a mount that is there already.
 const ANSWER: Duration = Duration::from_secs(10);
-/// Dead mounts on top of each other that are cleaned up, at most.
+/// Most dead mounts on top of each other that are cleaned up.
 const STALE_MAX: usize = 16;
 
-/// Checks the mount point and the machine. A mount whose process died is
-/// unmounted lazily. Returns the mount point without links in it.
+/// Checks the mount point and the machine, and unmounts a mount whose process died. Returns
+/// the mount point without links in its path.
 ///
 /// # Errors
 /// One line that says what to do.
@@ -27,11 +27,10 @@ pub(crate) fn mount_point(given: &Path) -> Result<PathBuf, Failure> {
     }
     let path = resolve(given)?;
     for _ in 0..STALE_MAX {
-        let Some(row) = mounts::at(&path).map_err(|e| failed("read /proc/self/mountinfo", &e))?
-        else {
+        let Some(mount) = mounted_at(&path).map_err(unreadable)? else {
             break;
         };
-        clear(&path, &row)?;
+        clear(&path, &mount)?;
     }
     let meta = std::fs::metadata(&path).map_err(|_| missing(given))?;
     if !meta.is_dir() {
@@ -43,8 +42,8 @@ pub(crate) fn mount_point(given: &Path) -> Result<PathBuf, Failure> {
     Ok(path)
 }
 
-/// Resolves everything but the last component without touching what may be
-/// mounted there; that one only if nothing is.
+/// Resolves links in the path. The last component is left as it is if something is mounted
+/// there: nothing here may touch that mount.
 fn resolve(given: &Path) -> Result<PathBuf, Failure> {
     let absolute = std::path::absolute(given)
         .map_err(|e| failed(&format!("mount point {}", given.display()), &e))?;
@@ -58,15 +57,14 @@ fn resolve(given: &Path) -> Result<PathBuf, Failure> {
         .canonicalize()
         .map_err(|_| missing(given))?
         .join(name);
-    let mounted = mounts::at(&path).map_err(|e| failed("read /proc/self/mountinfo", &e))?;
-    if mounted.is_some() {
+    if mounted_at(&path).map_err(unreadable)?.is_some() {
         return Ok(path);
     }
     path.canonicalize().map_err(|_| missing(given))
 }
 
 /// Unmounts a dead mount; refuses a living one.
-fn clear(path: &Path, row: &mounts::Row) -> Result<(), Failure> {
+fn clear(path: &Path, mount: &Mount) -> Result<(), Failure> {
     let shown = path.display();
     match sys::stat_in_child(path, ANSWER).map_err(|e| failed("start a child process", &e))? {
         ChildEnd::Errno(libc::ENOTCONN | libc::ECONNABORTED) => {
@@ -80,11 +78,11 @@ fn clear(path: &Path, row: &mounts::Row) -> Result<(), Failure> {
         }
         ChildEnd::TimedOut => Err(Failure::start(format!(
             "mount point {shown} is busy: a mount of {} is there and does not answer, run umount -l {shown}",
-            row.source
+            mount.source
         ))),
         ChildEnd::Done | ChildEnd::Errno(_) => Err(Failure::start(format!(
             "mount point {shown} is busy: {} ({}) is mounted there, run umount {shown} or choose another",
-            row.source, row.kind
+            mount.source, mount.fs_type
         ))),
     }
 }
@@ -94,6 +92,11 @@ fn missing(given: &Path) -> Failure {
     Failure::start(format!(
         "mount point {shown} does not exist: make it (mkdir -p {shown})"
     ))
+}
+
+/// The failure to read the table of mounts.
+fn unreadable(error: std::io::Error) -> Failure {
+    Failure::start(error.to_string())
 }
 
 fn failed(what: &str, error: &std::io::Error) -> Failure {

@@ -1,4 +1,4 @@
-//! The command line: `lagan-mount` and the helper that mount(8) calls.
+//! The command line of `lagan-mount`, and of the helper that mount(8) calls.
 //!
 //! ```text
 //! lagan-mount --config mount.toml [--foreground | --background]
@@ -6,9 +6,11 @@
 //! mount.lagan addr,addr:/vol /mnt [-sfnvrw] [-t type] [-o options]
 //! ```
 
-use crate::config::{MountConfig, check_server};
+use crate::config::{LogLevel, MountConfig};
 use crate::failure::Failure;
+use crate::file;
 use crate::options;
+use lagan_host::servers;
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
@@ -16,50 +18,66 @@ use std::path::{Path, PathBuf};
 #[cfg(test)]
 mod tests;
 
-/// What `--help` prints.
-pub(crate) const HELP: &str = "\
+/// The first part of the help, before the options.
+const USAGE: &str = "\
 usage: lagan-mount --config FILE [--foreground | --background]
        lagan-mount ADDR[,ADDR...]:/VOLUME DIR [-o OPTION[,OPTION...]] [-f]
        mount -t lagan ADDR[,ADDR...]:/VOLUME DIR [-o OPTION[,OPTION...]]
 
+ADDR is ip:port or name:port of a server; one that answers is enough.
+
   -c, --config FILE  read everything from a TOML file; stays in the foreground
   -f, --foreground   do not become a daemon
   -b, --background   become a daemon once the mount answers
-  -o OPTION,...      ro rw suid nosuid dev nodev exec noexec allow_other
-                     noallow_other relatime noatime nodiratime locallocks
-                     timeout=120s bind=IP run_dir=DIR write_buffer=64MiB
-                     read_ahead=1MiB max_background=64 log_level=info
-                     log_format=text
+  -o OPTION,...      set options, see below; of two the later one wins
+  -r, -w             the same as -o ro, -o rw
+  -v                 log each request too: the same as -o log_level=debug
+  -n, -s             nothing: mount(8) gives them
   -h, --help         print this
   -V, --version      print the version
+
+As mount.lagan, the helper of mount(8), -f only checks the arguments, and -t TYPE
+and -N NAMESPACE are accepted.
+
+options, with their defaults in brackets; the file has a key for each:
+";
+
+/// The last part of the help.
+const STATUS: &str = "
+sizes: 65536, 64KiB, 64MiB, 1GiB (powers of 1024); times: 500ms, 30s, 2min, 1h, 1d
 
 exit status: 0 unmounted in order (or mounted, as a daemon), 1 the mount failed,
 2 the command line or the configuration is wrong
 ";
 
-/// What to do.
+/// The text of `--help`.
+pub(crate) fn help() -> String {
+    format!("{USAGE}{}{STATUS}", options::help())
+}
+
+/// The action that the arguments ask for.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Action {
     /// Mount.
     Mount(Box<Invocation>),
-    /// Say whether the arguments are right (mount -f), nothing else.
+    /// Only check the arguments (mount -f).
     Fake,
-    /// Print [`HELP`].
+    /// Print [`help`].
     Help,
     /// Print the version.
     Version,
 }
 
-/// A mount as asked for.
+/// A mount that was asked for.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Invocation {
-    /// Its settings.
+    /// Settings of the mount.
     pub(crate) config: MountConfig,
     /// Stay in the foreground.
     pub(crate) foreground: bool,
 }
 
-/// What the arguments said, before it is put together.
+/// The arguments one by one, before they are put together.
 #[derive(Default)]
 struct Said {
     config: Option<PathBuf>,
@@ -71,7 +89,7 @@ struct Said {
     plain: Vec<OsString>,
 }
 
-/// Understands the arguments; the first is the program's name.
+/// Reads the arguments; the first is the program's name.
 ///
 /// # Errors
 /// One line that names the argument.
@@ -99,7 +117,8 @@ pub(crate) fn parse(args: Vec<OsString>) -> Result<Action, Failure> {
     said.put_together()
 }
 
-/// Single letters, several in one argument (`-nv`); `-o` may hold its value (`-oro`).
+/// Reads single letters, of which an argument may have several (`-nv`); `-o` may hold its
+/// value (`-oro`).
 fn flags(letters: &str, helper: bool, said: &mut Said) -> Result<(), Failure> {
     if let Some(options) = letters.strip_prefix('o') {
         said.options.push(options.to_owned());
@@ -112,7 +131,7 @@ fn flags(letters: &str, helper: bool, said: &mut Said) -> Result<(), Failure> {
             'r' => said.read_only = Some(true),
             'w' => said.read_only = Some(false),
             'v' => said.verbose = true,
-            // No mtab to write; unknown options are never ignored.
+            // There is no mtab to write, and unknown options are never ignored.
             'n' | 's' => {}
             _ => return Err(unknown(&format!("-{letter}"))),
         }
@@ -123,7 +142,7 @@ fn flags(letters: &str, helper: bool, said: &mut Said) -> Result<(), Failure> {
 impl Said {
     fn put_together(self) -> Result<Action, Failure> {
         let mut config = match (&self.config, self.plain.as_slice()) {
-            (Some(file), []) => MountConfig::load(file)?,
+            (Some(file), []) => file::load(file)?,
             (Some(_), [extra, ..]) => {
                 return Err(unknown(&extra.to_string_lossy()));
             }
@@ -142,8 +161,8 @@ impl Said {
         if let Some(read_only) = self.read_only {
             config.read_only = read_only;
         }
-        if self.verbose && config.log.level == crate::config::LogLevel::Info {
-            config.log.level = crate::config::LogLevel::Debug;
+        if self.verbose && config.log.level == LogLevel::Info {
+            config.log.level = LogLevel::Debug;
         }
         config
             .check()
@@ -156,7 +175,7 @@ impl Said {
     }
 }
 
-/// `addr,addr:/volume` and the mount point.
+/// Makes settings of `addr,addr:/volume` and the mount point.
 fn from_source(source: &OsStr, dir: &OsStr) -> Result<MountConfig, Failure> {
     let wrong = || {
         Failure::usage(format!(
@@ -170,7 +189,7 @@ fn from_source(source: &OsStr, dir: &OsStr) -> Result<MountConfig, Failure> {
         .ok_or_else(wrong)?;
     let servers: Vec<String> = servers.split(',').map(str::to_owned).collect();
     for server in &servers {
-        check_server(server).map_err(Failure::usage)?;
+        servers::check(server).map_err(|e| Failure::usage(e.to_string()))?;
     }
     if volume.is_empty() {
         return Err(wrong());

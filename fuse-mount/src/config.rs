@@ -1,39 +1,36 @@
-//! What a mount is told: from `mount.toml`, or from the command line and `-o`.
+//! The settings of a mount, their defaults and their bounds.
 //!
-//! Every default is here. Unknown keys are refused with the key and its line.
+//! They come from `mount.toml` ([`crate::file`]) or from the command line, and from `-o`;
+//! [`crate::options`] says which option sets which field.
 
-use crate::failure::Failure;
-use crate::units::{Size, Span};
 use lagan_client::AccessTimes;
-use lagan_types::Mistake;
+use lagan_host::log::LogFormat;
+use lagan_host::servers;
 use serde::Deserialize;
 use std::net::IpAddr;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Duration;
 
-#[cfg(test)]
-mod tests;
-
-/// All settings of one mount, checked.
+/// All settings of one mount.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct MountConfig {
     /// Addresses of servers, `ip:port`; never empty.
     pub(crate) servers: Vec<String>,
     /// The volume's name.
     pub(crate) volume: String,
-    /// Where to mount, as given.
+    /// The mount point as given.
     pub(crate) mount_point: PathBuf,
-    /// For the lock, the session and mount.json; `None`: under /run/lagan.
+    /// Directory of lock, session and mount.json; `None`: one under /run/lagan.
     pub(crate) run_dir: Option<PathBuf>,
-    /// Outgoing connections come from this address.
+    /// Address that outgoing connections come from; `None`: the kernel chooses.
     pub(crate) bind: Option<IpAddr>,
-    /// Within this time every call is answered.
+    /// Every call is answered within this time.
     pub(crate) timeout: Duration,
-    /// Bytes written that may wait for their commit, of the whole mount.
+    /// Written bytes of the whole mount that may wait for their commit.
     pub(crate) write_buffer_bytes: u64,
     /// Locks known to this mount only.
     pub(crate) local_locks: bool,
-    /// Other users than the mounting one may enter.
+    /// Users other than the mounting one may enter.
     pub(crate) allow_other: bool,
     /// Nothing can be changed through this mount.
     pub(crate) read_only: bool,
@@ -47,7 +44,7 @@ pub(crate) struct MountConfig {
     pub(crate) no_atime: bool,
     /// Reading moves no access times of directories.
     pub(crate) no_dir_atime: bool,
-    /// Read-ahead and other requests that nobody waits for, at most.
+    /// Most requests at a time that nobody waits for, such as read-ahead.
     pub(crate) max_background: u16,
     /// The kernel's read-ahead.
     pub(crate) read_ahead_bytes: u64,
@@ -58,24 +55,12 @@ pub(crate) struct MountConfig {
 }
 
 /// What is logged, and how.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Deserialize)]
-#[serde(deny_unknown_fields, default)]
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub(crate) struct LogConfig {
-    /// For people or for machines.
+    /// How a line looks.
     pub(crate) format: LogFormat,
     /// The least important lines shown.
     pub(crate) level: LogLevel,
-}
-
-/// How a log line looks.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub(crate) enum LogFormat {
-    /// One readable line.
-    #[default]
-    Text,
-    /// One JSON object a line.
-    Json,
 }
 
 /// How much is logged.
@@ -93,6 +78,19 @@ pub(crate) enum LogLevel {
     Debug,
     /// Everything.
     Trace,
+}
+
+impl LogLevel {
+    /// The level's name in a filter of log lines.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            LogLevel::Error => "error",
+            LogLevel::Warn => "warn",
+            LogLevel::Info => "info",
+            LogLevel::Debug => "debug",
+            LogLevel::Trace => "trace",
+        }
+    }
 }
 
 impl MountConfig {
@@ -125,55 +123,13 @@ impl MountConfig {
         }
     }
 
-    /// Reads and checks a file.
-    ///
-    /// # Errors
-    /// A line that names the file, the line and the key.
-    pub(crate) fn load(path: &Path) -> Result<Self, Failure> {
-        let text = std::fs::read_to_string(path)
-            .map_err(|e| Failure::usage(format!("read {}: {e}", path.display())))?;
-        Self::parse(&text).map_err(|e| Failure::usage(format!("{}:{e}", path.display())))
-    }
-
-    /// Checks the text of a file. The error begins with the line's number.
-    pub(crate) fn parse(text: &str) -> Result<Self, String> {
-        let file: MountFile = toml::from_str(text).map_err(|e| {
-            let at = e.span().map(|span| span.start);
-            Mistake::parsing(text, at, e.message()).to_string()
-        })?;
-        let mut config = MountConfig::new(file.servers, file.volume, file.mount_point);
-        config.run_dir = file.run_dir;
-        config.bind = file.bind;
-        config.log = file.log;
-        set(&mut config.timeout, file.timeout.map(|t| t.0));
-        set(
-            &mut config.write_buffer_bytes,
-            file.write_buffer.map(|s| s.0),
-        );
-        set(&mut config.read_ahead_bytes, file.read_ahead.map(|s| s.0));
-        set(&mut config.local_locks, file.locallocks);
-        set(&mut config.allow_other, file.allow_other);
-        set(&mut config.read_only, file.read_only);
-        set(&mut config.suid, file.suid);
-        set(&mut config.dev, file.dev);
-        set(&mut config.exec, file.exec);
-        set(&mut config.no_atime, file.noatime);
-        set(&mut config.no_dir_atime, file.nodiratime);
-        set(&mut config.max_background, file.max_background);
-        set(&mut config.readdirplus, file.readdirplus);
-        config
-            .check()
-            .map_err(|(key, e)| Mistake::value(text, key, &e).to_string())?;
-        Ok(config)
-    }
-
-    /// Checks values that have bounds. The error names the key.
+    /// Checks values that have bounds. The error holds the key, and why.
     pub(crate) fn check(&self) -> Result<(), (&'static str, String)> {
         if self.servers.is_empty() {
             return Err(("servers", "name at least one server".into()));
         }
         for server in &self.servers {
-            check_server(server).map_err(|e| ("servers", e))?;
+            servers::check(server).map_err(|e| ("servers", e.to_string()))?;
         }
         if self.volume.is_empty() || self.volume.contains(['/', ',', '\0']) {
             return Err((
@@ -199,7 +155,7 @@ impl MountConfig {
         Ok(())
     }
 
-    /// Whose access times reads move: through a mount that changes nothing, none.
+    /// Which access times reads move. Through a mount that may change nothing they move none.
     pub(crate) fn access_times(&self) -> AccessTimes {
         if self.no_atime || self.read_only {
             AccessTimes::None
@@ -210,56 +166,8 @@ impl MountConfig {
         }
     }
 
-    /// The mount's source as /proc/self/mountinfo shows it: `addr,addr:/volume`.
+    /// The source that /proc/self/mountinfo shows for the mount: `addr,addr:/volume`.
     pub(crate) fn source(&self) -> String {
         format!("{}:/{}", self.servers.join(","), self.volume)
     }
-}
-
-/// `mount.toml` as written.
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct MountFile {
-    servers: Vec<String>,
-    #[serde(default = "default_volume")]
-    volume: String,
-    mount_point: PathBuf,
-    run_dir: Option<PathBuf>,
-    bind: Option<IpAddr>,
-    timeout: Option<Span>,
-    write_buffer: Option<Size>,
-    read_ahead: Option<Size>,
-    locallocks: Option<bool>,
-    allow_other: Option<bool>,
-    read_only: Option<bool>,
-    suid: Option<bool>,
-    dev: Option<bool>,
-    exec: Option<bool>,
-    noatime: Option<bool>,
-    nodiratime: Option<bool>,
-    max_background: Option<u16>,
-    readdirplus: Option<bool>,
-    #[serde(default)]
-    log: LogConfig,
-}
-
-fn default_volume() -> String {
-    "vol".into()
-}
-
-fn set<T>(place: &mut T, value: Option<T>) {
-    if let Some(value) = value {
-        *place = value;
-    }
-}
-
-/// Whether the text is `host:port` with a port.
-pub(crate) fn check_server(server: &str) -> Result<(), String> {
-    let wrong = || format!("`{server}` is not an address: write it like 10.0.0.1:7000");
-    let (host, port) = server.rsplit_once(':').ok_or_else(wrong)?;
-    let bad_host = host.is_empty() || host.contains([',', ' ', '/']);
-    if bad_host || port.parse::<u16>().ok().is_none_or(|p| p == 0) {
-        return Err(wrong());
-    }
-    Ok(())
 }

@@ -5,7 +5,7 @@
 //! called process: fork ---- waits ----> "ready" -> exit 0 | "1 text" -> prints text, exit 1
 //! daemon:            '--> locks, connects, mounts, answers --> runs until it is unmounted
 //! ```
-//! A daemon that dies before it reported closes the pipe: that is a failure too.
+//! A daemon that dies before its report closes the pipe: that is a failure too.
 
 use crate::failure::Failure;
 use crate::sys::{self, Side};
@@ -13,16 +13,16 @@ use std::fs::File;
 use std::io::{Read, Write};
 use std::process::ExitCode;
 
-/// Where a start is reported.
+/// The receiver of the report on a start.
 pub(crate) enum Report {
-    /// To nobody: the process stays in the foreground.
+    /// Nobody: the process stays in the foreground.
     Foreground,
-    /// To the process that was called.
+    /// The process that was called, through this pipe.
     Daemon(File),
 }
 
-/// Forks, if that is wanted. `Err` is the exit status of the process that was
-/// called; only the daemon comes back with `Ok`.
+/// Forks if a daemon is wanted. Only the daemon returns with `Ok`; `Err` is the exit
+/// status of the process that was called.
 pub(crate) fn start(foreground: bool) -> Result<Report, ExitCode> {
     if foreground {
         return Ok(Report::Foreground);
@@ -38,7 +38,8 @@ pub(crate) fn start(foreground: bool) -> Result<Report, ExitCode> {
 }
 
 impl Report {
-    /// The mount answers. A daemon lets go of the terminal; from here on it logs to `log`.
+    /// Reports that the mount answers. A daemon lets go of the terminal; from here on it logs
+    /// to `log`.
     pub(crate) fn ready(self, log: std::io::Result<File>) {
         let Report::Daemon(mut pipe) = self else {
             return;
@@ -48,7 +49,7 @@ impl Report {
         if let Err(e) = redirected {
             tracing::warn!(error = %e, "redirect standard error to the run directory");
         }
-        // The directory that it was started from may want to be unmounted.
+        // Somebody may want to unmount the directory that the daemon was started from.
         if let Err(e) = std::env::set_current_dir("/") {
             tracing::warn!(error = %e, "leave the working directory");
         }
@@ -56,7 +57,7 @@ impl Report {
         drop(pipe.write_all(b"ready"));
     }
 
-    /// The start failed.
+    /// Reports that the start failed.
     pub(crate) fn failed(self, failure: &Failure) -> ExitCode {
         match self {
             Report::Foreground => eprintln!("lagan-mount: {failure}"),

@@ -7,9 +7,9 @@ use lagan_types::FsError;
 /// deadline that passed is ETIMEDOUT for the first and EIO for the second.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum About {
-    /// Names and attributes.
+    /// The call was about names and attributes.
     Names,
-    /// Bytes.
+    /// The call was about a file's bytes.
     Data,
 }
 
@@ -57,7 +57,7 @@ pub(crate) fn errno(error: FsError, about: About) -> Errno {
     }
 }
 
-/// Whether the error is no ordinary answer, so that it is worth a log line.
+/// Whether the error is worth a log line, since it is no ordinary answer.
 pub(crate) fn unexpected(error: FsError) -> bool {
     matches!(
         error,

@@ -1,9 +1,9 @@
 //! The file system as the kernel sees it: FUSE requests become calls of
 //! [`lagan_client::Client`], results become replies.
 //!
-//! What must hold: no time-out is ever given to the kernel for names or
-//! attributes; every request is answered, and within the mount's `timeout`,
-//! except a lock that waits; no thread of the FUSE library waits for anything.
+//! These must hold: the kernel never gets a time-out for names or attributes; every
+//! request is answered, and within the mount's `timeout`, except a lock that waits; no
+//! thread of the FUSE library waits for anything.
 
 mod adapter;
 mod call;
@@ -22,12 +22,12 @@ use std::time::Duration;
 use tokio::runtime::Handle;
 use tokio::sync::Notify;
 
-/// Bytes of one WRITE or READ: 256 pages, what the kernel allows by default.
+/// Most bytes of one WRITE or READ: 256 pages, which the kernel allows by default.
 const WRITE_LEN_MAX: u32 = 1 << 20;
-/// How much later than the client's own deadline a request is answered for it.
+/// Time that a request gets beyond the client's own deadline before it is refused.
 const NET: Duration = Duration::from_secs(5);
 
-/// The adapter's state.
+/// State of the adapter.
 pub(crate) struct LaganFs {
     client: Arc<Client>,
     runner: Runner,
@@ -36,7 +36,7 @@ pub(crate) struct LaganFs {
     options: FsOptions,
 }
 
-/// What the kernel is told at the start.
+/// Settings that the kernel gets at the start.
 struct FsOptions {
     max_background: u16,
     read_ahead_bytes: u64,
@@ -67,22 +67,21 @@ impl LaganFs {
         }
     }
 
-    /// Agrees with the kernel on what it does and what we do.
+    /// Agrees with the kernel on the tasks of each side.
     fn negotiate(&self, kernel: &mut KernelConfig) {
         let mut wanted = vec![
-            // Pages go when size or mtime changed; the client tells the rest.
+            // The kernel drops pages when size or mtime changed; the client reports the rest.
             InitFlags::FUSE_AUTO_INVAL_DATA,
             InitFlags::FUSE_PARALLEL_DIROPS,
             InitFlags::FUSE_ATOMIC_O_TRUNC,
             InitFlags::FUSE_ASYNC_DIO,
             // The state machine clears setuid and setgid, in the same commit.
             InitFlags::FUSE_HANDLE_KILLPRIV_V2,
-            // Who may do what is checked by the kernel, with access control
-            // lists; a new entry's mode is ours, since a default list takes
-            // the umask's place.
+            // The kernel checks permissions, with access control lists. The mode of
+            // a new entry is our task, since a default list takes the umask's place.
             InitFlags::FUSE_POSIX_ACL,
             InitFlags::FUSE_DONT_MASK,
-            // A target never changes, and inode numbers are not used again.
+            // The target of a link never changes, and inode numbers are not used again.
             InitFlags::FUSE_CACHE_SYMLINKS,
         ];
         if !self.options.local_locks {

@@ -1,11 +1,11 @@
-//! Who this mount is to the cluster.
+//! The identity of this mount in the cluster.
 
 use lagan_types::op::SessionIdentity;
 use std::fs;
 use std::io::{self, Read};
 use std::path::Path;
 
-/// Machine, boot, mount point, and a number drawn for this process.
+/// Makes the identity: machine, boot, mount point, and a number drawn for this process.
 ///
 /// # Errors
 /// The machine has no randomness or no boot id.
@@ -22,7 +22,7 @@ pub(crate) fn draw(mount_point: &Path) -> io::Result<SessionIdentity> {
     })
 }
 
-/// The machine's id, or its name where it has none (containers).
+/// The machine's id, or its host name where it has no id (containers).
 fn machine() -> String {
     [
         "/etc/machine-id",

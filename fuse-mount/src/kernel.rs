@@ -1,20 +1,20 @@
-//! The mount itself: made, told apart from others at the same path, removed.
+//! Makes the mount, tells it from others at the same path, and removes it.
 
 use crate::config::MountConfig;
 use crate::failure::Failure;
-use crate::mounts;
 use crate::sys::{self, ChildEnd};
+use lagan_host::mounts::mounted_at;
 use std::fs::File;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-/// How long a busy mount is waited for before it is unmounted lazily.
+/// Wait for the users of a busy mount before it is unmounted lazily.
 const BUSY: Duration = Duration::from_secs(10);
-/// How long one try to unmount may take: the kernel may write mapped pages first.
+/// Longest time for one try to unmount: the kernel may write mapped pages first.
 const ONE_TRY: Duration = Duration::from_secs(30);
 
-/// A mount of this process. Dropping it unmounts lazily, unless it is gone.
+/// A mount of this process. Dropping it unmounts lazily, unless the mount is gone.
 #[derive(Debug)]
 pub(crate) struct Mounted {
     point: PathBuf,
@@ -22,17 +22,17 @@ pub(crate) struct Mounted {
     device: String,
 }
 
-/// How [`Mounted::leave`] went.
+/// Outcome of [`Mounted::leave`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Left {
-    /// Nobody used it, or it was unmounted already.
+    /// Nobody used the mount, or somebody had unmounted it.
     Clean,
-    /// Files are still open; their users get errors.
+    /// Files are still open: their users get errors.
     Lazily,
 }
 
 impl Mounted {
-    /// Mounts. The descriptor is what requests come from.
+    /// Mounts. The kernel's requests come from the descriptor.
     ///
     /// # Errors
     /// One line that says what to do.
@@ -55,11 +55,11 @@ impl Mounted {
         }
         sys::mount_fuse(&config.source(), point, flags(config), &options)
             .map_err(|e| Failure::start(format!("mount on {}: {e}", point.display())))?;
-        let row = mounts::at(point)
+        let mount = mounted_at(point)
             .ok()
             .flatten()
-            .filter(|row| row.kind == "fuse.lagan");
-        let Some(row) = row else {
+            .filter(|mount| mount.fs_type == "fuse.lagan");
+        let Some(mount) = mount else {
             drop(sys::unmount_in_child(point, true, ONE_TRY));
             return Err(Failure::start(format!(
                 "mount on {}: it is not in /proc/self/mountinfo",
@@ -68,7 +68,7 @@ impl Mounted {
         };
         let mounted = Mounted {
             point: point.to_path_buf(),
-            device: row.device,
+            device: mount.device,
         };
         Ok((mounted, OwnedFd::from(device)))
     }
@@ -78,7 +78,7 @@ impl Mounted {
         &self.device
     }
 
-    /// Unmounts; after ten seconds of being busy lazily. Blocks.
+    /// Unmounts, lazily after ten seconds of being busy. Blocks.
     pub(crate) fn leave(&self) -> Left {
         let end = Instant::now() + BUSY;
         while self.is_there() {
@@ -106,12 +106,12 @@ impl Mounted {
         }
     }
 
-    /// Whether it is still what is mounted there.
+    /// Whether it is still mounted, and on top.
     fn is_there(&self) -> bool {
-        mounts::at(&self.point)
+        mounted_at(&self.point)
             .ok()
             .flatten()
-            .is_some_and(|row| row.device == self.device)
+            .is_some_and(|mount| mount.device == self.device)
     }
 }
 
@@ -122,8 +122,8 @@ impl Drop for Mounted {
 }
 
 fn flags(config: &MountConfig) -> libc::c_ulong {
-    // The kernel moves no access times of FUSE files: these say what we do, for
-    // people who look at /proc/mounts. Without them it says relatime.
+    // The kernel moves no access times of FUSE files. These flags say what we do, for
+    // people who look at /proc/mounts; without them the kernel shows relatime.
     let mut flags = 0;
     for (set, flag) in [
         (config.no_atime, libc::MS_NOATIME),
@@ -140,8 +140,8 @@ fn flags(config: &MountConfig) -> libc::c_ulong {
     flags
 }
 
-/// Sets how far the kernel reads ahead on that mount; without the right to do so
-/// reading is slower, nothing else.
+/// Sets how far the kernel reads ahead on that mount. A failure is only logged: reading is
+/// slower then.
 pub(crate) fn set_read_ahead(device: &str, bytes: u64) {
     let file = format!("/sys/class/bdi/{device}/read_ahead_kb");
     if let Err(e) = std::fs::write(&file, (bytes / 1024).to_string()) {

@@ -1,11 +1,11 @@
 //! The FUSE mount: `lagan-mount`, and the helper `mount.lagan` that mount(8) calls.
 //!
 //! ```text
-//! cli, options, config   what is asked for
-//! check, run_dir         whether it can be done, and by us alone
-//! daemon                 who waits for the mount to answer
-//! life                   connect, mount, serve, unmount, flush
-//! fs                     requests of the kernel -> calls of lagan-client
+//! cli, options, file, config   settings of the mount: arguments, -o, mount.toml
+//! check, run_dir               can it be mounted there, and by this process alone?
+//! daemon                       the caller of a daemon waits until the mount answers
+//! life                         connect, mount, serve, unmount, flush
+//! fs                           requests of the kernel -> calls of lagan-client
 //! ```
 //! A crash leaves a dead mount and a session: the next start at the same place
 //! removes both. This crate alone names fuser, and alone turns errors into errnos.
@@ -16,18 +16,17 @@ mod config;
 mod daemon;
 mod errno;
 mod failure;
+mod file;
 mod fs;
 mod identity;
 mod kernel;
 mod life;
 mod log;
-mod mounts;
 mod notify;
 mod options;
 mod rights;
 mod run_dir;
 mod sys;
-mod units;
 mod waiter;
 
 use cli::Action;
@@ -48,7 +47,7 @@ pub fn main_with_args(args: Vec<OsString>) -> ExitCode {
         Ok(Action::Mount(invocation)) => life::run(&invocation),
         Ok(Action::Fake) => ExitCode::SUCCESS,
         Ok(Action::Help) => {
-            print!("{}", cli::HELP);
+            print!("{}", cli::help());
             ExitCode::SUCCESS
         }
         Ok(Action::Version) => {

@@ -5,8 +5,8 @@
 //!                                                         +- umount(8) -----------> flush -> exit 0
 //!                                                         '- loop died --> unmount -> flush -> exit 1
 //! ```
-//! A failure before `serve` undoes what was done and is told in one line. The
-//! mount point is never touched from here but through child processes.
+//! A failure before `serve` undoes what was done and is reported in one line. This process
+//! never touches the mount point itself, only through child processes.
 
 use crate::check;
 use crate::cli::Invocation;
@@ -30,16 +30,16 @@ use std::time::Duration;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{Notify, oneshot};
 
-/// Threads that take requests from the kernel.
+/// Number of threads that take requests from the kernel.
 const FUSE_THREADS: usize = 4;
-/// Flushing at the end takes this long at most: shorter than service managers wait.
+/// Longest time for the flush at the end: service managers wait longer.
 const FLUSH: Duration = Duration::from_secs(15);
-/// What the client's own deadlines are given on top.
+/// Time that a step gets beyond the client's own deadlines.
 const GRACE: Duration = Duration::from_secs(5);
-/// How often it is looked whether the client got itself a new session.
+/// Pause between two looks whether the client has opened a new session.
 const SESSION_CHECK: Duration = Duration::from_secs(2);
 
-/// SIGTERM and SIGINT.
+/// The signals that end a mount: SIGTERM and SIGINT.
 struct Stop {
     term: Signal,
     int: Signal,
@@ -49,9 +49,9 @@ struct Stop {
 struct Served {
     client: Arc<Client>,
     mounted: Arc<Mounted>,
-    /// The end of the session's loops, with their error.
+    /// Receives the end of the session's loops, with their error.
     ended: oneshot::Receiver<io::Result<()>>,
-    /// One of its threads ended.
+    /// Notified when one of its threads ends.
     loop_ended: Arc<Notify>,
     stop: Stop,
 }
@@ -63,15 +63,15 @@ enum End {
     Signal,
     /// Somebody unmounted it.
     Unmounted,
-    /// Requests are not taken any more though it is still mounted.
+    /// Nothing takes its requests any more though it is still mounted.
     Broken,
 }
 
 /// Mounts, serves until the mount is gone, and cleans up.
 pub(crate) fn run(invocation: &Invocation) -> ExitCode {
     let config = &invocation.config;
-    log::init(&config.log);
-    // Before the fork, so that plain mistakes are told at once.
+    log::start(&config.log);
+    // Before the fork, so that plain mistakes are reported at once.
     let point = match check::mount_point(&config.mount_point) {
         Ok(point) => point,
         Err(failure) => return Report::Foreground.failed(&failure),
@@ -119,7 +119,7 @@ async fn live(config: &MountConfig, point: PathBuf, dir: &RunDir, report: Report
     leave(served, end, config, dir).await
 }
 
-/// Everything up to a mount that answers.
+/// Does everything up to a mount that answers.
 async fn start(config: &MountConfig, point: &Path, dir: &RunDir) -> Result<Served, Failure> {
     let mut stop = Stop::listen()?;
     let client = tokio::select! {
@@ -243,7 +243,7 @@ async fn serve(served: &mut Served, dir: &RunDir) -> End {
             () = served.stop.wait() => return End::Signal,
             ended = &mut served.ended => return how_ended(ended.ok()),
             () = served.loop_ended.notified() => {
-                // With an unmount all of them end; alone it is a defect.
+                // An unmount ends all threads; if one ends alone, that is a defect.
                 let all = tokio::time::timeout(GRACE, &mut served.ended).await;
                 return how_ended(all.ok().and_then(Result::ok));
             }
@@ -281,7 +281,7 @@ async fn leave(served: Served, end: End, config: &MountConfig, dir: &RunDir) -> 
     tracing::info!(?end, "leave");
     let gone = tokio::task::spawn_blocking(move || mounted.leave()).await;
     if end == End::Signal && matches!(gone, Ok(Left::Clean)) {
-        // The last requests (RELEASE) are in the threads' hands.
+        // The threads still work on the last requests (RELEASE).
         drop(tokio::time::timeout(GRACE, ended).await);
     }
     let flushed = client.shutdown(config.timeout.min(FLUSH)).await;
@@ -310,7 +310,7 @@ impl Stop {
         })
     }
 
-    /// Until one arrives.
+    /// Waits until one of the signals arrives.
     async fn wait(&mut self) {
         tokio::select! {
             _ = self.term.recv() => {}

@@ -1,33 +1,24 @@
-//! Where log lines go and how they look.
+//! The log of a mount: lines on standard error, as text or JSON.
 
-use crate::config::{LogConfig, LogFormat, LogLevel};
-use tracing_subscriber::filter::{LevelFilter, Targets};
-use tracing_subscriber::layer::SubscriberExt;
-use tracing_subscriber::util::SubscriberInitExt;
+use crate::config::{LogConfig, LogLevel};
+use lagan_host::log::{Output, Setup};
 
-/// Starts logging to standard error. A second call changes nothing.
-pub(crate) fn init(config: &LogConfig) {
-    let level = match config.level {
-        LogLevel::Error => LevelFilter::ERROR,
-        LogLevel::Warn => LevelFilter::WARN,
-        LogLevel::Info => LevelFilter::INFO,
-        LogLevel::Debug => LevelFilter::DEBUG,
-        LogLevel::Trace => LevelFilter::TRACE,
+/// Starts logging for the process. A second call changes nothing.
+pub(crate) fn start(config: &LogConfig) {
+    let level = config.level.name();
+    // The FUSE library calls it an error when a reply comes too late for a request that
+    // the kernel gave up (a signal, an unmount): that is ordinary.
+    let library = match config.level {
+        LogLevel::Error => "fuser=error",
+        _ => "fuser=warn",
     };
-    // The FUSE library calls it an error when a reply comes too late for a
-    // request that the kernel gave up (a signal, an unmount): that is ordinary.
-    let targets = Targets::new()
-        .with_default(level)
-        .with_target("fuser", level.min(LevelFilter::WARN))
-        .with_target("fuser::reply", LevelFilter::OFF);
-    let layer = tracing_subscriber::fmt::layer()
-        .with_writer(std::io::stderr)
-        .with_ansi(false);
-    let registry = tracing_subscriber::registry().with(targets);
-    let started = match config.format {
-        LogFormat::Text => registry.with(layer).try_init(),
-        LogFormat::Json => registry.with(layer.json().flatten_event(true)).try_init(),
-    };
-    // Only fails where the program started logging before.
+    let started = lagan_host::log::start(Setup {
+        filter: level,
+        quiet: &[library, "fuser::reply=off"],
+        format: config.format,
+        is_flat: true,
+        output: Output::Stderr,
+    });
+    // The levels are ours and can be understood; the program may have started logging before.
     drop(started);
 }

@@ -1,8 +1,8 @@
-//! Telling the kernel that pages which it holds are stale.
+//! Tells the kernel which of its pages are stale.
 //!
 //! One thread does nothing else. What must hold: no lock is held and no thread
 //! that answers requests is used while the kernel works, since it may wait for
-//! reads of the same inode (DESIGN §4, "reverse notifications").
+//! reads of the same inode (docs/DESIGN.md "Sessions and coherence").
 
 use fuser::{INodeNo, Notifier};
 use lagan_client::Invalidate;
@@ -10,12 +10,12 @@ use std::io;
 use std::sync::mpsc;
 use std::time::Duration;
 
-/// Invalidations that wait, at most; a sender beyond waits itself.
+/// Most invalidations that wait; the next sender waits itself.
 const QUEUE: usize = 256;
 /// How long a caller waits for the kernel before it goes on all the same.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// One order, and where its end is told.
+/// An inode whose pages go, and the channel that hears of the end.
 type Order = (u64, mpsc::SyncSender<()>);
 
 /// Starts the thread. It ends when the returned function is dropped.

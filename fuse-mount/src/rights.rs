@@ -1,28 +1,28 @@
-//! What a caller may do with set-group-id bits.
+//! The rights of a caller that decide over set-group-id bits.
 //!
-//! The kernel tells FUSE of a caller's group and no others, and whether setting a list
-//! has to clear set-group-id only in an extension that the library cannot read
-//! (FUSE_SETXATTR_EXT). The caller waits in the kernel until its request is
-//! answered, so that `/proc/PID/status` (proc(5)) shows what it calls with.
+//! The kernel sends one group of the caller and not the others. Whether setting an access
+//! control list has to clear set-group-id, it says only in an extension that the library
+//! cannot read (FUSE_SETXATTR_EXT). But the caller waits in the kernel for its answer, so
+//! `/proc/PID/status` (proc(5)) shows the rights that it calls with.
 
 use lagan_client::Caller;
 
-/// In the mask of capabilities (linux/capability.h).
+/// CAP_FSETID as a bit of the mask of capabilities (linux/capability.h).
 const CAP_FSETID: u64 = 1 << 4;
 
-/// See the module.
+/// The rights of one caller.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Rights {
-    /// Set-group-id stays, whatever the groups.
+    /// It has CAP_FSETID: set-group-id stays, whatever the groups are.
     pub fsetid: bool,
-    /// The caller's groups.
+    /// All its groups.
     pub groups: Vec<u32>,
 }
 
 impl Rights {
-    /// Of the thread that waits for its request. Of one that cannot be seen only
-    /// user and group are known: then a bit is rather cleared than kept. So it is in a user
-    /// namespace, where a capability counts for some inodes and not for others.
+    /// The rights of the thread that waits for its request. If this program cannot see that
+    /// thread, only user and group are known: a bit is then cleared rather than kept. The same
+    /// holds in a user namespace, where a capability counts for some inodes and not for others.
     pub fn of(caller: Caller) -> Self {
         let known = Rights {
             fsetid: caller.privileged(),
@@ -43,7 +43,7 @@ impl Rights {
     }
 }
 
-/// From the text of the status; `gid` is the group that the call is made with.
+/// Reads the text of the status; `gid` is the group that the call is made with.
 fn parse(status: &str, gid: u32) -> Rights {
     let field = |name: &str| {
         let mut lines = status.lines();

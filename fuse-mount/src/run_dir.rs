@@ -1,5 +1,5 @@
-//! What a mount keeps on its machine: a lock that proves who it is, the session
-//! that its successor may take over, and what runs.
+//! The run directory of a mount: its lock, the session that its successor may end, and a
+//! description of the running process.
 //!
 //! ```text
 //! RUN_DIR/lock        flock'ed while the process lives
@@ -9,28 +9,31 @@
 //! RUN_DIR/mount.log   standard error of a daemon
 //! ```
 //!
-//! A crash leaves `session`: whoever gets the lock next ends that session at
-//! once instead of waiting for its time to pass. All files are replaced by rename.
+//! A crash leaves `session`: the next process that gets the lock ends that session at once
+//! instead of waiting for its time to pass. Files are replaced atomically.
 //!
-//! umount(8) returns before the mount's process has flushed and ended, so whoever
-//! mounts right afterwards waits for it. "In use" is only what is still mounted.
+//! umount(8) returns before the mount's process has flushed and ended, so a mount right
+//! afterwards waits for it. A directory is in use only while its mount is still there.
 
 use crate::config::MountConfig;
 use crate::failure::Failure;
-use crate::mounts;
+use lagan_host::lock;
+use lagan_host::mounts::mounted_at;
+use lagan_host::replace::{PUBLIC, replace_file};
 use lagan_types::SessionId;
 use std::fs::{File, OpenOptions};
 use std::io;
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-/// How long a process whose mount is gone may take to end: its last flush and more.
+/// Longest wait for a process whose mount is gone: its last flush and more.
 const PATIENCE: Duration = Duration::from_secs(30);
-/// How often it is looked whether it has.
+/// Pause between two looks whether it has ended.
 const LOOK: Duration = Duration::from_millis(20);
 
-/// A locked run directory; the lock goes with the value.
+/// A locked run directory. Dropping it lets the lock go.
 #[derive(Debug)]
 pub(crate) struct RunDir {
     path: PathBuf,
@@ -38,15 +41,14 @@ pub(crate) struct RunDir {
 }
 
 impl RunDir {
-    /// Makes the directory if need be, and locks it; waits for a process that is
-    /// leaving.
+    /// Makes the directory if it is missing, and locks it; waits for a process that leaves.
     ///
     /// # Errors
-    /// It cannot be made, or another process has it.
+    /// The directory cannot be made, or another process has it.
     pub(crate) fn lock(config: &MountConfig, mount_point: &Path) -> Result<Self, Failure> {
         let path = match &config.run_dir {
             Some(path) => std::path::absolute(path).unwrap_or_else(|_| path.clone()),
-            None => Path::new("/run/lagan").join(mounts::escape(mount_point)),
+            None => Path::new("/run/lagan").join(escape(mount_point)),
         };
         match acquire(&path, PATIENCE) {
             Ok(Some(lock)) => Ok(RunDir { path, _lock: lock }),
@@ -67,12 +69,12 @@ impl RunDir {
         text.trim().parse().ok().map(SessionId)
     }
 
-    /// Remembers the session for the successor.
+    /// Keeps the session's number for the successor.
     pub(crate) fn keep_session(&self, session: SessionId) -> io::Result<()> {
         self.replace("session", format!("{}\n", session.0).as_bytes())
     }
 
-    /// Says what runs.
+    /// Writes `mount.json`: the mount answers.
     pub(crate) fn announce(
         &self,
         config: &MountConfig,
@@ -90,17 +92,17 @@ impl RunDir {
         self.replace("mount.json", &text)
     }
 
-    /// Nothing runs any more.
+    /// Removes `mount.json`: the mount is gone.
     pub(crate) fn withdraw(&self) {
         self.remove("mount.json");
     }
 
-    /// The session was closed in order.
+    /// Removes the session's number: the session was closed in order.
     pub(crate) fn forget_session(&self) {
         self.remove("session");
     }
 
-    /// Where a daemon's standard error goes: appended to.
+    /// Opens the file that a daemon's standard error is appended to.
     pub(crate) fn log_file(&self) -> io::Result<File> {
         OpenOptions::new()
             .create(true)
@@ -110,9 +112,7 @@ impl RunDir {
     }
 
     fn replace(&self, name: &str, bytes: &[u8]) -> io::Result<()> {
-        let new = self.path.join(format!("{name}.new"));
-        std::fs::write(&new, bytes)?;
-        std::fs::rename(new, self.path.join(name))
+        replace_file(&self.path.join(name), bytes, PUBLIC)
     }
 
     fn remove(&self, name: &str) {
@@ -125,9 +125,9 @@ impl RunDir {
     }
 }
 
-/// Makes the directory if need be and takes its lock, waiting for a holder that
-/// has nothing mounted (any more, or yet). `None` if the holder's mount is there,
-/// or nobody let go in that time.
+/// Makes the directory if it is missing, and takes its lock. Waits up to `patience` for a
+/// holder that has nothing mounted (any more, or yet). `None` if the holder's mount is
+/// there, or the holder did not let go in time.
 fn acquire(path: &Path, patience: Duration) -> io::Result<Option<File>> {
     std::fs::DirBuilder::new()
         .recursive(true)
@@ -135,7 +135,7 @@ fn acquire(path: &Path, patience: Duration) -> io::Result<Option<File>> {
         .create(path)?;
     let until = Instant::now() + patience;
     loop {
-        match lagan_lock::take(&path.join("lock")) {
+        match lock::take(&path.join("lock")) {
             Ok(lock) => return Ok(Some(lock)),
             Err(e) if e.kind() != io::ErrorKind::WouldBlock => return Err(e),
             Err(_) => {}
@@ -147,16 +147,36 @@ fn acquire(path: &Path, patience: Duration) -> io::Result<Option<File>> {
     }
 }
 
-/// Whether what the directory says to run is in the table of mounts.
+/// Whether the mount point in `mount.json` is in the table of mounts.
 fn is_mounted(path: &Path) -> io::Result<bool> {
     let Ok(text) = std::fs::read(path.join("mount.json")) else {
         return Ok(false);
     };
     let said: serde_json::Value = serde_json::from_slice(&text).unwrap_or_default();
     match said["mount_point"].as_str() {
-        Some(point) => Ok(mounts::at(Path::new(point))?.is_some()),
+        Some(point) => Ok(mounted_at(Path::new(point))?.is_some()),
         None => Ok(false),
     }
+}
+
+/// Turns a path into one name without slashes, as systemd does for the names of units
+/// (systemd-escape(1), --path).
+fn escape(path: &Path) -> String {
+    let bytes = path.as_os_str().as_bytes();
+    let trimmed: Vec<u8> = bytes.strip_prefix(b"/").unwrap_or(bytes).to_vec();
+    if trimmed.is_empty() {
+        return "-".into();
+    }
+    let mut out = String::new();
+    for (at, byte) in trimmed.into_iter().enumerate() {
+        match byte {
+            b'/' => out.push('-'),
+            b'.' if at > 0 => out.push('.'),
+            b'_' | b':' | b'0'..=b'9' | b'a'..=b'z' | b'A'..=b'Z' => out.push(byte as char),
+            _ => out.push_str(&format!("\\x{byte:02x}")),
+        }
+    }
+    out
 }
 
 #[cfg(test)]
@@ -238,5 +258,13 @@ mod tests {
         let run = RunDir::lock(&config(dir.path()), Path::new("/m")).unwrap();
         std::fs::write(dir.path().join("run/session"), b"\xff\xfe").unwrap();
         assert_eq!(run.predecessor(), None);
+    }
+
+    #[test]
+    fn paths_become_one_name() {
+        assert_eq!(escape(Path::new("/srv/mail")), "srv-mail");
+        assert_eq!(escape(Path::new("/srv/a-b c")), "srv-a\\x2db\\x20c");
+        assert_eq!(escape(Path::new("/.x")), "\\x2ex");
+        assert_eq!(escape(Path::new("/")), "-");
     }
 }

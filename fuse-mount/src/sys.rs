@@ -1,12 +1,12 @@
 //! System calls that std does not offer: mount, umount, fork.
 //!
-//! What must hold: a process never looks at its own mount, or at one that may
-//! be dead, from its own threads, since such a call can wait for ever in the
+//! This must hold: a process never looks at its own mount, or at one that may be
+//! dead, from its own threads, since such a call can wait for ever in the
 //! kernel. [`in_child`] makes the call in a short-lived child instead, which
 //! holds none of our descriptors (a child stuck with /dev/fuse open would keep
 //! a dead mount alive) and dies with us.
 
-#![allow(unsafe_code)]
+#![allow(unsafe_code, reason = "calls into libc")]
 
 use std::ffi::{CStr, CString};
 use std::fs::File;
@@ -16,12 +16,12 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-/// How a child's call ended.
+/// End of a child's call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum ChildEnd {
     /// It returned 0.
     Done,
-    /// It returned that errno.
+    /// It failed with this errno.
     Errno(i32),
     /// It did not return in time.
     TimedOut,
@@ -53,7 +53,7 @@ pub(crate) fn unmount_in_child(
     in_child(deadline, || unsafe { libc::umount2(path.as_ptr(), flags) })
 }
 
-/// Runs one system call in a child and waits for its end, at most that long.
+/// Runs one system call in a child and waits for its end, for a limited time.
 fn in_child(deadline: Duration, call: impl FnOnce() -> libc::c_int) -> io::Result<ChildEnd> {
     // SAFETY: the child calls nothing but system calls and leaves by _exit.
     let child = unsafe { libc::fork() };
@@ -76,7 +76,7 @@ fn in_child(deadline: Duration, call: impl FnOnce() -> libc::c_int) -> io::Resul
     }
 }
 
-/// Waits for a child; kills it when the time is over.
+/// Waits for a child and kills it when the time is over.
 fn wait(child: libc::pid_t, deadline: Duration) -> io::Result<ChildEnd> {
     let end = Instant::now() + deadline;
     let mut pause = Duration::from_micros(200);
@@ -96,7 +96,7 @@ fn wait(child: libc::pid_t, deadline: Duration) -> io::Result<ChildEnd> {
     }
 }
 
-/// The child's end, if it ended.
+/// The child's end, if it has ended.
 fn reap(child: libc::pid_t) -> io::Result<Option<ChildEnd>> {
     let mut status = 0;
     // SAFETY: `status` is an int; the child is ours.
@@ -120,7 +120,7 @@ fn reap(child: libc::pid_t) -> io::Result<Option<ChildEnd>> {
 /// Mounts an opened /dev/fuse as `fuse.lagan`.
 ///
 /// # Errors
-/// mount(2)'s.
+/// Those of mount(2).
 pub(crate) fn mount_fuse(
     source: &str,
     target: &Path,
@@ -148,16 +148,16 @@ pub(crate) fn mount_fuse(
     }
 }
 
-/// Which side of [`fork_daemon`] this is.
+/// The two sides of [`fork_daemon`].
 pub(crate) enum Side {
-    /// The one that was called: the daemon's report comes here.
+    /// The process that was called: it reads the daemon's report here.
     Parent(File),
-    /// The daemon, in a session of its own: it reports here.
+    /// The daemon, in a session of its own: it writes its report here.
     Daemon(File),
 }
 
-/// Forks. Only to be called while the process has a single thread and no file
-/// of its own open: the daemon closes what it inherited (locks, pipes of scripts).
+/// Forks. The process must have a single thread and no file of its own open: the
+/// daemon closes everything that it inherited (locks, pipes of scripts).
 pub(crate) fn fork_daemon() -> io::Result<Side> {
     let mut ends: [RawFd; 2] = [-1; 2];
     // SAFETY: `ends` has room for two descriptors.

@@ -1,18 +1,18 @@
-//! Whether a process that waits in one of our calls has a signal to handle.
+//! Tells whether a process that waits in one of our calls has a signal to handle.
 //!
 //! The kernel's own interrupt requests do not reach this program, so a lock
-//! that waits looks at `/proc/PID/status` (proc(5)): a signal that is pending,
-//! not blocked and not ignored ends the wait with EINTR.
+//! that waits looks at `/proc/PID/status` (proc(5)) of its caller: a signal that is
+//! pending, not blocked and not ignored ends the wait with EINTR.
 
 use std::time::{Duration, Instant};
 
-/// SIGCHLD, SIGCONT, SIGURG and SIGWINCH do nothing unless they are caught
-/// (signal(7)). One can be pending for a moment all the same: sent to a process
+/// SIGCHLD, SIGCONT, SIGURG and SIGWINCH: they do nothing unless they are caught
+/// (signal(7)). Such a signal can be pending for a moment all the same, when it came
 /// while the thread that forked had it blocked.
 const IGNORED_BY_DEFAULT: u64 = 1 << 16 | 1 << 17 | 1 << 22 | 1 << 27;
 
-/// Whether the thread has a signal to handle. A thread that cannot be seen
-/// (another pid namespace) has none.
+/// Whether the thread has a signal to handle. A thread that this program cannot see
+/// (another pid namespace) counts as having none.
 pub(crate) fn interrupted(tid: u32) -> bool {
     if tid == 0 {
         return false;
@@ -20,9 +20,9 @@ pub(crate) fn interrupted(tid: u32) -> bool {
     std::fs::read_to_string(format!("/proc/{tid}/status")).is_ok_and(|status| has_signal(&status))
 }
 
-/// Whether the thread waits in fcntl(F_SETLKW), that is for a lock of its process
-/// and not for flock(2) or a lock of an open file: the kernel's request does not tell
-/// them apart. A thread that cannot be seen does not.
+/// Whether the thread waits in fcntl(F_SETLKW), that is for a lock of its process and
+/// not for flock(2) or a lock of an open file: the kernel's request does not tell them
+/// apart. A thread that this program cannot see counts as not waiting so.
 pub(crate) fn waits_as_process(tid: u32) -> bool {
     if tid == 0 {
         return false;
@@ -30,7 +30,8 @@ pub(crate) fn waits_as_process(tid: u32) -> bool {
     std::fs::read_to_string(format!("/proc/{tid}/syscall")).is_ok_and(|call| is_setlkw(&call))
 }
 
-/// Whether that is the system call: its number, then the arguments in hexadecimal.
+/// Whether the text of `/proc/PID/syscall` shows fcntl(F_SETLKW): it has the number of the
+/// system call, then the arguments in hexadecimal.
 fn is_setlkw(call: &str) -> bool {
     let mut words = call.split_whitespace();
     let number = words.next().and_then(|n| n.parse::<i64>().ok());
@@ -41,13 +42,13 @@ fn is_setlkw(call: &str) -> bool {
     number == Some(libc::SYS_fcntl) && command == Some(libc::F_SETLKW.into())
 }
 
-/// Whether a waiter of another pid namespace (number 0) has waited long enough:
-/// its signals cannot be seen, so its wait is bounded as any other call.
+/// Whether a waiter of another pid namespace (number 0) has waited long enough. This
+/// program cannot see its signals, so its wait has the bound of any other call.
 pub(crate) fn unseen(tid: u32, since: Instant, patience: Duration) -> bool {
     tid == 0 && since.elapsed() >= patience
 }
 
-/// Whether the text of its status says so.
+/// Whether the text of `/proc/PID/status` shows a signal to handle.
 fn has_signal(status: &str) -> bool {
     let mask = |name: &str| {
         status

@@ -2,6 +2,8 @@
 //! in the replicated configuration instead (`lagan set`).
 
 use crate::s3::S3Secrets;
+use lagan_host::log::LogFormat;
+use lagan_host::units::Size;
 use lagan_types::Mistake;
 use serde::Deserialize;
 use std::net::{IpAddr, SocketAddr};
@@ -28,21 +30,21 @@ pub(crate) struct Config {
     pub(crate) s3: S3Secrets,
     /// Bytes of a chunk segment file.
     #[serde(default = "default_segment_len")]
-    pub(crate) segment_len: ByteSize,
+    pub(crate) segment_len: Size,
     /// Bytes of a metadata log segment, written ahead with zeros.
     #[serde(default = "default_log_segment_len")]
-    pub(crate) log_segment_len: ByteSize,
+    pub(crate) log_segment_len: Size,
     /// Write zeros ahead of small records: faster syncs for twice their bandwidth.
     #[serde(default = "default_true")]
     pub(crate) prewrite: bool,
     /// Bytes of memory for the metadata's cache.
     #[serde(default = "default_cache")]
-    pub(crate) cache: ByteSize,
+    pub(crate) cache: Size,
     /// Bytes that chunks may take; default: what the disk has.
-    pub(crate) capacity: Option<ByteSize>,
+    pub(crate) capacity: Option<Size>,
     /// Bytes of disk for recalled files.
     #[serde(default = "default_recall_cache")]
-    pub(crate) recall_cache: ByteSize,
+    pub(crate) recall_cache: Size,
     /// Most files uploaded at the same time.
     #[serde(default = "default_uploads")]
     pub(crate) uploads: usize,
@@ -70,74 +72,20 @@ impl Default for Log {
     }
 }
 
-/// How a log line looks.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub(crate) enum LogFormat {
-    /// For people.
-    Text,
-    /// One JSON object a line.
-    Json,
+fn default_segment_len() -> Size {
+    Size(64 << 20)
 }
 
-/// A number of bytes, written `"64MiB"`, `"1GiB"`, `"4096"` or as a number.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct ByteSize(pub(crate) u64);
-
-impl<'de> Deserialize<'de> for ByteSize {
-    fn deserialize<D: serde::Deserializer<'de>>(d: D) -> Result<Self, D::Error> {
-        #[derive(Deserialize)]
-        #[serde(untagged)]
-        enum Raw {
-            Number(u64),
-            Text(String),
-        }
-        match Raw::deserialize(d)? {
-            Raw::Number(n) => Ok(ByteSize(n)),
-            Raw::Text(s) => parse_size(&s)
-                .map(ByteSize)
-                .map_err(serde::de::Error::custom),
-        }
-    }
+fn default_log_segment_len() -> Size {
+    Size(32 << 20)
 }
 
-fn parse_size(s: &str) -> Result<u64, String> {
-    let s = s.trim();
-    let digits = s.find(|c: char| !c.is_ascii_digit()).unwrap_or(s.len());
-    let (number, unit) = s.split_at(digits);
-    let shift = match unit.trim() {
-        "" | "B" => 0,
-        "KiB" => 10,
-        "MiB" => 20,
-        "GiB" => 30,
-        "TiB" => 40,
-        _ => {
-            return Err(format!(
-                "unknown unit in \"{s}\": use B, KiB, MiB, GiB or TiB"
-            ));
-        }
-    };
-    number
-        .parse::<u64>()
-        .ok()
-        .and_then(|n| n.checked_shl(shift).filter(|v| v >> shift == n))
-        .ok_or_else(|| format!("\"{s}\" is no size: write it like \"64MiB\""))
+fn default_cache() -> Size {
+    Size(64 << 20)
 }
 
-fn default_segment_len() -> ByteSize {
-    ByteSize(64 << 20)
-}
-
-fn default_log_segment_len() -> ByteSize {
-    ByteSize(32 << 20)
-}
-
-fn default_cache() -> ByteSize {
-    ByteSize(64 << 20)
-}
-
-fn default_recall_cache() -> ByteSize {
-    ByteSize(1 << 30)
+fn default_recall_cache() -> Size {
+    Size(1 << 30)
 }
 
 fn default_uploads() -> usize {

@@ -1,5 +1,5 @@
 //! Whether this node can do its work, judged from its disks; a node that cannot
-//! steps aside and says why.
+//! steps aside and says why (docs/DESIGN.md "Faults").
 //!
 //! A failed log ends the process: nobody knows any more what its disk has, and
 //! nothing is retried after a failed sync. A failed or stalled chunk store takes

@@ -5,8 +5,8 @@
 //! change of the map. The metadata's log names its members as well, as long as there is
 //! a log.
 
-use crate::identity::replace_file;
 use anyhow::{Context, Result};
+use lagan_host::replace::{PRIVATE, replace_file};
 use lagan_net::MapCell;
 use lagan_types::NodeId;
 use std::collections::BTreeMap;
@@ -25,7 +25,8 @@ const LOOK: Duration = Duration::from_millis(250);
 /// # Errors
 /// The disk's.
 pub(crate) fn keep_first(dir: &Path, via: SocketAddr) -> Result<()> {
-    replace_file(&hint_file(dir), via.to_string().as_bytes()).context("write peer addresses")
+    replace_file(&hint_file(dir), via.to_string().as_bytes(), PRIVATE)
+        .context("write peer addresses")
 }
 
 fn hint_file(dir: &Path) -> PathBuf {
@@ -59,7 +60,7 @@ pub(crate) async fn keep(dir: PathBuf, map: Arc<MapCell>, cancel: CancellationTo
         let map = map.get();
         if map.version != written {
             let lines: Vec<&str> = map.nodes.iter().map(|n| n.peer_addr.as_str()).collect();
-            match replace_file(&file, lines.join("\n").as_bytes()) {
+            match replace_file(&file, lines.join("\n").as_bytes(), PRIVATE) {
                 Ok(()) => written = map.version,
                 Err(e) => tracing::warn!(error = %e, "write peer addresses"),
             }

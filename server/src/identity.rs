@@ -3,16 +3,16 @@
 //! `identity.toml` holds the store id (drawn when the directory is made), the
 //! boot counter (raised and made durable before anything else starts) and, once the
 //! server belongs to a cluster, the cluster and the server's number in it. The file is
-//! replaced by write, fsync, rename, fsync of the directory, so a crash leaves the old
-//! or the new one. `lock` is held for the life of the process and contains its pid.
+//! replaced atomically, so a crash leaves the old or the new one. `lock` is held for the life of the process and contains its pid.
 
 use anyhow::{Context, Result, bail};
-use lagan_lock::LEAVING_PATIENCE;
+use lagan_host::lock;
+use lagan_host::process::LEAVING_PATIENCE;
+use lagan_host::replace::{PRIVATE, replace_file};
 use lagan_types::cluster::next_boot;
 use lagan_types::{ClusterId, Incarnation, NodeId, StoreId};
 use serde::{Deserialize, Serialize};
-use std::fs::{File, OpenOptions};
-use std::io::Write;
+use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -117,7 +117,8 @@ impl DataDir {
 
     fn store(&self) -> Result<()> {
         let text = toml::to_string(&self.identity).context("encode identity")?;
-        replace_file(&self.path.join("identity.toml"), text.as_bytes()).context("store identity")
+        replace_file(&self.path.join("identity.toml"), text.as_bytes(), PRIVATE)
+            .context("store identity")
     }
 }
 
@@ -125,28 +126,6 @@ impl DataDir {
 /// not, or nothing can be read there. Takes no lock.
 pub fn refusal(path: &Path) -> Option<String> {
     load(path).ok().flatten()?.refused
-}
-
-/// Writes a file so that a crash leaves its old or its new content; mode 0600.
-///
-/// # Errors
-/// The disk's.
-pub(crate) fn replace_file(path: &Path, content: &[u8]) -> std::io::Result<()> {
-    use std::os::unix::fs::OpenOptionsExt;
-    let new = path.with_extension("new");
-    let mut file = OpenOptions::new()
-        .write(true)
-        .create(true)
-        .truncate(true)
-        .mode(0o600)
-        .open(&new)?;
-    file.write_all(content)?;
-    file.sync_all()?;
-    std::fs::rename(&new, path)?;
-    match path.parent() {
-        Some(dir) => File::open(dir)?.sync_all(),
-        None => Ok(()),
-    }
 }
 
 /// Makes the directory, and lets nobody but its owner in: it holds every user's
@@ -163,7 +142,7 @@ fn make_private(path: &Path) -> Result<()> {
 /// was killed and is not quite gone.
 fn take_lock(path: &Path, patience: Duration) -> Result<File> {
     let lock = path.join("lock");
-    match lagan_lock::take_within(&lock, patience) {
+    match lock::take_within(&lock, patience) {
         Err(e) if e.kind() == std::io::ErrorKind::WouldBlock => {
             let holder = std::fs::read_to_string(&lock).unwrap_or_default();
             bail!(
@@ -201,7 +180,7 @@ fn first(path: &Path, store: StoreId) -> Result<Identity> {
     let foreign = std::fs::read_dir(path)?
         .filter_map(|e| e.ok())
         .map(|e| e.file_name())
-        .find(|n| n != "lock" && n != "lost+found" && n != "identity.new");
+        .find(|n| n != "lock" && n != "lost+found" && n != "identity.toml.new");
     if let Some(name) = foreign {
         bail!(
             "data directory {} has no identity.toml but contains {}: give an empty directory",

@@ -25,7 +25,7 @@ mod hints;
 mod http;
 mod identity;
 mod live;
-mod logging;
+mod log;
 mod member;
 mod meta_edge;
 mod metrics;
@@ -72,7 +72,7 @@ pub fn main_with_args(args: Vec<OsString>) -> ExitCode {
             return ExitCode::from(2);
         }
     };
-    if let Err(e) = logging::init(&config.log) {
+    if let Err(e) = log::start(&config.log) {
         eprintln!("lagan-server: log: {e}");
         return ExitCode::from(2);
     }

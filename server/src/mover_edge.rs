@@ -6,7 +6,7 @@ use crate::meta_edge::MetaEdge;
 use async_trait::async_trait;
 use bytes::Bytes;
 use lagan_leader::clock::wall_ms;
-use lagan_mover::{Mover, MoverError, Options, S3Health};
+use lagan_mover::{Mover, MoverError, Options, RecallFailure, S3Health};
 use lagan_object::S3Store;
 use lagan_raft::Raft;
 use lagan_replica::{Meta as _, Work};
@@ -211,12 +211,12 @@ impl MoverSlot {
         };
         match mover.recall(ino, version, offset, len).await {
             Ok((data, crc)) => (ChunkReply::Recalled { crc }, data),
-            Err(e) if e.not_found => (ChunkReply::NotFound, Bytes::new()),
+            Err(e) if e.failure == RecallFailure::Gone => (ChunkReply::NotFound, Bytes::new()),
             Err(e) => {
                 tracing::warn!(%ino, version, reason = %e.reason, "recall failed");
                 let reply = ChunkReply::RecallFailed {
                     reason: e.reason,
-                    transient: e.transient,
+                    transient: e.failure == RecallFailure::Transient,
                 };
                 (reply, Bytes::new())
             }

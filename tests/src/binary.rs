@@ -30,6 +30,16 @@ fn beside_test_program() -> PathBuf {
     profile.unwrap_or(Path::new("/")).join("lagan")
 }
 
+/// The proxy that breaks requests to S3, of this build whatever `LAGAN_BIN` names.
+///
+/// # Panics
+/// When it is not there.
+pub fn s3_proxy() -> PathBuf {
+    let path = beside_test_program().with_file_name("s3-proxy");
+    assert!(path.is_file(), "{} is not there: build it", path.display());
+    path
+}
+
 /// A link to the program under one of its other names, in `dir`.
 ///
 /// # Panics

@@ -29,7 +29,7 @@ struct Inner {
     root: PathBuf,
     options: Options,
     children: Children,
-    /// What the servers' data is on, if the options want that.
+    /// Disks that hold the servers' data, if the options want such.
     disks: Mutex<Vec<Disk>>,
 }
 
@@ -117,7 +117,7 @@ impl Cluster {
         &self.inner.root
     }
 
-    /// What it was made with.
+    /// The options that it was made with.
     pub fn options(&self) -> &Options {
         &self.inner.options
     }

@@ -13,13 +13,13 @@ use std::time::{Duration, Instant};
 /// A command that has ended.
 #[derive(Debug, Clone)]
 pub struct Done {
-    /// What was run.
+    /// The command line.
     pub line: String,
-    /// Its exit status; `None` if a signal ended it.
+    /// Exit status; `None` if a signal ended the command.
     pub status: Option<i32>,
-    /// What it wrote.
+    /// Text that it wrote to stdout.
     pub out: String,
-    /// What it wrote to stderr.
+    /// Text that it wrote to stderr.
     pub err: String,
 }
 

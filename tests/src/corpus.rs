@@ -11,7 +11,7 @@ use anyhow::{Context, Result, ensure};
 use std::fmt::Write;
 use std::path::{Path, PathBuf};
 
-/// Where files come from; a slim machine has no documentation.
+/// Directories that files are taken from; a slim machine has no documentation.
 const SOURCES: [&str; 6] = [
     "/usr/share/common-licenses",
     "/usr/share/doc",

@@ -36,7 +36,7 @@ fn said(answer: sys::Answer) -> String {
     }
 }
 
-/// Where the steps are done.
+/// The directories in which the steps are done.
 #[derive(Debug, Clone)]
 pub struct Places {
     /// A directory of a local file system.
@@ -148,7 +148,7 @@ fn perform_on_mounts(two: &mut World, number: usize, step: &Step, local: &str) -
     }
 }
 
-/// What only one of them has.
+/// Lists observations that only one of the two has.
 fn different(
     local: &[Seen],
     mounts: &[Seen],

@@ -1,4 +1,4 @@
-//! What /metrics of a server at rest must not show.
+//! Gauges that must be at rest in /metrics of a server that has nothing to do.
 
 use crate::http;
 use crate::record::Process;

@@ -14,7 +14,7 @@ use std::time::Instant;
 /// Calls in one part, at most.
 pub const PART_MAX: usize = 128;
 
-/// What calls work on.
+/// The state that calls work on.
 pub trait Model: Clone + Eq + Hash {
     /// A call with its answer.
     type Call;
@@ -25,13 +25,13 @@ pub trait Model: Clone + Eq + Hash {
 /// A call that was made.
 #[derive(Debug, Clone)]
 pub struct Event<C> {
-    /// Who called, for the report.
+    /// Name of the caller, for the report.
     pub by: String,
     /// The call with its answer.
     pub call: C,
-    /// When it began.
+    /// Time at which the call began.
     pub from: Instant,
-    /// When it had ended.
+    /// Time at which the call had ended.
     pub to: Instant,
 }
 
@@ -122,7 +122,7 @@ pub enum ContentCall {
     Write(u64),
     /// One record appended.
     Append(u64),
-    /// What was read.
+    /// All of it read.
     Read(Vec<u64>),
 }
 

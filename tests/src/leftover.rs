@@ -1,19 +1,19 @@
-//! What a cluster has in the system: processes and mounts, found by its directory.
+//! Processes and mounts that a cluster has in the system, found by its directory.
 
 use crate::sys;
 use crate::wait;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-/// How long the kernel may take to remove what was killed.
+/// Time that the kernel may take to remove what was killed.
 const GONE_WITHIN: Duration = Duration::from_secs(10);
 
 /// A process that has something to do with a directory.
 #[derive(Debug, Clone)]
 pub struct Found {
-    /// Its process id.
+    /// Process id.
     pub pid: u32,
-    /// Its arguments, in one line.
+    /// Arguments, in one line.
     pub line: String,
 }
 

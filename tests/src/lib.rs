@@ -35,6 +35,7 @@ pub mod rot;
 pub mod run;
 pub mod s3;
 pub mod slots;
+pub mod source;
 pub mod sys;
 pub mod wait;
 pub mod writer;

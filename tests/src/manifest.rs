@@ -1,4 +1,4 @@
-//! What is in a tree: the checksum and length of each file.
+//! The contents of a tree: the checksum and length of each file.
 
 use anyhow::{Context, Result};
 use std::collections::BTreeMap;
@@ -19,7 +19,7 @@ pub struct Entry {
 }
 
 impl Entry {
-    /// Of these bytes.
+    /// Length and checksum of these bytes.
     pub fn of(bytes: &[u8]) -> Self {
         Entry {
             len: bytes.len() as u64,

@@ -1,4 +1,4 @@
-//! What kind of cluster a test wants.
+//! The kind of cluster that a test wants.
 
 /// Options of `lagan up`, and what the test expects of the logs.
 #[derive(Debug, Clone)]
@@ -9,15 +9,16 @@ pub struct Options {
     pub copies: usize,
     /// Mounts, named `a`, `b`, ...
     pub mounts: usize,
-    /// Until upload; by default so long that only `lagan archive now` archives.
+    /// Time until files are uploaded; by default so long that only `lagan archive now`
+    /// archives.
     pub archive_after: String,
     /// More arguments for `lagan up`.
     pub args: Vec<String>,
     /// Variables for `lagan up`.
     pub env: Vec<(String, String)>,
-    /// Why ERROR lines in the logs are in order: the test breaks things.
+    /// The reason if ERROR lines in the logs are in order: the test breaks things.
     pub errors_because: Option<&'static str>,
-    /// Each server's data is on a disk of its own of so many MiB.
+    /// Size in MiB of each server's own disk; `None`: all servers are in one directory.
     pub disk_mib: Option<u64>,
 }
 

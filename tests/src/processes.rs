@@ -16,7 +16,7 @@ use std::time::Duration;
 #[derive(Debug, Default)]
 pub struct Children(Mutex<Vec<Child>>);
 
-/// What to start.
+/// A program to start.
 #[derive(Debug, Clone, Copy)]
 pub struct Start<'a> {
     /// Program and arguments.
@@ -25,7 +25,7 @@ pub struct Start<'a> {
     pub env: &'a BTreeMap<String, String>,
     /// Working directory.
     pub cwd: &'a Path,
-    /// Where its output is appended.
+    /// File that its output is appended to.
     pub log: &'a Path,
 }
 

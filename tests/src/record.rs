@@ -33,25 +33,25 @@ pub struct Process {
     pub name: String,
     /// `server`, `mount` or `s3`.
     pub role: String,
-    /// Its process.
+    /// Process id.
     pub pid: u32,
-    /// What starts it again.
+    /// Command line that starts it again.
     pub argv: Vec<String>,
-    /// With these variables.
+    /// Variables that it is started with.
     pub env: BTreeMap<String, String>,
-    /// There.
+    /// Directory that it is started in.
     pub cwd: PathBuf,
-    /// Its log.
+    /// Log file.
     pub log: PathBuf,
-    /// Where clients connect.
+    /// Address that clients connect to.
     pub addr: Option<String>,
-    /// Where servers connect.
+    /// Address that servers connect to.
     pub peer_addr: Option<String>,
-    /// Where /health is.
+    /// Address of /health and /metrics.
     pub http: Option<String>,
-    /// Its data.
+    /// Data directory.
     pub data: PathBuf,
-    /// Its configuration.
+    /// Configuration file.
     pub config: PathBuf,
 }
 
@@ -59,11 +59,11 @@ pub struct Process {
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Mount {
-    /// As in `processes`.
+    /// Name of the process, as in `processes`.
     pub name: String,
     /// The mount point.
     pub path: PathBuf,
-    /// As in `processes`.
+    /// Process id, as in `processes`.
     pub pid: u32,
 }
 

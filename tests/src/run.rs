@@ -10,9 +10,10 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
 
-/// A body's limit is for a machine that does nothing else; a busy one gets so many times
-/// as long, but no longer than this. It is against hangs only.
+/// A body's limit is for a machine that does nothing else; on a busy one it is this many
+/// times as long. It is against hangs only.
 const BUSY: u32 = 3;
+/// Longest limit of a body on a busy machine.
 const HANGS: Duration = Duration::from_secs(1800);
 /// Lines of each log that a failed test shows.
 const LOG_LINES: usize = 40;
@@ -44,8 +45,8 @@ pub fn with_cluster(
     owner.finish();
 }
 
-/// As [`with_cluster`], on a cluster that tests running at the same time share;
-/// none of them may break it. The body gets a directory of its own, as the
+/// Runs a body like [`with_cluster`], on a cluster that tests share which run at the
+/// same time; none of them may break it. The body gets a directory of its own, as the
 /// first and as the second mount show it.
 #[track_caller]
 pub fn with_shared(limit: Duration, body: impl FnOnce(&Path, &Path) + Send + 'static) {

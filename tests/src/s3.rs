@@ -36,7 +36,7 @@ impl Store {
         Self::start_with(root, "")
     }
 
-    /// As [`Store::start`], with a server that stores whatever arrives, its checksum
+    /// Starts both like [`Store::start`]; the server stores whatever arrives, its checksum
     /// right or wrong.
     ///
     /// # Panics
@@ -65,15 +65,16 @@ impl Store {
         std::fs::write(store.dir.join("s3.toml"), config).expect("write the configuration");
         store.start_server();
         let control = store.control();
-        store.launch(&[
-            "proxy",
+        let proxy = binary::s3_proxy();
+        let arguments = [
             "--listen",
             &store.proxy,
             "--to",
             &store.server,
             "--control",
             &control,
-        ]);
+        ];
+        store.launch(&proxy, &arguments);
         store.wait_ready(&store.proxy);
         store
     }
@@ -84,7 +85,8 @@ impl Store {
     /// When it does not start.
     pub fn start_server(&self) {
         let config = self.dir.join("s3.toml");
-        let pid = self.launch(&["--config", &config.to_string_lossy()]);
+        let server = self.dir.join("lagan-s3");
+        let pid = self.launch(&server, &["--config", &config.to_string_lossy()]);
         *self.pid.lock().expect("nobody panics with this lock") = pid;
         self.wait_ready(&self.server);
     }
@@ -97,8 +99,8 @@ impl Store {
         wait_gone(pid, &self.children, Duration::from_secs(60));
     }
 
-    fn launch(&self, args: &[&str]) -> u32 {
-        let mut argv = vec![self.dir.join("lagan-s3").to_string_lossy().into_owned()];
+    fn launch(&self, program: &Path, args: &[&str]) -> u32 {
+        let mut argv = vec![program.to_string_lossy().into_owned()];
         argv.extend(args.iter().map(|&a| a.to_owned()));
         let start = Start {
             argv: &argv,
@@ -135,7 +137,7 @@ impl Store {
         format!("http://{}", self.proxy)
     }
 
-    /// Where the server keeps objects.
+    /// Directory in which the server keeps objects.
     pub fn data(&self) -> PathBuf {
         self.dir.join("data")
     }

@@ -1,5 +1,7 @@
 //! System calls that the standard library does not have, safely wrapped.
 
+#![allow(unsafe_code, reason = "calls into libc")]
+
 use std::ffi::CString;
 use std::fs::File;
 use std::io;
@@ -151,10 +153,10 @@ pub fn process_lock(file: &File, kind: i32, start: u64, len: u64) -> io::Result<
     set_process_lock(file, libc::F_SETLK, lock_of(kind, start, len))
 }
 
-/// As [`process_lock`], waiting for it (F_SETLKW).
+/// Takes a lock like [`process_lock`], but waits for it (F_SETLKW).
 ///
 /// # Errors
-/// EDEADLK: who has it waits for this process. EINTR.
+/// EDEADLK if the lock's holder waits for this process; EINTR.
 pub fn await_process_lock(file: &File, kind: i32, start: u64, len: u64) -> io::Result<()> {
     set_process_lock(file, libc::F_SETLKW, lock_of(kind, start, len))
 }
@@ -181,7 +183,8 @@ pub fn set_append(file: &File, on: bool) -> io::Result<()> {
     check(unsafe { libc::fcntl(fd, libc::F_SETFL, flags) }.into()).map(drop)
 }
 
-/// What stands in the way of a lock of that kind (F_GETLK): its kind, start and length.
+/// Finds a lock that is in the way of one of that kind (F_GETLK): its kind, start and
+/// length.
 ///
 /// # Errors
 /// The call's.

@@ -13,7 +13,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-/// What writers share with their test.
+/// State that writers share with their test.
 #[derive(Debug, Default)]
 struct Shared {
     stop: AtomicBool,
@@ -30,7 +30,7 @@ pub struct Writers {
     threads: Vec<JoinHandle<()>>,
 }
 
-/// What writers did.
+/// Results of the writers.
 #[derive(Debug)]
 pub struct Written {
     /// Each file whose close returned without an error.
@@ -172,10 +172,10 @@ fn work(shared: &Shared, top: &Path, thread: usize, seed: u64) {
     }
 }
 
-/// Writes a new file; an error of close is one, too.
+/// Writes a new file.
 ///
 /// # Errors
-/// Of open, write, or close.
+/// Those of open, write and close.
 pub fn write_file(path: &Path, bytes: &[u8]) -> io::Result<()> {
     use std::os::fd::IntoRawFd;
     let mut file = std::fs::File::create_new(path)?;

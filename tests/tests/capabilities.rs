@@ -27,7 +27,7 @@ fn set(path: &Path) {
     sys::set_xattr(path, NAME, &value(), 0).expect("set the capabilities");
 }
 
-/// What the program may do when user 1234 runs it; it must be a copy of grep.
+/// Asks what the program may do when user 1234 runs it; it must be a copy of grep.
 fn effective(grep: &Path) -> String {
     let mut run = Command::new(grep);
     run.args(["-h", "^CapEff", "/proc/self/status"])

@@ -115,7 +115,7 @@ fn fill(top: &Path) -> Written {
     panic!("{FILES_MAX} files fit on {DISK_MIB} MiB disks");
 }
 
-/// What closes before the leader knows is told by close; later writes fail themselves.
+/// Close reports a full disk before the leader knows of it; later, writes fail themselves.
 fn write_answers_at_once(top: &Path) {
     let path = top.join("refused");
     until("write answers ENOSPC", PATIENCE, || {

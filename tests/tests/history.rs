@@ -58,7 +58,7 @@ fn play(cluster: &Cluster, parts: usize, kills: usize) {
     });
 }
 
-/// What the parts so far leave possible.
+/// States that the parts so far leave possible.
 struct History {
     mounts: [PathBuf; 2],
     names: HashSet<Names>,
@@ -67,7 +67,7 @@ struct History {
     next: AtomicU64,
 }
 
-/// What one part did.
+/// Calls of one part.
 #[derive(Default)]
 struct Part {
     names: Mutex<Vec<Event<NameCall>>>,

@@ -93,7 +93,7 @@ fn dead_server_is_removed_and_a_new_one_takes_its_place() {
     });
 }
 
-/// Its store is of no use any more, and it says so.
+/// The server says that its store is of no use any more.
 fn removed_server_stays_out(cluster: &Cluster, name: &str) {
     let pid = cluster.launch(name);
     wait_gone(pid, cluster.children(), PATIENCE);

@@ -14,7 +14,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Arc;
 
-/// What was made by hand.
+/// The servers and mounts that were made by hand.
 struct Hand {
     root: PathBuf,
     children: Children,

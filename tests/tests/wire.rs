@@ -15,7 +15,7 @@ const CLOSED_WITHIN: Duration = PATIENCE;
 /// A connection is made within this.
 const CONNECTED_WITHIN: Duration = s(20);
 
-/// What is sent.
+/// Bytes that are sent.
 fn attacks() -> Vec<(&'static str, Vec<u8>)> {
     let mut random = Random::new(99);
     let mut all: Vec<(&'static str, Vec<u8>)> = vec![

@@ -9,12 +9,12 @@ use std::path::PathBuf;
 /// Fills the stopped server of a cluster of one with files, each of one chunk
 #[derive(Debug, Parser)]
 struct Args {
-    /// Its data directory (DIR/server-1 of a `lagan up DIR --servers 1`)
+    /// The server's data directory (DIR/server-1 of a `lagan up DIR --servers 1`)
     data: PathBuf,
-    /// How many
+    /// Number of files
     #[arg(long, default_value_t = 1_000_000)]
     files: u64,
-    /// The first one's number, a multiple of 1,000: to add more to an earlier run
+    /// Number of the first file, a multiple of 1,000: to add more to an earlier run
     #[arg(long, default_value_t = 0)]
     first: u64,
     /// Leave the stores as a killed server would: the program aborts at its end

@@ -1,10 +1,10 @@
 //! Writes the records of one batch to a segment's file.
 //!
-//! Short records are gathered into few calls and stay in the page cache: they
-//! are often read soon after. Long ones pass through it: their pages are
-//! dropped once they are on disk, so that a stream neither displaces what is
-//! read nor pays for pages that it will not use. The pages at the ends of a
-//! long record stay: the next record shares the last one.
+//! Short records are gathered into few calls and stay in the page cache, since they
+//! are often read soon after. The pages of long records are dropped once they are on
+//! disk, so that a stream neither displaces pages that are read nor pays for pages
+//! that it will not use. The first and the last page of a long record stay: the next
+//! record shares the last one.
 //!
 //! Nothing is synced here; an error leaves the records written in part.
 
@@ -15,7 +15,7 @@ use std::io::{self, IoSlice};
 
 /// Bytes after which the disk is set to work while the rest is copied.
 const WRITE_BACK_LEN: usize = 1 << 20;
-/// Payloads from this length on pass through the page cache.
+/// The pages of payloads from this length on are not kept in the page cache.
 const PASS_LEN: usize = 1 << 20;
 /// Batches from this length on are not followed by zeros: beside such a write
 /// the change of the file's extents is cheap, and zeros would be as long.
@@ -27,9 +27,9 @@ const AHEAD_LEN_MAX: u64 = 1 << 20;
 
 static ZEROS: [u8; 64 << 10] = [0; 64 << 10];
 
-/// Where the write of a batch that ends at `end` ends: at a whole page, so that
-/// none has to be read first; and if it would leave what is written, further
-/// on: the syncs of the next small batches then change no metadata of the file
+/// The end of the write for a batch that ends at `end`. A write ends at a whole page,
+/// so that no page has to be read first. Where it would go beyond `written`, zeros
+/// follow it: the syncs of the next small batches then change no metadata of the file
 /// system, which makes them three times as fast.
 pub(crate) fn write_end(end: u64, batch_len: u64, written: u64) -> u64 {
     let page_end = end.next_multiple_of(PAGE_LEN as u64);
@@ -42,7 +42,7 @@ pub(crate) fn write_end(end: u64, batch_len: u64, written: u64) -> u64 {
 /// The write of one batch.
 pub(crate) struct Appender<'a> {
     file: &'a File,
-    /// Where what is gathered goes.
+    /// Offset of the first gathered byte.
     from: u64,
     gathered: Vec<IoSlice<'a>>,
     gathered_len: usize,
@@ -59,7 +59,7 @@ impl<'a> Appender<'a> {
         }
     }
 
-    /// Where the next byte goes.
+    /// Offset of the next byte.
     pub fn end(&self) -> u64 {
         self.from + self.gathered_len as u64
     }
@@ -83,7 +83,7 @@ impl<'a> Appender<'a> {
         Ok(())
     }
 
-    /// Writes what is left, and zeros up to `to`.
+    /// Writes the gathered rest, and zeros up to `to`.
     pub fn finish(mut self, to: u64) -> io::Result<()> {
         for at in (self.end()..to).step_by(ZEROS.len()) {
             let len = (to - at).min(ZEROS.len() as u64);
@@ -99,7 +99,7 @@ impl<'a> Appender<'a> {
         }
     }
 
-    /// The whole pages of `data` past the page cache, the ends as usual.
+    /// Writes the whole pages of `data` past the page cache, its ends as usual.
     fn pass(&mut self, data: &'a [u8]) -> io::Result<()> {
         let page = PAGE_LEN as usize;
         let first = self.end().next_multiple_of(page as u64) - self.end();

@@ -1,25 +1,24 @@
-//! Freeing segments: those whose chunks all went, and those less than half
-//! alive, whose chunks are written again.
+//! Frees segments whose chunks are all gone, and segments that are less than half
+//! alive, whose chunks it writes again.
 //!
 //! ```text
 //!  pick --> victim --> move chunks, carry deletes --> merge + flush index --> rename to free
 //!                      (crash: both copies are there; the newer one counts,
 //!                       and the segment stays a victim)
 //! ```
-//! A delete entry is dropped once no segment of the generation that held its
-//! chunk exists. Victims come before all others, so that no older copy of a
-//! chunk lies in a half-emptied segment when that is judged.
+//! A delete entry is dropped once no segment of the generation that held its chunk
+//! exists. Victims are freed before all others, so that no half-emptied segment holds
+//! an older copy of a chunk when a delete entry is judged.
 
 use crate::error::ChunkError;
+use crate::index::Place;
 use crate::inner::{Answer, Inner};
 use crate::log;
 use crate::merge;
-use crate::queue::{Effect, Op};
+use crate::queue::{Done, Effect, Op};
 use crate::record::{self, DELETE_LEN, Entry, Kind, Position};
 use crate::scan::{self, Scan};
 use crate::segment::{Damage, Segment};
-use crate::state::Place;
-use crate::store::Done;
 use crate::sys;
 use bytes::Bytes;
 use lagan_types::ChunkId;
@@ -68,7 +67,7 @@ pub(crate) fn run(inner: Arc<Inner>) {
     }
 }
 
-/// Frees the segment that is best freed, if any. Says whether it did.
+/// Frees the segment that [`pick`] chooses, if any. Says whether it did.
 pub(crate) fn compact_once(inner: &Inner) -> Result<bool, ChunkError> {
     let _compacting = inner.compacting.lock();
     inner.check_failed()?;
@@ -176,8 +175,8 @@ impl<'a> Moves<'a> {
         self.inner.push(op);
     }
 
-    /// Moves a chunk as it is, with its CRCs: bytes that rotted stay visibly
-    /// wrong. One whose header rotted cannot be told any more and goes.
+    /// Moves a chunk as it is, with its CRCs: rotten bytes stay visibly wrong. A chunk
+    /// whose header rotted cannot be recognized any more and is dropped.
     fn chunk(&mut self, file: &File, at: Position, entry: &Entry) -> Result<(), ChunkError> {
         let (id, len, crc) = (entry.id, entry.len, entry.crc);
         let place = Place { at, len, crc };
@@ -224,7 +223,7 @@ impl<'a> Moves<'a> {
         Ok(())
     }
 
-    /// Waits until all are on disk.
+    /// Waits until all records of the batch are on disk.
     fn wait(self) -> Result<(), ChunkError> {
         for _ in 0..self.count {
             self.inner.wait_for(&self.receiver)?;

@@ -1,11 +1,11 @@
-//! Why the store did not do what it was asked.
+//! The errors of the store.
 
-use lagan_types::{ChunkId, FsError, Retry};
+use lagan_types::{ChunkId, FsError};
 use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-/// Why the store did not do what it was asked.
+/// The reason why the store did not do what it was asked.
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum ChunkError {
     /// No such chunk here. Never a sign of a bad replica.
@@ -40,17 +40,17 @@ pub enum ChunkError {
     Format {
         /// The store's directory.
         path: PathBuf,
-        /// What its format file says.
+        /// The content of its format file, in words.
         found: String,
-        /// The newest format that this build knows.
+        /// The format that this build reads.
         known: u32,
     },
     /// The operating system refused.
     #[error("{action}: {source}")]
     Io {
-        /// What was being done, in the present tense.
+        /// The action that failed, a verb in the present tense.
         action: &'static str,
-        /// What the operating system said.
+        /// The error of the operating system.
         source: Arc<io::Error>,
     },
     /// The index refused.
@@ -68,24 +68,6 @@ impl ChunkError {
                 action,
                 source: Arc::new(source),
             },
-        }
-    }
-
-    /// What a caller may do about it.
-    pub fn retry(&self) -> Retry {
-        match self {
-            ChunkError::NotFound(_) => Retry::AfterRefresh,
-            ChunkError::Busy => Retry::Same,
-            ChunkError::Corrupt(_)
-            | ChunkError::NoSpace
-            | ChunkError::Failed(_)
-            | ChunkError::Closed
-            | ChunkError::Io { .. }
-            | ChunkError::Index(_) => Retry::OtherNode,
-            ChunkError::Conflict(_)
-            | ChunkError::WrongCrc(_)
-            | ChunkError::Invalid(_)
-            | ChunkError::Format { .. } => Retry::Never,
         }
     }
 }

@@ -2,22 +2,23 @@
 //!
 //! | name | is |
 //! | --- | --- |
-//! | `FORMAT` | `lagan-chunk 1`: what this table and [`crate::record`] say |
+//! | `FORMAT` | `lagan-chunk 1`: the format that this table and [`crate::record`] describe |
 //! | `segments/seg-GENERATION` | a segment of the log, 16 hexadecimal digits |
 //! | `segments/free-NUMBER` | a file to be reused; its content means nothing |
 //! | `index/` | sled, rebuilt from the segments at will |
 
 use crate::error::ChunkError;
+use lagan_host::replace::{PUBLIC, replace_file};
 use std::fs::{self, File};
-use std::io::{self, Write};
+use std::io;
 use std::path::{Path, PathBuf};
 
-/// The newest format that this build knows.
+/// The format that this build reads and writes.
 const FORMAT: u32 = 1;
 const FORMAT_NAME: &str = "FORMAT";
 const SEGMENTS_DIR: &str = "segments";
 
-/// What a file in the segments' directory is.
+/// The use of a file in the segments' directory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Name {
     /// Part of the log.
@@ -26,12 +27,12 @@ pub(crate) enum Name {
     Free(u64),
 }
 
-/// Where the segments are.
+/// The directory of the segments.
 pub(crate) fn segments_dir(dir: &Path) -> PathBuf {
     dir.join(SEGMENTS_DIR)
 }
 
-/// Where the index is.
+/// The directory of the index.
 pub(crate) fn index_dir(dir: &Path) -> PathBuf {
     dir.join("index")
 }
@@ -89,19 +90,11 @@ pub(crate) fn open_dir(dir: &Path) -> Result<(), ChunkError> {
             if !list(dir).map_err(io)?.is_empty() {
                 return Err(format_error(dir, "segments but no format file".into()));
             }
-            write_format(dir, &path).map_err(io)
+            let text = format!("lagan-chunk {FORMAT}\n");
+            replace_file(&path, text.as_bytes(), PUBLIC).map_err(io)
         }
         Err(e) => Err(ChunkError::io("read chunk store format", e)),
     }
-}
-
-fn write_format(dir: &Path, path: &Path) -> io::Result<()> {
-    let new = dir.join("FORMAT.new");
-    let mut file = File::create(&new)?;
-    writeln!(file, "lagan-chunk {FORMAT}")?;
-    file.sync_all()?;
-    fs::rename(&new, path)?;
-    sync_dir(dir)
 }
 
 fn check_format(dir: &Path, bytes: &[u8]) -> Result<(), ChunkError> {

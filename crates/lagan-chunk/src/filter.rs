@@ -1,4 +1,4 @@
-//! Which ids of a block are here, for the blocks that were used lately.
+//! A cache of the chunks that are here, for the blocks of ids that were used lately.
 //!
 //! A new chunk's id must be looked up before it is written. Ids come in blocks
 //! of 1,024 to one writer, so one index scan for a block's first chunk answers

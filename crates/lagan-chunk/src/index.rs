@@ -10,13 +10,15 @@
 //! | `n` set (4) | chunks of the set 8 |
 //! | `s` | format 1 (2), covered generation 8, covered offset 4, next generation 8, live bytes 8, chunks 8, then generations of half-compacted segments 8 each; CRC 4 |
 //!
-//! A chunk's value needs no CRC of its own: the record that it names has one
-//! over the same facts, and is checked at each read.
+//! A chunk's value needs no CRC of its own: the record that the value names has a
+//! CRC over the same facts, and each read checks it.
+//!
+//! To change these values: raise `FORMAT` below. An index of another format counts as
+//! missing and is built again from the segments at the next start.
 
 use crate::error::ChunkError;
 use crate::record::Position;
 use crate::segment::Stats;
-use crate::state::Place;
 use lagan_types::{ChunkId, SetId};
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Bound;
@@ -26,10 +28,21 @@ use std::path::Path;
 const FORMAT: u16 = 1;
 const STATE_KEY: &[u8] = b"s";
 
+/// The place of a chunk, with its length and CRC.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Place {
+    /// Start of its record.
+    pub at: Position,
+    /// Bytes of the chunk.
+    pub len: u32,
+    /// CRC-32 of the chunk.
+    pub crc: u32,
+}
+
 /// All that the index knows besides the chunks.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Summary {
-    /// Up to where the log is in the index.
+    /// The index has the log up to here.
     pub covered: Position,
     /// The generation after the newest one ever used.
     pub next_generation: u64,
@@ -41,12 +54,12 @@ pub(crate) struct Summary {
     pub victims: BTreeSet<u64>,
 }
 
-/// What was loaded at open.
+/// All that is loaded when the index is opened.
 #[derive(Debug, Default)]
 pub(crate) struct Loaded {
     /// The summary.
     pub summary: Summary,
-    /// Per segment.
+    /// The sums of each segment.
     pub stats: BTreeMap<u64, Stats>,
     /// Chunks per set.
     pub sets: BTreeMap<SetId, u64>,
@@ -199,7 +212,7 @@ fn decode_summary(bytes: &[u8]) -> Option<Summary> {
 }
 
 impl Merge {
-    /// A chunk's new place, or that it went.
+    /// Sets a chunk's new place; `None`: the chunk is gone.
     pub fn chunk(&mut self, id: ChunkId, place: Option<Place>) {
         match place {
             Some(place) => self.batch.insert(&chunk_key(id), &encode_place(place)),
@@ -207,7 +220,7 @@ impl Merge {
         }
     }
 
-    /// A segment's new state, or that it went.
+    /// Sets a segment's new sums; `None`: the segment is gone.
     pub fn segment(&mut self, generation: u64, stats: Option<&Stats>) {
         match stats {
             Some(stats) => self
@@ -217,7 +230,7 @@ impl Merge {
         }
     }
 
-    /// A set's new number of chunks.
+    /// Sets the number of chunks of a set.
     pub fn set(&mut self, set: SetId, count: u64) {
         match count {
             0 => self.batch.remove(&set_key(set)),
@@ -225,15 +238,15 @@ impl Merge {
         }
     }
 
-    /// What the rest amounts to.
+    /// Sets the summary, which has to fit the other changes.
     pub fn summary(&mut self, summary: &Summary) {
         self.batch.insert(STATE_KEY, encode_summary(summary));
     }
 }
 
 impl DiskIndex {
-    /// Opens the index in `dir`, made if needed. sled is known to panic on
-    /// some damage; that is an error here.
+    /// Opens the index in `dir` and makes it if it is missing. sled is known to
+    /// panic on some damage; such a panic is returned as an error.
     pub fn open(dir: &Path, cache_bytes: u64) -> Result<DiskIndex, ChunkError> {
         let config = sled::Config::new()
             .path(dir)
@@ -247,7 +260,7 @@ impl DiskIndex {
         }
     }
 
-    /// What the index says of itself. `None` if it is empty or makes no sense.
+    /// Loads all but the chunks. `None` if the index is empty or makes no sense.
     pub fn load(&self) -> Option<Loaded> {
         catch_unwind(AssertUnwindSafe(|| self.try_load()))
             .ok()
@@ -272,7 +285,7 @@ impl DiskIndex {
         Some(loaded)
     }
 
-    /// Where a chunk is.
+    /// The place of a chunk.
     pub fn get(&self, id: ChunkId) -> Result<Option<Place>, ChunkError> {
         match self.db.get(chunk_key(id)).map_err(failed)? {
             None => Ok(None),
@@ -304,7 +317,7 @@ impl DiskIndex {
         self.db.apply_batch(merge.batch).map_err(failed)
     }
 
-    /// Makes what was applied durable.
+    /// Makes all applied changes durable.
     pub fn flush(&self) -> Result<(), ChunkError> {
         self.db.flush().map(|_| ()).map_err(failed)
     }

@@ -1,14 +1,13 @@
-//! What the store's threads share.
+//! The state that the store's threads share.
 
 use crate::error::ChunkError;
-use crate::index::DiskIndex;
+use crate::index::{DiskIndex, Place};
 use crate::options::Options;
 use crate::pool::Pool;
-use crate::queue::{Effect, Op, Queue};
+use crate::queue::{Done, Effect, Op, Queue};
 use crate::record;
 use crate::segment::Damage;
-use crate::state::{Place, State};
-use crate::store::Done;
+use crate::state::State;
 use lagan_types::ChunkId;
 use lagan_types::limits::CHUNK_LEN_MAX;
 use parking_lot::{Condvar, Mutex};
@@ -16,13 +15,13 @@ use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock, mpsc};
 use std::time::{Duration, Instant};
 
-/// How long a caller waits for the disk. One that takes longer is dead, and
-/// the store has failed.
+/// Time that a caller waits for the disk. A disk that takes longer is dead, and the
+/// store has failed.
 const DISK_WAIT: Duration = Duration::from_secs(120);
-/// Damaged ranges remembered; all are counted.
+/// Damaged ranges that are remembered; the others are counted only.
 const DAMAGE_MAX: usize = 1024;
 
-/// Where the log thread's answer arrives.
+/// Receives the log thread's answer.
 pub(crate) type Answer = mpsc::Receiver<Result<(), ChunkError>>;
 
 /// Damage found since the store was opened.
@@ -32,14 +31,14 @@ pub(crate) struct DamageLog {
     ranges: Vec<Damage>,
 }
 
-/// What the space thread is told.
+/// Signals to the space thread.
 #[derive(Default)]
 pub(crate) struct SpaceSignal {
     pub stop: bool,
     pub wake: bool,
 }
 
-/// What the store's threads share. Lock order: compacting, moves, merging,
+/// The state that the store's threads share. Lock order: compacting, moves, merging,
 /// state; the others are leaves.
 pub(crate) struct Inner {
     pub options: Options,
@@ -77,7 +76,7 @@ pub(crate) struct Inner {
 }
 
 impl Inner {
-    /// What recovery found, ready for threads.
+    /// The state that recovery found, ready for threads.
     pub fn new(options: Options, state: State, index: DiskIndex, pool: Pool) -> Self {
         Inner {
             options,
@@ -105,7 +104,7 @@ impl Inner {
         }
     }
 
-    /// Ends all writing for good, and says why.
+    /// Ends all writing for good; `why` is logged and told to every later writer.
     pub fn fail(&self, why: &str) -> ChunkError {
         let why = self.failure.get_or_init(|| {
             tracing::error!(why, "chunk store has failed and takes no more writes");

@@ -14,20 +14,20 @@
 //! disk: asynchronous callers use threads of their own.
 //!
 //! # What must hold
-//! - What was acknowledged is on disk (DESIGN §7, INV-1 and INV-3).
+//! - A chunk whose write was acknowledged is on disk (INV-1, INV-3).
 //! - The generation of a segment is a node-wide rising number and is in each
 //!   record with the record's own offset: bytes of a segment's earlier life
 //!   never parse as new.
 //! - A segment begins only after the one before it is sealed and synced, so
 //!   only the newest segment can have a torn tail.
-//! - A segment's file is reused only after the flushed index has ceased to
-//!   name it and no reader pins it.
+//! - A segment's file is reused only when the flushed index does not name it any
+//!   more and no reader pins it.
 //!
 //! # After a crash
 //! Segments beyond the position that sled covers are read again. A bad record
 //! below the highest synced frontier found is rot: it is reported, and the scan
-//! goes on. Above it is the torn tail, which is cut. The old tail segment is
-//! then sealed, and a new one begins.
+//! goes on. A bad record above it is the torn tail, which is cut. The last segment
+//! is then sealed, and a new one begins.
 
 mod append;
 mod compact;
@@ -52,6 +52,7 @@ mod sys;
 
 pub use error::ChunkError;
 pub use options::Options;
+pub use queue::Done;
 pub use read::BlockRange;
 pub use segment::Damage;
-pub use store::{Done, Store, Usage};
+pub use store::{Store, Usage};

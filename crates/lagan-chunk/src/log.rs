@@ -9,18 +9,19 @@
 //! a sync runs, the next batch gathers.
 //!
 //! A crash in the middle leaves a part of one batch, none of it acknowledged.
-//! A full disk leaves the batch unwritten; the next one goes to the same
+//! A full disk leaves the batch unwritten; the next batch goes to the same
 //! place. Any other error ends all writing: after a failed sync nobody knows
 //! what is on disk.
 
 use crate::append::{Appender, write_end};
 use crate::error::ChunkError;
+use crate::index::Place;
 use crate::inner::Inner;
 use crate::pool::{Class, Fresh};
 use crate::queue::{Effect, Op};
 use crate::record::{self, Entry, Kind, Position};
 use crate::segment::Segment;
-use crate::state::{Place, State};
+use crate::state::State;
 use bytes::Bytes;
 use lagan_types::ChunkId;
 use std::fs::File;
@@ -39,7 +40,7 @@ pub(crate) struct Active {
     segment: Arc<Segment>,
     file: Arc<File>,
     file_len: u64,
-    /// Where the next batch starts: all before it is synced.
+    /// Start of the next batch: all bytes before it are synced.
     pos: u32,
     /// Bytes from the start on whose blocks have been written.
     written: u64,
@@ -97,7 +98,7 @@ pub(crate) struct Log {
     staged_end: u32,
 }
 
-/// Stops all writing should the log thread panic, and answers who waits.
+/// Stops all writing if the log thread panics, and answers all ops that wait.
 struct FailOnPanic(Arc<Inner>);
 
 impl Drop for FailOnPanic {
@@ -158,7 +159,7 @@ impl Log {
         self.flush();
     }
 
-    /// Holds back while merges are behind.
+    /// Waits while merges are behind.
     fn wait_for_merge(&self) {
         let mut state = self.inner.state.lock();
         while state.frozen.len() >= FROZEN_MAX
@@ -266,7 +267,7 @@ impl Log {
         Ok(())
     }
 
-    /// Says where the last write ended.
+    /// Writes the records; returns the end of the last write.
     fn write_records(&self, staged: &[(Op, u32)]) -> std::io::Result<u64> {
         let start = self.active.pos as u64;
         let mut appender = Appender::new(&self.active.file, start);

@@ -1,8 +1,8 @@
 //! The merge thread: moves index changes from memory to disk in batches.
 //!
-//! A batch is one atomic change of the index, with the log position that it
-//! covers. A crash before, in or after it leaves the index at one such
-//! position; the log behind it is replayed.
+//! A batch is one atomic change of the index and has the log position that it
+//! covers. A crash at any time leaves the index at one such position; the next open
+//! replays the log behind it.
 
 use crate::error::ChunkError;
 use crate::inner::Inner;
@@ -10,13 +10,12 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-/// How long changes stay in memory at most, so that a restart has little to
-/// replay.
+/// Time that changes stay in memory at most, so that a restart has little to replay.
 const MERGE_INTERVAL: Duration = Duration::from_secs(10);
 /// How often the index is made durable.
 const FLUSH_INTERVAL: Duration = Duration::from_secs(15);
 
-/// Merges all that is in memory now into the index.
+/// Merges all changes that are in memory now into the index.
 pub(crate) fn merge(inner: &Inner) -> Result<(), ChunkError> {
     let next_generation = inner.pool.next_generation();
     while inner.state.lock().rebuilding {

@@ -1,18 +1,18 @@
-//! How a store is set up.
+//! The settings of a store.
 
 use crate::error::ChunkError;
 use crate::record;
 use std::path::PathBuf;
 
-/// How a store is set up. [`Options::new`] has the defaults.
+/// The settings of a store. [`Options::new`] has the defaults.
 #[derive(Debug, Clone)]
 pub struct Options {
     /// The directory that holds everything of this store.
     pub dir: PathBuf,
     /// Bytes of a segment file; at most 2 GiB. A chunk must fit into one.
     pub segment_len: u64,
-    /// Whether zeros are written ahead of small records: costs their bandwidth
-    /// once more, and triples their rate. Long records go without.
+    /// Whether zeros are written ahead of small records. That takes their bandwidth
+    /// once more and triples their rate. Long records go without.
     pub prewrite: bool,
     /// Bytes kept back from chunks, for compaction and deletes. At least one
     /// segment is kept back in any case.

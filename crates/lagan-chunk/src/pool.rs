@@ -1,4 +1,4 @@
-//! The files that segments are made of: making, reusing and counting them.
+//! Makes, reuses and counts the files that segments are made of.
 //!
 //! A segment's space is reserved on disk when it is made, so a full disk shows
 //! there and not in the middle of a record.
@@ -16,7 +16,7 @@ use std::sync::Arc;
 /// Free files kept for reuse; more are deleted.
 const FREE_MAX: usize = 2;
 
-/// Who wants space.
+/// The use that space is wanted for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Class {
     /// A new chunk: leaves the reserve alone.
@@ -27,8 +27,8 @@ pub(crate) enum Class {
 
 struct Free {
     number: u64,
-    /// Its last life, perhaps still pinned by readers. Without one nothing is
-    /// known of its content.
+    /// The segment that the file was last, perhaps still pinned by readers; `None`:
+    /// nothing is known of the file's content.
     pin: Option<Arc<Segment>>,
 }
 
@@ -53,14 +53,14 @@ pub(crate) struct Pool {
     state: Mutex<State>,
 }
 
-/// Bytes on the disk as the pool sees them.
+/// Bytes on the disk, as the pool counts them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Room {
-    /// What segment files may take in all.
+    /// Bytes that all segment files together may take.
     pub total: u64,
-    /// What the log takes.
+    /// Bytes that the log takes.
     pub log: u64,
-    /// What the log may still take for chunks, in whole segments.
+    /// Bytes that the log may still take for chunks, in whole segments.
     pub left: u64,
 }
 
@@ -82,7 +82,7 @@ impl Pool {
         pool
     }
 
-    /// Bytes that there are and that are left.
+    /// Counts the bytes that there are and that are left.
     pub fn room(&self) -> Result<Room, ChunkError> {
         let available = sys::available_bytes(&files::segments_dir(&self.options.dir))
             .map_err(|e| ChunkError::io("ask for free disk space", e))?;
@@ -178,8 +178,8 @@ impl Pool {
         file.sync_all()
     }
 
-    /// Takes a segment's file out of the log, durably. Its bytes stay until
-    /// nobody pins it.
+    /// Takes a segment's file out of the log, durably. Its bytes stay as long as
+    /// a reader pins the segment.
     pub fn retire(&self, segment: Arc<Segment>, file_len: u64) -> Result<(), ChunkError> {
         let io = |e| ChunkError::io("retire a segment", e);
         let dir = &self.options.dir;

@@ -1,10 +1,9 @@
 //! Writes on their way to the log thread.
 
 use crate::error::ChunkError;
+use crate::index::Place;
 use crate::pool::Class;
 use crate::record::{self, Kind};
-use crate::state::Place;
-use crate::store::Done;
 use bytes::Bytes;
 use lagan_types::ChunkId;
 use parking_lot::{Condvar, Mutex};
@@ -19,39 +18,43 @@ const WAITING_MAX: usize = 16 * 1024;
 /// How long a writer waits for room.
 const ROOM_WAIT: Duration = Duration::from_secs(10);
 
-/// What a record does to the index once it is on disk.
+/// Called once when a write is on disk or has failed, on the log thread: it
+/// must be short, must not wait, and must not call the store's blocking calls.
+pub type Done = Box<dyn FnOnce(Result<(), ChunkError>) + Send>;
+
+/// The effect of a record on the index once the record is on disk.
 pub(crate) enum Effect {
     /// A new chunk.
     Write { id: ChunkId, len: u32, crc: u32 },
-    /// A chunk that moves here, if it is still at `from`.
+    /// A chunk moves here, if it is still at `from`.
     Move {
         id: ChunkId,
         len: u32,
         crc: u32,
         from: Place,
     },
-    /// Chunks that go away; their places when they were looked up.
+    /// Chunks go away; the places are those of the look-up before.
     Delete(Vec<(ChunkId, Place)>),
     /// Delete entries carried out of a segment that is compacted.
     Carry(Vec<(ChunkId, u64)>),
-    /// None, there is no record: answers when all before it are answered.
+    /// No record and no effect: it is answered after all ops before it.
     Await(ChunkId),
 }
 
-/// A record to append, and whom to tell.
+/// A record to append, and the callback for its outcome.
 pub(crate) struct Op {
     /// From [`record::new_head`]; empty if there is no record.
     pub head: Vec<u8>,
     /// The payload.
     pub data: Bytes,
-    /// What it does to the index.
+    /// Its effect on the index.
     pub effect: Effect,
     /// Called once.
     pub done: Done,
 }
 
 impl Op {
-    /// A record of deletes with that effect.
+    /// A deletes record with that effect.
     pub fn deletes(items: &[(ChunkId, u64)], effect: Effect, done: Done) -> Op {
         let data = Bytes::from(record::encode_deletes(items));
         let crc = crc32fast::hash(&data);

@@ -1,10 +1,11 @@
 //! Reading: blocks of a chunk, verification, listing.
 
 use crate::error::ChunkError;
+use crate::index::Place;
 use crate::inner::Inner;
 use crate::record::{self, Header, Kind};
 use crate::segment::Segment;
-use crate::state::{Delta, Place};
+use crate::state::Delta;
 use crate::sys;
 use bytes::Bytes;
 use lagan_types::chunk::{combine_crcs, verify_blocks};
@@ -16,7 +17,7 @@ use std::ops::Bound;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-/// Segments' files held open, at most about this many.
+/// Files of segments that are held open, at most and about.
 const OPEN_FILES_MAX: usize = 512;
 /// How often a look-up is repeated when compaction moves the chunk meanwhile.
 const TRIES_MAX: usize = 16;
@@ -88,7 +89,7 @@ fn locate(inner: &Inner, id: ChunkId) -> Result<Located, ChunkError> {
                     _pin: Pin::new(inner, segment),
                 });
             }
-            // Retired between the look-up and here.
+            // The segment was retired after the look-up.
             Err(e) if e.kind() == io::ErrorKind::NotFound => continue,
             Err(e) => return Err(ChunkError::io("open a segment", e)),
         }
@@ -105,7 +106,7 @@ fn limit_open_files(inner: &Inner) {
     inner.open_files.store(open.count(), Ordering::Relaxed);
 }
 
-/// The header at the start of `bytes` if it is that chunk's at that place.
+/// The header at the start of `bytes`, if it belongs to that chunk at that place.
 fn check_head(bytes: &[u8], id: ChunkId, place: Place) -> Result<Header, ChunkError> {
     record::parse_head(bytes)
         .filter(|h| h.kind == Kind::Chunk && h.id == id && h.at == place.at)
@@ -113,7 +114,7 @@ fn check_head(bytes: &[u8], id: ChunkId, place: Place) -> Result<Header, ChunkEr
         .ok_or(ChunkError::Corrupt(id))
 }
 
-/// How a file is read: bytes at an offset, fewer only at its end.
+/// Reads a number of bytes at an offset, fewer only at the file's end.
 type ReadAt = fn(&File, u64, usize) -> io::Result<Vec<u8>>;
 
 /// The blocks that cover `offset..offset + len`, cut at the chunk's end.
@@ -126,7 +127,7 @@ pub(crate) fn read(
     cover(&locate(inner, id)?, id, (offset, len), sys::read_at)
 }
 
-/// As [`read`], if all it takes is in memory.
+/// Does what [`read`] does if everything it needs is in memory, else nothing.
 pub(crate) fn read_now(inner: &Inner, id: ChunkId, offset: u32, len: u32) -> Option<BlockRange> {
     let (place, segment) = {
         let state = inner.state.lock();
@@ -217,7 +218,7 @@ pub(crate) fn verify(inner: &Inner, id: ChunkId) -> Result<(), ChunkError> {
     }
 }
 
-/// The ids after `after`, of that set only.
+/// The ids after `after`, only those of `set` if it is given.
 pub(crate) fn list(
     inner: &Inner,
     set: Option<SetId>,

@@ -24,9 +24,9 @@
 //! *Last synced frontier*: all bytes of the log before it were on disk when the
 //! record was written.
 //!
-//! Payload of deletes: per chunk its id (16) and the generation of the segment
-//! that held it (8). While a segment of that generation exists, the entry must
-//! be kept, or a rebuild would bring the chunk back.
+//! Payload of deletes, per chunk: its id (16) and the generation of the segment
+//! that held it (8). The entry must be kept while a segment of that generation
+//! exists, or a rebuild would bring the chunk back.
 //!
 //! Payload of a table, 32 bytes per record of the segment, in order:
 //! kind (1), zero (3), offset (4), payload length (4), CRC (4), chunk id (16).
@@ -42,6 +42,17 @@
 //! | 16 | 4 | offset of the table's record |
 //! | 20 | 40 | zero |
 //! | 60 | 4 | CRC-32 of bytes 0..60 |
+//!
+//! # To change this format
+//! - Raise `FORMAT` here and in `files.rs` together. A record of an unknown format looks
+//!   like rot or like a torn tail, which is cut: so the file `FORMAT` has to refuse the
+//!   whole store before any segment is read.
+//! - That file refuses every number but its own, by name. A build that goes on with old
+//!   stores has to accept both numbers there, and both formats in [`parse_head`] and
+//!   [`decode_footer`]: segments are never rewritten in place. Compaction writes what it
+//!   moves with a new header.
+//! - The bytes in `record/tests.rs` change, and the number in the test of `store/tests.rs`
+//!   that another format is refused.
 
 use lagan_types::ChunkId;
 use lagan_types::limits::{BLOCK_LEN, CHUNK_LEN_MAX};
@@ -61,14 +72,14 @@ pub const ENTRY_LEN: u32 = 32;
 pub const DELETE_LEN: u32 = 24;
 /// A write ends at a multiple of this, so that no page must be read first.
 pub const PAGE_LEN: u32 = 4096;
-/// Segments shorter than this make no sense even in tests.
+/// Bytes of a segment, at least: shorter ones make no sense even in tests.
 pub const SEGMENT_LEN_MIN: u64 = 64 * 1024;
 
 const MAGIC: [u8; 4] = *b"LGNR";
 const FOOTER_MAGIC: [u8; 4] = *b"LGNF";
 const FORMAT: u8 = 1;
 
-/// What a record is.
+/// The kind of a record.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u8)]
 pub enum Kind {
@@ -103,11 +114,11 @@ pub struct Position {
 /// A record's header, checked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Header {
-    /// What the record is.
+    /// The kind of the record.
     pub kind: Kind,
     /// Number of block CRCs.
     pub blocks: u16,
-    /// Where the record says that it is.
+    /// The place that the record claims to be at.
     pub at: Position,
     /// Bytes of the payload.
     pub len: u32,
@@ -156,7 +167,7 @@ impl Entry {
     }
 }
 
-/// Rounds up to where the next record may start.
+/// Rounds up to the next place where a record may start.
 pub fn align(len: u64) -> u64 {
     len.next_multiple_of(ALIGN as u64)
 }
@@ -188,8 +199,7 @@ fn id_at(bytes: &[u8], at: usize) -> Option<ChunkId> {
     Some(ChunkId(u128::from_le_bytes(id)))
 }
 
-/// A header with its block CRCs, complete but for the place, which
-/// [`place_head`] fills in when it is known.
+/// A header with its block CRCs. Only the place is missing; [`place_head`] fills it in.
 pub fn new_head(kind: Kind, id: ChunkId, len: u32, crc: u32, crcs: &[u32]) -> Vec<u8> {
     let mut head = vec![0; HEAD_LEN as usize + 4 * crcs.len()];
     put(&mut head, 0, &MAGIC);
@@ -205,7 +215,7 @@ pub fn new_head(kind: Kind, id: ChunkId, len: u32, crc: u32, crcs: &[u32]) -> Ve
     head
 }
 
-/// Fills in where the record goes and what was synced, and the header's CRC.
+/// Fills in the record's place, the last synced frontier and the header's CRC.
 ///
 /// # Panics
 /// If `head` is not from [`new_head`].
@@ -225,8 +235,8 @@ fn head_crc(fixed: &[u8], crcs: &[u8]) -> u32 {
     hasher.finalize()
 }
 
-/// The header at the start of `bytes`, which may go on behind it. `None`
-/// unless all of it is there and right.
+/// The header at the start of `bytes`, which may go on behind it. `None` unless the
+/// whole header is there and right.
 pub fn parse_head(bytes: &[u8]) -> Option<Header> {
     let fixed = bytes.get(..HEAD_LEN as usize)?;
     if fixed[..4] != MAGIC || fixed[4] != FORMAT {
@@ -285,7 +295,7 @@ pub fn encode_deletes(items: &[(ChunkId, u64)]) -> Vec<u8> {
     out
 }
 
-/// What [`encode_deletes`] wrote; `None` for a length that it cannot have.
+/// Decodes the payload of [`encode_deletes`]; `None` for a length that it cannot have.
 pub fn decode_deletes(payload: &[u8]) -> Option<Vec<(ChunkId, u64)>> {
     let (items, rest) = payload.as_chunks::<{ DELETE_LEN as usize }>();
     if !rest.is_empty() {
@@ -310,7 +320,7 @@ pub fn encode_table(entries: &[Entry]) -> Vec<u8> {
     out
 }
 
-/// What [`encode_table`] wrote; `None` for anything else.
+/// Decodes the payload of [`encode_table`]; `None` for anything else.
 pub fn decode_table(payload: &[u8]) -> Option<Vec<Entry>> {
     let (items, rest) = payload.as_chunks::<{ ENTRY_LEN as usize }>();
     if !rest.is_empty() {

@@ -1,4 +1,4 @@
-//! Opening a store: what is on disk, made ready to go on.
+//! Opens a store: reads what is on disk and makes it ready to go on.
 //!
 //! The index on disk covers the log up to a position; the rest is replayed.
 //! An index that does not open, or does not fit the files that are there, is
@@ -8,7 +8,7 @@
 
 use crate::error::ChunkError;
 use crate::files::{self, Name};
-use crate::index::{DiskIndex, Loaded};
+use crate::index::{DiskIndex, Loaded, Place};
 use crate::inner::Inner;
 use crate::log::{self, Active};
 use crate::options::Options;
@@ -16,7 +16,7 @@ use crate::pool::{Class, Fresh, Pool};
 use crate::record::{self, Entry, Kind, Position};
 use crate::scan::{self, Scan};
 use crate::segment::{Damage, Segment, open_existing};
-use crate::state::{Place, State};
+use crate::state::State;
 use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::sync::Arc;
@@ -42,7 +42,7 @@ struct Found {
     next_generation: u64,
 }
 
-/// Recovers the store and says what is to be appended to.
+/// Recovers the store; also returns the segment to append to.
 pub(crate) fn recover(options: Options) -> Result<(Inner, Active), ChunkError> {
     files::open_dir(&options.dir)?;
     let found = find_files(&options)?;

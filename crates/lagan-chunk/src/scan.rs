@@ -1,9 +1,9 @@
-//! Reading a segment's records back.
+//! Reads a segment's records back.
 //!
-//! A sealed segment has a table. In any other one the headers are walked; at a
-//! bad place the scan looks for the next good record, which says itself where
-//! it is and of which generation. What is bad below the highest frontier that
-//! is known was on disk once: rot. What is bad above it is the torn tail.
+//! A sealed segment has a table. In any other segment the scan walks the headers; at a
+//! bad place it looks for the next good record, which says itself where it is and of
+//! which generation. Bad bytes below the highest known frontier were on disk once:
+//! they are rot. Bad bytes above it are the torn tail.
 //!
 //! ```text
 //!   good   good   BAD   good(frontier F)   good   BAD   good
@@ -103,8 +103,8 @@ struct Walk<'a> {
 }
 
 impl Walk<'_> {
-    /// The good record at `at`, if there is one. `near` is whether the bytes
-    /// around are wanted too.
+    /// The good record at `at`, if there is one. With `near` the bytes around it are
+    /// read as well, since they are wanted next.
     fn header(&mut self, at: u64, near: bool) -> io::Result<Option<Header>> {
         let want = record::HEAD_LEN_MAX as usize;
         let bytes;
@@ -149,8 +149,8 @@ impl Walk<'_> {
 
 /// The records of a segment by walking it.
 ///
-/// `synced` is what is known to have been on disk; `last` says whether the
-/// segment may have a torn tail. In any other segment all was synced.
+/// The log up to `synced` is known to have been on disk. `last` says whether the
+/// segment may have a torn tail; in any other segment everything was synced.
 pub(crate) fn walk(
     file: &File,
     generation: u64,

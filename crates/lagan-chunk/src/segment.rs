@@ -14,20 +14,20 @@ pub(crate) fn open_existing(path: &std::path::Path) -> io::Result<File> {
     OpenOptions::new().read(true).write(true).open(path)
 }
 
-/// A segment of one generation. Whoever holds an `Arc` of it pins its file's
-/// content: the file is not reused before all are dropped.
+/// A segment of one generation. Each `Arc` of it pins its file's content: the file
+/// is not reused before all of them are dropped.
 #[derive(Debug)]
 pub(crate) struct Segment {
-    /// Its generation, also in its file's name and in all its records.
+    /// The generation, which the file's name and all records of it repeat.
     pub generation: u64,
-    /// Its file while it is part of the log.
+    /// The path of its file while the segment is part of the log.
     pub path: PathBuf,
     file: Mutex<Option<Arc<File>>>,
     touched: AtomicBool,
 }
 
 impl Segment {
-    /// A segment whose file is at `path`, not opened yet.
+    /// A segment whose file is at `path` and is not open yet.
     pub fn new(generation: u64, path: PathBuf) -> Self {
         Segment {
             generation,
@@ -66,16 +66,16 @@ impl Segment {
     }
 }
 
-/// What is known of a segment's content.
+/// The sums that are kept of a segment's content.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Stats {
-    /// Bytes of its records, the table not counted.
+    /// Bytes of its records, without the table.
     pub used: u32,
     /// Bytes of records of chunks that the index names here.
     pub live: u64,
-    /// Whether it is about to leave the log: nothing in it is named any more.
+    /// The segment is about to leave the log: the index names nothing in it any more.
     pub retiring: bool,
-    /// Delete entries in it, by the generation that held the chunk.
+    /// Number of its delete entries, by the generation that held the chunk.
     pub deletes: BTreeMap<u64, u32>,
 }
 
@@ -87,11 +87,11 @@ impl Stats {
     }
 }
 
-/// A range of the log that cannot be read although it was synced: rot.
+/// A range of the log that was synced and cannot be read any more: rot.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Damage {
-    /// Where it starts.
+    /// Start of the range.
     pub at: Position,
-    /// Its bytes.
+    /// Bytes in the range.
     pub len: u32,
 }

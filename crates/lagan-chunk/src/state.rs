@@ -1,10 +1,10 @@
-//! What the store knows in memory, and how each record changes it.
+//! The store's knowledge in memory, and how each record changes it.
 //!
 //! Pure but for look-ups in the index on disk. One lock guards all of it.
 
 use crate::error::ChunkError;
 use crate::filter::BlockFilter;
-use crate::index::{DiskIndex, Loaded, Merge, Summary};
+use crate::index::{DiskIndex, Loaded, Merge, Place, Summary};
 use crate::record::{self, Position};
 use crate::segment::{Segment, Stats};
 use lagan_types::limits::BLOCK_IDS;
@@ -13,35 +13,24 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::ops::Bound;
 use std::sync::Arc;
 
-/// Where a chunk is and what it is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Place {
-    /// Where its record starts.
-    pub at: Position,
-    /// Its bytes.
-    pub len: u32,
-    /// Its CRC.
-    pub crc: u32,
-}
-
-/// Changes to the index: `None` is a chunk that went.
+/// Changes to the index; `None` stands for a chunk that is gone.
 pub(crate) type Delta = BTreeMap<ChunkId, Option<Place>>;
 
-/// Changes in one merge, about: a merge holds up reads of the index, and from
-/// some 1,000 on sled leaks a kilobyte for each (measured).
+/// Changes in one merge, about. A merge holds up reads of the index, and from some
+/// 1,000 changes on sled leaks a kilobyte for each (measured).
 const MERGE_LEN: usize = 256;
 
 /// Changes set aside for one merge.
 pub(crate) struct Frozen {
     pub delta: Delta,
-    /// Taken while it is applied.
+    /// `None` while the merge thread applies it.
     merge: Option<Merge>,
 }
 
-/// Whether a chunk may be written.
+/// The answer to a chunk that is to be written.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Admission {
-    /// It is new: now noted as being written.
+    /// The chunk is new, and from now on noted as pending.
     New,
     /// The same chunk is on its way to disk.
     Waiting,
@@ -51,7 +40,7 @@ pub(crate) enum Admission {
     Conflict,
 }
 
-/// What the store knows in memory.
+/// The store's knowledge in memory.
 #[derive(Default)]
 pub(crate) struct State {
     /// Changes since the last merge.
@@ -60,9 +49,9 @@ pub(crate) struct State {
     pub frozen: VecDeque<Frozen>,
     /// The files of the log.
     pub segments: BTreeMap<u64, Arc<Segment>>,
-    /// What is known of them.
+    /// The sums of each of them.
     pub stats: BTreeMap<u64, Stats>,
-    /// Up to where the log is in index and delta.
+    /// Index and delta together have the log up to here.
     pub published: Position,
     /// Chunks per set.
     pub sets: BTreeMap<SetId, u64>,
@@ -97,13 +86,13 @@ impl State {
         }
     }
 
-    /// Where a chunk is according to memory; `None` if memory does not know.
+    /// The place of a chunk, or that it is gone, if memory knows; else `None`.
     pub fn get(&self, id: ChunkId) -> Option<Option<Place>> {
         let frozen = || self.frozen.iter().rev().find_map(|f| f.delta.get(&id));
         self.delta.get(&id).or_else(frozen).copied()
     }
 
-    /// Where a chunk is. Looks on disk only if the id's block has chunks.
+    /// The place of a chunk. Looks on disk only if the id's block has chunks.
     pub fn load(&mut self, id: ChunkId, index: &DiskIndex) -> Result<Option<Place>, ChunkError> {
         if let Some(place) = self.get(id) {
             return Ok(place);
@@ -142,7 +131,7 @@ impl State {
         Ok(())
     }
 
-    /// Whether a chunk may be written; if it may, it is pending from now on.
+    /// Judges a chunk that is to be written; a new one is pending from now on.
     pub fn admit(
         &mut self,
         id: ChunkId,
@@ -259,10 +248,10 @@ impl State {
         Ok(())
     }
 
-    /// Replays a deletes record found in segment `generation`. An entry means the
-    /// records up to the generation that it names: one that a compaction carried
-    /// behind a newer record of the same chunk, which was brought back after it had
-    /// been lost here, leaves that alone.
+    /// Replays a deletes record found in segment `generation`. An entry deletes the
+    /// records of its chunk up to the generation that it names. A newer record stays:
+    /// the chunk was lost here and brought back, and a compaction then carried the
+    /// old entry behind it.
     pub fn replay_deletes(
         &mut self,
         generation: u64,
@@ -279,8 +268,8 @@ impl State {
         Ok(())
     }
 
-    /// A segment's content is named no more, and its file may go once that is
-    /// durable.
+    /// Nothing names the content of a segment any more. Its file may go once the
+    /// index on disk says so durably.
     pub fn begin_retire(&mut self, generation: u64) -> Option<Arc<Segment>> {
         self.stats_mut(generation).retiring = true;
         self.segments.remove(&generation)
@@ -303,10 +292,10 @@ impl State {
         self.delta.len() >= MERGE_LEN && !self.rebuilding
     }
 
-    /// Sets the changes so far aside as one merge, with what they amount to.
+    /// Sets the changes so far aside as one merge with its summary.
     ///
-    /// While the index is made anew this is a part of the delta; the last part
-    /// brings the summary, without which the index counts for nothing.
+    /// While the index is made anew a merge has only a part of the delta. The last
+    /// part brings the summary; an index without one counts as missing.
     pub fn freeze(&mut self, next_generation: u64) {
         if self.delta.is_empty() && self.dirty_stats.is_empty() {
             return;

@@ -6,7 +6,7 @@ use crate::inner::Inner;
 use crate::log;
 use crate::merge;
 use crate::options::Options;
-use crate::queue::{Effect, Op};
+use crate::queue::{Done, Effect, Op};
 use crate::read::{self, BlockRange};
 use crate::record::{self, Kind};
 use crate::recover;
@@ -23,14 +23,10 @@ use std::sync::{Arc, mpsc};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-/// Called once when a write is on disk or has failed, on the log thread: it
-/// must be short, must not wait, and must not call the store's blocking calls.
-pub type Done = Box<dyn FnOnce(Result<(), ChunkError>) + Send>;
-
 /// Chunks in one deletes record.
 const DELETES_MAX: usize = 128;
 
-/// How full a store is.
+/// The usage of a store.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Usage {
     /// Bytes of records of the chunks that are here.
@@ -52,24 +48,24 @@ pub struct Usage {
     pub damaged: u64,
 }
 
-/// One node's store of immutable chunks. All methods may wait for the disk but
-/// those that say otherwise.
+/// One node's store of immutable chunks. A method may wait for the disk unless its
+/// text says otherwise.
 pub struct Store {
     inner: Arc<Inner>,
     threads: Mutex<Vec<JoinHandle<()>>>,
 }
 
 impl Store {
-    /// Opens the store in `options.dir`, made if needed, and recovers it.
+    /// Opens the store in `options.dir`, makes it if it is missing, and recovers it.
     ///
     /// # Errors
-    /// [`ChunkError::Format`] for a newer format; [`ChunkError::Io`].
+    /// [`ChunkError::Format`] for another format; [`ChunkError::Io`].
     pub fn open(options: Options) -> Result<Arc<Store>, ChunkError> {
         Store::open_with(options, true)
     }
 
-    /// As [`Store::open`]; `background` says whether merges, preparation and
-    /// compaction happen by themselves.
+    /// Opens as [`Store::open`] does; `background` says whether merges, preparation
+    /// and compaction happen by themselves.
     pub(crate) fn open_with(options: Options, background: bool) -> Result<Arc<Store>, ChunkError> {
         options.check()?;
         let (inner, active) = recover::recover(options)?;
@@ -140,8 +136,8 @@ impl Store {
         }
     }
 
-    /// Whether [`Store::write`] of so many bytes would not wait now. For callers
-    /// that must not wait: they hand the write to a thread that may.
+    /// Whether [`Store::write`] of `len` bytes would not wait now. Callers that must
+    /// not wait ask before, and hand a write that would to a thread that may.
     pub fn has_room(&self, len: usize) -> bool {
         self.inner.queue.has_room(len)
     }
@@ -149,7 +145,7 @@ impl Store {
     /// Writes a chunk and waits until it is on disk.
     ///
     /// # Errors
-    /// As [`Store::write`].
+    /// Fails as [`Store::write`] does.
     pub fn write_blocking(
         &self,
         id: ChunkId,
@@ -165,8 +161,8 @@ impl Store {
     }
 
     /// Puts a good copy in the place of a chunk that is here, in one step: a crash
-    /// leaves the old one or the new one. False, with nothing written, if the chunk
-    /// is not here (any more): what was deleted stays so.
+    /// leaves the old record or the new one. Returns false and writes nothing if the
+    /// chunk is not here (any more): a deleted chunk stays deleted.
     ///
     /// # Errors
     /// [`ChunkError::WrongCrc`], [`ChunkError::NoSpace`], [`ChunkError::Failed`],
@@ -207,8 +203,8 @@ impl Store {
         read::read(&self.inner, id, offset, len)
     }
 
-    /// As [`Store::read`], for callers that must not wait: `None` if it would
-    /// take the disk, or is an error.
+    /// Reads as [`Store::read`] does, for callers that must not wait: `None` if the
+    /// disk would be needed, and for every error.
     pub fn read_now(&self, id: ChunkId, offset: u32, len: u32) -> Option<BlockRange> {
         read::read_now(&self.inner, id, offset, len)
     }
@@ -335,14 +331,14 @@ impl Store {
         self.inner.check_failed()
     }
 
-    /// How long the disk has been working on the current batch: a node whose
+    /// The time that the disk has been working on the current batch: a node whose
     /// disk stalls steps aside.
     pub fn stalled_for(&self) -> Duration {
         self.inner.busy_for()
     }
 
-    /// Moves what lives in the emptiest segment elsewhere and frees the
-    /// segment, if one is less than half alive. Says whether it did.
+    /// Moves the living chunks of the emptiest segment elsewhere and frees the
+    /// segment, if it is less than half alive. Says whether it did.
     ///
     /// # Errors
     /// [`ChunkError::NoSpace`], [`ChunkError::Failed`], [`ChunkError::Index`].
@@ -364,7 +360,7 @@ impl Store {
     /// stops. Later writes are refused with [`ChunkError::Closed`].
     ///
     /// # Errors
-    /// What keeps the index from being durable; the chunks are on disk anyway.
+    /// The error that keeps the index from being durable; the chunks are on disk anyway.
     pub fn close(&self) -> Result<(), ChunkError> {
         self.inner.closing.store(true, Ordering::Release);
         self.stop();

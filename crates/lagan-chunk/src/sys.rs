@@ -1,5 +1,7 @@
 //! The system calls that the standard library does not offer.
 
+#![allow(unsafe_code, reason = "calls into libc")]
+
 use std::fs::File;
 use std::io::{self, IoSlice};
 use std::os::fd::AsRawFd;
@@ -47,8 +49,8 @@ pub(crate) fn write_all_at(
 /// Whether the file system has said that it cannot drop pages behind a write.
 static NO_PASSING: AtomicBool = AtomicBool::new(false);
 
-/// Writes all of `bytes` at `offset`, which the disk begins to write at once
-/// and whose pages are not kept. On a file system that cannot do so they are.
+/// Writes all of `bytes` at `offset`; the disk begins at once, and the pages are not
+/// kept. A file system that cannot drop them keeps them.
 pub(crate) fn write_passing_at(file: &File, mut bytes: &[u8], mut offset: u64) -> io::Result<()> {
     let (from, len) = (offset, bytes.len() as u64);
     while !bytes.is_empty() && !NO_PASSING.load(Ordering::Relaxed) {
@@ -85,7 +87,7 @@ pub(crate) fn write_passing_at(file: &File, mut bytes: &[u8], mut offset: u64) -
     Ok(())
 }
 
-/// Reads exactly `len` bytes at `offset` if that takes no disk.
+/// Reads exactly `len` bytes at `offset` if all of them are in memory.
 ///
 /// # Errors
 /// `WouldBlock` otherwise, `UnexpectedEof` at the file's end.
@@ -147,7 +149,7 @@ pub(crate) fn read_at(file: &File, offset: u64, len: usize) -> io::Result<Vec<u8
     Ok(out)
 }
 
-/// Reserves `len` bytes on disk for `file`, which is then that long.
+/// Reserves `len` bytes on disk for `file` and makes it that long.
 pub(crate) fn allocate(file: &File, len: u64) -> io::Result<()> {
     // SAFETY: plain system call on an open file.
     match unsafe { libc::fallocate(file.as_raw_fd(), 0, 0, len as libc::off_t) } {

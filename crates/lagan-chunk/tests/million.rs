@@ -12,7 +12,7 @@ use tempfile::TempDir;
 
 fn id(n: u64) -> ChunkId {
     let set = SetId(n as u32 / 1024 % 30);
-    ChunkId::new(VolumeId(1), set, BlockId(n / 1024), (n % 1024) as u16)
+    ChunkId::new(VolumeId::ONLY, set, BlockId(n / 1024), (n % 1024) as u16)
 }
 
 fn options(dir: &Path) -> Options {

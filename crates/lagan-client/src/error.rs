@@ -1,16 +1,13 @@
 //! Why a mount could not start.
 
+use lagan_host::servers::NotAnAddress;
+
 /// A cluster that could not be mounted; the text says what to do.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ConnectError {
-    /// A server's address is none.
-    #[error("server address {text:?}: {reason}; write it as ip:port")]
-    Address {
-        /// As given.
-        text: String,
-        /// What is wrong with it.
-        reason: String,
-    },
+    /// What was given for a server is not an address.
+    #[error(transparent)]
+    Address(NotAnAddress),
     /// None of the servers' names is known.
     #[error("no server is known by name: {names} ({reason}); is the name service reachable?")]
     UnknownNames {
@@ -20,7 +17,7 @@ pub enum ConnectError {
         reason: String,
     },
     /// No server was named.
-    #[error("no server named; give at least one as ip:port")]
+    #[error("no server named; give at least one as ip:port or name:port")]
     NoServers,
     /// No server answered as leader in time.
     #[error(

@@ -404,13 +404,7 @@ impl Creates {
 
 /// The local wall clock: what a user sees of a write before its commit.
 pub(crate) fn wall_time() -> Time {
-    let since = std::time::SystemTime::now()
-        .duration_since(std::time::UNIX_EPOCH)
-        .unwrap_or_default();
-    Time {
-        secs: since.as_secs() as i64,
-        nanos: since.subsec_nanos(),
-    }
+    Time::after_1970(lagan_host::wall::since_1970())
 }
 
 /// Whose ids a commit uses: all of one session, or none.

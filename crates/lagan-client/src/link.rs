@@ -2,6 +2,7 @@
 
 use crate::error::ConnectError;
 use bytes::Bytes;
+use lagan_host::servers::{LookUpError, look_up};
 use lagan_net::{
     ConnectionOptions, Hello, LeaderClient, NetError, Pool, PoolOptions, Role, Service,
 };
@@ -9,14 +10,10 @@ use lagan_types::Incarnation;
 use lagan_types::cluster::ClusterMap;
 use lagan_types::message::{ChunkReply, ChunkRequest, MetaReply, MetaRequest};
 use std::convert::Infallible;
-use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
-use tokio::task::JoinSet;
 use tokio::time::Instant;
 
-/// For a name of a server: as long as resolvers commonly try two name servers.
-const LOOK_UP_DEADLINE: Duration = Duration::from_secs(10);
 /// Between looks for names that are not known.
 const LOOK_AGAIN: Duration = Duration::from_secs(1);
 
@@ -110,16 +107,13 @@ pub(crate) async fn resolve(
     servers: &[String],
 ) -> Result<(Vec<SocketAddr>, Vec<String>), ConnectError> {
     let (mut found, mut unknown, mut why) = (Vec::new(), Vec::new(), String::new());
-    for (text, addrs) in look_up(servers).await {
+    for (_, addrs) in look_up(servers).await {
         match addrs {
             Ok(addrs) => found.extend(addrs),
-            Err(e) if e.kind() == io::ErrorKind::InvalidInput => {
-                let reason = e.to_string();
-                return Err(ConnectError::Address { text, reason });
-            }
-            Err(e) => {
-                why = e.to_string();
-                unknown.push(text);
+            Err(LookUpError::NotAnAddress(wrong)) => return Err(ConnectError::Address(wrong)),
+            Err(LookUpError::Unknown { server, reason }) => {
+                why = reason.to_string();
+                unknown.push(server);
             }
         }
     }
@@ -140,31 +134,6 @@ pub(crate) async fn resolve(
             Ok((found, unknown))
         }
     }
-}
-
-/// Asks for all of them at the same time; one that has no answer is not known.
-async fn look_up(servers: &[String]) -> Vec<(String, io::Result<Vec<SocketAddr>>)> {
-    let mut asked = JoinSet::new();
-    for (n, text) in servers.iter().cloned().enumerate() {
-        asked.spawn(async move {
-            let found = tokio::time::timeout(LOOK_UP_DEADLINE, tokio::net::lookup_host(&text));
-            let found = match found.await {
-                Ok(Ok(addrs)) => Ok(Vec::from_iter(addrs)),
-                Ok(Err(e)) => Err(e),
-                Err(_) => Err(io::ErrorKind::TimedOut.into()),
-            };
-            let found = match found {
-                Ok(addrs) if addrs.is_empty() => Err(io::Error::other("no address")),
-                other => other,
-            };
-            (n, text, found)
-        });
-    }
-    let mut all = asked.join_all().await;
-    all.sort_by_key(|(n, ..)| *n);
-    all.into_iter()
-        .map(|(_, text, found)| (text, found))
-        .collect()
 }
 
 /// Whether the address is one of this machine: a datagram socket can be bound

@@ -7,7 +7,7 @@
 //! - A file that stays open is made soon all the same: what a leader
 //!   promised and did not replicate is lost with it.
 //! - A leader of a later term is told how many promises of earlier ones are left,
-//!   and lets nobody take names until it is none (DESIGN §4). A
+//!   and lets nobody take names until it is none (docs/DESIGN.md "Promises"). A
 //!   promise that arrives after that was said is not taken.
 
 use crate::Client;

@@ -1,13 +1,7 @@
 //! The clocks: wall time for what users see, monotonic time for durations.
 
-use std::time::{Instant, SystemTime, UNIX_EPOCH};
-
-/// Returns the wall clock, milliseconds since 1970; 0 before that.
-pub fn wall_ms() -> u64 {
-    SystemTime::now()
-        .duration_since(UNIX_EPOCH)
-        .map_or(0, |d| d.as_millis() as u64)
-}
+pub use lagan_host::wall::wall_ms;
+use std::time::Instant;
 
 /// Returns `a_ms` less `b_ms`, for any values that a peer may send.
 pub fn skew(a_ms: u64, b_ms: u64) -> i64 {

@@ -6,11 +6,11 @@
 
 use std::collections::BTreeMap;
 
-/// Silence after which a session is ended.
+/// Silence after which a session is ended (docs/DESIGN.md "Sessions and coherence").
 pub const SESSION_SILENCE_MS: u64 = 30_000;
 /// Silence after which a node counts as down: four heartbeats, so that a busy
-/// machine does not; short enough that writers go on within two seconds. A node that was
-/// only slow is up again with its next heartbeat.
+/// machine does not; short enough that writers go on within two seconds (docs/DESIGN.md
+/// "Faults"). A node that was only slow is up again with its next heartbeat.
 pub const NODE_SILENCE_MS: u64 = 1_000;
 /// Silence that nodes have behind them when a term begins: a node that lives finds
 /// the new leader within the rest, one that died with the old leader should

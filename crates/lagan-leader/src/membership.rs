@@ -1,5 +1,5 @@
-//! Which nodes should vote (1 of 1-2 storage nodes, 3 of 3-4, 5 of 5 and more) and where
-//! they are, as pure functions.
+//! The storage nodes that should vote (docs/DESIGN.md "Voters": 1 of 1-2, 3 of 3-4, 5 of 5
+//! and more) and where they are, as pure functions.
 
 use lagan_types::NodeId;
 use lagan_types::cluster::{NodeInfo, voter_count};

@@ -8,6 +8,7 @@ mod names;
 
 use crate::clock::Uptime;
 use hold::Hold;
+use lagan_host::wall::since_1970;
 use lagan_raft::{ProposeError, Raft};
 use lagan_types::op::NewFile;
 use lagan_types::{
@@ -17,7 +18,7 @@ use names::{Claim, Directories, End, INOS_GRANT, Mark, Names, Touch, Wish};
 use parking_lot::Mutex;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 use tokio::sync::Notify;
 use tokio::time::{Instant, timeout_at};
 
@@ -389,7 +390,7 @@ fn regular_file(op: &Op) -> Option<NewFile> {
         mode: *mode,
         uid: *uid,
         gid: *gid,
-        time: wall_time(),
+        time: Time::after_1970(since_1970()),
     })
 }
 
@@ -417,14 +418,4 @@ fn end_of(outcome: &Outcome) -> End {
 fn stopped(error: lagan_meta::kv::StoreError) -> ProposeError {
     tracing::error!(%error, "state store");
     ProposeError::Stopped
-}
-
-fn wall_time() -> Time {
-    let since = SystemTime::now()
-        .duration_since(UNIX_EPOCH)
-        .unwrap_or_default();
-    Time {
-        secs: i64::try_from(since.as_secs()).unwrap_or(i64::MAX),
-        nanos: since.subsec_nanos(),
-    }
 }

@@ -1,4 +1,5 @@
-//! Releasing local copies of files that are open nowhere.
+//! Releasing local copies of files that are open nowhere (docs/DESIGN.md "Release and
+//! recall").
 //!
 //! The leader asks the mounts which of the files they have open; a file that is open
 //! anywhere stays. If a mount does not answer within the time of a request, all files stay:

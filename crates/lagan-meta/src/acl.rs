@@ -1,9 +1,9 @@
 //! POSIX access control lists (acl(5)), as the kernel hands them over: in the
 //! extended attributes `system.posix_acl_access` and `system.posix_acl_default`.
 //!
-//! What must hold: the classes of an access list and the permission bits say the
-//! same (owner; mask, or group where there is no mask; others), whichever of
-//! them was set last. A list that says no more than the bits is not kept.
+//! What must hold: the classes of an access list (owner; mask, or group if there is no
+//! mask; others) equal the permission bits, whichever of them was set last. A list that
+//! says no more than the bits is not kept.
 
 use lagan_types::FsError;
 
@@ -12,7 +12,7 @@ pub(crate) const ACCESS: &[u8] = b"system.posix_acl_access";
 /// The attribute of the list that a directory's new entries get.
 pub(crate) const DEFAULT: &[u8] = b"system.posix_acl_default";
 
-/// linux/posix_acl_xattr.h: POSIX_ACL_XATTR_VERSION.
+/// POSIX_ACL_XATTR_VERSION of linux/posix_acl_xattr.h.
 const VERSION: u32 = 2;
 const HEADER_LEN: usize = 4;
 const ENTRY_LEN: usize = 8;
@@ -25,13 +25,13 @@ const GROUP: u16 = 0x08;
 const MASK: u16 = 0x10;
 const OTHER: u16 = 0x20;
 
-/// One entry.
+/// One entry of a list.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Entry {
     tag: u16,
-    /// rwx.
+    /// Permissions: rwx, 3 bits.
     perm: u16,
-    /// Of a named user or group.
+    /// Id of the named user or group.
     id: u32,
 }
 
@@ -40,10 +40,10 @@ struct Entry {
 pub(crate) struct Acl(Vec<Entry>);
 
 impl Acl {
-    /// A list out of an attribute's value; `None` for one without entries.
+    /// Parses an attribute's value; `None` for a list without entries.
     ///
     /// # Errors
-    /// `Unsupported` for another version, `Invalid` for what is no list.
+    /// `Unsupported` for another version, `Invalid` for bytes that are no list.
     pub fn parse(value: &[u8]) -> Result<Option<Acl>, FsError> {
         let (header, body) = value
             .split_first_chunk::<HEADER_LEN>()
@@ -78,8 +78,8 @@ impl Acl {
         value
     }
 
-    /// posix_acl_valid() of Linux: the order, each unnamed class once, a mask if
-    /// anybody is named.
+    /// Checks what posix_acl_valid() of Linux does: the order, each unnamed class once, a
+    /// mask if anybody is named.
     fn is_valid(&self) -> bool {
         let mut last = 0;
         for entry in &self.0 {
@@ -95,7 +95,7 @@ impl Acl {
         has(USER_OBJ) && has(GROUP_OBJ) && has(OTHER) && (has(MASK) || !named)
     }
 
-    /// Whether it says more than permission bits can.
+    /// Whether the list says more than permission bits can.
     pub fn says_more(&self) -> bool {
         self.0.iter().any(|e| matches!(e.tag, USER | GROUP | MASK))
     }
@@ -132,15 +132,15 @@ impl Acl {
         mode & !0o777 | bits
     }
 
-    /// chmod(2): the classes follow the permission bits.
+    /// Sets the classes by the permission bits, as chmod(2) does.
     pub fn follow(&mut self, mode: u16) {
         for (entry, shift) in self.classes() {
             entry.perm = mode >> shift & 0o7;
         }
     }
 
-    /// What a new entry gets of its directory's default list: no class more
-    /// than the mode that it is made with. Returns its mode.
+    /// Turns a directory's default list into that of a new entry: no class gets more
+    /// than the mode that the entry is made with. Returns the entry's mode.
     pub fn limit(&mut self, mode: u16) -> u16 {
         for (entry, shift) in self.classes() {
             entry.perm &= mode >> shift & 0o7;

@@ -1,16 +1,15 @@
 //! One command: exactly once, all or nothing.
 
 use crate::kv::{Read, StoreError, Table, Write};
+use crate::layout::rows::AnswerFloor;
 use crate::layout::{self, key1, key2};
 use crate::ops;
 use crate::txn::{Changes, Fail, Outcome, Txn};
 use lagan_types::limits::SESSION_WINDOW;
 use lagan_types::{Answer, Command, FsError, Op, SessionId, VolumeId};
 
-/// The one volume that there is.
-pub(crate) const VOLUME: VolumeId = VolumeId(1);
-/// Answers are forgotten that many at a time, so that not each command
-/// rewrites the row that says which are remembered.
+/// Answers that are forgotten at a time, so that not each command rewrites the row that
+/// says which are remembered.
 const FORGET_BATCH: u64 = 32;
 
 /// Carries out one command.
@@ -51,8 +50,9 @@ pub fn apply<W: Write>(
     Ok(answer)
 }
 
-/// The call that a reservation answered may be sent again, to a leader that
-/// does not know of it: it finds the file's creation as its answer.
+/// Remembers the answer for the call that a promise answered before: if the call is sent
+/// again to a leader that does not know the promise, it finds the file's creation as its
+/// answer.
 fn answer_asked<W: Write>(
     store: &mut W,
     (session, seq): (SessionId, u64),
@@ -69,7 +69,7 @@ fn answer_asked<W: Write>(
     Ok(())
 }
 
-/// What is known of a command before it is carried out.
+/// The knowledge of a command before it is carried out.
 enum Recalled {
     /// It is not to be carried out (again).
     Answer(Result<Answer, FsError>),
@@ -120,7 +120,10 @@ fn recall(store: &dyn Read, command: &Command) -> Result<Recalled, StoreError> {
 fn floor(store: &dyn Read, session: u64) -> Result<u64, StoreError> {
     store
         .get(Table::Answer, &key2(session, 0))?
-        .map_or(Ok(1), |value| layout::decode(Table::Answer, &value))
+        .map_or(Ok(AnswerFloor(1)), |value| {
+            layout::decode(Table::Answer, &value)
+        })
+        .map(|floor| floor.0)
 }
 
 /// The session still lives: only `CloseSession` could have ended it.
@@ -144,7 +147,7 @@ fn remember<W: Write>(
     for (key, _) in store.scan(Table::Answer, &start, Some(&end), limit)? {
         store.delete(Table::Answer, &key)?;
     }
-    let value = layout::encode(&command.unanswered);
+    let value = layout::encode(&AnswerFloor(command.unanswered));
     store.put(Table::Answer, &key2(session, 0), &value)
 }
 
@@ -156,7 +159,7 @@ fn dispatch(txn: &mut Txn<'_>, command: &Command) -> Outcome<Answer> {
         }
         return dispatch_system(txn, &command.op);
     }
-    if command.volume != VOLUME {
+    if command.volume != VolumeId::ONLY {
         return Err(FsError::CrossDevice.into());
     }
     dispatch_files(txn, command)
@@ -194,7 +197,7 @@ fn dispatch_files(txn: &mut Txn<'_>, command: &Command) -> Outcome<Answer> {
         Op::GrantBlock => ops::session::grant_block(txn, session),
         Op::CloseBlock { block } => ops::session::close_block(txn, session, *block),
         Op::Create { .. } => ops::names::create(txn, &command.op, false),
-        Op::CreateMasked { .. } => ops::acl::create_masked(txn, &command.op),
+        Op::CreateMasked { .. } => ops::names::create_masked(txn, &command.op),
         Op::Link { ino, parent, name } => ops::names::link(txn, *ino, *parent, name),
         Op::Unlink { parent, name } => ops::names::unlink(txn, *parent, name),
         Op::Rmdir { parent, name } => ops::names::rmdir(txn, *parent, name),

@@ -1,4 +1,4 @@
-//! Rules of attributes that several operations share.
+//! Rules for attributes that several operations share.
 
 use crate::layout::rows::{Due, InodeRow};
 use lagan_types::attr::{Kind, Time};
@@ -11,19 +11,19 @@ pub(crate) const S_ISGID: u16 = 0o2000;
 const S_IXGRP: u16 = 0o010;
 
 impl InodeRow {
-    /// Raises ctime: to the command's time, but always.
+    /// Raises ctime to the command's time, or by the least step if that is not later.
     pub(crate) fn touch(&mut self, time: Time) {
         self.ctime = time.max(self.ctime.succ());
     }
 
-    /// The content (of a directory: the entries) changed.
+    /// Notes a change of the content (of a directory: the entries).
     pub(crate) fn touch_content(&mut self, time: Time) {
         self.touch(time);
         self.mtime = self.ctime;
         self.version = self.version.saturating_add(1);
     }
 
-    /// A file's content changed: the archive has to take it again.
+    /// Notes a change of a file's content: the archive has to take it again.
     pub(crate) fn touch_file(&mut self, time: Time) {
         self.touch_content(time);
         self.archive.attempt = None;
@@ -33,7 +33,7 @@ impl InodeRow {
         }
     }
 
-    /// What a write or a change of owner by the unprivileged takes away.
+    /// Clears the bits that a write or a change of owner by the unprivileged takes away.
     pub(crate) fn clear_suid(&mut self) {
         if self.kind == Kind::Directory {
             return;

@@ -1,10 +1,10 @@
 //! A file's extent map: cut a range out of it, put an extent in.
 //!
-//! What must hold: extents of a file do not overlap and end at or before its
-//! size; the sums in the inode's row are theirs. A chunk is freed when the last
-//! extent that names it goes. Its pieces lie at its home, where it was first
-//! put; a copy gives it one more home, and then all of them, two or more, are
-//! in the table Shared.
+//! These rules hold. Extents of a file do not overlap and end at or before its size,
+//! and the sums in the inode's row are theirs. A chunk is freed when the last extent
+//! that names it goes. All its pieces lie at its [`Home`], the place where it was
+//! first put. A copy gives it one more home; a chunk with two or more homes has each
+//! of them in the table Shared.
 
 use crate::kv::{Read, StoreError, Table};
 use crate::layout::rows::{ExtentRow, InodeRow};
@@ -17,7 +17,7 @@ use std::ops::Range;
 /// Rows that one scan takes.
 const PAGE: usize = 256;
 
-/// An extent out of its row.
+/// Decodes an extent's row.
 pub(crate) fn decode(key: &[u8], value: &[u8]) -> Result<(Ino, Extent), StoreError> {
     let ino = Ino(part(Table::Extent, key, 0)?);
     let offset = part(Table::Extent, key, 8)?;
@@ -28,7 +28,7 @@ pub(crate) fn decode(key: &[u8], value: &[u8]) -> Result<(Ino, Extent), StoreErr
     Ok((ino, extent))
 }
 
-/// Extents of the file that overlap the range, at most `limit`, in order.
+/// Returns the file's extents that overlap the range, in order, at most `limit`.
 pub(crate) fn overlapping(
     store: &dyn Read,
     ino: Ino,
@@ -51,7 +51,7 @@ pub(crate) fn overlapping(
     Ok(found)
 }
 
-/// Extents of the file that start in the range, at most `limit`, in order.
+/// Returns the file's extents that start in the range, in order, at most `limit`.
 pub(crate) fn starting_in(
     store: &dyn Read,
     ino: Ino,
@@ -104,7 +104,7 @@ fn sums<'a>(row: &'a mut InodeRow, content: &Content) -> (&'a mut u64, Option<&'
     }
 }
 
-/// Makes a hole of the range; frees chunks that lose their last extent.
+/// Makes the range a hole, and frees chunks that lose their last extent.
 pub(crate) fn cut(
     txn: &mut Txn<'_>,
     ino: Ino,
@@ -126,7 +126,7 @@ pub(crate) fn cut(
                 insert(txn, ino, row, &piece);
             }
         }
-        // From here on nothing reaches over the start: no look back over what was removed.
+        // No extent reaches over the start of the next page: nothing to look back for.
         page = starting_in(txn, ino, next..range.end, PAGE)?;
     }
     for home in touched {
@@ -135,20 +135,20 @@ pub(crate) fn cut(
     Ok(())
 }
 
-/// A place where a chunk is, or was, in a file: all pieces of it that were put
-/// there keep their distance from its start.
+/// The place in a file where a chunk was put. All its pieces there keep their
+/// distance from the chunk's first byte.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Home {
     /// The chunk.
     pub id: ChunkId,
-    /// Where the chunk's first byte is in the file, or would be: modulo 2^64,
-    /// since only a later part of it may be in the file.
+    /// Offset in the file of the chunk's first byte, modulo 2^64: if only a later part
+    /// of the chunk is in the file, this may lie before the file's start.
     pub at: u64,
     chunk_len: u32,
 }
 
 impl Home {
-    /// The range of the file where pieces of it can be.
+    /// The range of the file where pieces of the chunk can be.
     fn range(&self) -> Range<u64> {
         let end = self.at.wrapping_add(self.chunk_len as u64);
         let start = if end < self.at { 0 } else { self.at };
@@ -156,7 +156,7 @@ impl Home {
     }
 }
 
-/// The home of an extent that is a chunk's.
+/// Returns the home of an extent's chunk; `None` for an object or lost bytes.
 pub(crate) fn home(extent: &Extent) -> Option<Home> {
     match extent.content {
         Content::Chunk {
@@ -178,7 +178,7 @@ fn continues(extent: &Extent, next: &Extent) -> bool {
     extent.end() == next.offset && home(extent).is_some_and(|h| home(next) == Some(h))
 }
 
-/// Makes one extent of each that continues the one before it.
+/// Joins each extent to the one before it where it continues that one.
 pub(crate) fn join(extents: Vec<Extent>) -> Vec<Extent> {
     let mut joined: Vec<Extent> = Vec::with_capacity(extents.len());
     for extent in extents {
@@ -190,8 +190,8 @@ pub(crate) fn join(extents: Vec<Extent>) -> Vec<Extent> {
     joined
 }
 
-/// Puts extents, in order, where none is, and makes one of what continues
-/// what is there before and behind them.
+/// Puts extents, in order, where none is, and joins them to the neighbours that they
+/// continue.
 pub(crate) fn insert_joined(
     txn: &mut Txn<'_>,
     ino: Ino,
@@ -220,14 +220,14 @@ pub(crate) fn insert_joined(
     Ok(())
 }
 
-/// Two places name the chunk.
+/// Notes that two places name the chunk.
 pub(crate) fn share(txn: &mut Txn<'_>, id: ChunkId, places: [(Ino, u64); 2]) {
     for (ino, at) in places {
         txn.put_mark(Table::Shared, &key_shared(id.0, ino.0, at));
     }
 }
 
-/// Frees the chunk if no extent at its home, nor at another, names it.
+/// Frees the chunk if no extent names it, at this home or at another.
 pub(crate) fn free_if_unnamed(txn: &mut Txn<'_>, ino: Ino, home: &Home) -> Result<(), StoreError> {
     let mut range = home.range();
     loop {
@@ -242,8 +242,8 @@ pub(crate) fn free_if_unnamed(txn: &mut Txn<'_>, ino: Ino, home: &Home) -> Resul
     }
 }
 
-/// No extent at that home names the chunk any more: it is freed unless it is
-/// shared; what one place alone still names is not shared.
+/// Call when no extent at that home names the chunk any more. Frees the chunk, unless
+/// another home names it; a chunk that one home alone still names leaves Shared.
 pub(crate) fn left(txn: &mut Txn<'_>, ino: Ino, home: &Home) -> Result<(), StoreError> {
     let key = key_shared(home.id.0, ino.0, home.at);
     if txn.get(Table::Shared, &key)?.is_none() {
@@ -260,7 +260,7 @@ pub(crate) fn left(txn: &mut Txn<'_>, ino: Ino, home: &Home) -> Result<(), Store
     Ok(())
 }
 
-/// The part of an extent that covers `range`, which lies within it.
+/// Returns the part of an extent that covers `range`, which lies within it.
 pub(crate) fn slice(extent: &Extent, range: Range<u64>) -> Extent {
     let by = range.start - extent.offset;
     let content = match &extent.content {

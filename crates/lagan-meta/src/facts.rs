@@ -17,8 +17,7 @@ pub fn session_exists<R: Read>(store: &R, session: SessionId) -> Result<bool, St
         .is_some())
 }
 
-/// Locks of other owners that stand against this one: one of each owner, of at
-/// most `most`.
+/// Locks of other owners that stand against this one: one of each owner, at most `most`.
 ///
 /// # Errors
 /// [`StoreError`] stops the node.
@@ -32,7 +31,7 @@ pub fn lock_holders<R: Read>(
     lock::holders(store, session, ino, lock, most)
 }
 
-/// The boot that a node registered last; `None`: no such node.
+/// The boot counter that a node registered last; `None`: there is no such node.
 ///
 /// # Errors
 /// [`StoreError`] stops the node.

@@ -1,7 +1,7 @@
-//! What must hold between the tables, checked by walking all of them.
+//! The rules that hold between the tables, checked by walking all of them.
 //!
-//! For tests after each step, and for `lagan check`. Takes memory and time in
-//! proportion to the state: read a snapshot, not the live leader.
+//! Tests call this after each step. It takes memory and time in proportion to the
+//! state.
 
 mod files;
 mod names;
@@ -10,18 +10,19 @@ mod sessions;
 
 use crate::kv::{Read, StoreError, Table};
 use crate::layout::rows::InodeRow;
+use crate::layout::version::Versioned;
 use crate::layout::{self, part};
-use crate::query::find_inode;
+use crate::load::find_inode;
 use lagan_types::{ChunkId, Ino};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Rows that one scan takes.
 const PAGE: usize = 1024;
-/// Lines that are kept: a broken state would give millions.
+/// Findings that are kept: a broken state would give millions.
 const LINES_MAX: usize = 1000;
 
-/// Walks all tables; a line for each thing that is wrong, at most a thousand.
-/// Empty: the state is sound.
+/// Walks all tables and returns one line for each thing that is wrong, at most a
+/// thousand. The list is empty if the state is sound.
 pub fn check<R: Read>(store: &R) -> Vec<String> {
     let mut walk = Walk {
         store,
@@ -90,10 +91,7 @@ impl Walk<'_> {
     }
 
     /// All rows of a table, decoded.
-    fn decoded<T: lagan_types::codec::Decode<()>>(
-        &self,
-        table: Table,
-    ) -> Result<Vec<(Vec<u8>, T)>, StoreError> {
+    fn decoded<T: Versioned>(&self, table: Table) -> Result<Vec<(Vec<u8>, T)>, StoreError> {
         self.rows(table)?
             .into_iter()
             .map(|(key, value)| Ok((key, layout::decode(table, &value)?)))

@@ -1,13 +1,13 @@
-//! The ordered key-value store under the state machine, as it sees it.
+//! The ordered key-value store under the state machine, as the state machine sees it.
 //!
 //! `lagan-raft` implements it over redb transactions, [`memory`](crate::memory)
 //! over ordered maps for tests. Keys are compared as bytes.
 
-/// The tables; the number is the first byte of a key where all share one
-/// space, and never changes. The keys and values are in [`crate::layout`].
+/// The tables. A table's number is the first byte of a key where all tables share one
+/// space, and never changes. [`crate::layout`] has the keys and values.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[repr(u8)]
-#[allow(missing_docs, reason = "DESIGN §3 and the layout table explain them")]
+#[allow(missing_docs, reason = "the table in layout.rs explains them")]
 pub enum Table {
     Config = 1,
     Node = 2,
@@ -63,15 +63,45 @@ impl Table {
     ];
 }
 
-/// The store failed underneath: the node must stop, the command has no answer.
+/// The store below failed: the node must stop, and the command has no answer.
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
     /// The disk or the database.
     #[error("state store: {0}")]
     Io(String),
+    /// A row of a version that this build does not read.
+    #[error(
+        "rows of table {table:?} have version {found}, this build reads {}: {}",
+        versions(*.oldest, *.newest),
+        advice(*.found < *.oldest)
+    )]
+    Version {
+        /// Where the row is.
+        table: Table,
+        /// Its version.
+        found: u8,
+        /// The oldest version that is read.
+        oldest: u8,
+        /// The newest version that is read, and the one that is written.
+        newest: u8,
+    },
     /// A key or value that this build did not write.
     #[error("state store holds a malformed row in {0:?}: {1}")]
     Malformed(Table, String),
+}
+
+fn versions(oldest: u8, newest: u8) -> String {
+    match oldest == newest {
+        true => format!("version {newest}"),
+        false => format!("versions {oldest} to {newest}"),
+    }
+}
+
+fn advice(older: bool) -> &'static str {
+    match older {
+        true => "an older build wrote them, start that build or begin with an empty data directory",
+        false => "a newer build wrote them, start that build",
+    }
 }
 
 /// A key and its value.

@@ -1,50 +1,72 @@
 //! Keys, values and versions of every table: the one place that knows them.
 //!
 //! Integers in keys are big-endian and of fixed width, so that byte order is
-//! numeric order. A value is one version byte and the codec's encoding of the
-//! row (see [`rows`]), or raw bytes where it says so. Rows change by a new
-//! version byte; old ones stay readable.
+//! numeric order. A value is one version byte and the codec's encoding of the row
+//! (see [`rows`]), or raw bytes where the table says so. Each row type has a version
+//! of its own (see [`version`]). All begin with 2: with 1 an early build wrote other
+//! rows, which must not be taken for these.
 //!
-//! | table | key | value, version 2 |
-//! | --- | --- | --- |
-//! | Config | `0` | `Config` |
-//! | Config | `1` | map version, u64 |
-//! | Config | `2` | nothing: rows of SetUse are whole |
-//! | Node | node u64 | `NodeInfo` |
-//! | Set | set u32 | `ReplicaSet` |
-//! | SetUse | set u32 | extents that name chunks of the set, u64; no row: none |
-//! | Inode | ino u64 | [`rows::InodeRow`] |
-//! | Dentry | parent u64, name | [`rows::DentryRow`] |
-//! | Cookie | parent u64, cookie u64 | [`rows::CookieRow`] |
-//! | Extent | ino u64, file offset u64 | [`rows::ExtentRow`] |
-//! | Shared | chunk u128, ino u64, home u64 | nothing |
-//! | Xattr | ino u64, name | raw bytes |
-//! | Symlink | ino u64 | raw bytes |
-//! | Due | `0`, at ms u64, ino u64 | nothing: asked for, or tried again then |
-//! | Due | `1`, changed ms u64, ino u64 | nothing: due `archive_after` later |
-//! | Due | `2`, `0` u64, ino u64 | nothing: too large for S3, waits for a change |
-//! | Releasable | archived ms u64, ino u64 | nothing |
-//! | Orphan | ino u64 | nothing |
-//! | Object | ino u64, data version u64 | [`rows::ObjectRow`] |
-//! | Attempt | number u64 | [`rows::AttemptRow`] |
-//! | ReapChunk | node u64, sequence u64 | [`rows::ReapChunkRow`] |
-//! | ReapObject | sequence u64 | [`rows::ReapObjectRow`] |
-//! | Session | session u64 | [`rows::SessionRow`] |
-//! | Answer | session u64, `0` u64 | lowest sequence that is remembered, u64 |
-//! | Answer | session u64, sequence u64 | `Result<Answer, FsError>` |
-//! | Block | block u64 | [`rows::BlockRow`] |
-//! | Lock | `0`, ino u64, session u64, owner u64 | [`rows::LockRow`] |
-//! | Lock | `1`, session u64, ino u64, owner u64 | nothing |
-//! | Counter | `0` | [`rows::CounterRow`] |
+//! | table | key | value | version |
+//! | --- | --- | --- | --- |
+//! | Config | `0` | `Config` | 2 |
+//! | Config | `1` | [`rows::MapVersion`] | 2 |
+//! | Config | `2` | nothing: rows of SetUse are whole | 2 |
+//! | Node | node u64 | `NodeInfo` | 2 |
+//! | Set | set u32 | `ReplicaSet` | 2 |
+//! | SetUse | set u32 | [`rows::UseCount`]; no row: none | 2 |
+//! | Inode | ino u64 | [`rows::InodeRow`] | 2 |
+//! | Dentry | parent u64, name | [`rows::DentryRow`] | 2 |
+//! | Cookie | parent u64, cookie u64 | [`rows::CookieRow`] | 2 |
+//! | Extent | ino u64, file offset u64 | [`rows::ExtentRow`] | 2 |
+//! | Shared | chunk u128, ino u64, home u64 | nothing | 2 |
+//! | Xattr | ino u64, name | raw bytes | 2 |
+//! | Symlink | ino u64 | raw bytes | 2 |
+//! | Due | `0`, at ms u64, ino u64 | nothing: the file is due then | 2 |
+//! | Due | `1`, changed ms u64, ino u64 | nothing: due `archive_after` later | 2 |
+//! | Due | `2`, `0` u64, ino u64 | nothing: too large for S3, waits for a change | 2 |
+//! | Releasable | archived ms u64, ino u64 | nothing | 2 |
+//! | Orphan | ino u64 | nothing | 2 |
+//! | Object | ino u64, data version u64 | [`rows::ObjectRow`] | 2 |
+//! | Attempt | number u64 | [`rows::AttemptRow`] | 2 |
+//! | ReapChunk | node u64, sequence u64 | [`rows::ReapChunkRow`] | 2 |
+//! | ReapObject | sequence u64 | [`rows::ReapObjectRow`] | 2 |
+//! | Session | session u64 | [`rows::SessionRow`] | 2 |
+//! | Answer | session u64, `0` u64 | [`rows::AnswerFloor`] | 2 |
+//! | Answer | session u64, sequence u64 | [`rows::AnswerRow`] | 2 |
+//! | Block | block u64 | [`rows::BlockRow`] | 2 |
+//! | Lock | `0`, ino u64, session u64, owner u64 | [`rows::LockRow`] | 2 |
+//! | Lock | `1`, session u64, ino u64, owner u64 | nothing | 2 |
+//! | Counter | `0` | [`rows::CounterRow`] | 2 |
+//!
+//! # To change a row
+//! - Keep the old type under a new name, give the new one the next `VERSION` and the old
+//!   one as its `Previous`, say in `from_previous` what old rows mean, and note the version
+//!   above. Before the first release drop the old one instead: its rows are refused by name.
+//! - The golden bytes in `layout/tests.rs` change for the new version only; the old
+//!   version's stay, read as the new row.
+//! - Old rows stay as they are until a command changes them. All nodes must write the same
+//!   bytes, and a snapshot brings a node the rows of another: raise the lowest of
+//!   `PROTOCOL_VERSIONS` too, so that servers of both builds do not meet.
+//! - A new key layout cannot be told from the old one by a value: it needs a new table.
 
 pub mod rows;
+pub mod version;
 
-use crate::kv::{StoreError, Table};
-use lagan_types::codec::{self, Decode, Encode};
-use rows::DueKey;
+use crate::kv::{Read, StoreError, Table};
+use lagan_types::cluster::{Config, NodeInfo, ReplicaSet};
+use lagan_types::codec;
+use rows::{
+    AnswerFloor, AnswerRow, AttemptRow, BlockRow, CookieRow, CounterRow, DentryRow, DueKey,
+    ExtentRow, InodeRow, LockRow, MapVersion, ObjectRow, ReapChunkRow, ReapObjectRow, SessionRow,
+    UseCount,
+};
+use version::{Readable, Versioned, versions};
 
-/// Version of all rows that are written now.
-pub const ROW_VERSION: u8 = 2;
+/// First byte of values that are raw bytes, or nothing.
+///
+/// Such a value has no fields that could change: whoever wants some in its place gives
+/// them a row type with another version.
+pub const RAW_VERSION: u8 = 2;
 
 /// Key of the configuration.
 pub const CONFIG_KEY: &[u8] = &[0];
@@ -55,55 +77,131 @@ pub const SETS_COUNTED_KEY: &[u8] = &[2];
 /// Key of the counters.
 pub const COUNTER_KEY: &[u8] = &[0];
 
-/// First byte of a key in Due: files with a time of their own.
+/// First byte of a key in Due: the file has a time of its own.
 pub const DUE_AT: u8 = 0;
-/// Files that are due some time after their change.
+/// The file is due some time after its change.
 pub const DUE_AFTER: u8 = 1;
-/// Files that S3 cannot take.
+/// S3 cannot take the file.
 pub const DUE_TOO_LARGE: u8 = 2;
 
+/// First byte of a key in Lock: the locks of an owner on an inode.
+const BY_INODE: u8 = 0;
+/// The same, to be found by session.
+const BY_SESSION: u8 = 1;
+
 /// A value: version byte and encoding.
-pub fn encode<T: Encode>(row: &T) -> Vec<u8> {
+pub fn encode<T: Versioned>(row: &T) -> Vec<u8> {
     let mut out = Vec::with_capacity(64);
-    out.push(ROW_VERSION);
+    out.push(T::VERSION);
     codec::encode_into(row, &mut out);
     out
 }
 
-/// A row out of a value.
+/// A row out of a value, in the current version whichever it was written in.
 ///
 /// # Errors
-/// [`StoreError::Malformed`] for another version or bytes that are no such row.
-pub fn decode<T: Decode<()>>(table: Table, value: &[u8]) -> Result<T, StoreError> {
-    match value.split_first() {
-        Some((&ROW_VERSION, body)) => {
-            codec::decode(body).map_err(|e| StoreError::Malformed(table, e.to_string()))
-        }
-        Some((v, _)) => Err(malformed(table, format!("row version {v}"))),
-        None => Err(malformed(table, "empty value".into())),
+/// [`StoreError::Version`] for a version that cannot be read, [`StoreError::Malformed`]
+/// for bytes that are no such row.
+pub fn decode<T: Versioned>(table: Table, value: &[u8]) -> Result<T, StoreError> {
+    let Some((&version, body)) = value.split_first() else {
+        return Err(malformed(table, "empty value".into()));
+    };
+    match T::read(version, body) {
+        Some(row) => row.map_err(|e| malformed(table, e.to_string())),
+        None => Err(unknown_version(table, version, versions::<T>())),
     }
 }
 
 /// The raw bytes of a value.
 ///
 /// # Errors
-/// As [`decode`].
+/// Fails as [`decode`] does.
 pub fn decode_raw(table: Table, mut value: Vec<u8>) -> Result<Vec<u8>, StoreError> {
     match value.first() {
-        Some(&ROW_VERSION) => {
+        Some(&RAW_VERSION) => {
             value.remove(0);
             Ok(value)
         }
-        _ => Err(malformed(table, "raw row without its version".into())),
+        Some(&version) => Err(unknown_version(table, version, (RAW_VERSION, RAW_VERSION))),
+        None => Err(malformed(table, "raw row without its version".into())),
     }
 }
 
 /// A value of raw bytes.
 pub fn encode_raw(bytes: &[u8]) -> Vec<u8> {
     let mut out = Vec::with_capacity(bytes.len() + 1);
-    out.push(ROW_VERSION);
+    out.push(RAW_VERSION);
     out.extend_from_slice(bytes);
     out
+}
+
+/// Whether this build can read the state, as far as the first and the last row of each
+/// table tell.
+///
+/// For the start: the state of another build is refused there, and not by the first
+/// command that meets one of its rows.
+///
+/// # Errors
+/// [`StoreError::Version`], and the store's.
+pub fn check_versions(store: &dyn Read) -> Result<(), StoreError> {
+    for table in Table::ALL {
+        let first = store.scan(table, &[], None, 1)?;
+        let last = store.last(table, &[], None)?;
+        for (key, value) in first.into_iter().chain(last) {
+            let (oldest, newest) = versions_at(table, &key);
+            match value.first() {
+                Some(version) if !(oldest..=newest).contains(version) => {
+                    return Err(unknown_version(table, *version, (oldest, newest)));
+                }
+                // An empty value is damage, which is told where it is met.
+                _ => {}
+            }
+        }
+    }
+    Ok(())
+}
+
+/// The oldest and the newest version in which the value of a key can be read.
+pub(crate) fn versions_at(table: Table, key: &[u8]) -> (u8, u8) {
+    let raw = (RAW_VERSION, RAW_VERSION);
+    match table {
+        Table::Config if key == CONFIG_KEY => versions::<Config>(),
+        Table::Config if key == MAP_VERSION_KEY => versions::<MapVersion>(),
+        Table::Answer if key.ends_with(&key1(0)) => versions::<AnswerFloor>(),
+        Table::Answer => versions::<AnswerRow>(),
+        Table::Lock if key.first() == Some(&BY_INODE) => versions::<LockRow>(),
+        Table::Node => versions::<NodeInfo>(),
+        Table::Set => versions::<ReplicaSet>(),
+        Table::SetUse => versions::<UseCount>(),
+        Table::Inode => versions::<InodeRow>(),
+        Table::Dentry => versions::<DentryRow>(),
+        Table::Cookie => versions::<CookieRow>(),
+        Table::Extent => versions::<ExtentRow>(),
+        Table::Object => versions::<ObjectRow>(),
+        Table::Attempt => versions::<AttemptRow>(),
+        Table::ReapChunk => versions::<ReapChunkRow>(),
+        Table::ReapObject => versions::<ReapObjectRow>(),
+        Table::Session => versions::<SessionRow>(),
+        Table::Block => versions::<BlockRow>(),
+        Table::Counter => versions::<CounterRow>(),
+        Table::Config
+        | Table::Lock
+        | Table::Shared
+        | Table::Xattr
+        | Table::Symlink
+        | Table::Due
+        | Table::Releasable
+        | Table::Orphan => raw,
+    }
+}
+
+fn unknown_version(table: Table, found: u8, (oldest, newest): (u8, u8)) -> StoreError {
+    StoreError::Version {
+        table,
+        found,
+        oldest,
+        newest,
+    }
 }
 
 /// The error for a row that breaks its own rules.
@@ -161,12 +259,12 @@ pub fn key_due(due: DueKey, ino: u64) -> [u8; 17] {
 
 /// Key of a lock row by inode.
 pub fn key_lock(ino: u64, session: u64, owner: u64) -> [u8; 25] {
-    key_tagged(0, ino, session, owner)
+    key_tagged(BY_INODE, ino, session, owner)
 }
 
 /// Key of a lock row's index by session.
 pub fn key_session_lock(session: u64, ino: u64, owner: u64) -> [u8; 25] {
-    key_tagged(1, session, ino, owner)
+    key_tagged(BY_SESSION, session, ino, owner)
 }
 
 fn key_tagged(tag: u8, a: u64, b: u64, c: u64) -> [u8; 25] {

@@ -1,8 +1,8 @@
 //! The metadata state machine: pure, deterministic, without I/O.
 //!
 //! [`apply()`] carries out one command, [`query()`] answers one read. Both see the
-//! state through [`kv`]; what they do depends on that state and the command
-//! alone, so that all nodes reach the same bytes.
+//! state through [`kv`]. They depend on that state and the command alone, so that all
+//! nodes reach the same bytes (INV-11).
 //!
 //! ```text
 //! Command -> apply -> Txn (overlay: buffers, caches inodes and counters)
@@ -12,9 +12,9 @@
 //!            failure: only the answer's row
 //! ```
 //!
-//! What must hold between the tables is in [`invariants`]; what they look like
-//! in [`layout`]. A crash leaves either all rows of a command or none: the
-//! store under it commits whole log entries.
+//! [`invariants`] has the rules that must hold between the tables, [`layout`] their keys
+//! and values. A crash leaves either all rows of a command or none: the store below
+//! commits whole log entries.
 
 mod acl;
 mod apply;
@@ -24,6 +24,7 @@ mod facts;
 pub mod invariants;
 pub mod kv;
 pub mod layout;
+mod load;
 pub mod memory;
 mod ops;
 mod query;

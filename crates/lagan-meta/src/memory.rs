@@ -1,4 +1,4 @@
-//! The store over ordered maps, for tests: what redb does, without a disk.
+//! The store over ordered maps, for tests: it does what redb does, without a disk.
 
 use crate::kv::{Read, Row, StoreError, Table, Write};
 use std::collections::BTreeMap;

@@ -14,3 +14,4 @@ pub(crate) mod rename;
 pub(crate) mod reserve;
 pub(crate) mod rewrite;
 pub(crate) mod session;
+pub(crate) mod xattr;

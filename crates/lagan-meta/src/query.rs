@@ -1,5 +1,6 @@
-//! Reads of one consistent state. Whether it is the latest is the caller's business.
+//! Reads of one consistent state. The caller sees to it that this state is the latest.
 
+mod counters;
 mod due;
 mod files;
 mod queues;
@@ -7,16 +8,17 @@ mod queues;
 pub use due::DueScan;
 
 use crate::kv::{Read, StoreError, Table};
-use crate::layout::rows::InodeRow;
-use crate::layout::{self, CONFIG_KEY, MAP_VERSION_KEY, key1};
+use crate::layout::rows::MapVersion;
+use crate::layout::{CONFIG_KEY, MAP_VERSION_KEY};
+use crate::load::{self, inode, row};
 use crate::ops::cluster::{all_sets, nodes};
 use crate::ops::lock;
 use crate::txn::{Fail, Outcome};
 use lagan_types::cluster::{ClusterMap, Config};
-use lagan_types::{FsError, Ino, Query, QueryAnswer, SessionId, VolumeId};
+use lagan_types::{FsError, Query, QueryAnswer, SessionId, VolumeId};
 
-/// Answers one read. `session` matters for locks only; whether it still lives
-/// is not looked at, since a read changes nothing.
+/// Answers one read. `session` matters for locks only. It is not checked whether the
+/// session still lives, since a read changes nothing.
 ///
 /// # Errors
 /// The outer one stops the node, the inner one is the answer.
@@ -26,7 +28,7 @@ pub fn query<R: Read>(
     session: SessionId,
     query: &Query,
 ) -> Result<Result<QueryAnswer, FsError>, StoreError> {
-    if volume != crate::apply::VOLUME {
+    if volume != VolumeId::ONLY {
         return Ok(Err(FsError::CrossDevice));
     }
     match answer(store, session, query) {
@@ -57,14 +59,14 @@ fn answer(store: &dyn Read, session: SessionId, query: &Query) -> Outcome<QueryA
             Ok(QueryAnswer::Lock(held))
         }
         Query::StatFs => Ok(QueryAnswer::StatFs {
-            files: queues::counter_row(store)?.stats.inodes,
+            files: load::counters(store)?.stats.inodes,
         }),
         Query::Parent { ino } => files::parent(store, *ino),
         Query::File { ino } => files::file(store, *ino),
         Query::AllExtents { from, limit } => files::all_extents(store, *from, *limit),
         Query::Due { now_ms, limit } => due::due(store, *now_ms, *limit),
         Query::Attempts { from, limit } => queues::attempts(store, *from, *limit),
-        Query::Counters => queues::counters(store),
+        Query::Counters => counters::counters(store),
         Query::ChunkReap {
             node,
             now_ms,
@@ -81,28 +83,6 @@ fn answer(store: &dyn Read, session: SessionId, query: &Query) -> Outcome<QueryA
         Query::Objects { from, limit } => queues::objects(store, *from, *limit),
         Query::ObjectsToDelete { from, limit } => queues::objects_to_delete(store, *from, *limit),
     }
-}
-
-/// An inode's row; `Stale` if it is gone.
-fn inode(store: &dyn Read, ino: Ino) -> Outcome<InodeRow> {
-    Ok(find_inode(store, ino)?.ok_or(FsError::Stale)?)
-}
-
-/// An inode's row, if there is one.
-pub(crate) fn find_inode(store: &dyn Read, ino: Ino) -> Result<Option<InodeRow>, StoreError> {
-    row(store, Table::Inode, &key1(ino.0))
-}
-
-/// A row, if there is one.
-pub(crate) fn row<T: lagan_types::codec::Decode<()>>(
-    store: &dyn Read,
-    table: Table,
-    key: &[u8],
-) -> Result<Option<T>, StoreError> {
-    store
-        .get(table, key)?
-        .map(|value| layout::decode(table, &value))
-        .transpose()
 }
 
 /// The cluster map; `None` before `Init`.
@@ -127,5 +107,6 @@ pub fn cluster_map<R: Read>(store: &R) -> Result<Option<ClusterMap>, StoreError>
 /// # Errors
 /// [`StoreError`] stops the node.
 pub fn map_version<R: Read>(store: &R) -> Result<u64, StoreError> {
-    Ok(row(store, Table::Config, MAP_VERSION_KEY)?.unwrap_or(0))
+    let version: Option<MapVersion> = row(store, Table::Config, MAP_VERSION_KEY)?;
+    Ok(version.unwrap_or_default().0)
 }

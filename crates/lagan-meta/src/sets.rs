@@ -1,17 +1,17 @@
-//! Which replica sets there are: pure decisions about the set table (DESIGN §2).
+//! Pure decisions about the table of replica sets (docs/DESIGN.md "Replica sets").
 //!
-//! - As many *full* sets (of `copies` nodes) as give every node at least
-//!   [`SETS_PER_NODE`], all combinations where there are not many more.
-//! - A full set is open while none of its nodes is down and no node joins it. Of
-//!   several with the same nodes (a short set became whole) only the oldest is.
+//! - There are as many *full* sets (of `copies` nodes) as give every node at least
+//!   [`SETS_PER_NODE`], and all combinations where these are not many more.
+//! - A full set is open while none of its nodes is down and no node joins it. If
+//!   several have the same nodes (a short set became whole), only the oldest is open.
 //! - A *short* set (fewer than `copies` nodes) is open exactly while fewer than
 //!   `copies` nodes are up and it holds all of those.
-//! - A *large* set (of a time of more copies) is open like a full one, but only
+//! - A *large* set (made when `copies` was higher) is open like a full one, but only
 //!   while no full set takes chunks.
 //!
-//! A row stays while an extent names a chunk of its set. One that none does goes,
-//! unless it is a full set's oldest row or the short set of now; its id is never
-//! given out again, so what a node still holds of it is garbage.
+//! A row stays while an extent names a chunk of its set. A row without such an extent
+//! goes, unless it is the oldest of a full set or the short set of this moment. Its id
+//! is never given out again, so the chunks that a node still holds of it are garbage.
 
 use lagan_types::cluster::{Config, NodeInfo, NodeRole, NodeState, ReplicaSet};
 use lagan_types::limits::SET_MEMBERS_MAX;
@@ -20,11 +20,11 @@ use lagan_types::{Epoch, FsError, NodeId, SetId};
 use std::cmp::Ordering;
 use std::collections::{BTreeMap, BTreeSet};
 
-/// Sets that each node shall be in, so that the load and the repair of a dead
-/// one spread over many others.
+/// Sets that each node shall be in, so that the load and the repair of a dead node
+/// spread over many others.
 pub const SETS_PER_NODE: usize = 10;
 
-/// A set as it enters the table: open if all members are up.
+/// Returns a new set's row. The set is open if no member is down.
 pub fn new_set(id: SetId, members: Vec<NodeId>, nodes: &[NodeInfo]) -> ReplicaSet {
     let sealed = !all_alive(&members, nodes);
     ReplicaSet {
@@ -37,7 +37,7 @@ pub fn new_set(id: SetId, members: Vec<NodeId>, nodes: &[NodeInfo]) -> ReplicaSe
     }
 }
 
-/// Refuses members that are unknown, doubled, too many or none.
+/// Refuses a list of members that is empty, too long, or has unknown or double ones.
 ///
 /// # Errors
 /// `Invalid`.
@@ -54,7 +54,7 @@ pub fn check_members(nodes: &[NodeInfo], members: &[NodeId]) -> Result<(), FsErr
     Ok(())
 }
 
-/// The row after a change that names its epoch.
+/// Returns the row after a change that names the row's epoch.
 ///
 /// # Errors
 /// `StaleEpoch` if the row has another epoch; `Invalid` if the change does not
@@ -131,8 +131,9 @@ fn finish_join(row: &mut ReplicaSet, nodes: &[NodeInfo]) -> Result<(), FsError> 
     Ok(())
 }
 
-/// The row of a set that loses a node for good; `None` if it has nothing to do
-/// with it. The last member may be lost: what only it had is gone.
+/// Returns the row of a set after it lost a node for good; `None` if the set has
+/// nothing to do with the node. Even the last member may be lost, and with it the
+/// chunks that only it had.
 pub fn without(set: &ReplicaSet, node: NodeId) -> Option<ReplicaSet> {
     let concerned =
         set.nodes.contains(&node) || set.joining == Some(node) || set.leaving == Some(node);
@@ -153,7 +154,7 @@ pub fn without(set: &ReplicaSet, node: NodeId) -> Option<ReplicaSet> {
     Some(row)
 }
 
-/// How the table has to change.
+/// The changes that the table needs.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Settled {
     /// Rows to set, old and new ones.
@@ -162,7 +163,7 @@ pub struct Settled {
     pub gone: Vec<SetId>,
 }
 
-/// What has to change so that the table fits the nodes. `used` says whether an
+/// Returns the changes that make the table fit the nodes. `used` says whether an
 /// extent names a chunk of the set; `last` is the highest id that was given out.
 pub fn settle(
     config: &Config,
@@ -215,11 +216,11 @@ pub fn settle(
 struct Settling<'a> {
     copies: usize,
     nodes: &'a [NodeInfo],
-    /// Who would be in the short set of now, if there is to be one.
+    /// Members of the short set of this moment, if there is to be one.
     short: Option<Vec<NodeId>>,
-    /// In order of id.
+    /// The rows in order of id.
     rows: Vec<ReplicaSet>,
-    /// Of all rows with these (sorted) members that nobody joins, the first.
+    /// Oldest set by its sorted members; sets that a node joins are left out.
     oldest: BTreeMap<Vec<NodeId>, SetId>,
 }
 
@@ -231,8 +232,8 @@ impl Settling<'_> {
         self.rows.push(row);
     }
 
-    /// Whether the table, of which the rows before this one were looked at, is as
-    /// good without it.
+    /// Whether the table is as good without this row. All rows before it must have been
+    /// looked at.
     fn useless(&self, set: &ReplicaSet) -> bool {
         let members = sorted(&set.nodes);
         let known = members
@@ -242,8 +243,8 @@ impl Settling<'_> {
         !known || !wanted || self.oldest.contains_key(&members)
     }
 
-    /// Adds the full sets and the short one that are missing; gives the index of
-    /// the first.
+    /// Adds the missing full sets and the short one; returns the index of the first
+    /// row that it added.
     fn add_missing(&mut self, last: SetId) -> usize {
         let made = self.rows.len();
         let mut wanted = missing_full(self.copies, self.nodes, &self.rows);
@@ -296,7 +297,7 @@ fn sorted(nodes: &[NodeId]) -> Vec<NodeId> {
     nodes
 }
 
-/// Whether no member is down, or unknown.
+/// Whether every member is known and not down.
 pub fn all_alive(members: &[NodeId], nodes: &[NodeInfo]) -> bool {
     members.iter().all(|m| {
         nodes
@@ -305,7 +306,7 @@ pub fn all_alive(members: &[NodeId], nodes: &[NodeInfo]) -> bool {
     })
 }
 
-/// Member lists of the full sets that are still to be made.
+/// Returns the members of each full set that is still to be made.
 fn missing_full(copies: usize, nodes: &[NodeInfo], table: &[ReplicaSet]) -> Vec<Vec<NodeId>> {
     let all = in_states(nodes, &[NodeState::Up, NodeState::Full, NodeState::Down]);
     if copies == 0 || all.len() < copies {
@@ -360,7 +361,7 @@ fn every_combination(
     }
 }
 
-/// How sets are spread over nodes and pairs of nodes.
+/// Counts the sets of each node and of each pair of nodes.
 struct Spread {
     sets: BTreeSet<Vec<NodeId>>,
     of_node: BTreeMap<NodeId, usize>,
@@ -380,7 +381,7 @@ impl Spread {
         spread
     }
 
-    /// False: there is such a set already.
+    /// Adds a set; false if there is one with these members already.
     fn add(&mut self, set: Vec<NodeId>) -> bool {
         if self.sets.contains(&set) {
             return false;
@@ -403,7 +404,7 @@ impl Spread {
         self.of_pair.get(&(a, b)).copied().unwrap_or(0)
     }
 
-    /// The node in the fewest sets, if those are too few.
+    /// Returns the node that is in the fewest sets, if it needs more.
     fn poorest(&self, all: &[NodeId], stuck: &BTreeSet<NodeId>) -> Option<NodeId> {
         all.iter()
             .copied()
@@ -411,7 +412,8 @@ impl Spread {
             .min_by_key(|n| (self.count(*n), *n))
     }
 
-    /// A new set with that node: partners it has met least, then the poorest.
+    /// Chooses a new set with that node. Partners with whom it shares the fewest sets
+    /// come first, then nodes that are in the fewest.
     fn choose(&self, node: NodeId, all: &[NodeId], copies: usize) -> Option<Vec<NodeId>> {
         let mut first: Vec<NodeId> = all.iter().copied().filter(|n| *n != node).collect();
         first.sort_by_key(|n| (self.together(node, *n), self.count(*n), *n));

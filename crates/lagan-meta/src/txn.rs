@@ -1,33 +1,35 @@
 //! One command's changes, buffered over the store until it has succeeded.
 //!
-//! Raw rows go through [`Txn::put`]; inodes and counters are cached, so that
-//! each is read and written once per command. What follows from an inode's row
-//! (Due, Releasable, Orphan, the sums in the counters) is kept here, at flush,
-//! and nowhere else.
+//! Rows go through [`Txn::put`]; inodes and counters are cached, so that each is read
+//! and written once per command. The rows that follow from an inode's row (Due,
+//! Releasable, Orphan) and the sums in the counters are kept here, at flush, and nowhere
+//! else.
 
 use crate::kv::{Read, Row, StoreError, Table};
-use crate::layout::rows::{CounterRow, DueKey, InodeRow, ReapChunkRow, ReapObjectRow};
-use crate::layout::{self, COUNTER_KEY, MAP_VERSION_KEY, key_due, key1, key2};
+use crate::layout::rows::{
+    CounterRow, DueKey, InodeRow, MapVersion, ReapChunkRow, ReapObjectRow, UseCount,
+};
+use crate::layout::version::Versioned;
+use crate::layout::{self, COUNTER_KEY, MAP_VERSION_KEY, key_due, key_set, key1, key2};
 use crate::memory::range;
-use crate::uses;
 use lagan_types::attr::Time;
 use lagan_types::cluster::ReplicaSet;
 use lagan_types::query::{Counters, ReapChunks};
 use lagan_types::{ChunkId, FsError, Ino, NodeId, SetId};
 use std::collections::{BTreeMap, BTreeSet};
 
-/// After its last reference went, a chunk's bytes stay this long for readers
-/// that hold the old map (their reads have a shorter deadline).
+/// A chunk's bytes stay this long after its last reference went, for readers that
+/// hold the old map.
 pub(crate) const CHUNK_GRACE_MS: u64 = 5_000;
-/// The same for objects, whose reads through a recall take longer.
+/// An object's bytes stay this long: reads through a recall take longer.
 pub(crate) const OBJECT_GRACE_MS: u64 = 60_000;
-/// Chunks in one reap row, so that none outgrows a message.
+/// Chunks in one reap row, at most, so that a row fits a message.
 const REAP_ROW_CHUNKS: usize = 1024;
 
-/// Why an operation stops: its answer, or the store.
+/// Why an operation stops: an answer to the caller, or a broken store.
 #[derive(Debug)]
 pub(crate) enum Fail {
-    /// The command's answer.
+    /// This is the command's answer.
     Fs(FsError),
     /// The node must stop.
     Store(StoreError),
@@ -45,7 +47,7 @@ impl From<StoreError> for Fail {
     }
 }
 
-/// What an operation returns.
+/// The result of an operation.
 pub(crate) type Outcome<T> = Result<T, Fail>;
 
 /// Rows to set (or, `None`, to delete), by table.
@@ -57,7 +59,7 @@ struct CachedInode {
     dirty: bool,
 }
 
-/// What follows from an inode's row.
+/// The index rows and sums that follow from an inode's row.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(crate) struct Derived {
     pub due: Option<DueKey>,
@@ -67,7 +69,7 @@ pub(crate) struct Derived {
 }
 
 impl Derived {
-    /// Of a row; nothing follows from none.
+    /// Derives them from a row; nothing follows from a missing one.
     pub fn of(row: Option<&InodeRow>) -> Self {
         let Some(row) = row else {
             return Derived::default();
@@ -94,7 +96,7 @@ impl Derived {
     }
 }
 
-/// The state as one command sees and changes it.
+/// The state as one command sees it, with the command's own changes.
 pub(crate) struct Txn<'a> {
     base: &'a dyn Read,
     changes: Changes,
@@ -103,16 +105,16 @@ pub(crate) struct Txn<'a> {
     freed: BTreeSet<ChunkId>,
     /// Extents that name chunks of a set, more or (negative) fewer than before.
     uses: BTreeMap<SetId, i64>,
-    /// Numbers to give out, and sums.
+    /// The last numbers that were given out, and sums over the tables.
     pub counters: CounterRow,
     /// A node, a set or the configuration changed.
     pub map_changed: bool,
-    /// The command's.
+    /// The command's time.
     pub time: Time,
 }
 
 impl<'a> Txn<'a> {
-    /// Nothing changed yet.
+    /// A transaction without changes, over `base`, for a command of that time.
     pub fn new(base: &'a dyn Read, time: Time) -> Result<Self, StoreError> {
         let counters: CounterRow = match base.get(Table::Counter, COUNTER_KEY)? {
             Some(value) => layout::decode(Table::Counter, &value)?,
@@ -138,7 +140,7 @@ impl<'a> Txn<'a> {
 
     // -- rows -------------------------------------------------------------
 
-    /// Sets a row's bytes.
+    /// Sets a row to these bytes.
     pub fn put_bytes(&mut self, table: Table, key: &[u8], value: Vec<u8>) {
         self.changes
             .entry(table)
@@ -147,7 +149,7 @@ impl<'a> Txn<'a> {
     }
 
     /// Sets a row.
-    pub fn put<T: lagan_types::codec::Encode>(&mut self, table: Table, key: &[u8], row: &T) {
+    pub fn put<T: Versioned>(&mut self, table: Table, key: &[u8], row: &T) {
         self.put_bytes(table, key, layout::encode(row));
     }
 
@@ -164,12 +166,8 @@ impl<'a> Txn<'a> {
             .insert(key.to_vec(), None);
     }
 
-    /// A row.
-    pub fn row<T: lagan_types::codec::Decode<()>>(
-        &self,
-        table: Table,
-        key: &[u8],
-    ) -> Result<Option<T>, StoreError> {
+    /// Returns a row, decoded.
+    pub fn row<T: Versioned>(&self, table: Table, key: &[u8]) -> Result<Option<T>, StoreError> {
         self.get(table, key)?
             .map(|value| layout::decode(table, &value))
             .transpose()
@@ -177,7 +175,7 @@ impl<'a> Txn<'a> {
 
     // -- inodes -----------------------------------------------------------
 
-    /// An inode's row; `None`: there is no such inode.
+    /// Returns an inode's row; `None` if there is no such inode.
     pub fn find_inode(&mut self, ino: Ino) -> Result<Option<InodeRow>, StoreError> {
         if let Some(cached) = self.inodes.get(&ino) {
             return Ok(cached.row.clone());
@@ -195,7 +193,7 @@ impl<'a> Txn<'a> {
         Ok(row)
     }
 
-    /// An inode's row; `Stale` if it is gone.
+    /// Returns an inode's row, or fails with `Stale` if it is gone.
     pub fn inode(&mut self, ino: Ino) -> Outcome<InodeRow> {
         Ok(self.find_inode(ino)?.ok_or(FsError::Stale)?)
     }
@@ -241,17 +239,17 @@ impl<'a> Txn<'a> {
 
     // -- queues -----------------------------------------------------------
 
-    /// Nothing names the chunk any more: its members shall delete it.
+    /// Queues a chunk that nothing names any more: the members of its set shall delete it.
     pub fn free_chunk(&mut self, id: ChunkId) {
         self.freed.insert(id);
     }
 
-    /// An extent that names a chunk of the set came (1) or went (-1).
+    /// Counts an extent that names a chunk of the set: it came (1) or went (-1).
     pub fn count_use(&mut self, set: SetId, change: i64) {
         *self.uses.entry(set).or_default() += change;
     }
 
-    /// Nothing names the object any more.
+    /// Queues an object that nothing names any more.
     pub fn free_object(&mut self, key: String) {
         let ready = self.now_ms().saturating_add(OBJECT_GRACE_MS);
         let ready_ms = ready.max(self.counters.objects_ready_ms);
@@ -283,7 +281,7 @@ impl<'a> Txn<'a> {
             by_set.entry(id.set()).or_default().push(id);
         }
         for (set, chunks) in by_set {
-            let row: Option<ReplicaSet> = self.row(Table::Set, &layout::key_set(set.0))?;
+            let row: Option<ReplicaSet> = self.row(Table::Set, &key_set(set.0))?;
             let Some(row) = row else { continue };
             for node in row.nodes.iter().chain(&row.joining) {
                 for part in chunks.chunks(REAP_ROW_CHUNKS) {
@@ -294,21 +292,36 @@ impl<'a> Txn<'a> {
         Ok(())
     }
 
+    fn flush_uses(&mut self) -> Result<(), StoreError> {
+        for (set, change) in std::mem::take(&mut self.uses) {
+            if change == 0 {
+                continue;
+            }
+            let key = key_set(set.0);
+            let before: Option<UseCount> = self.row(Table::SetUse, &key)?;
+            match before.unwrap_or_default().0.saturating_add_signed(change) {
+                0 => self.delete(Table::SetUse, &key),
+                after => self.put(Table::SetUse, &key, &UseCount(after)),
+            }
+        }
+        Ok(())
+    }
+
     // -- the end ----------------------------------------------------------
 
-    /// All changed rows.
+    /// Returns all changed rows.
     pub fn finish(mut self) -> Result<Changes, StoreError> {
         self.flush_freed()?;
-        let uses = std::mem::take(&mut self.uses);
-        uses::flush(&mut self, uses)?;
+        self.flush_uses()?;
         for (ino, cached) in std::mem::take(&mut self.inodes) {
             if cached.dirty {
                 self.flush_inode(ino, cached);
             }
         }
         if self.map_changed {
-            let version: u64 = self.row(Table::Config, MAP_VERSION_KEY)?.unwrap_or(0);
-            self.put(Table::Config, MAP_VERSION_KEY, &version.saturating_add(1));
+            let version: Option<MapVersion> = self.row(Table::Config, MAP_VERSION_KEY)?;
+            let next = MapVersion(version.unwrap_or_default().0.saturating_add(1));
+            self.put(Table::Config, MAP_VERSION_KEY, &next);
         }
         if self.counters != self.counters_before {
             let counters = self.counters.clone();
@@ -379,7 +392,7 @@ impl<'a> Txn<'a> {
     }
 }
 
-/// Raw rows with the changes so far; cached inodes are not in it.
+/// Reads rows with the changes so far, without the cached inodes.
 impl Read for Txn<'_> {
     fn get(&self, table: Table, key: &[u8]) -> Result<Option<Vec<u8>>, StoreError> {
         match self.changes.get(&table).and_then(|t| t.get(key)) {

@@ -1,12 +1,12 @@
-//! How many extents name chunks of each replica set: a set that none does can go.
+//! How many extents name chunks of each replica set: a set that none names can go.
 //!
-//! Counted with each change of an extent, from the first command of a cluster on.
-//! A state that was begun by a build that did not count has no mark of it: there
-//! every set counts as used, for ever.
+//! `Txn` counts with each change of an extent, from the first
+//! command of a cluster on. A state that was begun by a build that did not count
+//! has no mark of it: there every set counts as used, for ever.
 
 use crate::kv::{Read, StoreError, Table};
-use crate::layout::{self, SETS_COUNTED_KEY, key_set, malformed};
-use crate::txn::Txn;
+use crate::layout::rows::UseCount;
+use crate::layout::{self, SETS_COUNTED_KEY, malformed};
 use lagan_types::SetId;
 use std::collections::BTreeMap;
 
@@ -31,11 +31,6 @@ impl Uses {
     }
 }
 
-/// The first command: from here on extents are counted.
-pub(crate) fn begin(txn: &mut Txn<'_>) {
-    txn.put_mark(Table::Config, SETS_COUNTED_KEY);
-}
-
 /// The counts of one state.
 pub(crate) fn all(store: &dyn Read) -> Result<Uses, StoreError> {
     if store.get(Table::Config, SETS_COUNTED_KEY)?.is_none() {
@@ -48,24 +43,12 @@ pub(crate) fn all(store: &dyn Read) -> Result<Uses, StoreError> {
         for (key, value) in &rows {
             let set = key.as_slice().try_into().map(u32::from_be_bytes);
             let set = set.map_err(|_| malformed(Table::SetUse, "key".into()))?;
-            counts.insert(SetId(set), layout::decode(Table::SetUse, value)?);
+            let UseCount(count) = layout::decode(Table::SetUse, value)?;
+            counts.insert(SetId(set), count);
         }
         match rows.last() {
             Some((key, _)) if rows.len() == PAGE => start = [key.as_slice(), &[0]].concat(),
             _ => return Ok(Uses(Some(counts))),
         }
     }
-}
-
-/// Writes the counts after a command's `changes`.
-pub(crate) fn flush(txn: &mut Txn<'_>, changes: BTreeMap<SetId, i64>) -> Result<(), StoreError> {
-    for (set, change) in changes.into_iter().filter(|(_, change)| *change != 0) {
-        let key = key_set(set.0);
-        let before: u64 = txn.row(Table::SetUse, &key)?.unwrap_or(0);
-        match before.saturating_add_signed(change) {
-            0 => txn.delete(Table::SetUse, &key),
-            after => txn.put(Table::SetUse, &key, &after),
-        }
-    }
-    Ok(())
 }

@@ -5,7 +5,7 @@
 //! never arrived (the leader's answer was lost); and, on the leader, those of
 //! nodes that are down for long.
 
-use crate::commit::report;
+use crate::report::report;
 use crate::{Meta, MoverError};
 use lagan_types::cluster::{ClusterMap, NodeState};
 use lagan_types::op::ArchiveFail;
@@ -109,12 +109,12 @@ pub(crate) async fn fail_own(
     .await
 }
 
-/// Since when nodes are down, as the leader saw it.
+/// The nodes that are down, and since when the leader has known it.
 #[derive(Debug, Default)]
 pub(crate) struct Down(BTreeMap<NodeId, Instant>);
 
 impl Down {
-    /// Takes note of the map.
+    /// Takes note of the nodes' states in the map.
     pub fn see(&mut self, map: &ClusterMap, now: Instant) {
         let down = |id: &NodeId| map.node(*id).is_none_or(|n| n.state == NodeState::Down);
         self.0.retain(|id, _| down(id));

@@ -3,11 +3,11 @@
 //! The channel to it is short: while the metadata is away, uploads wait with
 //! their ends in hand and no new ones begin. What cannot be reported for long
 //! is dropped: the attempt stays recorded, and the sweep of lost attempts
-//! fails it later.
+//! fails the attempt later.
 
 use crate::Meta;
 use crate::attempts::Active;
-use lagan_object::Backoff;
+use crate::report::report;
 use lagan_types::Op;
 use lagan_types::op::{ArchiveFail, ArchiveFinish};
 use std::sync::Arc;
@@ -16,14 +16,11 @@ use tokio::sync::mpsc;
 
 /// Ends in one mutation.
 const BATCH_MAX: usize = 256;
-/// How long the first end waits for others: a file's state is not in a hurry, and a
+/// Time that the first end waits for others: a file's state is not in a hurry, and a
 /// commit on all voters costs as much as an upload does.
 const GATHER: Duration = Duration::from_millis(25);
-/// Tries before ends are dropped, some five minutes.
-const TRIES_MAX: u32 = 60;
-const BACKOFF: Backoff = Backoff::new(100, 10_000);
 
-/// How an upload ended.
+/// The end of an upload, as it is reported.
 #[derive(Debug, Clone)]
 pub(crate) enum End {
     Finish(ArchiveFinish),
@@ -67,19 +64,4 @@ async fn gather(ends: &mut mpsc::Receiver<End>, batch: &mut Vec<End>) {
             _ => return,
         }
     }
-}
-
-/// Repeats a mutation; it is idempotent by its attempts' numbers.
-pub(crate) async fn report(meta: &dyn Meta, op: Op) -> bool {
-    for failures in 1..=TRIES_MAX {
-        match meta.mutate(op.clone()).await {
-            Ok(_) => return true,
-            Err(error) => {
-                tracing::debug!(%error, failures, "report of uploads");
-                tokio::time::sleep(BACKOFF.delay(failures, rand::random())).await;
-            }
-        }
-    }
-    tracing::warn!("uploads could not be reported, they will be repeated");
-    false
 }

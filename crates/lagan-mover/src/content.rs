@@ -14,18 +14,18 @@ use std::time::Duration;
 
 /// Bytes of a piece that is read at once.
 const PIECE_LEN_MAX: u64 = Body::PIECE_LEN_MAX as u64;
-/// How long one read of a piece may take, all replicas included.
+/// Time limit of one read of a piece, all replicas included.
 const READ_TIME: Duration = Duration::from_secs(60);
-/// Extents of a file, at most: the largest object in whole chunks, and some more;
-/// 100 MiB of memory.
+/// Extents of a file, at most: enough for the largest object in whole chunks, and some
+/// more. They take 100 MiB of memory.
 const EXTENTS_MAX: usize = 1536 * 1024;
 
 const _: () = assert!(EXTENTS_MAX as u64 > OBJECT_LEN_MAX / CHUNK_LEN_MAX as u64);
 
-/// Where a piece of the file is.
+/// The place that a piece of the file is read from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Place {
-    /// Nowhere: zeros.
+    /// A hole, read as zeros.
     Hole,
     /// In a chunk from byte `skip` on; the CRC if it is all of the chunk.
     Chunk {
@@ -192,10 +192,10 @@ impl FileContent {
         FileContent::new(&extents, chunks, recall, (file.0, file.2))
     }
 
-    /// Of all extents of a version, and the file's inode and size.
+    /// Takes all extents of a version, and the file's inode and size.
     ///
     /// # Errors
-    /// As [`pieces`].
+    /// Those of [`pieces`].
     pub fn new(
         extents: &[Extent],
         chunks: Arc<dyn Chunks>,

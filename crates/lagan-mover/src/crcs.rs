@@ -16,7 +16,7 @@ pub(crate) const UNIT_LEN_MIN: u64 = 8 * MIB;
 
 const MIB: u64 = 1024 * 1024;
 
-/// How an object is divided for verification.
+/// The units that an object is divided into for verification.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Units {
     /// Bytes of the object.

@@ -6,9 +6,9 @@
 //! leaders for a moment, or a row done twice, harm nobody.
 
 use crate::attempts::pages;
-use crate::commit::report;
 use crate::gate::Gate;
 use crate::metrics::METRICS;
+use crate::report::report;
 use crate::{Meta, MoverError};
 use lagan_object::{ObjectStore, Owner, OwnerError, read_owner};
 use lagan_types::{Op, Query, QueryAnswer};
@@ -89,7 +89,7 @@ async fn check_owner(
     Err(wrong.into())
 }
 
-/// Whether a key is one of the archive's own.
+/// True if the key is one of the archive's own.
 fn is_under(key: &str, prefix: &str) -> bool {
     match prefix.trim_matches('/') {
         "" => !key.starts_with(".lagan"),

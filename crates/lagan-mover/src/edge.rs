@@ -1,4 +1,4 @@
-//! What the mover needs of the rest of the server.
+//! The rest of the server, as the mover needs it.
 
 use crate::MoverError;
 use async_trait::async_trait;
@@ -14,7 +14,7 @@ pub trait Meta: Send + Sync + 'static {
     /// A mutation, repeated inside until its own deadline.
     ///
     /// # Errors
-    /// The metadata's; it may have happened all the same.
+    /// The metadata's; the mutation may have happened all the same.
     async fn mutate(&self, op: Op) -> Result<Answer, MoverError>;
 
     /// A linearizable read.
@@ -29,10 +29,10 @@ pub trait Meta: Send + Sync + 'static {
     /// The leader could not be asked; attempts may have been recorded.
     async fn jobs(&self, slots: u32) -> Result<Vec<ArchiveJob>, MoverError>;
 
-    /// Whether this node leads the metadata now, as far as it knows.
+    /// True if this node leads the metadata now, as far as it knows.
     fn is_leader(&self) -> bool;
 
-    /// The cluster map, perhaps a little old.
+    /// The cluster map, which may be a little old.
     fn map(&self) -> Arc<ClusterMap>;
 
     /// This node.

@@ -1,4 +1,4 @@
-//! What can go wrong with a file on its way to S3 and back.
+//! Failures of a file on its way to S3 and back.
 
 use lagan_object::{ErrorKind, ObjectError, OwnerError};
 use lagan_types::FsError;
@@ -15,7 +15,7 @@ pub enum MoverError {
     /// Bytes could not be read from any replica.
     #[error("read chunk: {0}")]
     Chunk(String),
-    /// S3's.
+    /// S3 refused or failed.
     #[error(transparent)]
     Object(#[from] ObjectError),
     /// The prefix cannot be used.
@@ -27,7 +27,7 @@ pub enum MoverError {
     /// The object that was stored is not what was sent.
     #[error("object {0} reads back with other bytes")]
     ReadBack(String),
-    /// The metadata answered something else than was asked.
+    /// The metadata gave an answer of another kind than was asked for.
     #[error("unexpected answer to {0}")]
     Answer(&'static str),
 }
@@ -42,14 +42,9 @@ impl From<OwnerError> for MoverError {
 }
 
 impl MoverError {
-    /// Whether the metadata says that there is no such file.
+    /// True if the metadata says that there is no such file.
     pub(crate) fn is_gone(&self) -> bool {
-        let gone = [FsError::NotFound, FsError::Stale];
-        match self {
-            MoverError::Fs(error) => gone.contains(error),
-            MoverError::Meta(text) => gone.iter().any(|e| e.to_string() == *text),
-            _ => false,
-        }
+        matches!(self, MoverError::Fs(FsError::NotFound | FsError::Stale))
     }
 }
 
@@ -59,42 +54,44 @@ impl MoverError {
 pub struct RecallError {
     /// One line.
     pub reason: String,
-    /// It may work later.
-    pub transient: bool,
-    /// That version's object is not the file's any more: fetch the extents again.
-    pub not_found: bool,
+    /// What the reader may do about it.
+    pub failure: RecallFailure,
+}
+
+/// What a reader may do about a recall that failed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RecallFailure {
+    /// Fetch the extents again: that version's object is not the file's any more.
+    Gone,
+    /// Ask again later.
+    Transient,
+    /// Nothing: a person must act.
+    Permanent,
 }
 
 impl RecallError {
-    pub(crate) fn not_found(reason: impl Into<String>) -> Self {
-        RecallError {
-            reason: reason.into(),
-            transient: false,
-            not_found: true,
-        }
+    pub(crate) fn gone(reason: impl Into<String>) -> Self {
+        RecallError::new(RecallFailure::Gone, reason)
     }
 
     pub(crate) fn transient(reason: impl Into<String>) -> Self {
-        RecallError {
-            reason: reason.into(),
-            transient: true,
-            not_found: false,
-        }
+        RecallError::new(RecallFailure::Transient, reason)
     }
 
     pub(crate) fn permanent(reason: impl Into<String>) -> Self {
-        RecallError {
-            reason: reason.into(),
-            transient: false,
-            not_found: false,
-        }
+        RecallError::new(RecallFailure::Permanent, reason)
+    }
+
+    fn new(failure: RecallFailure, reason: impl Into<String>) -> Self {
+        let reason = reason.into();
+        RecallError { reason, failure }
     }
 }
 
 impl From<MoverError> for RecallError {
     fn from(error: MoverError) -> Self {
         if error.is_gone() {
-            return RecallError::not_found(error.to_string());
+            return RecallError::gone(error.to_string());
         }
         match &error {
             MoverError::Object(e)

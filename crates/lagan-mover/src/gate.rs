@@ -1,4 +1,4 @@
-//! May anything be sent to the endpoint now?
+//! The gate to the endpoint: it is open while requests may be sent.
 //!
 //! The gate opens once the prefix is found to be ours and it is known whether
 //! the endpoint verifies checksums. It closes by the circuit breaker of
@@ -17,7 +17,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::sync::{Notify, watch};
 
-/// Between looks while nobody has claimed the prefix yet.
+/// Pause between looks while nobody has claimed the prefix yet.
 const CLAIM_POLL: Duration = Duration::from_secs(1);
 
 #[derive(Debug)]
@@ -30,7 +30,7 @@ struct Inner {
     ready: bool,
     /// The endpoint refuses wrong checksums.
     verifies: bool,
-    /// Why it cannot become ready: a person must act.
+    /// Why the prefix cannot be used, if a person must act.
     problem: Option<String>,
 }
 
@@ -57,7 +57,7 @@ pub(crate) struct Gate {
     permanent_retry: Duration,
     /// Held for moments only.
     inner: Mutex<Inner>,
-    /// Whether uploads and deletes may go.
+    /// True while uploads and deletes may go.
     open: watch::Sender<bool>,
     failed: Notify,
 }
@@ -84,7 +84,7 @@ impl Gate {
         }
     }
 
-    /// Whether uploads and deletes may go.
+    /// True while uploads and deletes may go.
     pub fn is_open(&self) -> bool {
         *self.open.borrow()
     }
@@ -96,12 +96,12 @@ impl Gate {
         let _ = open.wait_for(|open| *open).await;
     }
 
-    /// Whether the endpoint refuses wrong checksums.
+    /// True if the endpoint refuses wrong checksums.
     pub fn verifies(&self) -> bool {
         self.inner.lock().verifies
     }
 
-    /// What a write (or delete) came to.
+    /// Takes note of a write's or delete's result.
     pub fn report(&self, result: Result<(), &ObjectError>) {
         let now_ms = self.now_ms();
         let mut inner = self.inner.lock();
@@ -118,7 +118,10 @@ impl Gate {
         self.show(&inner);
     }
 
-    /// Whether a read may go.
+    /// Asks whether a read may go.
+    ///
+    /// # Errors
+    /// The breaker of reads is open.
     pub fn try_read(&self) -> Result<(), RecallError> {
         let mut inner = self.inner.lock();
         match inner.reads.try_call(self.now_ms()) {
@@ -127,16 +130,15 @@ impl Gate {
                 let error = inner.reads.error();
                 let permanent = error.is_some_and(ObjectError::is_permanent);
                 let reason = error.map_or("S3 is being probed".into(), ToString::to_string);
-                Err(RecallError {
-                    reason,
-                    transient: !permanent,
-                    not_found: false,
-                })
+                match permanent {
+                    true => Err(RecallError::permanent(reason)),
+                    false => Err(RecallError::transient(reason)),
+                }
             }
         }
     }
 
-    /// What a read came to.
+    /// Takes note of a read's result.
     pub fn report_read(&self, result: Result<(), &ObjectError>) {
         let now_ms = self.now_ms();
         let mut inner = self.inner.lock();
@@ -155,13 +157,13 @@ impl Gate {
         }
     }
 
-    /// A read went well, but what it brought is wrong.
+    /// Takes note that a read brought wrong bytes.
     pub fn note_read(&self, error: &ObjectError) {
         let now_ms = self.now_ms();
         self.inner.lock().last_read.failed(error, now_ms);
     }
 
-    /// What `lagan status` shows.
+    /// The state that `lagan status` shows.
     pub fn health(&self) -> S3Health {
         let inner = self.inner.lock();
         if let Some(problem) = &inner.problem {
@@ -183,7 +185,7 @@ impl Gate {
         }
     }
 
-    /// The owner object names another incarnation: nothing goes any more.
+    /// Closes the gate: the owner object names another incarnation.
     pub fn lose_ownership(&self, error: &OwnerError) {
         let mut inner = self.inner.lock();
         inner.ready = false;
@@ -191,7 +193,7 @@ impl Gate {
         self.show(&inner);
     }
 
-    /// Whom the prefix must belong to, and the prefix; `None`: no archive is configured.
+    /// The prefix and its owner, if an archive is configured.
     pub fn ours(&self) -> Option<(String, Owner)> {
         let map = self.meta.map();
         let archive = map.config.archive.as_ref()?;
@@ -212,7 +214,7 @@ impl Gate {
         }
     }
 
-    /// One try; how long to wait before the next.
+    /// Tries once to open the gate. Returns how long to wait before the next try.
     async fn try_open(&self) -> Duration {
         let (permit, ready) = {
             let mut inner = self.inner.lock();
@@ -276,7 +278,8 @@ impl Gate {
         }
     }
 
-    /// `None`: nobody has claimed the prefix, and that is the leader's to do.
+    /// Returns whether the endpoint verifies checksums; `None` while nobody has claimed
+    /// the prefix, which is the leader's duty.
     async fn find_out(&self) -> Result<Option<bool>, MoverError> {
         let Some((prefix, owner)) = self.ours() else {
             return Ok(None);
@@ -296,7 +299,7 @@ impl Gate {
         Ok(Some(probe_wrong_checksum(&*self.store, &prefix).await?))
     }
 
-    /// Makes what is known visible to all.
+    /// Opens or closes the gate for those who wait, as the state says.
     fn show(&self, inner: &Inner) {
         let open = inner.ready && inner.writes.state() == BreakerState::Closed;
         let was = self.open.send_replace(open);

@@ -1,23 +1,23 @@
-//! What `lagan status` says of the way to S3.
+//! The health of the way to S3, as `lagan status` shows it.
 //!
-//! The breaker opens after a few failures in a row; a person should hear of the
-//! first. So the last failure is shown until a call went well, and for a moment
-//! after that, since among many calls some go well on a bad line too.
+//! The breaker opens after a few failures in a row, but a person should hear of
+//! the first. So the last failure is shown until a call succeeds, and for at least
+//! [`SHOWN_MS`], since on a bad line some calls succeed too.
 
 use lagan_object::ObjectError;
 
-/// How long a failure is shown at least.
+/// Shortest time for which a failure is shown.
 const SHOWN_MS: u64 = 5_000;
 
 /// State of a node's way to S3.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct S3Health {
-    /// What is wrong, one line; empty: nothing.
+    /// The trouble in one line; empty: none.
     pub error: String,
-    /// A person must act; otherwise it may pass by itself.
+    /// True if a person must act; otherwise the trouble may pass by itself.
     pub permanent: bool,
-    /// The endpoint has answered since the start that uploads may go. Neither this nor an
-    /// error: it is not known yet.
+    /// True once the endpoint has answered, since the start, that uploads may go. If
+    /// this is false and there is no error, the state is not known yet.
     pub ready: bool,
 }
 
@@ -44,7 +44,7 @@ impl LastFailure {
         self.well_since = true;
     }
 
-    /// What is to be shown now.
+    /// The failure to show now, if there is one.
     pub fn shown(&self, now_ms: u64) -> Option<&ObjectError> {
         let over = self.well_since && now_ms >= self.at_ms.saturating_add(SHOWN_MS);
         self.error.as_ref().filter(|_| !over)

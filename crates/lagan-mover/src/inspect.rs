@@ -68,7 +68,8 @@ impl Inspector {
         }
     }
 
-    /// That an object is not there is an answer, and no trouble with the endpoint.
+    /// Reports a read to the gate. An answer that the object is not there counts as
+    /// success: it is no trouble with the endpoint.
     fn report(&self, result: Result<(), &ObjectError>) {
         match result {
             Err(error) if error.is_not_found() => self.gate.report_read(Ok(())),
@@ -76,9 +77,9 @@ impl Inspector {
         }
     }
 
-    /// Objects of this life of the cluster under the archive's prefix, by key, above
-    /// `after`: key and bytes, and whether these were the last. Not by the gate: keys that
-    /// may read and write but not list must not stop reads.
+    /// Lists objects of this incarnation under the archive's prefix, in order of key,
+    /// above `after`: key and bytes of each, and whether these were the last. A failure
+    /// is not reported to the gate: credentials that may not list must not stop reads.
     ///
     /// # Errors
     /// The endpoint's; there is no archive.
@@ -103,7 +104,7 @@ impl Inspector {
     }
 }
 
-/// What is there against what the metadata says.
+/// Compares what S3 says of an object with what the metadata says.
 fn compare(info: &ObjectInfo, object: &Object) -> ObjectHealth {
     let crc_fits = info.crc32.is_none_or(|crc| crc == object.crc);
     if info.len == object.size && crc_fits {

@@ -5,18 +5,19 @@
 //! leader's mover also deletes objects that nothing names. Reading a released
 //! file goes through [`Mover::recall`] of any node.
 //!
-//! What it needs of the rest of the server are the traits [`Meta`] and [`Chunks`].
+//! It reaches the rest of the server through the traits [`Meta`] and [`Chunks`].
 //!
 //! # What must hold
 //! - A file is reported archived only after the endpoint verified the bytes
 //!   by the CRC-32 that the metadata has of them, or, where the endpoint
-//!   verifies nothing, after they were read back (invariants 3 and 4).
-//! - The file's data version decides: an upload of an older one loses.
+//!   verifies nothing, after they were read back (INV-3, INV-4).
+//! - An upload counts only for the data version that it read: the upload of an
+//!   older version than the file's has no effect.
 //! - Objects are deleted only from the replicated queue, only while the owner
-//!   object names this incarnation (invariant 13).
-//! - Recalled bytes are verified before they are served (invariant 12).
+//!   object names this incarnation (INV-13).
+//! - Recalled bytes are verified before they are served (INV-12).
 //! - S3 in trouble costs nothing but the backlog: no queue here grows with
-//!   it, jobs wait in the replicated state (invariant 10).
+//!   it: jobs wait in the replicated state (INV-10).
 //!
 //! # What a defect does
 //! An upload that ends by a panic is a failure of its file. If one of the mover's
@@ -43,10 +44,11 @@ mod mover;
 mod options;
 mod queue;
 mod recall;
+mod report;
 mod upload;
 
 pub use edge::{Chunks, Meta};
-pub use error::{MoverError, RecallError};
+pub use error::{MoverError, RecallError, RecallFailure};
 pub use health::S3Health;
 pub use mover::Mover;
 pub use options::Options;

@@ -15,14 +15,14 @@ impl Counter {
         self.0.fetch_add(n, Ordering::Relaxed);
     }
 
-    /// How many.
+    /// The number now.
     pub fn get(&self) -> u64 {
         self.0.load(Ordering::Relaxed)
     }
 }
 
-/// How many there are now: each is counted as long as its `Held` lives, so
-/// the gauge is back at zero however they ended.
+/// A number of things that go on now. Each is counted as long as its `Held` lives, so
+/// that the gauge is back at zero however they end.
 #[derive(Debug, Default)]
 pub struct Gauge(AtomicU64);
 
@@ -36,7 +36,7 @@ impl Gauge {
         Held(self)
     }
 
-    /// How many.
+    /// The number now.
     pub fn get(&self) -> u64 {
         self.0.load(Ordering::Relaxed)
     }
@@ -57,7 +57,7 @@ impl Drop for Held {
 pub struct Metrics {
     /// Files that S3 has, verified.
     pub uploads: Counter,
-    /// Their bytes.
+    /// Bytes of those files.
     pub upload_bytes: Counter,
     /// Uploads that failed; each is tried again.
     pub upload_failures: Counter,
@@ -67,15 +67,15 @@ pub struct Metrics {
     pub read_backs: Counter,
     /// Ranges of released files that readers asked for.
     pub recalls: Counter,
-    /// Bytes of them that were given.
+    /// Bytes that recalls gave.
     pub recall_bytes: Counter,
-    /// Of them, those that failed.
+    /// Recalls that failed, but for objects that are not the file's any more.
     pub recall_failures: Counter,
-    /// Bytes fetched from S3 for them.
+    /// Bytes that recalls fetched from S3.
     pub fetched_bytes: Counter,
     /// Objects deleted.
     pub deletes: Counter,
-    /// Parts of the mover that ended by a defect.
+    /// Parts of the mover that ended by a panic.
     pub defects: Counter,
     /// Uploads under way.
     pub uploading: Gauge,

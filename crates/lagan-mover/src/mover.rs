@@ -1,4 +1,4 @@
-//! The mover's life: what it starts, and what it answers.
+//! The mover itself: its tasks, and its answers to the server.
 
 use crate::attempts::{Active, Down, fail_of_nodes, fail_own};
 use crate::gate::Gate;
@@ -8,7 +8,7 @@ use crate::metrics::METRICS;
 use crate::queue::Queue;
 use crate::recall::Recaller;
 use crate::upload::Uploader;
-use crate::{Chunks, Meta, MoverError, Options, RecallError, commit, delete};
+use crate::{Chunks, Meta, MoverError, Options, RecallError, RecallFailure, commit, delete};
 use bytes::Bytes;
 use lagan_object::ObjectStore;
 use lagan_types::Ino;
@@ -21,11 +21,11 @@ use tokio::sync::{Semaphore, mpsc};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-/// Ends of uploads that wait to be reported.
+/// Ends of uploads that wait to be reported, at most.
 const ENDS_MAX: usize = 64;
-/// Between sweeps of lost attempts.
+/// Pause between sweeps of lost attempts.
 const SWEEP: Duration = Duration::from_secs(60);
-/// Between sweeps of unfinished multipart uploads.
+/// Pause between sweeps of unfinished multipart uploads.
 const UPLOAD_SWEEP: Duration = Duration::from_secs(3600);
 
 /// One node's mover. Runs from [`Mover::start`] until its token is cancelled.
@@ -104,7 +104,7 @@ impl Mover {
         })
     }
 
-    /// Which of its tasks ended by a defect, if one did: the mover has ended then.
+    /// The name of the task that ended by a defect, if one did; the mover has ended then.
     pub fn defect(&self) -> Option<&'static str> {
         self.defect.get().copied()
     }
@@ -113,7 +113,7 @@ impl Mover {
     /// and their CRC-32. `len` is 1 to `CHUNK_LEN_MAX`.
     ///
     /// # Errors
-    /// See [`RecallError`].
+    /// [`RecallError`] says why, and what the reader may do about it.
     ///
     /// # Cancel safety
     /// A fetch that was begun goes on for the next reader.
@@ -134,13 +134,15 @@ impl Mover {
             }
             Err(error) => {
                 // one that is not there any more is no failure: the reader looks again
-                METRICS.recall_failures.add(u64::from(!error.not_found));
+                METRICS
+                    .recall_failures
+                    .add(u64::from(error.failure != RecallFailure::Gone));
                 Err(error)
             }
         }
     }
 
-    /// What S3 has of these objects, in order; of the first 256 at most.
+    /// Looks whether S3 has the first 256 of these objects; answers in their order.
     pub async fn check_objects(&self, mut objects: Vec<Object>) -> Vec<ObjectHealth> {
         objects.truncate(CHECK_MAX);
         self.inspector.check(objects).await
@@ -200,7 +202,7 @@ impl Crew {
     }
 }
 
-/// What is done now and then: sweeps, and the leader's duties.
+/// Work that is done from time to time: sweeps, and the leader's duties.
 struct Duties {
     options: Options,
     meta: Arc<dyn Meta>,

@@ -11,28 +11,28 @@ pub struct Options {
     pub uploads: usize,
     /// Uploads of files over 64 MiB at a time: each may hold 32 MiB in memory.
     pub large_uploads: usize,
-    /// Between questions for work while there is none.
+    /// Pause between questions for work while there is none.
     pub poll: Duration,
-    /// Wait of a file after its failures.
+    /// Waits of a file after its failures.
     pub file_backoff: Backoff,
-    /// Folder of recalled bytes; emptied at start.
+    /// Folder of recalled bytes; it is emptied at start.
     pub cache_dir: PathBuf,
-    /// Bytes of recalled objects to keep; one larger unit may exceed it.
+    /// Bytes of recalled objects to keep; a single larger unit may exceed this.
     pub cache_bytes: u64,
     /// Fetches from S3 for recall at a time.
     pub fetches: usize,
-    /// How long a recall may take; the fetch goes on for the next one.
+    /// Time limit of a recall; the fetch goes on for the next one.
     pub recall_deadline: Duration,
     /// An attempt of this node that it knows nothing of is failed after this:
     /// longer than the answer that brings it can be under way.
     pub lost_attempt: Duration,
-    /// The attempts of a node that is down for so long are failed.
+    /// The attempts of a node that is down for this long are failed.
     pub down_node: Duration,
     /// Unfinished multipart uploads that nothing wants are aborted after this.
     pub stale_upload: Duration,
-    /// Between looks at the leader's duties.
+    /// Pause between looks at the leader's duties.
     pub duty: Duration,
-    /// When an endpoint counts as down, and how it is probed.
+    /// Limits at which an endpoint counts as down, and the times of probes.
     pub breaker: BreakerConfig,
 }
 

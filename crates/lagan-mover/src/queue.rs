@@ -2,8 +2,8 @@
 //!
 //! More jobs than uploads at a time are kept here, and new ones are asked for
 //! while uploads run: the leader records them in few mutations, and no upload
-//! slot waits for an answer. How many, follows the rate: twice as many after
-//! uploads had to wait for jobs, the fewest again after one failed. Jobs that are
+//! slot waits for an answer. Their number follows the rate: it doubles when uploads
+//! had to wait for jobs, and falls to the least when an upload failed. Jobs that are
 //! here when the gate closes wait here.
 
 use crate::MoverError;
@@ -22,15 +22,15 @@ use tokio::sync::mpsc;
 use tokio::task::{Id, JoinError, JoinSet};
 use tokio::time::Instant;
 
-/// Between questions while the leader does not answer, at most.
+/// Longest pause between questions while the leader does not answer.
 const LEADER_AWAY: Duration = Duration::from_secs(5);
-/// Jobs here for each upload at a time, uploads included: at first, and at most.
+/// Jobs kept here for each upload slot, the running ones included: at first, and at most.
 const JOBS_MIN: usize = 2;
 const JOBS_MAX: usize = 16;
-/// After an answer with fewer jobs than asked for: more may just be on their way.
+/// Pause after an answer with fewer jobs than asked for: more may be on their way.
 const FEW_PAUSE: Duration = Duration::from_millis(20);
 
-/// A question for work under way, and its answer.
+/// A question for work that is under way.
 type Asking = Pin<Box<dyn Future<Output = Answer> + Send>>;
 
 struct Answer {
@@ -45,9 +45,9 @@ pub(crate) struct Queue {
     active: Arc<Active>,
     ends: mpsc::Sender<End>,
     waiting: VecDeque<ArchiveJob>,
-    /// Uploads; whether they went well.
+    /// Running uploads; each tells whether it succeeded.
     running: JoinSet<bool>,
-    /// What each running upload is, to fail it if it ends by a defect.
+    /// The job of each running upload, to fail it if the upload ends by a defect.
     jobs: HashMap<Id, ArchiveJob>,
     /// Jobs wanted here for each upload at a time.
     jobs_per_upload: usize,
@@ -181,7 +181,7 @@ impl Queue {
     }
 }
 
-/// Attempts from before the start: their uploader, this node, ended.
+/// Fails this node's attempts from before its start: nobody works on them.
 async fn fail_leftovers(uploader: &Uploader, active: &Active) {
     loop {
         match fail_own(&*uploader.meta, active, Duration::ZERO).await {
@@ -205,7 +205,7 @@ async fn ask(uploader: Arc<Uploader>, slots: usize) -> Answer {
     }
 }
 
-/// The answer of the question under way; none is under way: never.
+/// Waits for the answer to the question under way, for ever if none is.
 async fn answered(asking: &mut Option<Asking>) -> Answer {
     match asking {
         Some(asking) => asking.await,
@@ -213,7 +213,7 @@ async fn answered(asking: &mut Option<Asking>) -> Answer {
     }
 }
 
-/// Uploads one file; how it ended.
+/// Uploads one file and returns how that ended.
 async fn upload(uploader: &Uploader, job: ArchiveJob) -> End {
     let _held = METRICS.uploading.hold();
     let error = match uploader.upload(&job).await {

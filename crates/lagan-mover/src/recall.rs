@@ -12,12 +12,11 @@
 //! # How it is fetched
 //! One fetch of a unit at a time, however many wait for it; it goes on when
 //! they give up, so that a repeated read finds it. Units are kept in files
-//! under `cache_dir` up to `cache_bytes`, least recently used go first. They
-//! carry CRCs of their blocks, verified at each read. Reading in the second
+//! under `cache_dir` up to `cache_bytes`; the least recently used are dropped first.
+//! Each has CRCs of its blocks, which are verified at each read. Reading in the second
 //! half of a unit fetches the next one ahead.
 //!
-//! Nothing of this changes metadata; a crash leaves files that the next start
-//! removes.
+//! A recall changes no metadata. A crash leaves files that the next start removes.
 
 mod cache;
 mod fetch;
@@ -25,10 +24,10 @@ mod fetch;
 use crate::content::Recall;
 use crate::crcs::{META_NAME, UNIT_LEN_MIN, Units};
 use crate::gate::Gate;
-use crate::{Meta, MoverError, Options, RecallError};
+use crate::{Meta, MoverError, Options, RecallError, RecallFailure};
 use async_trait::async_trait;
 use bytes::{Bytes, BytesMut};
-use cache::{Cache, Unit};
+use cache::{Cache, Unit, UnitKey};
 use lagan_object::{ObjectError, ObjectStore};
 use lagan_types::limits::CHUNK_LEN_MAX;
 use lagan_types::query::Object;
@@ -40,18 +39,16 @@ use tokio::sync::{Semaphore, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-/// Objects whose units are remembered; beyond, remembering starts anew.
+/// Objects whose units are remembered, at most; then remembering starts anew.
 const DESCRIBED_MAX: usize = 4096;
 
-/// What is known of an archived version.
+/// The object of an archived version, and its units.
 #[derive(Debug)]
 struct Described {
     key: Arc<str>,
     units: Units,
 }
 
-/// Names a unit: an object's key, never used twice, and its place in it.
-type UnitKey = (Arc<str>, usize);
 type Fetched = Result<Arc<Unit>, RecallError>;
 
 /// One node's way back from S3.
@@ -129,7 +126,7 @@ impl Recaller {
         let first = self.read(ino, version, offset, len).await;
         match first {
             // what was remembered may be out of date: ask the metadata once more
-            Err(error) if remembered && !error.transient => {
+            Err(error) if remembered && error.failure != RecallFailure::Transient => {
                 self.described.lock().remove(&(ino, version));
                 self.read(ino, version, offset, len).await
             }
@@ -149,7 +146,7 @@ impl Recaller {
         let end = offset.saturating_add(u64::from(len));
         if end > units.len {
             let message = format!("{offset}+{len} is outside of {} bytes", units.len);
-            return Err(RecallError::not_found(message));
+            return Err(RecallError::gone(message));
         }
         let mut all = BytesMut::new();
         let mut at = offset;
@@ -176,7 +173,7 @@ impl Recaller {
         Ok(all.freeze())
     }
 
-    /// Which object that version is, and how it is verified.
+    /// Finds the object of that version and its units' CRCs.
     async fn describe(&self, ino: Ino, version: u64) -> Result<Arc<Described>, RecallError> {
         if let Some(known) = self.described.lock().get(&(ino, version)) {
             return Ok(known.clone());
@@ -185,7 +182,7 @@ impl Recaller {
             return Err(MoverError::Answer("file").into());
         };
         let Some(object) = object.filter(|o| o.version == version) else {
-            return Err(RecallError::not_found(format!(
+            return Err(RecallError::gone(format!(
                 "version {version} has no object now"
             )));
         };

@@ -24,10 +24,10 @@ const LARGE_LEN: u64 = 64 * 1024 * 1024;
 const READ_BACK_LEN: u64 = 4 * 1024 * 1024;
 /// Bytes of user metadata, at most: S3 allows 2 KiB in all, names included.
 const META_LEN_MAX: usize = 2000;
-/// Files whose failures are counted; beyond, counting starts anew.
+/// Files whose failures are counted, at most; then counting starts anew.
 const FAILURES_MAX: usize = 65_536;
 
-/// What uploads share.
+/// The parts of the mover that all uploads share.
 pub(crate) struct Uploader {
     pub meta: Arc<dyn Meta>,
     pub chunks: Arc<dyn Chunks>,
@@ -41,7 +41,7 @@ pub(crate) struct Uploader {
 }
 
 impl Uploader {
-    /// Uploads and verifies; what to report if it went well.
+    /// Uploads a file and verifies the object. Returns the report of the upload's end.
     pub async fn upload(&self, job: &ArchiveJob) -> Result<ArchiveFinish, MoverError> {
         let failed_before = self.failures.lock().contains_key(&job.ino);
         METRICS.upload_retries.add(u64::from(failed_before));
@@ -114,7 +114,7 @@ impl Uploader {
         }
     }
 
-    /// How long a file waits after this failure of it.
+    /// Counts a failure of the file. Returns how long the file waits.
     pub fn retry_after(&self, ino: Ino) -> Duration {
         let mut failures = self.failures.lock();
         if failures.len() >= FAILURES_MAX {
@@ -126,7 +126,7 @@ impl Uploader {
     }
 }
 
-/// What is kept with the object.
+/// The metadata that the object gets.
 fn object_meta(job: &ArchiveJob, units: &Units) -> ObjectMeta {
     let mut user = BTreeMap::new();
     let mut left = META_LEN_MAX;
@@ -162,7 +162,8 @@ fn header_name(name: &str) -> String {
     name.chars().map(plain).collect()
 }
 
-/// A metadata value: printable ASCII, anything else percent-encoded.
+/// A metadata value: printable ASCII stays, each other byte is `%XX`. This makes any text
+/// fit into a header and encodes no URL: what comes encoded, as a path, stays as it is.
 fn header_value(value: &str) -> String {
     value
         .bytes()

@@ -27,14 +27,14 @@ use tokio::task::AbortHandle;
 #[cfg(test)]
 mod tests;
 
-/// How exactly deadlines are kept: one look at all calls per tick costs less
-/// than a timer per call.
+/// The precision of deadlines: one look at all calls per tick costs less than a timer
+/// per call.
 const TICK: Duration = Duration::from_millis(20);
-/// A watch that slept longer than this was itself stopped: it learned nothing
-/// about the other side.
+/// A watch that slept longer than this was stopped itself: it learned nothing about the
+/// other side.
 const TICK_MISSED: Duration = Duration::from_millis(500);
 
-/// How a connection behaves.
+/// The settings of a connection.
 #[derive(Debug, Clone)]
 pub struct ConnectionOptions {
     /// The local address to connect from.
@@ -64,7 +64,7 @@ impl Default for ConnectionOptions {
     }
 }
 
-/// See the module. All methods may be used by many tasks at once.
+/// One open connection. Many tasks may use all methods at once.
 #[derive(Debug)]
 pub struct Connection {
     inner: Arc<Inner>,
@@ -80,9 +80,9 @@ struct Inner {
     outbox: Outbox,
     socket: WriteHalf,
     pending: Pending,
-    /// Reads that brought something: the watch looks whether it rises.
+    /// Reads that brought bytes; the watch looks whether the number rises.
     reads: AtomicU64,
-    /// The watch is awake and will look at new calls by itself.
+    /// The watch is awake and will see new calls by itself.
     watching: AtomicBool,
     /// Wakes the watch.
     called: Notify,
@@ -108,10 +108,10 @@ impl Connection {
         Self::open_with(addr, hello, options, deadline).await
     }
 
-    /// As [`Connection::open`], with options.
+    /// Opens as [`Connection::open`] does, with options.
     ///
     /// # Errors
-    /// As [`Connection::open`].
+    /// Fails as [`Connection::open`] does.
     pub async fn open_with(
         addr: SocketAddr,
         hello: &Hello,
@@ -154,12 +154,12 @@ impl Connection {
         Ok(Connection { inner, tasks })
     }
 
-    /// Where it goes.
+    /// The address of the other side.
     pub fn addr(&self) -> SocketAddr {
         self.inner.addr
     }
 
-    /// Who the other side said it is.
+    /// The hello of the other side.
     pub fn server(&self) -> &Hello {
         &self.inner.server
     }
@@ -180,8 +180,8 @@ impl Connection {
         self.inner.pending.live()
     }
 
-    /// Sends a call and waits for its answer, for `deadline` at most (kept to
-    /// about 20 ms). Waits for room first where the connection is full.
+    /// Sends a call and waits for its answer, for `deadline` at most (kept to about
+    /// 20 ms). Waits for room first if the connection is full.
     ///
     /// # Errors
     /// [`NetError::Closed`], [`NetError::TimedOut`], [`NetError::TooLarge`].
@@ -231,10 +231,11 @@ impl Connection {
         answer.wait().await
     }
 
-    /// As [`Connection::call`], with encoded messages.
+    /// Calls as [`Connection::call`] does, with encoded messages.
     ///
     /// # Errors
-    /// As [`Connection::call`]; [`NetError::Protocol`] for an answer that is no `A`.
+    /// Fails as [`Connection::call`] does; [`NetError::Protocol`] for an answer that is
+    /// no `A`.
     pub async fn call_typed<Q: Encode, A: Decode<()>>(
         &self,
         head: &Q,
@@ -260,7 +261,7 @@ impl Drop for Connection {
     }
 }
 
-/// The typed form of an answer.
+/// Decodes the head of an answer.
 pub(crate) fn decode_answer<A: Decode<()>>(response: Response) -> Result<(A, Bytes), NetError> {
     let answer = response
         .decode()
@@ -268,7 +269,7 @@ pub(crate) fn decode_answer<A: Decode<()>>(response: Response) -> Result<(A, Byt
     Ok((answer, response.data))
 }
 
-/// An answer awaited; its end makes room for another call.
+/// An awaited answer; its end makes room for another call.
 struct GiveRoom<'a> {
     answer: crate::pending::Answer<'a>,
     inner: &'a Inner,

@@ -1,30 +1,29 @@
-//! Why a call over the network gave no answer.
+//! The reasons why a call over the network gave no answer.
 
-use lagan_types::Retry;
 use std::net::SocketAddr;
 
 /// A call that got no answer, or a connection that could not be made.
 ///
-/// Whether the other side may have acted is what a caller must know next: see
+/// A caller must know next whether the other side may have acted: see
 /// [`NetError::possibly_sent`].
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum NetError {
     /// No connection could be made; nothing was sent.
     #[error("connect to {addr}: {reason}")]
     Connect {
-        /// Where to.
+        /// The address that was tried.
         addr: SocketAddr,
-        /// What happened, in words.
+        /// The reason, in words.
         reason: String,
-        /// True when nothing came back at all (dropped packets), so that
-        /// another try is likely to cost its whole deadline.
+        /// True if nothing came back at all (dropped packets): another try is likely to
+        /// cost its whole deadline.
         silent: bool,
     },
-    /// The other side answered the handshake with a refusal, or is not who we
-    /// looked for; nothing was sent.
+    /// The other side answered the handshake with a refusal, or is another server than
+    /// the wanted one; nothing was sent.
     #[error("refused by {addr}: {reason}")]
     Refused {
-        /// Who refused.
+        /// The address of the side that refused.
         addr: SocketAddr,
         /// Its reason, in words.
         reason: String,
@@ -47,9 +46,9 @@ pub enum NetError {
     /// The call is larger than a frame may be; nothing was sent.
     #[error("message of {len} bytes, at most {max} allowed")]
     TooLarge {
-        /// Bytes of the part that is too long.
+        /// Bytes of the part that is too long, head or data.
         len: usize,
-        /// Bytes that it may have.
+        /// Bytes that this part may have.
         max: usize,
     },
 }
@@ -67,15 +66,15 @@ impl NetError {
         }
     }
 
-    /// What a caller may do about it, if a repeat of its call is harmless.
-    pub fn retry(&self) -> Retry {
+    /// True if the call fails wherever it is sent, so that no repeat helps.
+    pub fn is_final(&self) -> bool {
         match self {
             NetError::Connect { .. }
             | NetError::Refused { .. }
             | NetError::Closed { .. }
             | NetError::TimedOut { .. }
-            | NetError::Protocol(_) => Retry::OtherNode,
-            NetError::TooLarge { .. } => Retry::Never,
+            | NetError::Protocol(_) => false,
+            NetError::TooLarge { .. } => true,
         }
     }
 }

@@ -1,10 +1,10 @@
-//! Frames: what a connection carries after its handshake.
+//! Frames, which a connection carries after its handshake.
 //!
 //! | offset | bytes | field |
 //! | --- | --- | --- |
 //! | 0 | 4 | length of the head (low 24 bits), kind (high 8 bits) |
 //! | 4 | 4 | length of the data |
-//! | 8 | 8 | id: what an answer repeats of its call |
+//! | 8 | 8 | id of the call; its answer repeats it |
 //! | 16 | 4 | CRC-32 of bytes 0..16 and the head |
 //! | 20 | | head, then data |
 //!
@@ -12,6 +12,19 @@
 //! are bulk bytes that carry checksums of their own, so they are never touched
 //! here. A length is checked before anything is allocated for it, and memory
 //! grows only with the bytes that have come.
+//!
+//! # To change this format, or a message in it
+//! - Raise the second number of `lagan_types::limits::PROTOCOL_VERSIONS`. The handshake
+//!   agrees on the highest version that both sides speak; each side has it from then on
+//!   (`Connection::version`, `Peer::version`).
+//! - To go on with peers of the older version, encode and decode by that number: nothing
+//!   does so yet, since there is one version. To refuse them, raise the first number, too:
+//!   the handshake then tells both sides which versions the other one speaks.
+//! - Frames are not stored and a connection does not outlive its processes: nothing old is
+//!   left to read. The handshake's own layout never changes.
+//! - `header_bytes_are_golden` in `frame/tests.rs` changes; for a message its golden bytes,
+//!   if it has some, in `lagan-types`. Messages between voters have a version of their own
+//!   in `lagan-raft`, `rpc.rs`.
 
 use bytes::buf::Limit;
 use bytes::{Buf, BufMut, Bytes, BytesMut};
@@ -24,20 +37,20 @@ mod tests;
 pub const HEADER_LEN: usize = 20;
 /// Bytes of the header that the CRC covers.
 const CHECKED_LEN: usize = 16;
-/// What one read asks for: enough for many small frames.
+/// Bytes that one read asks for: enough for many small frames.
 const READ_LEN: usize = 64 * 1024;
 /// With less room than this left, a read gets a new buffer.
 const READ_LEN_MIN: usize = 8 * 1024;
 /// Data longer than this get a buffer of their own, of their exact length.
 const BULK_LEN: usize = 32 * 1024;
-/// What is allocated for bulk data before more than the header has come.
+/// Bytes that are allocated for bulk data before more than the header has come.
 const BULK_START_LEN: usize = 1024 * 1024;
 /// A buffer may be this many times the bytes that have come.
 const GROWTH: usize = 4;
 
 const _: () = assert!(FRAME_HEAD_LEN_MAX < 1 << 24);
 
-/// What a frame is for.
+/// The use of a frame.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u8)]
 pub enum FrameKind {
@@ -47,11 +60,11 @@ pub enum FrameKind {
     Answer = 1,
     /// Asks for a `Pong`: is anybody there?
     Ping = 2,
-    /// I am here. Also sent unasked by a server that reads no further for a while.
+    /// Answers `Ping`. A server that reads nothing for a while sends it unasked.
     Pong = 3,
     /// The call with this id was received and will get no answer.
     Dropped = 4,
-    /// The server is about to leave: it answers what it has, send nothing new.
+    /// The server is about to leave: it answers the calls that it has, and takes no new ones.
     Goodbye = 5,
 }
 
@@ -72,7 +85,7 @@ impl FrameKind {
 /// One frame, received.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Frame {
-    /// What it is for.
+    /// Its use.
     pub kind: FrameKind,
     /// The call that it belongs to.
     pub id: u64,
@@ -85,7 +98,7 @@ pub struct Frame {
 /// The bytes are not a frame. The connection cannot be used any more.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum FrameError {
-    /// No kind that we know.
+    /// The kind is unknown.
     #[error("unknown kind of frame {0}")]
     Kind(u8),
     /// The head claims more bytes than it may have.
@@ -94,22 +107,22 @@ pub enum FrameError {
     /// The data claim more bytes than they may have.
     #[error("frame data of {0} bytes")]
     DataTooLong(u32),
-    /// Header or head are not what was sent.
+    /// Header or head changed on their way.
     #[error("frame checksum {got:08x}, expected {expected:08x}")]
     Checksum {
-        /// What the frame says.
+        /// The checksum in the frame.
         expected: u32,
-        /// What its bytes give.
+        /// The checksum of its bytes.
         got: u32,
     },
 }
 
-/// Bytes that a frame's parts may have.
+/// Limits of a frame's parts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct FrameLimits {
-    /// Of the head.
+    /// Bytes of the head, at most.
     pub head_len_max: u32,
-    /// Of the data.
+    /// Bytes of the data, at most.
     pub data_len_max: u32,
 }
 
@@ -218,8 +231,8 @@ impl Decoder {
         self.bulk.is_some() || !self.buffer.is_empty()
     }
 
-    /// Where the next bytes of the stream go. Call [`Decoder::next_frame`]
-    /// until it gives none before asking for space again.
+    /// Space for the next bytes of the stream. Call [`Decoder::next_frame`] until it
+    /// returns none before asking for space again.
     pub fn space(&mut self) -> Limit<&mut BytesMut> {
         let wanted = self.missing_len();
         if let Some(bulk) = &mut self.bulk {
@@ -246,10 +259,10 @@ impl Decoder {
             .map_or(0, |h| h.wanted_len().saturating_sub(self.buffer.len()))
     }
 
-    /// The next frame, if all of it has come.
+    /// Returns the next frame, if all of it has come.
     ///
     /// # Errors
-    /// [`FrameError`]: the stream is no longer frames; drop the connection.
+    /// [`FrameError`]: no frame can be told from here on; drop the connection.
     pub fn next_frame(&mut self) -> Result<Option<Frame>, FrameError> {
         if self.bulk.is_some() {
             return Ok(self.take_bulk());

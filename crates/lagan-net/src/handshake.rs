@@ -1,4 +1,4 @@
-//! The first bytes of a connection: who are you, which protocol do we speak.
+//! The first bytes of a connection: identity of both sides, and protocol version.
 //!
 //! The opener sends its hello, the server answers with its own or with a
 //! refusal and closes. Both have the same shape, little endian:
@@ -32,7 +32,7 @@ const BODY_LEN_MAX: usize = 4096;
 /// Bytes of a refusal's text.
 const REASON_LEN_MAX: usize = 1024;
 
-/// What the opener of a connection is.
+/// The part that one side of a connection plays.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Role {
     /// A mount, or any other client of the file system.
@@ -43,8 +43,8 @@ pub enum Role {
     Admin,
 }
 
-/// What a connection is for. Each has connections of its own, so that bulk
-/// bytes never stand before a heartbeat.
+/// The use of a connection. Each use has connections of its own, so that bulk bytes
+/// never stand before a heartbeat.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Service {
     /// The metadata service: file system calls.
@@ -57,21 +57,21 @@ pub enum Service {
     Admin,
 }
 
-/// Who one side of a connection is (DESIGN §1, identity).
+/// The identity that one side of a connection shows (docs/DESIGN.md "Identity and epochs").
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Hello {
-    /// What it is.
+    /// Its role.
     pub role: Role,
-    /// The cluster that it belongs to; `None` asks for the server's (init,
-    /// join, admin).
+    /// The incarnation of its cluster; `None` asks for the server's (init, join,
+    /// admin).
     pub incarnation: Option<Incarnation>,
     /// Its node id, if it is a node that has one.
     pub node: Option<NodeId>,
     /// The id of its store, if it has one.
     pub store: Option<StoreId>,
-    /// How often its store (or mount) was started.
+    /// Number of starts of its store (or mount).
     pub boot: u64,
-    /// What the connection is for.
+    /// The use of the connection.
     pub service: Service,
     /// The program's version, for people to read.
     pub build: String,
@@ -167,25 +167,25 @@ impl Hello {
     }
 }
 
-/// Why a handshake came to nothing.
+/// The reason why a handshake failed.
 #[derive(Debug, thiserror::Error)]
 pub enum HandshakeError {
-    /// The first bytes are not ours.
+    /// The first bytes are not `LAGN`.
     #[error("wrong magic {0:02x?}")]
     Magic([u8; 4]),
     /// More bytes than a hello can have.
     #[error("hello of {0} bytes")]
     TooLong(usize),
-    /// The bytes are not those that were sent.
+    /// The bytes changed on their way.
     #[error("hello with a wrong checksum")]
     Checksum,
-    /// Not a hello, or of a role or service that this build does not know.
+    /// It is no hello, or one with a role or service that this build does not know.
     #[error("malformed hello: {0}")]
     Malformed(String),
-    /// No version that both sides speak.
+    /// There is no version that both sides speak.
     #[error("speaks versions {}-{}, this build {}-{}", .0.0, .0.1, PROTOCOL_VERSIONS.0, PROTOCOL_VERSIONS.1)]
     Version((u16, u16)),
-    /// Refused, with the reason: by the other side, or by us.
+    /// One of the sides refused the other, for this reason.
     #[error("refused: {0}")]
     Refused(String),
     /// The connection broke, or ended early.
@@ -194,7 +194,7 @@ pub enum HandshakeError {
 }
 
 impl HandshakeError {
-    /// As the error of the side that opened the connection to `addr`.
+    /// Turns it into the error of the side that opened the connection to `addr`.
     pub(crate) fn into_net(self, addr: SocketAddr) -> NetError {
         match self {
             HandshakeError::Refused(reason) => NetError::Refused { addr, reason },
@@ -211,7 +211,7 @@ impl HandshakeError {
     }
 }
 
-/// The opener's side: sends `hello`, gives the version chosen and the server's
+/// The opener's side: sends `hello`, returns the chosen version and the server's
 /// hello. The caller sets the deadline.
 ///
 /// # Errors
@@ -239,11 +239,11 @@ where
     Ok((version, theirs))
 }
 
-/// The server's side: reads a hello, lets `check` answer or refuse it. Gives
-/// the version chosen and the opener's hello. The caller sets the deadline.
+/// The server's side: reads a hello and lets `check` answer or refuse it. Returns
+/// the chosen version and the opener's hello. The caller sets the deadline.
 ///
 /// # Errors
-/// [`HandshakeError`]; a refusal was sent where the opener could read one.
+/// [`HandshakeError`]; the opener has been told of a refusal that it can read.
 pub async fn answer<S, F>(stream: &mut S, check: F) -> Result<(u16, Hello), HandshakeError>
 where
     S: AsyncRead + AsyncWrite + Unpin,

@@ -1,17 +1,17 @@
 //! Finds the metadata leader and keeps to it.
 //!
-//! A call goes to the server that led last. `NotLeader` names the next one to
-//! ask; an error makes it the next in the list; silence makes us ask the others
-//! who leads, while the call goes on. Calls are sent again freely: mutations
-//! carry (session, sequence), and the state machine does each once.
+//! A call goes to the server that led last. The answer `NotLeader` names the server to
+//! ask next; after an error the next one in the list is asked; during silence the others
+//! are asked for the leader, while the call goes on. Calls are sent again freely:
+//! mutations carry (session, sequence), and the state machine does each once (INV-6).
 
 use crate::error::NetError;
 use crate::handshake::Service;
 use crate::pool::Pool;
 use bytes::Bytes;
+use lagan_types::NodeId;
 use lagan_types::codec;
 use lagan_types::message::{MetaReply, MetaRequest};
-use lagan_types::{NodeId, Retry};
 use parking_lot::Mutex;
 use std::collections::HashMap;
 use std::net::SocketAddr;
@@ -21,18 +21,18 @@ use tokio::task::JoinSet;
 #[cfg(test)]
 mod tests;
 
-/// Silence of a call until the others are asked who leads.
+/// Silence after which the other servers are asked for the leader.
 const SILENCE: Duration = Duration::from_millis(600);
-/// While it lasts, they are asked again this often.
+/// Pause before they are asked again, while the silence lasts.
 const ASK_AGAIN: Duration = Duration::from_millis(250);
-/// How long one of them may take to say.
+/// Time that one of them may take to answer.
 const ASK_DEADLINE: Duration = Duration::from_millis(400);
 /// Between rounds that found no leader, with jitter.
 const PAUSE: Duration = Duration::from_millis(60);
 /// Hints followed in a row without a pause: two servers may each name the other.
 const HINTS_MAX: u32 = 2;
 
-/// See the module. Methods may be used by many tasks at once.
+/// A client of whichever server leads. Many tasks may use it at once.
 #[derive(Debug)]
 pub struct LeaderClient {
     pool: Pool,
@@ -44,18 +44,18 @@ struct Known {
     servers: Vec<SocketAddr>,
     nodes: HashMap<NodeId, SocketAddr>,
     leader: Option<SocketAddr>,
-    /// Whom to try next while no leader is known.
+    /// Index of the server to try next while no leader is known.
     next: usize,
 }
 
-/// What came of one attempt.
+/// The outcome of one attempt.
 enum Attempt {
     Answered(Box<MetaReply>),
-    /// Somebody else leads, so another says.
+    /// Another server says that this one leads instead.
     Moved(SocketAddr),
 }
 
-/// What one call has seen so far.
+/// The progress of one call.
 struct Progress {
     end: Instant,
     /// An attempt may have reached a server.
@@ -105,17 +105,18 @@ impl LeaderClient {
         self.known.lock().servers.clone()
     }
 
-    /// Who led when last heard of.
+    /// The address of the leader when one was last heard of.
     pub fn leader(&self) -> Option<SocketAddr> {
         self.known.lock().leader
     }
 
-    /// The pool that it calls over.
+    /// The pool of its connections.
     pub fn pool(&self) -> &Pool {
         &self.pool
     }
 
-    /// Has the leader answer `request`, whoever it is or becomes, within `deadline`.
+    /// Calls the leader, whichever server it is or becomes, and returns its answer to
+    /// `request` within `deadline`.
     ///
     /// # Errors
     /// [`NetError::TimedOut`] (for a mutation: unknown, if `sent`), or why no
@@ -217,7 +218,7 @@ impl LeaderClient {
         progress: &mut Progress,
     ) -> Result<(), NetError> {
         progress.sent |= error.possibly_sent();
-        if error.retry() == Retry::Never {
+        if error.is_final() {
             return Err(error);
         }
         self.leave(target);
@@ -267,8 +268,8 @@ impl LeaderClient {
         }
     }
 
-    /// After `silence`, asks all others than `target` who leads; gives the
-    /// leader of the highest term if it is not `target`.
+    /// After `silence`, asks all servers but `target` for the leader. Returns the leader
+    /// of the highest term if it is not `target`.
     async fn other_leader(&self, target: SocketAddr, silence: Duration) -> Option<SocketAddr> {
         tokio::time::sleep(silence).await;
         if let Some(found) = self.leader().filter(|&l| l != target) {
@@ -299,7 +300,7 @@ impl LeaderClient {
     }
 }
 
-/// What a server says about who leads.
+/// A server's answer to the question for the leader.
 struct Opinion {
     addr: SocketAddr,
     node: Option<NodeId>,

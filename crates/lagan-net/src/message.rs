@@ -1,14 +1,14 @@
-//! What travels in frames: an encoded head, and bulk bytes beside it.
+//! Requests and responses as frames carry them: an encoded head, and bulk bytes beside it.
 
 use bytes::Bytes;
 use lagan_types::codec::{self, CodecError, Decode, Encode};
 
-/// A call, as its receiver gets it.
+/// A call, on its receiver's side.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Request {
     /// The encoded message.
     pub head: Bytes,
-    /// Bulk bytes, not through the codec.
+    /// Bulk bytes, which the codec does not touch.
     pub data: Bytes,
 }
 
@@ -17,7 +17,7 @@ pub struct Request {
 pub struct Response {
     /// The encoded message.
     pub head: Bytes,
-    /// Bulk bytes, not through the codec.
+    /// Bulk bytes, which the codec does not touch.
     pub data: Bytes,
 }
 

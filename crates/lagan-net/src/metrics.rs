@@ -2,10 +2,10 @@
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-/// Requests that came in and have no answer yet, of all connections of this process.
+/// Requests without an answer yet, over all connections of this process.
 static REQUESTS: AtomicUsize = AtomicUsize::new(0);
 
-/// Requests without an answer yet, of this process.
+/// Requests of this process that have no answer yet.
 pub fn requests_in_flight() -> usize {
     REQUESTS.load(Ordering::Relaxed)
 }

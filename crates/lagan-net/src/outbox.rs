@@ -2,8 +2,8 @@
 //!
 //! Small frames are copied into one growing tail, so that a busy connection
 //! writes many of them with one system call; large parts are queued as they
-//! are and written without a copy. Whoever finds the socket idle may write
-//! ([`Outbox::flush_now`]); what the socket does not take at once is left to
+//! are and written without a copy. A caller that finds the socket idle may write
+//! ([`Outbox::flush_now`]); the bytes that the socket does not take at once are left to
 //! the writer task ([`Outbox::run`]). Only one of them writes at a time.
 
 use crate::frame::{Frame, encode_header};
@@ -29,13 +29,13 @@ const SLICES_MAX: usize = 32;
 /// A peer that takes no byte for this long is given up.
 const WRITE_STALL: Duration = Duration::from_secs(30);
 
-/// See the module.
+/// The queue of frames to one socket.
 #[derive(Debug, Default)]
 pub(crate) struct Outbox {
     state: Mutex<State>,
     /// Bytes queued and not yet handed to the kernel.
     queued: AtomicUsize,
-    /// The same, of all connections that share a limit.
+    /// The same sum over all connections that share a limit.
     total: Arc<AtomicUsize>,
     /// Wakes the writer task.
     work: Notify,
@@ -69,7 +69,7 @@ enum Take {
 }
 
 impl Outbox {
-    /// An empty one, whose queued bytes also count in `total`.
+    /// An empty outbox whose queued bytes also count in `total`.
     pub(crate) fn counted(total: Arc<AtomicUsize>) -> Self {
         Outbox {
             total,
@@ -120,8 +120,8 @@ impl Outbox {
         self.flush_now(socket);
     }
 
-    /// As [`Outbox::flush_now`], unless the reader will do so at the end of its
-    /// batch.
+    /// Does what [`Outbox::flush_now`] does, unless the reader will do so at the end of
+    /// its batch.
     pub(crate) fn flush_uncorked(&self, socket: &WriteHalf) {
         if !self.state.lock().corked {
             self.flush_now(socket);
@@ -155,7 +155,7 @@ impl Outbox {
     /// The writer task: ends when the outbox is closed and empty.
     ///
     /// # Errors
-    /// As write(2); `TimedOut` if the peer takes nothing for long.
+    /// Those of write(2); `TimedOut` if the peer takes nothing for long.
     pub(crate) async fn run(&self, socket: &WriteHalf) -> io::Result<()> {
         loop {
             match self.take() {
@@ -180,8 +180,8 @@ impl Outbox {
         }
     }
 
-    /// Closes: what is queued is still written if `drain`, else dropped. Gives
-    /// the ids of the frames of which no byte has left nor will.
+    /// Closes: queued frames are still written if `drain`, else dropped. Returns the ids
+    /// of the frames of which no byte has left and none will.
     pub(crate) fn close(&self, drain: bool) -> Vec<u64> {
         let mut state = self.state.lock();
         state.closed = true;
@@ -198,8 +198,8 @@ impl Outbox {
         unsent
     }
 
-    /// Waits until `has_room` holds or the outbox is closed. Call
-    /// [`Outbox::give_room`] where it may have become true.
+    /// Waits until `has_room` holds or the outbox is closed. A change that may make
+    /// `has_room` true must call [`Outbox::give_room`].
     pub(crate) async fn room(&self, has_room: impl Fn() -> bool) {
         loop {
             let notified = self.room.notified();
@@ -243,7 +243,7 @@ impl Outbox {
         Take::Batch(std::mem::take(&mut state.parts))
     }
 
-    /// Ends a batch; `rest` is what was not written. True if there is more to write.
+    /// Ends a batch; `rest` was not written. True if there is more to write.
     fn put_back(&self, mut rest: VecDeque<Bytes>) -> bool {
         let mut state = self.state.lock();
         state.writing = false;
@@ -296,7 +296,7 @@ impl State {
     }
 }
 
-/// One write of the batch's first parts; cuts off what was written.
+/// Writes the batch's first parts once and cuts off the written bytes.
 fn write_some(socket: &WriteHalf, batch: &mut VecDeque<Bytes>) -> io::Result<usize> {
     let mut slices = [IoSlice::new(&[]); SLICES_MAX];
     let mut count = 0;

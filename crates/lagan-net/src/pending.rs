@@ -1,8 +1,8 @@
 //! The calls of one connection that wait for their answers.
 //!
-//! A table of slots under one lock; an id is a slot's index and the number of
-//! times the slot was used, so a late answer never reaches another call. A
-//! call that is dropped frees its slot.
+//! They are a table of slots under one lock. An id is a slot's index and the number of
+//! times that the slot was used, so a late answer never reaches another call. A call
+//! that is dropped frees its slot.
 
 use crate::error::NetError;
 use crate::message::Response;
@@ -41,7 +41,7 @@ enum SlotState {
     Done(Result<Response, NetError>),
 }
 
-/// Why a call got no slot.
+/// The reason why a call got no slot.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum NoSlot {
     Full,
@@ -53,8 +53,8 @@ pub(crate) enum NoSlot {
 pub(crate) struct NeverAsked;
 
 impl Pending {
-    /// A slot for a call that ends by `deadline`; at most `max` at a time. Gives
-    /// its id, and whether it is the only call.
+    /// Takes a slot for a call that ends by `deadline`; at most `max` are taken at a
+    /// time. Returns its id, and whether it is the only call.
     pub(crate) fn begin(&self, deadline: Instant, max: usize) -> Result<(u64, bool), NoSlot> {
         let mut table = self.table.lock();
         if table.closed {
@@ -87,7 +87,7 @@ impl Pending {
         Answer { pending: self, id }
     }
 
-    /// Gives the call its answer. One that nobody waits for any more is dropped.
+    /// Gives the call its answer; an answer that no caller waits for is dropped.
     pub(crate) fn complete(
         &self,
         id: u64,
@@ -115,8 +115,8 @@ impl Pending {
         );
     }
 
-    /// Ends all calls and takes no more. `unsent` are the ids of those of which
-    /// no byte has left.
+    /// Ends all calls and takes no more. `unsent` has the ids of the calls of which no
+    /// byte has left.
     pub(crate) fn close(&self, unsent: &[u64]) {
         self.table.lock().closed = true;
         self.finish_where(
@@ -157,7 +157,7 @@ impl Table {
 }
 
 impl Slot {
-    /// Sets the result, if it is still waited for; gives whom to wake.
+    /// Sets the result if the call still waits; returns the waker to wake.
     fn finish(&mut self, result: Result<Response, NetError>) -> Option<Waker> {
         match &mut self.state {
             SlotState::Waiting(waker) => {

@@ -1,11 +1,10 @@
 //! Connections to peers, opened when first wanted and kept.
 //!
 //! Callers name an address and a service; the pool keeps one connection for
-//! each (several for bulk data). A connection that ended is opened again by
-//! the next call; while that is known to fail, calls fail at once, with a
-//! back-off between attempts. An attempt runs in a task of its own, so no
-//! caller waits for it beyond its own deadline, and none is cut short because
-//! a caller gave up.
+//! each (several for bulk data). The next call opens a connection that ended
+//! again. While an attempt is known to fail, calls fail at once, with a back-off
+//! between attempts. An attempt runs in a task of its own: no caller waits for it
+//! beyond its own deadline, and no attempt is cut short because a caller gave up.
 
 use crate::connection::{Connection, ConnectionOptions, decode_answer};
 use crate::error::NetError;
@@ -27,25 +26,25 @@ mod tests;
 /// Wait between attempts, at first and at most.
 const BACK_OFF_MIN: Duration = Duration::from_millis(50);
 const BACK_OFF_MAX: Duration = Duration::from_secs(1);
-/// An address that gave no sign of life is presumed still silent for this
-/// long: calls do not wait for the next attempt.
+/// Time for which an address that gave no sign of life is presumed silent: calls do
+/// not wait for the next attempt.
 const SILENT_FOR: Duration = Duration::from_secs(10);
 
-/// How a pool connects.
+/// The settings of a pool.
 #[derive(Debug, Clone)]
 pub struct PoolOptions {
-    /// Who we are; the service is filled in per connection.
+    /// Our own hello; each connection fills in its service.
     pub hello: Hello,
     /// Connections per address for bulk data.
     pub bulk_connections: usize,
     /// From the first packet to the end of the handshake.
     pub connect_deadline: Duration,
-    /// How connections behave.
+    /// The settings of its connections.
     pub connection: ConnectionOptions,
 }
 
 impl PoolOptions {
-    /// The defaults, as `hello`.
+    /// The defaults, with that hello.
     pub fn new(hello: Hello) -> Self {
         PoolOptions {
             hello,
@@ -56,7 +55,7 @@ impl PoolOptions {
     }
 }
 
-/// See the module. Clones share the connections.
+/// A pool of connections; clones share them.
 #[derive(Debug, Clone)]
 pub struct Pool {
     inner: Arc<Inner>,
@@ -124,7 +123,7 @@ impl Pool {
         }
     }
 
-    /// Who later connections say that we are; those open stay.
+    /// Sets the hello of later connections; open ones stay.
     pub fn set_hello(&self, hello: Hello) {
         *self.inner.hello.write() = hello;
     }
@@ -132,7 +131,7 @@ impl Pool {
     /// Calls `service` at `addr`, within `deadline` (connecting included).
     ///
     /// # Errors
-    /// [`NetError`]; of a connection known to fail, at once.
+    /// [`NetError`]; at once if connecting is known to fail.
     ///
     /// # Cancel safety
     /// Dropping the future forgets the call; it may still be carried out.
@@ -154,10 +153,10 @@ impl Pool {
         connection.call(head, data, rest).await
     }
 
-    /// As [`Pool::call`], with encoded messages.
+    /// Calls as [`Pool::call`] does, with encoded messages.
     ///
     /// # Errors
-    /// As [`Pool::call`]; [`NetError::Protocol`] for an answer that is no `A`.
+    /// Fails as [`Pool::call`] does; [`NetError::Protocol`] for an answer that is no `A`.
     pub async fn call_typed<Q: Encode, A: Decode<()>>(
         &self,
         addr: SocketAddr,
@@ -173,7 +172,7 @@ impl Pool {
     /// The connection that the next call would take, opened if need be.
     ///
     /// # Errors
-    /// As [`Pool::call`].
+    /// Fails as [`Pool::call`] does.
     pub async fn connection(
         &self,
         addr: SocketAddr,
@@ -190,8 +189,8 @@ impl Pool {
         }
     }
 
-    /// Drops the connections to `addr` and what is known of it; calls on them
-    /// end as their last user's reference does.
+    /// Drops the connections to `addr` and all knowledge of it. A connection in use
+    /// ends with its last user.
     pub fn forget(&self, addr: SocketAddr) {
         self.inner.peers.write().retain(|(a, _), _| *a != addr);
     }
@@ -257,7 +256,7 @@ impl Pool {
     }
 }
 
-/// One attempt, whoever waits for it.
+/// Makes one attempt, whether a caller still waits for it or not.
 async fn connect(
     pool: Arc<Inner>,
     lane: Arc<Lane>,
@@ -312,7 +311,7 @@ impl Lane {
         }
     }
 
-    /// What a call should do; `Start` has marked the lane as connecting.
+    /// Decides what a call does next; with `Start` the lane is marked as connecting.
     fn look(&self, now: Instant) -> Look {
         let mut state = self.state.lock();
         let before = match &*state {

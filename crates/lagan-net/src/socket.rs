@@ -18,7 +18,7 @@ pub(crate) type WriteHalf = OwnedWriteHalf;
 
 /// Connections that wait for `accept`.
 const BACKLOG: u32 = 1024;
-/// A peer that acknowledges nothing for this long is gone. A backstop: callers
+/// A peer that acknowledges nothing for this long is gone. This is a backstop: callers
 /// notice silence much earlier.
 const USER_TIMEOUT: Duration = Duration::from_secs(15);
 /// An idle peer is asked after this long whether it is there.
@@ -29,7 +29,7 @@ const KEEPALIVE_RETRIES: u32 = 3;
 /// Listens on exactly `addr`.
 ///
 /// # Errors
-/// As bind(2) and listen(2).
+/// Those of bind(2) and listen(2).
 pub(crate) fn listen(addr: SocketAddr) -> io::Result<TcpListener> {
     let socket = socket_for(addr)?;
     socket.set_reuseaddr(true)?;
@@ -77,7 +77,7 @@ pub(crate) async fn connect(
 /// Prepares a connection that was accepted.
 ///
 /// # Errors
-/// As setsockopt(2).
+/// Those of setsockopt(2).
 pub(crate) fn accepted(stream: TcpStream) -> io::Result<TcpStream> {
     tune(&stream)?;
     Ok(stream)

@@ -2,7 +2,7 @@
 
 use crate::handshake::{Hello, Role, Service};
 use crate::message::{Request, Response};
-use crate::server::{Handler, Peer, Reply, Server, ServerLimits};
+use crate::{Handler, Peer, Reply, Server, ServerLimits};
 use bytes::Bytes;
 use lagan_types::Incarnation;
 use parking_lot::Mutex;
@@ -12,7 +12,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 
-/// Longer than any test waits for what should come at once.
+/// Time limit for things that should come at once.
 pub(crate) const LONG: Duration = Duration::from_secs(20);
 
 pub(crate) fn hello() -> Hello {

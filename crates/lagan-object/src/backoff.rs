@@ -1,4 +1,4 @@
-//! When to try again: exponential, capped, with full jitter.
+//! Waits between tries: exponential, capped, with full jitter.
 
 use std::time::Duration;
 

@@ -18,7 +18,7 @@ pub trait BodySource: Send + Sync {
     async fn read_at(&self, offset: u64, len: usize) -> Result<Bytes, String>;
 }
 
-/// What is to be stored.
+/// The bytes of an object to be stored.
 #[derive(Clone)]
 pub enum Body {
     /// In memory.
@@ -27,7 +27,7 @@ pub enum Body {
     Source {
         /// Bytes in all.
         len: u64,
-        /// Where they come from.
+        /// Gives the bytes.
         source: Arc<dyn BodySource>,
     },
 }
@@ -54,7 +54,10 @@ impl Body {
     }
 
     /// Bytes in all.
-    #[allow(clippy::len_without_is_empty)]
+    #[allow(
+        clippy::len_without_is_empty,
+        reason = "nobody asks whether a body is empty"
+    )]
     pub fn len(&self) -> u64 {
         match self {
             Body::Bytes(bytes) => bytes.len() as u64,
@@ -83,7 +86,10 @@ impl Body {
     }
 
     /// All of a range in memory, piece by piece.
-    pub(crate) async fn collect(&self, offset: u64, len: u64) -> Result<Bytes, String> {
+    ///
+    /// # Errors
+    /// The range is outside of the body, or its source cannot be read.
+    pub async fn collect(&self, offset: u64, len: u64) -> Result<Bytes, String> {
         if let Body::Bytes(_) = self {
             let len = usize::try_from(len).map_err(|e| e.to_string())?;
             return self.piece(offset, len).await;

@@ -15,7 +15,7 @@
 
 use crate::{Backoff, ErrorKind, ObjectError};
 
-/// When a breaker opens and how it probes.
+/// Limits at which a breaker opens, and the times of its probes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct BreakerConfig {
     /// Transient failures in a row that open it.
@@ -40,29 +40,29 @@ impl Default for BreakerConfig {
     }
 }
 
-/// What a breaker lets through.
+/// State of a breaker: the calls that it lets through.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum BreakerState {
-    /// Everything.
+    /// All calls go.
     Closed,
-    /// Nothing until `probe_at_ms`.
+    /// No call goes until `probe_at_ms`.
     Open {
-        /// When the next call may go, on the caller's monotonic clock.
+        /// Time of the next probe on the caller's monotonic clock.
         probe_at_ms: u64,
     },
-    /// One call is out; nothing else until it reports.
+    /// One call, the probe, is under way; no other goes until it reports.
     HalfOpen {
-        /// When it left.
+        /// Time at which the probe began.
         since_ms: u64,
     },
 }
 
-/// May a call go now?
+/// Answers whether a call may go now.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Permit {
     /// Yes.
     Go,
-    /// Yes, and it decides what becomes of the others: send something cheap.
+    /// Yes, as the probe, which decides whether others may go: send something cheap.
     Probe,
     /// No; ask again at that time.
     Wait {
@@ -93,7 +93,7 @@ impl Breaker {
         }
     }
 
-    /// What it lets through.
+    /// The state now.
     pub fn state(&self) -> BreakerState {
         self.state
     }

@@ -1,4 +1,4 @@
-//! How an endpoint is reached: the `[s3]` table of a server's configuration.
+//! Access to an endpoint: the `[s3]` table of a server's configuration.
 
 use serde::Deserialize;
 use std::fmt;
@@ -28,7 +28,7 @@ impl fmt::Debug for Secret {
     }
 }
 
-/// Who the requests are from.
+/// The keys that requests are signed with.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Deserialize)]
 #[serde(tag = "source", rename_all = "kebab-case", deny_unknown_fields)]
 pub enum Credentials {
@@ -41,13 +41,13 @@ pub enum Credentials {
         access_key: String,
         /// The key.
         secret_key: Secret,
-        /// For temporary keys.
+        /// Session token that comes with temporary keys.
         #[serde(default)]
         session_token: Option<Secret>,
     },
 }
 
-/// How an endpoint verifies what it receives.
+/// The checksums by which an endpoint verifies what it receives.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Checksum {
@@ -62,7 +62,7 @@ pub enum Checksum {
     None,
 }
 
-/// How long the parts of a call may take.
+/// Time limits of the parts of a call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Timeouts {
@@ -70,7 +70,7 @@ pub struct Timeouts {
     pub connect_ms: u64,
     /// Milliseconds for one attempt, besides the time that its bytes need.
     pub attempt_ms: u64,
-    /// Bytes a second, at least, that a transfer is given time for.
+    /// Slowest transfer, in bytes a second, that an attempt is given time for.
     pub rate_min_bytes: u64,
 }
 
@@ -110,7 +110,7 @@ pub struct S3Config {
     pub region: Option<String>,
     /// Bucket.
     pub bucket: String,
-    /// Who the requests are from.
+    /// The keys that requests are signed with.
     #[serde(default)]
     pub credentials: Credentials,
     /// Bucket in the path instead of the host name; absent: when an endpoint is given.
@@ -119,10 +119,10 @@ pub struct S3Config {
     /// PEM file of certificates to trust besides the system's.
     #[serde(default)]
     pub ca_file: Option<PathBuf>,
-    /// How uploads are verified.
+    /// Checksums that are sent with uploads.
     #[serde(default)]
     pub checksum: Checksum,
-    /// How long calls may take.
+    /// Time limits of calls.
     #[serde(default)]
     pub timeouts: Timeouts,
     /// Parts of one multipart upload in flight.
@@ -160,7 +160,7 @@ impl S3Config {
         }
     }
 
-    /// Whether the bucket goes into the path.
+    /// True if the bucket goes into the path.
     pub fn uses_path_style(&self) -> bool {
         self.path_style.unwrap_or(self.endpoint.is_some())
     }

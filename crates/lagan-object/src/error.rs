@@ -1,11 +1,9 @@
-//! What can go wrong with an object, and what the mover may do about it.
+//! Failures of an object store's calls, sorted by what a caller may do about them.
 
-use lagan_types::Retry;
-
-/// The class of a failure: what a caller decides by.
+/// The class of a failure, by which a caller decides.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum ErrorKind {
-    /// The network, a time-out, a 5xx answer, "slow down": may pass by itself.
+    /// The network, a time-out, a 5xx answer, "slow down": it may pass by itself.
     Transient,
     /// A person must act: refused credentials, no such bucket, wrong region.
     Permanent,
@@ -13,9 +11,9 @@ pub enum ErrorKind {
     NotFound,
     /// A condition of the request did not hold (412).
     Precondition,
-    /// The bytes that arrived there were not those that were meant.
+    /// The bytes that arrived at the endpoint do not have the checksum that was sent.
     ChecksumMismatch,
-    /// The bytes to send could not be read here; says nothing of the endpoint.
+    /// The bytes to send could not be read here; the endpoint had no part in it.
     Source,
 }
 
@@ -23,15 +21,15 @@ pub enum ErrorKind {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{op} {key}: {message}{}", code_suffix(.code))]
 pub struct ObjectError {
-    /// Its class.
+    /// The class of the failure.
     pub kind: ErrorKind,
     /// The call, as a verb.
     pub op: &'static str,
-    /// The key, prefix or bucket it was about.
+    /// The key, prefix or bucket that the call was about.
     pub key: String,
     /// The endpoint's error code (`NoSuchBucket`, ...), if it gave one.
     pub code: Option<String>,
-    /// What happened, one line, no secrets.
+    /// A description in one line, without secrets.
     pub message: String,
 }
 
@@ -56,28 +54,13 @@ impl ObjectError {
         }
     }
 
-    /// Whether the endpoint itself may be in trouble for now.
-    pub fn is_transient(&self) -> bool {
-        self.kind == ErrorKind::Transient
-    }
-
-    /// Whether a person must act.
+    /// True if a person must act.
     pub fn is_permanent(&self) -> bool {
         self.kind == ErrorKind::Permanent
     }
 
-    /// Whether the object is not there.
+    /// True if there is no such object or upload.
     pub fn is_not_found(&self) -> bool {
         self.kind == ErrorKind::NotFound
-    }
-
-    /// What a caller may do about it.
-    pub fn retry(&self) -> Retry {
-        match self.kind {
-            ErrorKind::Transient | ErrorKind::ChecksumMismatch => Retry::Same,
-            ErrorKind::Permanent | ErrorKind::NotFound => Retry::Never,
-            ErrorKind::Precondition => Retry::AfterRefresh,
-            ErrorKind::Source => Retry::OtherNode,
-        }
     }
 }

@@ -1,15 +1,15 @@
 //! The object store behind the archive.
 //!
-//! [`ObjectStore`] is what the mover needs of S3: put, ranged get, head,
-//! delete, list. [`S3Store`] speaks to any S3 endpoint, [`MemoryStore`] is the
-//! same in memory, with faults on demand, for tests of the mover's logic.
+//! The mover uses S3 through [`ObjectStore`]: put, ranged get, head, delete, list.
+//! [`S3Store`] speaks to any S3 endpoint. Tests of the mover's logic use a store in
+//! memory (`lagan-testing`).
 //!
 //! # What must hold
 //! - A put is all or nothing: an object is there with all its bytes or not at
-//!   all; a multipart upload that failed is aborted, and if that fails too it
-//!   is found by [`ObjectStore::list_uploads`].
-//! - A put or delete that failed may have happened: keys are never written
-//!   twice with different bytes (the caller's duty), so both may be repeated.
+//!   all. A failed multipart upload is aborted; if the abort fails too,
+//!   [`ObjectStore::list_uploads`] finds the upload.
+//! - A put or delete that failed may have happened. Callers never write two
+//!   different contents to one key, so both calls may be repeated.
 //! - Memory is bounded by the parts in flight, whatever the object's length.
 //! - No secret is ever shown: see [`Secret`].
 //!
@@ -22,7 +22,6 @@ mod body;
 mod breaker;
 mod config;
 mod error;
-mod memory;
 mod owner;
 mod probe;
 mod s3;
@@ -33,7 +32,6 @@ pub use body::{Body, BodySource};
 pub use breaker::{Breaker, BreakerConfig, BreakerState, Permit};
 pub use config::{Checksum, Credentials, S3Config, Secret, Timeouts};
 pub use error::{ErrorKind, ObjectError};
-pub use memory::{Fault, MemoryStore};
 pub use owner::{OWNER_NAME, Owner, OwnerError, claim_owner, owner_key, read_owner};
 pub use probe::probe_wrong_checksum;
 pub use s3::S3Store;

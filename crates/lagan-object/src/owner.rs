@@ -2,7 +2,7 @@
 //!
 //! `PREFIX/.lagan-owner` is JSON: `{"lagan_owner":1,"incarnation":"...","cluster":"..."}`.
 //! A mover reads it before each batch of deletes and stops when it names
-//! another incarnation (invariant 13). It is claimed once, when a cluster
+//! another incarnation (INV-13). It is claimed once, when a cluster
 //! first uses a prefix; S3 has no reliable test-and-set, so a claim is read
 //! back, and a prefix that holds objects but no owner is refused.
 
@@ -14,17 +14,17 @@ use serde::{Deserialize, Serialize};
 /// The owner object's name under the prefix.
 pub const OWNER_NAME: &str = ".lagan-owner";
 
-/// Bytes of an owner object, at most: more is none of ours.
+/// Bytes of an owner object, at most; Lagan writes no larger ones.
 const OWNER_LEN_MAX: u64 = 4096;
 
-/// Whom a prefix belongs to.
+/// The cluster that a prefix belongs to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Owner {
     /// Version of the layout: 1.
     lagan_owner: u32,
     /// The incarnation that may write and delete there.
     pub incarnation: Incarnation,
-    /// Its cluster.
+    /// Cluster of that incarnation.
     pub cluster: ClusterId,
 }
 
@@ -48,12 +48,12 @@ pub enum OwnerError {
     /// Another incarnation owns it.
     #[error("prefix belongs to another cluster (incarnation {0})")]
     Other(Incarnation),
-    /// There is an owner object that is none.
+    /// The owner object cannot be read as one.
     #[error("{key} is not an owner object: {message}")]
     Malformed {
-        /// Its key.
+        /// Key of the owner object.
         key: String,
-        /// What is wrong with it.
+        /// What the parser found.
         message: String,
     },
     /// There are objects, but no owner object.
@@ -165,6 +165,3 @@ async fn refuse_foreign_objects(store: &dyn ObjectStore, prefix: &str) -> Result
     });
     foreign.map_or(Ok(()), |o| Err(OwnerError::NotEmpty(o.key)))
 }
-
-#[cfg(test)]
-mod tests;

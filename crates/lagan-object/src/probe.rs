@@ -31,18 +31,3 @@ pub async fn probe_wrong_checksum(
         }
     }
 }
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::MemoryStore;
-
-    #[tokio::test]
-    async fn tells_careful_from_careless_endpoints() {
-        let store = MemoryStore::new();
-        assert!(probe_wrong_checksum(&store, "p").await.unwrap());
-        store.accept_wrong_checksums(true);
-        assert!(!probe_wrong_checksum(&store, "p").await.unwrap());
-        assert!(store.keys().is_empty());
-    }
-}

@@ -1,27 +1,27 @@
-//! What the mover needs of an object store.
+//! The calls of an object store that the mover makes.
 
 use crate::{Body, ObjectError};
 use async_trait::async_trait;
 use bytes::Bytes;
 use std::collections::BTreeMap;
 
-/// What is kept with an object besides its bytes.
+/// Metadata that is stored with an object's bytes.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct ObjectMeta {
-    /// MIME type, so that other tools show the object rightly.
+    /// MIME type, by which other tools show the object.
     pub content_type: Option<String>,
-    /// Name under which a browser saves it, any UTF-8.
+    /// Name under which a browser saves the object, any UTF-8.
     pub file_name: Option<String>,
     /// User metadata: names lower case ASCII, values printable ASCII, 2 KiB in all.
     pub user: BTreeMap<String, String>,
 }
 
-/// What [`ObjectStore::head`] tells.
+/// Answer of [`ObjectStore::head`].
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ObjectInfo {
     /// Bytes.
     pub len: u64,
-    /// CRC-32 (IEEE) of all bytes, if it was known when the object was put.
+    /// CRC-32 (IEEE) of all bytes, if the put gave it.
     pub crc32: Option<u32>,
     /// User metadata.
     pub user: BTreeMap<String, String>,
@@ -39,11 +39,11 @@ pub struct ListedObject {
 /// A multipart upload that was begun and neither completed nor aborted.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ListedUpload {
-    /// Key it would become.
+    /// Key of the object that it was to become.
     pub key: String,
-    /// The endpoint's name of it.
+    /// Name that the endpoint gave the upload.
     pub upload_id: String,
-    /// Seconds since 1970 on the endpoint's clock, when it began; 0 if unknown.
+    /// Time at which it began, in seconds since 1970 on the endpoint's clock; 0 if unknown.
     pub begun_s: u64,
 }
 

@@ -1,21 +1,21 @@
-//! Puts commands into log entries: those that arrive while entries are in
-//! flight share the next one, one sync and one apply. An idle log takes a
-//! command at once.
+//! Puts commands into log entries. Commands that arrive while entries are in flight
+//! share the next entry, with one sync and one apply. An idle log takes a command at once.
 
 use crate::error::ProposeError;
-use crate::raft::LeaderInfo;
+use crate::leader::LeaderInfo;
 use crate::state::StateStore;
 use crate::types::alias::OpenRaft;
 use crate::types::{Batch, BatchAnswer, TypeConfig};
+use lagan_host::wall::since_1970;
 use lagan_types::limits::{BATCH_COMMANDS_MAX, BATCH_LEN_MAX};
 use lagan_types::{Answer, Command, FsError, NodeId, Time};
 use openraft::error::ClientWriteError;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 
-/// What a proposer gets.
+/// The outcome that a proposer gets.
 pub(crate) type Outcome = Result<Result<Answer, FsError>, ProposeError>;
 
 /// A command on its way.
@@ -24,7 +24,7 @@ pub(crate) struct Proposal {
     pub reply: oneshot::Sender<Outcome>,
 }
 
-/// An entry that is not answered holds its place in flight no longer than this.
+/// Time for which an entry without an answer holds its place in flight.
 const ANSWER_MAX: Duration = Duration::from_secs(30);
 /// Room for the envelope of a batch.
 const ENVELOPE_LEN: usize = 16;
@@ -45,12 +45,13 @@ pub(crate) struct Batcher {
     pub leader: watch::Receiver<LeaderInfo>,
     pub in_flight: Arc<Semaphore>,
     pub cancel: CancellationToken,
-    /// Of the last command.
+    /// Time of the last command.
     pub last_time: Time,
 }
 
 impl Batcher {
-    /// Works until cancelled; what waits then is told that it did not happen.
+    /// Works until cancelled; proposers that wait then are told that their command did
+    /// not happen.
     pub async fn run(mut self) {
         let cancel = self.cancel.clone();
         let mut held = None;
@@ -86,7 +87,7 @@ impl Batcher {
     /// Takes what waits, up to one entry's worth; returns what did not fit.
     fn collect(&mut self, first: Proposal, into: &mut Collected) -> Option<Proposal> {
         let mut clock = self.last_time.max(self.state.last_time());
-        let now = wall_time();
+        let now = Time::after_1970(since_1970());
         let mut next = Some(first);
         while let Some(mut proposal) = next {
             if proposal.reply.is_closed() {
@@ -182,15 +183,5 @@ async fn deliver(
 fn answer_all(replies: Vec<oneshot::Sender<Outcome>>, error: &ProposeError) {
     for reply in replies {
         let _ = reply.send(Err(error.clone()));
-    }
-}
-
-fn wall_time() -> Time {
-    let since = SystemTime::now()
-        .duration_since(UNIX_EPOCH)
-        .unwrap_or_default();
-    Time {
-        secs: i64::try_from(since.as_secs()).unwrap_or(i64::MAX),
-        nanos: since.subsec_nanos(),
     }
 }

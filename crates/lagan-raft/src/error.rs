@@ -1,4 +1,4 @@
-//! What can go wrong, from a caller's point of view.
+//! The errors of this crate, from a caller's point of view.
 
 use lagan_types::NodeId;
 
@@ -11,7 +11,7 @@ pub enum RaftError {
     /// The log on disk is not one that this node can trust.
     #[error("log damaged: {0}")]
     LogDamaged(String),
-    /// The state store does not open or is not what the log goes with.
+    /// The state store does not open, or does not fit the log.
     #[error("state store: {0}")]
     State(String),
     /// The cluster was made already.
@@ -20,7 +20,7 @@ pub enum RaftError {
     /// Only the leader can do that.
     #[error("not the leader")]
     NotLeader {
-        /// Who is, if known.
+        /// The leader and its address, if known.
         leader: Option<(NodeId, String)>,
     },
     /// The deadline passed.
@@ -42,32 +42,33 @@ impl RaftError {
     }
 }
 
-/// Bytes that are no message between peers: their sender is none of them.
+/// Bytes that are no message between peers, so their sender is no peer.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
 pub struct Malformed(pub String);
 
-/// Why a proposal or a read has no answer.
+/// The reason why a proposal or a read has no answer.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ProposeError {
-    /// It did not happen: ask the leader.
+    /// The command did not happen: ask the leader.
     #[error("not the leader")]
     NotLeader {
-        /// Who is, if known.
+        /// The leader and its address, if known.
         leader: Option<(NodeId, String)>,
     },
-    /// It may have happened or may yet happen (never the answer to a read).
+    /// The command may have happened or may yet happen (never the answer to a read).
     #[error("outcome unknown")]
     Unknown,
-    /// It did not happen: too many wait already, or no quorum answers a read. Try again later.
+    /// The command did not happen: too many wait already, or no quorum answers a read.
+    /// Try again later.
     #[error("overloaded or no quorum")]
     Busy,
-    /// It did not happen: this node has stopped.
+    /// The command did not happen: this node has stopped.
     #[error("stopped")]
     Stopped,
 }
 
-/// Why a peer has not answered.
+/// The reason why a peer has not answered.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum TransportError {
     /// No connection: do not try again at once.

@@ -1,15 +1,14 @@
 //! Replication of the metadata: log, state store, snapshots, consensus.
 //!
-//! [`Raft`] is all that others see: commands go in by [`Raft::propose`], come
-//! out applied by `lagan-meta` on every voter in the same order, and are read
-//! through a [`View`]. openraft decides, this crate gives it a disk and a way
-//! to its peers:
+//! Others see only [`Raft`]. Commands go in by [`Raft::propose`]; `lagan-meta` applies
+//! them on every voter in the same order; a [`View`] reads the state. openraft decides,
+//! this crate gives it a disk and a way to its peers:
 //!
 //! ```text
 //!  propose -> batcher -> openraft core -+-> log (one sync a group)
 //!                             |         +-> peers, meanwhile
 //!                             +-> state machine -> overlay -> redb (a durable commit a second)
-//!  read -> read gate (ReadIndex, lease) -> View = redb's rows under the overlay's
+//!  read -> read gate (ReadIndex) -> View = redb's rows under the overlay's
 //! ```
 //!
 //! What must hold:
@@ -21,9 +20,11 @@
 
 mod batcher;
 mod error;
+mod leader;
 pub mod log;
 mod network;
 mod options;
+mod peer;
 mod raft;
 mod read;
 mod rpc;
@@ -36,9 +37,10 @@ mod tests;
 mod types;
 
 pub use error::{Malformed, ProposeError, RaftError, TransportError};
-pub use network::{BoxFuture, Transport};
+pub use leader::LeaderInfo;
 pub use options::Options;
-pub use raft::{LeaderInfo, Raft};
+pub use peer::{BoxFuture, Transport};
+pub use raft::Raft;
 pub use state::View;
 pub use stats::Stats;
 pub use types::{Batch, BatchAnswer, TypeConfig};

@@ -1,8 +1,8 @@
-//! The way to the peers, as openraft wants it, over a [`Transport`] that the
-//! server gives.
+//! The way to the peers, as openraft wants it.
 
 use crate::error::TransportError;
 use crate::log::LogStore;
+use crate::peer::{Peer, Transport};
 use crate::rpc::{Reply, Request};
 use crate::snapshot;
 use crate::types::TypeConfig;
@@ -19,29 +19,10 @@ use openraft::raft::{
 };
 use openraft::{AnyError, BasicNode, OptionalSend};
 use std::future::Future;
-use std::pin::Pin;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 mod contact;
-
-/// A boxed future, as an object-safe trait needs.
-pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
-
-/// Carries consensus messages: opaque head and data there, head and data back.
-/// Implemented by the server over its connections; the peer gives the message to
-/// [`crate::Raft::handle`].
-pub trait Transport: Send + Sync + 'static {
-    /// Asks the node at that address; answers or fails within the deadline.
-    fn call(
-        &self,
-        to: NodeId,
-        addr: &str,
-        head: Vec<u8>,
-        data: Bytes,
-        deadline: Duration,
-    ) -> BoxFuture<'_, Result<(Bytes, Bytes), TransportError>>;
-}
 
 /// Pause after "unreachable" before openraft tries again.
 const UNREACHABLE_PAUSE: Duration = Duration::from_millis(200);
@@ -49,28 +30,27 @@ const UNREACHABLE_PAUSE: Duration = Duration::from_millis(200);
 /// A leader whose own disk takes longer for an entry sends nothing until it is done.
 const STILL_MAX: Duration = Duration::from_millis(100);
 
-/// Makes a [`Peer`] for each target.
+/// Makes a [`Stream`] to each target.
 pub(crate) struct Network {
     pub transport: Arc<dyn Transport>,
     /// This node's log.
     pub log: LogStore,
-    /// Commits are told with a message of their own if the last is older.
+    /// A commit is told in a message of its own if the last message is older than this.
     pub quiet_max: Duration,
 }
 
-/// One target.
-pub(crate) struct Peer {
-    transport: Arc<dyn Transport>,
+/// Messages to one peer, in order.
+pub(crate) struct Stream {
+    peer: Peer,
+    /// This node's log.
     log: LogStore,
-    to: NodeId,
-    addr: String,
     contact: Contact,
 }
 
-impl Peer {
-    /// Nobody is told that an entry is committed before it is on this disk as
-    /// well. And a leader whose disk stands still falls silent, so that the others
-    /// elect one that can go on.
+impl Stream {
+    /// Tells no peer that an entry is committed before it is on this disk as well. A
+    /// leader whose disk stands still falls silent, so that the others elect one that can
+    /// go on.
     async fn check_own_disk(
         &self,
         request: &mut AppendEntriesRequest<TypeConfig>,
@@ -86,23 +66,6 @@ impl Peer {
             request.leader_commit = None;
         }
         Ok(())
-    }
-
-    /// Asks once.
-    pub async fn call(
-        &self,
-        head: Vec<u8>,
-        data: Bytes,
-        deadline: Duration,
-    ) -> Result<Reply, TransportError> {
-        let (head, _) = self
-            .transport
-            .call(self.to, &self.addr, head, data, deadline)
-            .await?;
-        match Reply::decode(&head) {
-            Ok(Reply::Failed(why)) | Err(why) => Err(TransportError::NoAnswer(why)),
-            Ok(reply) => Ok(reply),
-        }
     }
 }
 
@@ -120,20 +83,22 @@ fn unexpected() -> CallError {
 }
 
 impl RaftNetworkFactory<TypeConfig> for Network {
-    type Network = Peer;
+    type Network = Stream;
 
-    async fn new_client(&mut self, target: u64, node: &BasicNode) -> Peer {
-        Peer {
-            transport: self.transport.clone(),
+    async fn new_client(&mut self, target: u64, node: &BasicNode) -> Stream {
+        Stream {
+            peer: Peer {
+                transport: self.transport.clone(),
+                to: NodeId(target),
+                addr: node.addr.clone(),
+            },
             log: self.log.clone(),
-            to: NodeId(target),
-            addr: node.addr.clone(),
             contact: Contact::new(self.quiet_max),
         }
     }
 }
 
-impl RaftNetwork<TypeConfig> for Peer {
+impl RaftNetwork<TypeConfig> for Stream {
     async fn append_entries(
         &mut self,
         mut request: AppendEntriesRequest<TypeConfig>,
@@ -146,7 +111,7 @@ impl RaftNetwork<TypeConfig> for Peer {
         self.check_own_disk(&mut request, option.hard_ttl()).await?;
         let attempt = self.contact.begin(&request, now);
         let (head, data) = Request::append(&request);
-        match self.call(head, data, option.hard_ttl()).await {
+        match self.peer.call(head, data, option.hard_ttl()).await {
             Ok(Reply::Append(answer)) => {
                 if answer.is_success() {
                     self.contact.succeed(attempt);
@@ -164,7 +129,7 @@ impl RaftNetwork<TypeConfig> for Peer {
         option: RPCOption,
     ) -> Result<VoteResponse<u64>, CallError> {
         let head = Request::Vote(request).encode();
-        match self.call(head, Bytes::new(), option.hard_ttl()).await {
+        match self.peer.call(head, Bytes::new(), option.hard_ttl()).await {
             Ok(Reply::Vote(answer)) => Ok(answer),
             Ok(_) => Err(unexpected()),
             Err(e) => Err(failed(e)),
@@ -180,7 +145,7 @@ impl RaftNetwork<TypeConfig> for Peer {
     ) -> Result<SnapshotResponse<u64>, StreamingError<TypeConfig, Fatal<u64>>> {
         tokio::select! {
             closed = cancel => Err(StreamingError::Closed(closed)),
-            sent = snapshot::send(self, vote, snapshot) => match sent {
+            sent = snapshot::send(&self.peer, vote, snapshot) => match sent {
                 Ok(vote) => Ok(SnapshotResponse::new(vote)),
                 Err(snapshot::SendError::Transport(e @ TransportError::Unreachable(_))) => {
                     Err(StreamingError::Unreachable(Unreachable::new(&e)))

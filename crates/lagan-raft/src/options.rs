@@ -13,15 +13,15 @@ pub struct Options {
     pub node: NodeId,
     /// redb's page cache.
     pub cache_bytes: usize,
-    /// Leader to followers.
+    /// Interval of the leader's heartbeats.
     pub heartbeat_ms: u64,
     /// A follower that hears nothing for the maximum waits a random time in
     /// this range more before it asks for votes.
     pub election_ms: (u64, u64),
-    /// How long one confirmation of leadership serves reads, measured from its
-    /// start. Less than `election_ms.1`, for which every follower that
-    /// confirmed it refuses its vote to others.
-    pub read_lease_ms: u64,
+    /// Time for which one proof of leadership serves reads, from its start. At most half
+    /// of `election_ms.1` counts: every follower that confirmed it refuses its vote to
+    /// others for that long.
+    pub read_proof_ms: u64,
     /// Bytes of one log segment, all of them written ahead.
     pub segment_bytes: u64,
     /// Bytes of log entries kept in memory.
@@ -30,8 +30,8 @@ pub struct Options {
     pub snapshot_every: u64,
     /// Entries that stay in the log behind a snapshot, for followers that were away.
     pub keep_entries: u64,
-    /// At most this long from a change to the commit that makes it durable
-    /// without the log's help.
+    /// Time at most from a change to the commit that makes it durable without the log's
+    /// help.
     pub durable_every_ms: u64,
     /// Log entries in flight; more commands wait and share the next entry.
     pub entries_in_flight: usize,
@@ -50,7 +50,7 @@ impl Options {
             cache_bytes: 64 << 20,
             heartbeat_ms: 100,
             election_ms: (400, 700),
-            read_lease_ms: 250,
+            read_proof_ms: 250,
             segment_bytes: 64 << 20,
             log_cache_bytes: 16 << 20,
             snapshot_every: 50_000,
@@ -62,16 +62,16 @@ impl Options {
         }
     }
 
-    /// How long what is committed may go untold, or not be applied by a follower;
-    /// with the next heartbeat it is no more than one and a half intervals.
+    /// Time for which followers may not learn of a commit, or not apply it; with the next
+    /// heartbeat it is no more than one and a half intervals.
     pub(crate) fn quiet_max(&self) -> Duration {
         Duration::from_millis(self.heartbeat_ms / 2)
     }
 
-    pub(crate) fn read_lease(&self) -> Duration {
+    pub(crate) fn read_proof(&self) -> Duration {
         // Followers refuse others for `election_ms.1` from their answer, which
         // is later than our start: half of it leaves room for clocks that run
         // at different rates.
-        Duration::from_millis(self.read_lease_ms.min(self.election_ms.1 / 2))
+        Duration::from_millis(self.read_proof_ms.min(self.election_ms.1 / 2))
     }
 }

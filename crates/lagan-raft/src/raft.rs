@@ -1,10 +1,12 @@
-//! One voter: the consensus with its disk, its peers and its doors.
+//! One voter: the consensus with its disk and its peers.
 
 use crate::batcher::{Batcher, Outcome, Proposal};
 use crate::error::{Malformed, ProposeError, RaftError};
+use crate::leader::{self, LeaderInfo};
 use crate::log::{Floor, LogOptions, LogStore};
-use crate::network::{Network, Transport};
+use crate::network::Network;
 use crate::options::Options;
+use crate::peer::Transport;
 use crate::read::ReadGate;
 use crate::rpc::{Reply, Request, entries_of};
 use crate::snapshot::Receiver;
@@ -25,17 +27,15 @@ use tokio::time::{Instant, timeout_at};
 use tokio_util::sync::CancellationToken;
 
 mod lag;
-mod leader;
 mod members;
 
 use lag::Lag;
-pub use leader::LeaderInfo;
 
 /// A snapshot is sent within this.
 const SNAPSHOT_SEND_MAX: Duration = Duration::from_secs(3600);
 /// Entries in one message.
 const MESSAGE_ENTRIES_MAX: u64 = 256;
-/// A follower's disk takes no longer for an entry, or its answer is a failure.
+/// Time that a follower's disk may take for an entry before its answer is a failure.
 const SYNC_MAX: Duration = Duration::from_secs(2);
 /// For the consensus to end.
 const SHUTDOWN_MAX: Duration = Duration::from_secs(10);
@@ -48,7 +48,7 @@ pub struct Raft {
     state: StateStore,
     receiver: Receiver,
     reads: Arc<ReadGate>,
-    /// As a follower.
+    /// Holds back commits while this node follows.
     lag: Mutex<Lag>,
     queue: mpsc::Sender<Proposal>,
     leader: watch::Receiver<LeaderInfo>,
@@ -79,7 +79,7 @@ fn config(options: &Options) -> Result<openraft::Config, RaftError> {
     .map_err(|e| RaftError::Refused(e.to_string()))
 }
 
-/// Opens state and log, and checks that the one goes on where the other begins.
+/// Opens state and log, and checks that the log begins no later than the state ends.
 fn open_stores(options: &Options) -> Result<(StateStore, LogStore), RaftError> {
     let floor = Arc::new(Floor::default());
     let state = StateStore::open(
@@ -107,7 +107,7 @@ fn open_stores(options: &Options) -> Result<(StateStore, LogStore), RaftError> {
     Ok((state, log))
 }
 
-/// A single voter need not wait for a leader that cannot be.
+/// Asks for an election at once if this is the only voter: no other leader can be.
 async fn elect_if_alone(core: &OpenRaft, node: NodeId) -> Result<(), RaftError> {
     let membership = core.server_metrics().borrow().membership_config.clone();
     if membership.voter_ids().eq([node.0]) {
@@ -169,7 +169,7 @@ impl Raft {
                 cancel.clone(),
             )),
         ];
-        let reads = ReadGate::new(core.clone(), leader.clone(), options.read_lease());
+        let reads = ReadGate::new(core.clone(), leader.clone(), options.read_proof());
         Ok(Arc::new(Raft {
             options,
             core,
@@ -220,7 +220,7 @@ impl Raft {
         }
     }
 
-    /// Refuses at once what could only wait in vain.
+    /// Refuses a proposal at once that could only wait in vain.
     fn check_leads(&self) -> Result<(), ProposeError> {
         let leader = self.leader.borrow();
         if leader.stopped {
@@ -238,14 +238,14 @@ impl Raft {
         Ok(())
     }
 
-    /// Whether this node leads and wants another to. Whoever votes alone leads on:
-    /// nobody can take over, and nobody could be made a voter if it refused.
+    /// Whether this node leads and wants another node to. The only voter leads on: no
+    /// other node can take over, and none could become a voter if it refused commands.
     fn hands_over(&self, leader: &LeaderInfo) -> bool {
         let others = leader.is_leader && leader.voters.len() > 1;
         others && self.stepping_down.load(Ordering::Relaxed)
     }
 
-    /// A leader that has not heard of a quorum for so long that another may
+    /// Whether this leader has not heard of a quorum for so long that another one may
     /// have been elected.
     fn quorum_is_silent(&self) -> bool {
         let silent_ms = 2 * self.options.election_ms.1;
@@ -256,7 +256,7 @@ impl Raft {
             .is_some_and(|ms| ms > silent_ms)
     }
 
-    /// Lets the disk of the log stand still, or go on.
+    /// Makes the disk of the log stand still, or go on.
     #[cfg(test)]
     pub(crate) fn set_disk_still(&self, still: bool) {
         self.log.set_still(still);
@@ -265,7 +265,7 @@ impl Raft {
     /// A view that shows everything answered before this call began, anywhere.
     ///
     /// # Errors
-    /// As [`Raft::propose`], without `Unknown`.
+    /// Fails as [`Raft::propose`] does, but never with `Unknown`.
     pub async fn read(&self) -> Result<View, ProposeError> {
         if let Some(view) = self.try_read() {
             return Ok(view);
@@ -278,8 +278,8 @@ impl Raft {
         Ok(self.local_view())
     }
 
-    /// As [`Raft::read`], if that need not wait: this node is known to lead.
-    /// Must be called in a runtime.
+    /// Does what [`Raft::read`] does if that need not wait, since this node is known to
+    /// lead; else `None`. Must be called in a runtime.
     pub fn try_read(&self) -> Option<View> {
         let (open, renew) = self.reads.open();
         if renew && !self.hands_over(&self.leader.borrow()) {
@@ -292,7 +292,7 @@ impl Raft {
         Some(self.local_view())
     }
 
-    /// The state of this node, as far as it has heard.
+    /// The state of this node, which may be behind the leader's.
     pub fn local_view(&self) -> View {
         self.state.view()
     }
@@ -300,7 +300,7 @@ impl Raft {
     /// Takes a peer's message and returns the answer, head and data.
     ///
     /// # Errors
-    /// What came is no message of ours.
+    /// The bytes are no message of a peer.
     pub async fn handle(&self, head: Bytes, data: Bytes) -> Result<(Vec<u8>, Bytes), Malformed> {
         let request = Request::decode(&head).map_err(Malformed)?;
         let reply = self.answer(request, data).await?;
@@ -360,7 +360,7 @@ impl Raft {
         Reply::Append(answer)
     }
 
-    /// Figures of now.
+    /// The figures of this moment.
     pub fn stats(&self) -> Stats {
         let mut stats = Stats::default();
         self.log.stats().fill(&mut stats);
@@ -389,9 +389,9 @@ impl Raft {
     }
 
     /// Ends it as a crash would, as far as a living process can: nothing is
-    /// made durable that is not so already. For tests of recovery.
-    #[doc(hidden)]
-    pub async fn halt(&self) {
+    /// made durable that is not so already.
+    #[cfg(test)]
+    pub(crate) async fn halt(&self) {
         self.stop_tasks().await;
         self.close_log().await;
     }

@@ -3,16 +3,16 @@
 //! A ReadIndex (a round to a quorum) that began at t0 proves that this node led
 //! at t0 or later. Every follower that answered refuses its vote to others for
 //! `election_ms.1` from its answer, also after a restart, so nobody else leads
-//! before t0 + that; [`Options::read_lease`](crate::Options) is less than half
-//! of it. Until t0 + lease, each read of the local state sees all that was
-//! answered before the read began: only this node answers, and it answers after
-//! it has applied. Readers that come while a round is under way share it.
+//! before t0 + that. The proof counts for [`Options::read_proof_ms`](crate::Options),
+//! which is cut to half of it. Until then each read of the local state sees all
+//! that was answered before the read began: only this node answers, and it answers
+//! after it has applied. Readers that come while a round is under way share it.
 //!
-//! Lease time is counted on a clock that goes on while the machine sleeps: the
-//! others elect a new leader meanwhile, and a lease from before must be over.
+//! The age of a proof is taken from a clock that goes on while the machine sleeps:
+//! the others elect a new leader meanwhile, and a proof from before must be over.
 
 use crate::error::ProposeError;
-use crate::raft::LeaderInfo;
+use crate::leader::LeaderInfo;
 use crate::sys;
 use crate::types::alias::OpenRaft;
 use lagan_types::NodeId;
@@ -24,8 +24,9 @@ use tokio::sync::watch;
 /// A round that takes longer has failed.
 const ROUND_MAX: Duration = Duration::from_secs(1);
 
+/// This node led in `term` and is the only one that can lead before `until`.
 #[derive(Debug, Clone, Copy)]
-struct Lease {
+struct Proof {
     /// On the clock of [`sys::boot_time`].
     until: Duration,
     term: u64,
@@ -35,8 +36,9 @@ struct Lease {
 pub(crate) struct ReadGate {
     core: OpenRaft,
     leader: watch::Receiver<LeaderInfo>,
+    /// How long a proof counts, from the start of its round.
     length: Duration,
-    lease: Mutex<Option<Lease>>,
+    proof: Mutex<Option<Proof>>,
     /// Held by the reader whose round the others wait for.
     round: tokio::sync::Mutex<()>,
 }
@@ -47,19 +49,19 @@ impl ReadGate {
             core,
             leader,
             length,
-            lease: Mutex::new(None),
+            proof: Mutex::new(None),
             round: tokio::sync::Mutex::new(()),
         }
     }
 
-    /// What is left of the lease.
+    /// How long the last proof still counts; `None`: it does not.
     fn left(&self) -> Option<Duration> {
-        let lease = (*self.lease.lock())?;
+        let proof = (*self.proof.lock())?;
         let leader = self.leader.borrow();
-        if !leader.is_leader || leader.term != lease.term {
+        if !leader.is_leader || leader.term != proof.term {
             return None;
         }
-        let left = lease.until.checked_sub(sys::boot_time()?)?;
+        let left = proof.until.checked_sub(sys::boot_time()?)?;
         (!left.is_zero()).then_some(left)
     }
 
@@ -103,7 +105,7 @@ impl ReadGate {
         let began = sys::boot_time();
         match tokio::time::timeout(ROUND_MAX, self.core.ensure_linearizable()).await {
             Ok(Ok(_)) => {
-                *self.lease.lock() = began.map(|began| Lease {
+                *self.proof.lock() = began.map(|began| Proof {
                     until: began + self.length,
                     term,
                 });

@@ -24,7 +24,7 @@ pub(crate) struct EntryHead {
 /// A piece of a snapshot; its rows are the data.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) struct PieceHead {
-    /// Random: one sending of one snapshot.
+    /// Random number of one sending of one snapshot.
     pub transfer: u64,
     /// Counts from 0.
     pub sequence: u32,
@@ -34,11 +34,11 @@ pub(crate) struct PieceHead {
     pub crc: u32,
     /// Rows in all pieces up to this.
     pub rows: u64,
-    /// Install it now.
+    /// This is the last piece: install the snapshot now.
     pub last: bool,
 }
 
-/// What is asked of a peer.
+/// A request to a peer.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) enum Request {
     Append {
@@ -51,7 +51,7 @@ pub(crate) enum Request {
     Piece(PieceHead),
 }
 
-/// What it answers.
+/// The peer's answer.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) enum Reply {
     Append(AppendEntriesResponse<u64>),
@@ -62,7 +62,7 @@ pub(crate) enum Reply {
     PieceRefused(String),
     /// The last piece was in and the snapshot was judged with this vote.
     Installed(Vote),
-    /// The peer cannot, in words.
+    /// The peer could not do it, for this reason.
     Failed(String),
 }
 
@@ -113,7 +113,7 @@ impl Request {
         (head, data)
     }
 
-    /// Head of the others.
+    /// Encodes the head of a request that is no append.
     pub fn encode(&self) -> Vec<u8> {
         encode(self)
     }

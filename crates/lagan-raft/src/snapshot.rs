@@ -1,15 +1,16 @@
 //! Snapshots on their way: rows in numbered pieces, each with its CRC, written
 //! to a new file by the receiver, which becomes its state when all are in.
 //!
-//! The sender reads them from one read transaction of redb, so that nothing is
-//! exported and nothing waits. A piece that arrives twice is answered again and
-//! not taken again; any other break of the order makes the sender begin again.
-//! What a crash leaves is removed at the next start.
+//! The sender reads them from one read transaction of redb, so that nothing is exported
+//! and nothing waits. A piece that arrives twice is answered again and not taken again;
+//! any other break of the order makes the sender begin again.
+//! The next start removes the files that a crash leaves.
 
 use crate::error::TransportError;
-use crate::network::Peer;
+use crate::peer::Peer;
 use crate::rpc::{PieceHead, Reply, Request};
-use crate::state::{Incoming, StateStore, View};
+use crate::state::{Incoming, StateStore};
+use crate::types::SnapshotData;
 use crate::types::alias::{OpenRaft, Snapshot, Vote};
 use bytes::Bytes;
 use std::time::Duration;
@@ -17,24 +18,14 @@ use tokio::sync::Mutex;
 
 /// Bytes of rows in a piece, about: one row may be larger.
 const PIECE_LEN: usize = 512 * 1024;
-/// For one piece.
+/// Time for one piece.
 const PIECE_DEADLINE: Duration = Duration::from_secs(10);
-/// For the last: the receiver syncs and switches.
+/// Time for the last piece, after which the receiver syncs and switches.
 const INSTALL_DEADLINE: Duration = Duration::from_secs(60);
 /// Times that one piece is sent.
 const PIECE_TRIES: u32 = 4;
 
-/// What openraft carries about as "the snapshot".
-pub enum SnapshotData {
-    /// A state of this node.
-    Local(View),
-    /// One that came from the leader, whole and synced, not yet installed.
-    Received(Box<Incoming>),
-    /// None yet.
-    Nothing,
-}
-
-/// Why a snapshot was not sent.
+/// The reason why a snapshot was not sent.
 #[derive(Debug)]
 pub(crate) enum SendError {
     Transport(TransportError),

@@ -10,17 +10,16 @@
 //!           transaction without durability -> one a second that is durable
 //! ```
 //!
-//! Whoever reads sees redb as of a transaction and over it the overlay of what
-//! was applied since, both replaced as one: never an entry in part, never less
-//! than was answered. Entries are applied while a transaction runs; what it has
-//! leaves the overlay when it is done. The durable one raises the
-//! [`Floor`](crate::log::Floor); it has redb's quick-repair set: opening after a
+//! A reader sees redb as of one transaction, and over it the overlay of the entries that
+//! were applied since. Both are replaced as one: no reader sees an entry in part, or less
+//! than was answered. Entries are applied while a transaction runs; its rows leave the
+//! overlay when it is done. A durable transaction raises the
+//! [`Floor`](crate::log::Floor). It sets redb's quick-repair, so that opening after a
 //! crash reads no more than after a clean end.
 //!
-//! A crash leaves the state of the last durable commit; the log has the rest. A
-//! received snapshot is a file of its own, `incoming-*.redb`, until it is whole
-//! and synced; then a rename makes it the state. What is left of an unfinished
-//! one goes at the next start.
+//! A crash leaves the state of the last durable commit; the log has the rest. A received
+//! snapshot is a file of its own, `incoming-*.redb`, until it is whole and synced; then a
+//! rename makes it the state. The next start removes an unfinished one.
 
 mod db;
 mod machine;

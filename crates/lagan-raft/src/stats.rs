@@ -1,4 +1,4 @@
-//! Figures for status and metrics.
+//! The figures of a node for status and metrics.
 
 /// One look at the node.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -9,19 +9,19 @@ pub struct Stats {
     pub last_log: u64,
     /// Index of the last entry in the state.
     pub applied: u64,
-    /// Index up to which a crash needs no log.
+    /// Index of the last entry that is durable in the state: a crash needs no log for it.
     pub durable: u64,
     /// Index of the last entry that is no longer in the log.
     pub purged: u64,
-    /// Index that the last snapshot stands for.
+    /// Index of the last entry in the last snapshot.
     pub snapshot: u64,
     /// Bytes of log files, spare ones included.
     pub log_bytes: u64,
     /// Syncs of the log since the start.
     pub syncs: u64,
-    /// All of them together, microseconds.
+    /// Time of all syncs together, microseconds.
     pub sync_us_total: u64,
-    /// The longest, microseconds.
+    /// Time of the longest sync, microseconds.
     pub sync_us_max: u64,
     /// Microseconds since a sync began that has not ended; 0: none.
     pub sync_running_us: u64,
@@ -33,6 +33,6 @@ pub struct Stats {
     pub pending: usize,
     /// Commands that wait for an entry.
     pub queued: usize,
-    /// Of the leader: milliseconds since a quorum was last known to follow.
+    /// Milliseconds since a quorum was last known to follow this leader.
     pub quorum_ack_ms: Option<u64>,
 }

@@ -1,5 +1,7 @@
 //! The one system call that the standard library does not offer.
 
+#![allow(unsafe_code, reason = "a call into libc")]
+
 use std::time::Duration;
 
 /// Time since the machine started, the time that it slept included (`Instant`

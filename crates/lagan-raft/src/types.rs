@@ -1,6 +1,6 @@
 //! The types that openraft is instantiated with.
 
-use crate::snapshot::SnapshotData;
+use crate::state::{Incoming, View};
 use bytes::Bytes;
 use lagan_types::codec;
 use lagan_types::{Answer, Command, FsError};
@@ -35,11 +35,21 @@ pub(crate) mod alias {
     pub type OpenRaft = openraft::Raft<TypeConfig>;
 }
 
+/// The data of a snapshot, which openraft hands from one of our calls to another.
+pub enum SnapshotData {
+    /// A state of this node.
+    Local(View),
+    /// A snapshot that came from the leader, whole and synced, not yet installed.
+    Received(Box<Incoming>),
+    /// There is none yet.
+    Nothing,
+}
+
 /// One log entry's commands: encoded once, and still decoded where they came from.
 #[derive(Clone, Default)]
 pub struct Batch {
     bytes: Bytes,
-    /// Only on the node that proposed it, to spare the decoding there.
+    /// Set only on the node that proposed it, to spare the decoding there.
     commands: Option<Arc<[Command]>>,
 }
 

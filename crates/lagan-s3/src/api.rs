@@ -1,44 +1,17 @@
-//! The S3 operations, on a [`Store`].
+//! The S3 operations, on a [`Store`](crate::Store).
 
 mod list;
 mod objects;
+mod service;
 
-use crate::body::{blocking, s3_error as answer};
+pub(crate) use service::Api;
+
+use crate::body::s3_error as answer;
 use crate::record::{Attributes, Checksums};
-use crate::store::Store;
 use crate::upload::{self, NamedPart, PartOf};
 use s3s::dto::*;
 use s3s::{S3, S3Request, S3Response, S3Result, s3_error};
-use std::sync::Arc;
-use std::time::{Duration, UNIX_EPOCH};
-
-/// The service behind the protocol.
-#[derive(Debug, Clone)]
-pub(crate) struct Api {
-    pub store: Arc<Store>,
-    pub region: String,
-}
-
-impl Api {
-    /// Runs a call of the store where it may block.
-    async fn on_disk<T, F>(&self, work: F) -> S3Result<T>
-    where
-        T: Send + 'static,
-        F: FnOnce(&Store) -> S3Result<T> + Send + 'static,
-    {
-        let store = self.store.clone();
-        blocking(move || work(&store)).await
-    }
-}
-
-/// A time as S3 shows it.
-pub(super) fn timestamp(ms: u64) -> Timestamp {
-    Timestamp::from(UNIX_EPOCH + Duration::from_millis(ms))
-}
-
-fn none_match(condition: Option<&ETagCondition>) -> bool {
-    condition.is_some_and(ETagCondition::is_any)
-}
+use service::{check_key, none_match};
 
 #[async_trait::async_trait]
 impl S3 for Api {
@@ -186,7 +159,7 @@ impl S3 for Api {
         req: S3Request<CreateMultipartUploadInput>,
     ) -> S3Result<S3Response<CreateMultipartUploadOutput>> {
         let input = req.input;
-        objects::check_key(&input.key)?;
+        check_key(&input.key)?;
         let attributes = Attributes {
             cache_control: input.cache_control,
             content_disposition: input.content_disposition,

@@ -48,12 +48,12 @@ pub(crate) fn s3_error(error: StoreError) -> S3Error {
     }
 }
 
-/// What a client says of the bytes it sends.
+/// The checksums that a client gives for the bytes it sends.
 #[derive(Debug, Default)]
 pub(crate) struct Expected {
     pub md5: Option<String>,
     pub checksums: Checksums,
-    /// Named in `x-amz-sdk-checksum-algorithm`, the value comes in a trailer.
+    /// The name in `x-amz-sdk-checksum-algorithm`; the checksum comes in a trailer.
     pub algorithm: Option<String>,
     pub trailers: Option<TrailingHeaders>,
 }

@@ -6,17 +6,18 @@ use std::fmt;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
-/// What `--config` names: a TOML file, mode 0600 since it holds the secret key.
+/// The configuration file that `--config` names: TOML, mode 0600 since it holds the
+/// secret key.
 #[derive(Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Config {
-    /// Where to listen; port 0 takes any free one.
+    /// Address to listen on; port 0 takes any free one.
     pub listen: SocketAddr,
-    /// Directory of the data; made if its parent exists.
+    /// Directory of the data; it is made if its parent exists.
     pub data: PathBuf,
-    /// The one key pair's name.
+    /// Name of the one key pair.
     pub access_key: String,
-    /// Its secret.
+    /// Secret of the key pair.
     pub secret_key: String,
     /// Region to answer when asked for one.
     #[serde(default = "default_region")]
@@ -24,12 +25,12 @@ pub struct Config {
     /// Buckets to make at start.
     #[serde(default)]
     pub buckets: Vec<String>,
-    /// Whether an object is on disk before its put is answered; without, it
-    /// survives the death of the process but not that of the machine.
+    /// Sync each object before its put is answered. Without, an object that was
+    /// answered survives the death of the process but not that of the machine.
     #[serde(default = "default_sync")]
     pub sync: bool,
-    /// Whether bytes that do not fit their checksum are refused. Without, this is like
-    /// the servers that store anything: for tests.
+    /// Refuse bytes that do not fit their checksum. Without, the server stores
+    /// anything, as some do: for tests.
     #[serde(default = "default_sync")]
     pub verify: bool,
     /// File that the log is appended to; absent: stderr.

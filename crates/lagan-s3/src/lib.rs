@@ -2,8 +2,6 @@
 //!
 //! `lagan-s3 --config FILE` serves S3 over HTTP from a directory; `s3s` brings
 //! the protocol (signatures, XML, chunked encoding), [`Store`] the disk.
-//! `lagan-s3 proxy` stands between a client and a server and breaks things on
-//! demand (see [`proxy`]).
 //!
 //! It is not part of a production cluster: no versions, no access rules, one
 //! key pair, and an index in memory that grows with the number of objects.
@@ -15,7 +13,6 @@
 mod api;
 mod body;
 mod config;
-pub mod proxy;
 mod record;
 mod run;
 mod server;

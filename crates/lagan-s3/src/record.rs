@@ -40,13 +40,13 @@ pub(crate) struct Checksums {
     pub sha256: Option<String>,
 }
 
-/// What is known of an object.
+/// All that is stored of an object besides its bytes.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Record {
     pub key: String,
     /// Bytes of the object.
     pub len: u64,
-    /// MD5 in hex; of a multipart upload as S3 forms it.
+    /// The MD5 in hex; for a multipart upload, what S3 forms of its parts' MD5s.
     pub e_tag: String,
     /// Milliseconds since 1970.
     pub modified_ms: u64,
@@ -55,7 +55,7 @@ pub(crate) struct Record {
 }
 
 impl Record {
-    /// What follows the bytes in the file.
+    /// Encodes the trailer that follows the object's bytes in its file.
     pub fn encode(&self) -> io::Result<Vec<u8>> {
         let mut bytes = serde_json::to_vec(self)?;
         let len = bytes.len() as u64;

@@ -1,11 +1,10 @@
 //! The program: arguments, logging, signals.
 
-use crate::proxy::{Control, Proxy};
 use crate::{Config, Server};
-use clap::{Parser, Subcommand};
+use clap::Parser;
+use lagan_host::log::{LogFormat, Output, Setup};
 use std::ffi::OsString;
 use std::fs::File;
-use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use tokio::signal::unix::{SignalKind, signal};
@@ -13,29 +12,11 @@ use tracing_subscriber::EnvFilter;
 
 /// A small S3 server for demonstrations and tests.
 #[derive(Debug, Parser)]
-#[command(name = "lagan-s3", args_conflicts_with_subcommands = true)]
+#[command(name = "lagan-s3")]
 struct Args {
     /// Configuration file (TOML).
-    #[arg(long, required = true)]
-    config: Option<PathBuf>,
-    #[command(subcommand)]
-    command: Option<Command>,
-}
-
-#[derive(Debug, Subcommand)]
-enum Command {
-    /// Stand between clients and an S3 server and break things on demand.
-    Proxy {
-        /// Address to listen on.
-        #[arg(long)]
-        listen: SocketAddr,
-        /// Address of the server.
-        #[arg(long)]
-        to: SocketAddr,
-        /// File whose content is the fault of each request; absent or empty: none.
-        #[arg(long)]
-        control: PathBuf,
-    },
+    #[arg(long)]
+    config: PathBuf,
 }
 
 /// Runs the program; `args` begins with its name.
@@ -57,21 +38,7 @@ pub fn main_with_args(args: Vec<OsString>) -> ExitCode {
         Ok(runtime) => runtime,
         Err(error) => return fail(1, &format!("start threads: {error}")),
     };
-    match (args.command, args.config) {
-        (
-            Some(Command::Proxy {
-                listen,
-                to,
-                control,
-            }),
-            _,
-        ) => {
-            start_log(None);
-            runtime.block_on(run_proxy(listen, to, control))
-        }
-        (None, Some(path)) => runtime.block_on(run_server(&path)),
-        (None, None) => fail(2, "--config FILE is needed"),
-    }
+    runtime.block_on(run_server(&args.config))
 }
 
 fn fail(status: u8, message: &str) -> ExitCode {
@@ -79,18 +46,19 @@ fn fail(status: u8, message: &str) -> ExitCode {
     ExitCode::from(status)
 }
 
-/// Logs to a file or to stderr; the variable RUST_LOG sets what.
+/// Starts logging, to a file or to standard error. The variable RUST_LOG has the filter, if
+/// it holds one that can be understood.
 fn start_log(file: Option<File>) {
-    let filter = EnvFilter::try_from_default_env()
-        .unwrap_or_else(|_| EnvFilter::new("info,s3s=warn,hyper=warn"));
-    let log = tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_ansi(false);
-    // a second start in one process (tests) keeps the first log
-    let _ = match file {
-        Some(file) => log.with_writer(std::sync::Mutex::new(file)).try_init(),
-        None => log.with_writer(std::io::stderr).try_init(),
-    };
+    let wanted = std::env::var("RUST_LOG").ok();
+    let wanted = wanted.filter(|filter| EnvFilter::try_new(filter).is_ok());
+    // A second start in one process (tests) keeps the first log.
+    let _ = lagan_host::log::start(Setup {
+        filter: wanted.as_deref().unwrap_or("info,s3s=warn,hyper=warn"),
+        quiet: &[],
+        format: LogFormat::Text,
+        is_flat: false,
+        output: file.map_or(Output::Stderr, Output::File),
+    });
 }
 
 async fn run_server(path: &Path) -> ExitCode {
@@ -117,17 +85,6 @@ async fn run_server(path: &Path) -> ExitCode {
     server.run(stop_signal()).await;
     tracing::info!("stopped");
     ExitCode::SUCCESS
-}
-
-async fn run_proxy(listen: SocketAddr, to: SocketAddr, control: PathBuf) -> ExitCode {
-    match Proxy::bind(listen, to, Control::File(control)).await {
-        Ok(proxy) => {
-            tracing::info!(addr = %proxy.local_addr(), %to, "listening");
-            proxy.run(stop_signal()).await;
-            ExitCode::SUCCESS
-        }
-        Err(error) => fail(1, &format!("listen on {listen}: {error}")),
-    }
 }
 
 /// Ready when the process is asked to end.

@@ -10,7 +10,8 @@ use hyper::{Request, Response};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto::Builder;
 use hyper_util::server::graceful::GracefulShutdown;
-use lagan_lock::{LEAVING_PATIENCE, listen_within};
+use lagan_host::port::listen_within;
+use lagan_host::process::LEAVING_PATIENCE;
 use s3s::auth::SimpleAuth;
 use s3s::service::{S3Service, S3ServiceBuilder};
 use s3s::{Body, HttpError, HttpResponse};
@@ -23,9 +24,9 @@ use tokio::sync::Semaphore;
 
 /// Connections at a time; more wait in the kernel's queue.
 const CONNECTIONS_MAX: usize = 512;
-/// How long requests in flight may take after a request to stop.
+/// Time that requests in flight have to end once the server is told to stop.
 const STOP_TIME: Duration = Duration::from_secs(5);
-/// How long a client may take to send the head of a request.
+/// Time that a client has to send the head of a request.
 const HEAD_TIME: Duration = Duration::from_secs(30);
 
 /// Why a server does not start.
@@ -37,12 +38,12 @@ pub enum ServerError {
     /// The address cannot be listened on.
     #[error("listen on {0}: {1}")]
     Listen(SocketAddr, #[source] io::Error),
-    /// A bucket's name is none.
+    /// A bucket's name is not allowed.
     #[error("bucket {0:?}: not a bucket's name (3 to 63 of a-z, 0-9, '-', '.')")]
     BucketName(String),
 }
 
-/// As bind(2) and listen(2).
+/// Listens as bind(2) and listen(2) do.
 fn listen(addr: SocketAddr) -> io::Result<TcpListener> {
     let socket = match addr {
         SocketAddr::V4(_) => TcpSocket::new_v4(),

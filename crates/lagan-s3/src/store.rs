@@ -18,7 +18,8 @@
 //! Calls block: callers on an async runtime use a blocking thread.
 
 use crate::record::{Attributes, Checksums, Record};
-use lagan_lock::LEAVING_PATIENCE;
+use lagan_host::process::LEAVING_PATIENCE;
+use lagan_host::wall::wall_ms;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File, Permissions};
 use std::io::{self, Write};
@@ -26,9 +27,9 @@ use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
-/// Why a store cannot be used or an object not be had.
+/// Why a store cannot be opened, or a call of it failed.
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
     /// Another process has it open.
@@ -51,7 +52,7 @@ impl StoreError {
     }
 }
 
-/// What the index knows of an object.
+/// An object as the index knows it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Entry {
     pub sequence: u64,
@@ -67,11 +68,11 @@ type Index = BTreeMap<String, Entry>;
 pub(crate) struct Page {
     pub objects: Vec<(String, Entry)>,
     pub common_prefixes: BTreeSet<String>,
-    /// Where the next page begins: after this key or common prefix.
+    /// The last key or common prefix of this page, if more follow.
     pub next: Option<String>,
 }
 
-/// What to list.
+/// A request for one page of a listing.
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct ListQuery<'a> {
     pub prefix: &'a str,
@@ -242,7 +243,7 @@ impl Store {
         }
     }
 
-    /// What the index knows of an object.
+    /// Looks an object up in the index.
     pub(crate) fn entry(&self, bucket: &str, key: &str) -> Result<Option<Entry>, StoreError> {
         let buckets = self.lock();
         let index = buckets.get(bucket).ok_or(StoreError::NoSuchBucket)?;
@@ -288,12 +289,12 @@ impl Store {
         Ok(list(index, query))
     }
 
-    /// Where uploads are.
+    /// The directory of unfinished uploads.
     pub(crate) fn uploads_dir(&self) -> PathBuf {
         self.root.join("uploads")
     }
 
-    /// Whether writes are synced.
+    /// True if writes are synced before they are answered.
     pub(crate) fn syncs(&self) -> bool {
         self.sync
     }
@@ -332,7 +333,7 @@ impl Store {
 /// Locks the directory for this process and leaves its pid there; waits for a
 /// predecessor that was killed and is not quite gone.
 fn lock(root: &Path, patience: Duration) -> Result<File, StoreError> {
-    match lagan_lock::take_within(&root.join("lock"), patience) {
+    match lagan_host::lock::take_within(&root.join("lock"), patience) {
         Err(e) if e.kind() == io::ErrorKind::WouldBlock => Err(StoreError::InUse(root.into())),
         taken => taken.map_err(StoreError::io(format!(
             "lock data directory {}",
@@ -490,14 +491,6 @@ impl Drop for Draft {
     }
 }
 
-/// Milliseconds since 1970.
-pub(crate) fn now_ms() -> u64 {
-    let since = SystemTime::now()
-        .duration_since(UNIX_EPOCH)
-        .unwrap_or_default();
-    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
-}
-
 /// A record of what was written to a draft.
 pub(crate) fn record(
     key: &str,
@@ -510,7 +503,7 @@ pub(crate) fn record(
         key: key.into(),
         len,
         e_tag,
-        modified_ms: now_ms(),
+        modified_ms: wall_ms(),
         checksums,
         attributes,
     }

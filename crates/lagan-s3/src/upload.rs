@@ -7,7 +7,8 @@
 
 use crate::body::{Expected, Received, base64, blocking, hex, receive, s3_error};
 use crate::record::{Attributes, Checksums, Record};
-use crate::store::{Store, StoreError, now_ms, record};
+use crate::store::{Store, StoreError, record};
+use lagan_host::wall::wall_ms;
 use s3s::crypto::{Checksum as _, Crc32, Md5};
 use s3s::dto::StreamingBlob;
 use s3s::{S3Error, S3Result, s3_error};
@@ -23,7 +24,7 @@ const PART_LEN_MIN: u64 = 5 * 1024 * 1024;
 /// Parts, at most (S3).
 const PARTS_MAX: i32 = 10_000;
 
-/// What an upload becomes.
+/// The object that an upload becomes.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) struct Upload {
     pub bucket: String,
@@ -53,14 +54,14 @@ pub(crate) fn begin(
     let id = format!(
         "{:016x}{:016x}",
         RandomState::new().hash_one(&key),
-        now_ms()
+        wall_ms()
     );
     let dir = store.uploads_dir().join(&id);
     fs::create_dir(&dir).map_err(failed())?;
     let upload = Upload {
         bucket,
         key,
-        begun_ms: now_ms(),
+        begun_ms: wall_ms(),
         attributes,
     };
     let json = serde_json::to_vec(&upload)
@@ -92,7 +93,7 @@ fn find(store: &Store, bucket: &str, key: &str, id: &str) -> S3Result<(PathBuf, 
     Ok((dir, upload))
 }
 
-/// Which part of which upload.
+/// Names a part of an upload.
 #[derive(Debug, Clone)]
 pub(crate) struct PartOf {
     pub bucket: String,

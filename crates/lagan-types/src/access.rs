@@ -1,8 +1,8 @@
 //! Access times: when a read moves one, and what a mount tells of its reads.
 
-use crate::attr::Time;
 use crate::codec::{Decode, Encode};
 use crate::id::Ino;
+use crate::time::Time;
 
 /// An access time of that age is moved by any read, seconds (Linux,
 /// `relatime_need_update` in fs/inode.c).

@@ -6,61 +6,7 @@ use crate::id::Ino;
 use crate::limits::{OBJECT_HOLES_LEN_MAX, OBJECT_LEN_MAX};
 use serde::{Deserialize, Serialize};
 
-/// A point in time: seconds since 1970 (negative before) and nanoseconds below 10^9.
-#[derive(
-    Debug,
-    Clone,
-    Copy,
-    PartialEq,
-    Eq,
-    PartialOrd,
-    Ord,
-    Hash,
-    Default,
-    Encode,
-    Decode,
-    Serialize,
-    Deserialize,
-)]
-pub struct Time {
-    /// Seconds since the epoch.
-    pub secs: i64,
-    /// Nanoseconds within the second, below 10^9.
-    pub nanos: u32,
-}
-
-impl Time {
-    /// The time that many milliseconds after 1970.
-    pub fn from_millis(ms: u64) -> Self {
-        Time {
-            secs: (ms / 1000) as i64,
-            nanos: (ms % 1000) as u32 * 1_000_000,
-        }
-    }
-
-    /// Whole milliseconds since 1970, 0 for earlier times.
-    pub fn as_millis(self) -> u64 {
-        u64::try_from(self.secs).map_or(0, |s| {
-            s.saturating_mul(1000)
-                .saturating_add(self.nanos as u64 / 1_000_000)
-        })
-    }
-
-    /// The next representable time.
-    pub fn succ(self) -> Self {
-        if self.nanos >= 999_999_999 {
-            Time {
-                secs: self.secs.saturating_add(1),
-                nanos: 0,
-            }
-        } else {
-            Time {
-                secs: self.secs,
-                nanos: self.nanos + 1,
-            }
-        }
-    }
-}
+pub use crate::time::Time;
 
 /// What an inode is (inode(7), S_IFMT).
 #[derive(
@@ -84,7 +30,7 @@ pub enum Kind {
     BlockDevice,
 }
 
-/// Where a file's bytes stand between local disks and S3 (DESIGN §5).
+/// Where a file's bytes stand between local disks and S3 (docs/DESIGN.md "The mover's states").
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Encode, Decode, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum ArchiveState {

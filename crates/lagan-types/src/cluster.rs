@@ -57,7 +57,7 @@ impl NodeInfo {
     }
 }
 
-/// How many of so many storage nodes vote (DESIGN §3).
+/// How many of `nodes` storage nodes vote (docs/DESIGN.md "Voters").
 pub fn voter_count(nodes: usize) -> usize {
     match nodes {
         0..=2 => 1,

@@ -34,7 +34,7 @@ id! {
     Ino(u64), "i"
 }
 id! {
-    /// A volume: one namespace. The first is 1; 0 holds what all share.
+    /// A volume is one namespace. The first is 1; 0 holds what all volumes share.
     VolumeId(u16), "v"
 }
 id! {
@@ -62,6 +62,11 @@ id! {
 impl Ino {
     /// The root directory of a volume.
     pub const ROOT: Ino = Ino(1);
+}
+
+impl VolumeId {
+    /// The only volume that there is so far.
+    pub const ONLY: VolumeId = VolumeId(1);
 }
 
 impl SessionId {

@@ -19,11 +19,13 @@ pub mod message;
 pub mod mistake;
 #[allow(missing_docs, reason = "a variant's text explains its fields")]
 pub mod op;
+pub mod percent;
 #[allow(missing_docs, reason = "a variant's text explains its fields")]
 pub mod query;
+pub mod time;
 
 pub use answer::Answer;
-pub use attr::{Attr, Kind, Time};
+pub use attr::{Attr, Kind};
 pub use error::{FsError, Retry};
 pub use extent::{Content, Extent};
 pub use id::{
@@ -33,3 +35,4 @@ pub use id::{
 pub use mistake::Mistake;
 pub use op::{Command, Op};
 pub use query::{Query, QueryAnswer};
+pub use time::Time;

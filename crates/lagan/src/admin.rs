@@ -1,10 +1,11 @@
-//! The admin command: everything but `up` and `down` asks a running cluster.
+//! The admin command. All its subcommands but `up` and `down` ask a running cluster.
 
 mod archive;
 mod check;
 mod config;
 mod file;
 mod init;
+mod output;
 mod recall;
 mod release;
 mod remove;
@@ -13,13 +14,11 @@ mod walk;
 
 use crate::cli::{ArchiveCommand, Cli, Command};
 use crate::discover::{self, Found, Places};
-use crate::exit::{Doing, Failure, OK, Outcome, USAGE};
+use crate::exit::{Failure, OK, Outcome, USAGE};
 use crate::net::{self, Cluster};
-use std::io::{IsTerminal, Write};
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
 
-/// Runs a command line; gives its exit status.
+/// Runs a command line; returns its exit status.
 ///
 /// # Errors
 /// One line, and the status.
@@ -30,7 +29,7 @@ pub fn run(cli: Cli) -> Outcome<u8> {
         Command::Up(args) => crate::up::run(&args, json),
         Command::Down { dir } => crate::down::run(&dir, json),
         Command::ProbePath { path } => {
-            println!("{}", crate::probe::child(&path));
+            println!("{}", crate::hang::child(&path));
             Ok(OK)
         }
         Command::Init(args) => init::init(&args, json),
@@ -71,7 +70,7 @@ fn with(
 ) -> Outcome<u8> {
     let found = discover::find(cluster, path, &Places::here()?)?;
     let client = found.servers.clone();
-    net::run(async move { work(Cluster::new(&client)?, found).await })
+    net::run(async move { work(Cluster::new(&client).await?, found).await })
 }
 
 fn on_paths(
@@ -86,21 +85,26 @@ fn on_paths(
     })
 }
 
-/// Every path must be on a mount of that very cluster: elsewhere its inode
-/// number means another file.
+/// Checks that every path is on a mount of that very cluster: elsewhere its inode number
+/// means another file.
 async fn check_paths(paths: &[PathBuf], cluster: &Cluster, found: &Found) -> Outcome<()> {
     let places = Places::here()?;
     for path in paths {
         let of_path = match discover::of_path(path, &places) {
             Ok(of_path) => of_path,
-            // The mount does not say whose it is: --cluster did.
+            // The mount does not tell its cluster, but --cluster did.
             Err(e) if e.status != USAGE => continue,
             Err(e) => return Err(e),
         };
         if of_path.servers.iter().any(|s| found.servers.contains(s)) {
             continue;
         }
-        let theirs = Cluster::new(&of_path.servers)?.map().await?.config.cluster;
+        let theirs = Cluster::new(&of_path.servers)
+            .await?
+            .map()
+            .await?
+            .config
+            .cluster;
         if theirs != cluster.map().await?.config.cluster {
             return Err(Failure::usage(format!(
                 "{} is on a mount of another cluster",
@@ -109,64 +113,4 @@ async fn check_paths(paths: &[PathBuf], cluster: &Cluster, found: &Found) -> Out
         }
     }
     Ok(())
-}
-
-/// Prints a JSON document with its schema.
-///
-/// # Errors
-/// Never for the values of this program.
-pub fn print_json(value: &impl serde::Serialize) -> Outcome<()> {
-    let text = serde_json::to_string_pretty(value).doing(|| "encode the answer".into())?;
-    println!("{text}");
-    Ok(())
-}
-
-/// A line on stderr that is written over, on terminals; elsewhere a line every
-/// ten seconds. Silent with `--json`.
-pub struct Progress {
-    silent: bool,
-    terminal: bool,
-    every: Duration,
-    last: Option<Instant>,
-    shown: usize,
-}
-
-impl Progress {
-    /// Of a command; `json`: show nothing.
-    pub fn new(json: bool) -> Self {
-        let terminal = std::io::stderr().is_terminal();
-        Progress {
-            silent: json,
-            terminal,
-            every: Duration::from_millis(if terminal { 200 } else { 10_000 }),
-            last: None,
-            shown: 0,
-        }
-    }
-
-    /// Shows how far it is, if it is time to.
-    pub fn show(&mut self, text: impl FnOnce() -> String) {
-        let now = Instant::now();
-        let last = *self.last.get_or_insert(now);
-        if self.silent || now.duration_since(last) < self.every {
-            return;
-        }
-        self.last = Some(now);
-        let text = text();
-        if self.terminal {
-            eprint!("\r{text:<width$}", width = self.shown);
-            let _ = std::io::stderr().flush();
-            self.shown = text.len();
-        } else {
-            eprintln!("{text}");
-        }
-    }
-
-    /// Wipes the line, before the result is printed.
-    pub fn end(&mut self) {
-        if self.shown > 0 {
-            eprint!("\r{:<width$}\r", "", width = self.shown);
-            self.shown = 0;
-        }
-    }
 }

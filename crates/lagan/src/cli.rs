@@ -1,8 +1,8 @@
 //! The command line of `lagan`.
 
 use crate::exit::HELP;
-use crate::units::parse_duration;
 use clap::{Args, Parser, Subcommand};
+use lagan_host::units::parse_duration;
 use std::net::IpAddr;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -17,7 +17,7 @@ pub struct Cli {
     /// Print one JSON document (schema 1) instead of text.
     #[arg(long, global = true)]
     pub json: bool,
-    /// What to do.
+    /// The command to run.
     #[command(subcommand)]
     pub command: Command,
 }
@@ -35,20 +35,20 @@ pub enum Command {
         #[arg(default_value = "./lagan-demo")]
         dir: PathBuf,
     },
-    /// Servers, leader, copies, archive backlog, S3 health.
+    /// Show servers, leader, missing copies, archive backlog and the health of S3.
     #[command(after_help = HELP)]
     Status,
-    /// Where a file is: chunks, replicas, archive state, object key.
+    /// Show where a file is: chunks, replicas, archive state, object key.
     #[command(after_help = HELP)]
     File {
         /// Files on a mount.
         #[arg(required = true)]
         paths: Vec<PathBuf>,
     },
-    /// The archive's commands.
+    /// Control the archive.
     #[command(subcommand, after_help = HELP)]
     Archive(ArchiveCommand),
-    /// Drop the local copies of what is archived.
+    /// Drop the local copies of archived files.
     #[command(after_help = HELP)]
     Release {
         /// Files and directories on a mount.
@@ -62,36 +62,36 @@ pub enum Command {
         #[arg(required = true)]
         paths: Vec<PathBuf>,
     },
-    /// Is everything that the metadata names there and right, and what is there that nothing names?
+    /// Check that all data named by the metadata is there and intact, and find data that nothing names.
     #[command(after_help = HELP)]
     Check(CheckArgs),
-    /// Make a cluster of one server, by its own machine's `server.toml`.
+    /// Make a cluster of one server, the one that this machine's `server.toml` describes.
     #[command(after_help = HELP)]
     Init(InitArgs),
     /// Add this machine's server to a cluster.
     #[command(after_help = HELP)]
     Join {
-        /// Address of a server that belongs to it.
+        /// Address of a server of that cluster.
         addr: String,
-        /// Which server joins.
+        /// The server that joins.
         #[command(flatten)]
         server: LocalServer,
     },
     /// Take a server that is gone for good out of the cluster, once others have its chunks.
     #[command(after_help = HELP)]
     Remove {
-        /// Its name, as `lagan status` shows it.
+        /// The server's name, as `lagan status` shows it.
         #[arg(value_name = "NODE")]
         name: String,
-        /// Although it lives, or nobody else has something, or too few servers are
-        /// left: what cannot be saved is given up.
+        /// Remove it although it is up, or has the only replica of something, or too few servers
+        /// are left; what cannot be saved is given up.
         #[arg(long)]
         force: bool,
     },
-    /// Change the configuration that all nodes share.
+    /// Show or change the configuration that all servers share.
     #[command(after_help = HELP)]
     Set {
-        /// `archive_after=10m`, `copies=3`; without any: show them all.
+        /// Settings such as `archive_after=10m` or `copies=3`; without any, all are shown.
         #[arg(value_name = "KEY=VALUE")]
         changes: Vec<String>,
         /// Take another endpoint or bucket although files have their only copy in
@@ -102,7 +102,7 @@ pub enum Command {
     /// Look at a path in a process that can be given up (used by the program itself).
     #[command(hide = true)]
     ProbePath {
-        /// What to look at.
+        /// The path to look at.
         path: PathBuf,
     },
 }
@@ -110,15 +110,15 @@ pub enum Command {
 /// `lagan archive ...`
 #[derive(Debug, Subcommand)]
 pub enum ArchiveCommand {
-    /// Do not wait until files are due.
+    /// Send files to S3 now, without waiting until they are due.
     Now {
         /// Files and directories on a mount.
         #[arg(required = true)]
         paths: Vec<PathBuf>,
-        /// Return as soon as they are due.
+        /// Return at once, without waiting until the files are in S3.
         #[arg(long)]
         no_wait: bool,
-        /// Give up waiting (the mover does not) after this long.
+        /// Stop waiting after this long; the servers go on.
         #[arg(long, value_parser = parse_duration, value_name = "TIME")]
         timeout: Option<Duration>,
     },
@@ -127,38 +127,38 @@ pub enum ArchiveCommand {
 /// `lagan up`
 #[derive(Debug, Clone, Default, Args)]
 pub struct UpArgs {
-    /// Holds everything: configuration, data, logs, cluster.json.
+    /// Directory for everything: configuration, data, logs, cluster.json.
     #[arg(default_value = "./lagan-demo")]
     pub dir: PathBuf,
-    /// Storage servers (3).
+    /// Number of storage servers (3).
     #[arg(long, value_name = "N")]
     pub servers: Option<usize>,
     /// Replicas of each chunk (2, or 1 with one server).
     #[arg(long, value_name = "N")]
     pub copies: Option<u8>,
-    /// Replicas at least, while servers are away (1 with up to 2 copies, else 2).
+    /// Fewest replicas, while servers are away (1 with up to 2 copies, else 2).
     #[arg(long, value_name = "N")]
     pub min_copies: Option<u8>,
-    /// Mount point, may repeat (DIR/mnt).
+    /// Mount point; may be given several times (DIR/mnt).
     #[arg(long, value_name = "PATH")]
     pub mount: Vec<PathBuf>,
-    /// Where the archive is: `embedded`, `none`, or an endpoint's URL (keys and
-    /// region by the AWS credential chain).
+    /// The archive: `embedded`, `none`, or the URL of an endpoint (keys and region come from
+    /// the AWS credential chain).
     #[arg(long, value_name = "embedded|none|URL")]
     pub s3: Option<String>,
-    /// The bucket (lagan).
+    /// Bucket of the archive (lagan).
     #[arg(long, value_name = "B")]
     pub bucket: Option<String>,
     /// First part of each object's key.
     #[arg(long, value_name = "P")]
     pub s3_prefix: Option<String>,
-    /// From a file's last change to its upload (10m).
+    /// Time from a file's last change to its upload (10m).
     #[arg(long, value_parser = parse_duration, value_name = "TIME")]
     pub archive_after: Option<Duration>,
-    /// The servers' own addresses, instead of 127.77.X.N.
+    /// Addresses of the servers, instead of 127.77.X.N.
     #[arg(long, value_delimiter = ',', value_name = "A,B,C")]
     pub addrs: Vec<IpAddr>,
-    /// Existing network namespaces to run the servers in.
+    /// Existing network namespaces for the servers.
     #[arg(long, value_delimiter = ',', value_name = "N1,N2,N3")]
     pub netns: Vec<String>,
     /// Return when all mounts answer.
@@ -169,21 +169,21 @@ pub struct UpArgs {
 /// `lagan check`
 #[derive(Debug, Clone, Copy, Default, Args)]
 pub struct CheckArgs {
-    /// Only whether replicas are there, without reading them.
+    /// Only look whether replicas are there, without reading them.
     #[arg(long)]
     pub fast: bool,
-    /// Also ask S3 for each object, and for objects that nothing names.
+    /// Also ask S3 for each object, and look for objects that nothing names.
     #[arg(long)]
     pub objects: bool,
 }
 
-/// Which server a command is for: one that this machine's configuration describes.
+/// The server that a command is for: the one that this machine's configuration describes.
 #[derive(Debug, Clone, Default, Args)]
 pub struct LocalServer {
-    /// The server's configuration.
+    /// Configuration file of the server.
     #[arg(long, default_value = "/etc/lagan/server.toml", value_name = "FILE")]
     pub config: PathBuf,
-    /// Its address, instead of what the configuration says.
+    /// Address of the server, instead of the one in its configuration.
     #[arg(long, value_name = "ADDR")]
     pub server: Option<String>,
 }
@@ -191,10 +191,10 @@ pub struct LocalServer {
 /// `lagan init`
 #[derive(Debug, Clone, Default, Args)]
 pub struct InitArgs {
-    /// Which server.
+    /// The server of this machine.
     #[command(flatten)]
     pub server: LocalServer,
-    /// The volume's name.
+    /// Name of the volume.
     #[arg(long, default_value = "vol", value_name = "NAME")]
     pub volume: String,
     /// Shared configuration, as for `lagan set`.

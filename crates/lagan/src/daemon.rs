@@ -1,18 +1,20 @@
-//! The multi-call program's daemons, and what it does before they start.
+//! The daemons of the multi-call program, and the step before each starts.
 //!
-//! A daemon of `lagan up` has its configuration at `DIR/etc/NAME.toml`. Started
-//! so, by `up` or by hand from `cluster.json`, it notes its pid in that file.
-//! A configuration anywhere else has no such file near it, and nothing is done.
+//! A daemon of `lagan up` has its configuration at `DIR/etc/NAME.toml`. Whoever starts it
+//! with that file, it first puts its pid into `DIR/cluster.json`. With a configuration
+//! anywhere else there is no such step.
 
 use crate::layout::{Layout, Role, make_private_dir};
 use crate::record::Record;
+use lagan_host::lock;
+use lagan_host::process::LEAVING_PATIENCE;
 use std::ffi::{OsStr, OsString};
 use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 
-/// Which daemon this program is to be, by the name it was called.
+/// The daemon that this program is, by the name that it was called.
 pub fn by_name(argv0: &OsStr) -> Option<Role> {
     match Path::new(argv0).file_name()?.to_str()? {
         "lagan-server" => Some(Role::Server),
@@ -24,7 +26,7 @@ pub fn by_name(argv0: &OsStr) -> Option<Role> {
 
 /// Runs the daemon until it ends.
 pub fn run(role: Role, args: Vec<OsString>) -> ExitCode {
-    let _held = match note_start(role, &args, lagan_lock::LEAVING_PATIENCE) {
+    let _held = match note_start(role, &args, LEAVING_PATIENCE) {
         Ok(held) => held,
         Err(reason) => {
             eprintln!("{}: {reason}", role.program());
@@ -43,14 +45,14 @@ fn call(role: Role, args: Vec<OsString>) -> ExitCode {
     }
 }
 
-/// Notes the pid in the cluster's record, if there is one, and takes the lock
-/// that a daemon does not take itself. A predecessor that is leaving gets the time to.
+/// Puts the pid into the cluster's record, if there is one, and takes the lock if the
+/// daemon does not take it itself. A predecessor that leaves gets the time to do so.
 fn note_start(role: Role, args: &[OsString], patience: Duration) -> Result<Option<File>, String> {
     let Some((layout, name)) = place(args) else {
         return Ok(None);
     };
     let lock = layout.lock(role, &name);
-    if let Some(pid) = lagan_lock::staying_holder(&lock, patience) {
+    if let Some(pid) = lock::staying_holder(&lock, patience) {
         return Err(format!("{name} runs already, as process {pid}"));
     }
     let held = match role {
@@ -70,7 +72,7 @@ fn take_lock(lock: &Path, patience: Duration) -> Result<File, String> {
     if let Some(dir) = lock.parent() {
         make_private_dir(dir).map_err(|e| e.to_string())?;
     }
-    lagan_lock::take_within(lock, patience).map_err(|e| format!("lock {}: {e}", lock.display()))
+    lock::take_within(lock, patience).map_err(|e| format!("lock {}: {e}", lock.display()))
 }
 
 /// The directory of `lagan up` and the process's name, if the configuration
@@ -82,7 +84,7 @@ fn place(args: &[OsString]) -> Option<(Layout, String)> {
     let layout = Layout {
         root: etc.parent()?.to_owned(),
     };
-    // Written by `up` before anything starts.
+    // `up` makes it before anything starts.
     layout.run("up").is_dir().then_some((layout, name))
 }
 

@@ -1,15 +1,16 @@
-//! Which cluster a command is for.
+//! Finds the cluster that a command is for.
 //!
-//! In this order: `--cluster`; the mount that the first path, else the working
-//! directory, is on; `./lagan-demo`; `/etc/lagan/client.toml`. No mount is
-//! touched without a deadline, and none at all to read its servers' addresses:
-//! they are in its source (`addr,addr:/vol`), else in its `mount.json`.
+//! It looks in this order: `--cluster`; the mount that the first path, else the working
+//! directory, is on; `./lagan-demo`; `/etc/lagan/client.toml`. It touches no mount without
+//! a deadline, and none at all for the addresses of its servers: they are in the mount's
+//! source (`addr,addr:/vol`), else in its `mount.json`.
 
 use crate::exit::{Doing, Failure, Outcome};
+use crate::hang;
 use crate::layout::Layout;
-use crate::mountinfo::{self, Mount};
-use crate::probe;
 use crate::record::Record;
+use lagan_host::mounts::{self, Mount};
+use lagan_host::servers;
 use lagan_types::Mistake;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -17,7 +18,7 @@ use std::time::Duration;
 #[cfg(test)]
 mod tests;
 
-/// Resolving a path may ask a mount that hangs.
+/// Longest time to resolve a path, which may be on a mount that hangs.
 const PATH_DEADLINE: Duration = Duration::from_secs(20);
 
 /// A cluster's servers, and how they were found.
@@ -25,13 +26,13 @@ const PATH_DEADLINE: Duration = Duration::from_secs(20);
 pub struct Found {
     /// Addresses of servers, `ip:port` or `name:port`.
     pub servers: Vec<String>,
-    /// For messages.
+    /// The place that named them, for messages.
     pub by: String,
-    /// The record, when a directory of `lagan up` was named or found.
+    /// The record, if a directory of `lagan up` was named or found.
     pub record: Option<Record>,
 }
 
-/// The places to look at; tests have their own.
+/// The places to look at. Tests have their own.
 #[derive(Debug, Clone)]
 pub struct Places {
     /// The working directory.
@@ -40,12 +41,12 @@ pub struct Places {
     pub client_toml: PathBuf,
     /// `/run/lagan`: a directory a mount, each with a `mount.json`.
     pub run_lagan: PathBuf,
-    /// What is mounted.
+    /// All mounts of the machine.
     pub mounts: Vec<Mount>,
 }
 
 impl Places {
-    /// This machine's.
+    /// The places of this machine.
     ///
     /// # Errors
     /// When the working directory is gone, or /proc is not there.
@@ -54,7 +55,7 @@ impl Places {
             cwd: std::env::current_dir().doing(|| "find the working directory".into())?,
             client_toml: "/etc/lagan/client.toml".into(),
             run_lagan: "/run/lagan".into(),
-            mounts: mountinfo::all().doing(|| "read /proc/self/mountinfo".into())?,
+            mounts: mounts::all().map_err(|e| Failure::error(e.to_string()))?,
         })
     }
 }
@@ -62,8 +63,8 @@ impl Places {
 /// Finds the cluster of a command with these arguments.
 ///
 /// # Errors
-/// Status 2 when there is none, with what to do; status 1 when the one that
-/// was found cannot be read.
+/// Status 2 when there is no cluster, with what to do; status 1 when the one that was
+/// found cannot be read.
 pub fn find(cluster: Option<&str>, path: Option<&Path>, places: &Places) -> Outcome<Found> {
     if let Some(cluster) = cluster {
         return named(cluster);
@@ -72,7 +73,7 @@ pub fn find(cluster: Option<&str>, path: Option<&Path>, places: &Places) -> Outc
         Some(path) => resolve(&places.cwd.join(path))?,
         None => places.cwd.clone(),
     };
-    if let Some(mount) = mountinfo::holding(&places.mounts, &at).filter(|m| m.is_lagan()) {
+    if let Some(mount) = mounts::holding(&places.mounts, &at).filter(|m| m.is_lagan()) {
         return of_mount(mount, places);
     }
     let demo = places.cwd.join("lagan-demo");
@@ -91,10 +92,10 @@ pub fn find(cluster: Option<&str>, path: Option<&Path>, places: &Places) -> Outc
 /// The cluster of the mount that `path` is on.
 ///
 /// # Errors
-/// Status 2 when it is on none: its inode number would mean another file.
+/// Status 2 when the path is on no mount: its inode number would mean another file.
 pub fn of_path(path: &Path, places: &Places) -> Outcome<Found> {
     let at = resolve(&places.cwd.join(path))?;
-    match mountinfo::holding(&places.mounts, &at).filter(|m| m.is_lagan()) {
+    match mounts::holding(&places.mounts, &at).filter(|m| m.is_lagan()) {
         Some(mount) => of_mount(mount, places),
         None => Err(Failure::usage(format!(
             "{} is not on a mount of Lagan",
@@ -103,10 +104,10 @@ pub fn of_path(path: &Path, places: &Places) -> Outcome<Found> {
     }
 }
 
-/// Absolute, without symbolic links, `.` and `..`.
+/// Makes a path absolute, without symbolic links, `.` and `..`.
 fn resolve(path: &Path) -> Outcome<PathBuf> {
     let wanted = path.to_owned();
-    match probe::within(PATH_DEADLINE, move || wanted.canonicalize()) {
+    match hang::within(PATH_DEADLINE, move || wanted.canonicalize()) {
         Some(found) => found.doing(|| path.display().to_string()),
         None => Err(Failure::error(format!(
             "{}: no answer from the mount",
@@ -221,18 +222,18 @@ fn of_client_toml(path: &Path) -> Outcome<Found> {
     })
 }
 
-/// A TOML error as one line that names file and line.
+/// Turns a TOML error into one line that names file and line.
 pub fn toml_failure(path: &Path, text: &str, error: &toml::de::Error) -> Failure {
     let at = error.span().map(|span| span.start);
     let mistake = Mistake::parsing(text, at, error.message());
     Failure::usage(format!("{}:{mistake}", path.display()))
 }
 
-/// The addresses (`ip:port` or `name:port`) in a list with commas; empty if one of them
-/// is none.
+/// The addresses (`ip:port` or `name:port`) in a list with commas; empty if one part of the
+/// list is no address.
 fn addresses(list: &str) -> Vec<String> {
     let all: Vec<&str> = list.split(',').map(str::trim).collect();
-    match all.iter().all(|a| crate::net::is_address(a)) {
+    match all.iter().all(|a| servers::check(a).is_ok()) {
         true => all.into_iter().map(str::to_owned).collect(),
         false => Vec::new(),
     }

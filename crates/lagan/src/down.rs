@@ -1,19 +1,20 @@
 //! `lagan down`: stops what runs in a directory, in order.
 //!
-//! Mounts first (unmounted, then SIGTERM), then servers, then S3. Processes are
-//! found by the lock files that they hold, whoever started them and whether or
-//! not `up` still lives; from then on each is watched itself, until it has ended and
-//! its ports are free. What does not leave within its time is killed, and a
-//! mount that stays busy is detached: both are said, and the status is 1.
+//! First the mounts (unmounted, then SIGTERM), then the servers, then S3. Processes are
+//! found by the lock files that they hold, whoever started them and whether or not `up`
+//! still lives. From then on each process is watched until it has ended and its ports are
+//! free. A process that does not end in time is killed, and a mount that stays busy is
+//! detached: both are reported, and the status is 1.
 
 use crate::exit::{ERROR, Failure, OK, Outcome};
+use crate::hang;
 use crate::layout::{Layout, Role};
-use crate::mountinfo;
-use crate::probe;
 use crate::record::Record;
 use crate::sys;
 use crate::up::plan::Plan;
-use lagan_lock::Holder;
+use lagan_host::lock;
+use lagan_host::mounts::mounted_at;
+use lagan_host::process::Process;
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -21,20 +22,20 @@ use std::time::{Duration, Instant};
 #[cfg(test)]
 mod tests;
 
-/// A busy mount is detached after this.
+/// Time until a busy mount is detached.
 const BUSY_PATIENCE: Duration = Duration::from_secs(10);
-/// A process is killed this long after its SIGTERM.
+/// Time from a process's SIGTERM to its SIGKILL.
 const STOP_PATIENCE: Duration = Duration::from_secs(20);
-/// An umount that hangs is left to itself after this.
+/// Time after which an umount that hangs is left to itself.
 const UNMOUNT_DEADLINE: Duration = Duration::from_secs(5);
-/// A killed process is gone within moments, unless the kernel holds it.
+/// Time for a killed process to end: moments, unless the kernel holds it.
 const KILL_DEADLINE: Duration = Duration::from_secs(5);
 const PAUSE: Duration = Duration::from_millis(50);
 
 /// `lagan down DIR`.
 ///
 /// # Errors
-/// Status 1 when there is no such cluster.
+/// Status 1 when the directory holds no cluster.
 pub fn run(dir: &Path, json: bool) -> Outcome<u8> {
     let layout = Layout::new(dir)?;
     if !layout.run("up").is_dir() {
@@ -46,13 +47,13 @@ pub fn run(dir: &Path, json: bool) -> Outcome<u8> {
     stop(&layout, json)
 }
 
-/// Stops everything; prints what was not clean, and how it went.
+/// Stops everything, and prints what was not clean and what was stopped.
 ///
 /// # Errors
 /// When /proc cannot be read.
 pub fn stop(layout: &Layout, json: bool) -> Outcome<u8> {
-    // Who they are is known before they are told to end: one that has let go of its
-    // lock is still waited for.
+    // The processes are found before they are told to end, so that one that has let go
+    // of its lock is still waited for.
     let found = processes(layout);
     let stopped: Vec<String> = found.iter().map(|p| p.name.clone()).collect();
     let _ = std::fs::write(layout.stopping_mark(), b"");
@@ -60,7 +61,7 @@ pub fn stop(layout: &Layout, json: bool) -> Outcome<u8> {
     for role in [Role::Mount, Role::Server, Role::S3] {
         stop_role(layout, role, &found, &mut troubles);
     }
-    // Mounts of processes that died in between, or that came back.
+    // Processes may have died in between and left mounts, or have come back.
     troubles.extend(unmount_all(
         layout,
         &mount_points(layout),
@@ -105,7 +106,7 @@ fn mount_points(layout: &Layout) -> Vec<PathBuf> {
     points.into_iter().collect()
 }
 
-/// Unmounts our file system from these places; gives what was not clean.
+/// Unmounts our file system from these places; returns what was not clean.
 pub fn unmount_all(layout: &Layout, points: &[PathBuf], patience: Duration) -> Vec<String> {
     let mut troubles = Vec::new();
     let end = Instant::now() + patience;
@@ -143,9 +144,9 @@ fn detach(point: &Path, why: &str) -> String {
 
 fn unmount(point: &Path, lazily: bool) -> Result<(), String> {
     let path = point.to_owned();
-    match probe::within(UNMOUNT_DEADLINE, move || sys::unmount(&path, lazily)) {
+    match hang::within(UNMOUNT_DEADLINE, move || sys::unmount(&path, lazily)) {
         Some(Ok(())) => Ok(()),
-        // Somebody else was faster.
+        // Somebody else unmounted it first.
         Some(Err(e)) if e.raw_os_error() == Some(libc::EINVAL) => Ok(()),
         Some(Err(e)) if e.raw_os_error() == Some(libc::EBUSY) => Err("busy".into()),
         Some(Err(e)) => Err(e.to_string()),
@@ -153,14 +154,15 @@ fn unmount(point: &Path, lazily: bool) -> Result<(), String> {
     }
 }
 
-/// Whether our file system is mounted at `point`, as far as its source tells.
+/// Whether the file system of this directory is mounted at `point`, as far as the source
+/// of the mount tells.
 fn is_ours(layout: &Layout, point: &Path) -> bool {
-    let Ok(mounts) = mountinfo::all() else {
+    let Some(mount) = mounted_at(point).ok().flatten() else {
         return false;
     };
-    let Some(mount) = mountinfo::at(&mounts, point).filter(|m| m.is_lagan()) else {
+    if !mount.is_lagan() {
         return false;
-    };
+    }
     let servers = match Plan::load(layout) {
         Ok(Some(plan)) => plan.servers.iter().map(|s| s.listen.to_string()).collect(),
         _ => Vec::new(),
@@ -171,44 +173,49 @@ fn is_ours(layout: &Layout, point: &Path) -> bool {
     servers.is_empty() || addrs.split(',').any(|a| servers.iter().any(|s| s == a))
 }
 
-/// A process of this directory.
+/// A process of this directory, as it was found.
 #[derive(Debug, Clone)]
 struct Found {
     role: Role,
     name: String,
-    holder: Holder,
+    process: Process,
 }
 
 /// The processes that hold their locks now.
 fn processes(layout: &Layout) -> Vec<Found> {
     let names = layout.processes().into_iter();
     let held = names.filter_map(|(role, name)| {
-        let holder = Holder::of(&layout.lock(role, &name))?;
-        Some(Found { role, name, holder })
+        let process = lock::holding_process(&layout.lock(role, &name))?;
+        Some(Found {
+            role,
+            name,
+            process,
+        })
     });
     held.collect()
 }
 
-/// Ends all processes of a role at the same time: those found before, and who came since.
+/// Ends all processes of a role at the same time: those found before, and those that came
+/// since.
 fn stop_role(layout: &Layout, role: Role, before: &[Found], troubles: &mut Vec<String>) {
     let mut left: Vec<Found> = before.to_vec();
     for found in processes(layout) {
-        if left.iter().all(|f| f.holder != found.holder) {
+        if left.iter().all(|f| f.process != found.process) {
             left.push(found);
         }
     }
-    left.retain(|f| f.role == role && !f.holder.has_ended());
+    left.retain(|f| f.role == role && !f.process.has_ended());
     for found in &left {
-        let _ = sys::kill(found.holder.pid, libc::SIGTERM);
-        // A stopped process has to run to end.
-        let _ = sys::kill(found.holder.pid, libc::SIGCONT);
+        let _ = sys::kill(found.process.pid, libc::SIGTERM);
+        // A stopped process has to run again so that it can end.
+        let _ = sys::kill(found.process.pid, libc::SIGCONT);
     }
     wait_gone(&mut left, STOP_PATIENCE);
-    for Found { name, holder, .. } in &left {
-        let _ = sys::kill(holder.pid, libc::SIGKILL);
+    for Found { name, process, .. } in &left {
+        let _ = sys::kill(process.pid, libc::SIGKILL);
         troubles.push(format!(
             "{name} (process {}) did not end within {} s: killed",
-            holder.pid,
+            process.pid,
             STOP_PATIENCE.as_secs()
         ));
     }
@@ -216,11 +223,11 @@ fn stop_role(layout: &Layout, role: Role, before: &[Found], troubles: &mut Vec<S
     troubles.extend(left.iter().map(|f| format!("{} cannot be killed", f.name)));
 }
 
-/// Waits until the processes have ended, and leaves those that have not.
+/// Waits until the processes have ended, and keeps those in the list that have not.
 fn wait_gone(left: &mut Vec<Found>, patience: Duration) {
     let end = Instant::now() + patience;
     loop {
-        left.retain(|found| !found.holder.has_ended());
+        left.retain(|found| !found.process.has_ended());
         if left.is_empty() || Instant::now() >= end {
             return;
         }

@@ -1,4 +1,4 @@
-//! Exit statuses and the one-line errors that go with them.
+//! Exit statuses, and errors in one line that belong to them.
 
 use std::fmt;
 
@@ -35,7 +35,7 @@ pub struct Failure {
     pub message: String,
 }
 
-/// What every command returns: an exit status, or why there is none better.
+/// The result of a command, or the failure that ends it.
 pub type Outcome<T> = Result<T, Failure>;
 
 impl Failure {

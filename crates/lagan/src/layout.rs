@@ -1,4 +1,4 @@
-//! Where things are in the directory of `lagan up`.
+//! Places in the directory of `lagan up`.
 //!
 //! | path | holds |
 //! | --- | --- |
@@ -9,18 +9,19 @@
 //! | `s3/` | objects of the embedded S3 server |
 //! | `run/NAME/` | lock and session files of mounts and S3 |
 //! | `mnt/` | the default mount point |
-//! | `up.json` | what was asked for at the first start |
-//! | `cluster.json` | what runs, see [`crate::record`] |
+//! | `up.json` | the plan of the first start |
+//! | `cluster.json` | the running processes, see [`crate::record`] |
 //!
-//! `mnt/` is for every user, so the directory itself stays as it is found, and is
-//! made with mode 0755. What holds bytes, keys, logs or locks has mode 0700 or 0600.
+//! `mnt/` is for every user, so the mode of the directory itself stays as it is; a new one
+//! has mode 0755. Everything that holds bytes, keys, logs or locks has mode 0700 or 0600.
 
 use crate::exit::{Doing, Outcome};
+use lagan_host::replace::{PRIVATE, replace_file};
 use std::fs::Permissions;
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
+use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
-/// What a process is.
+/// The role of a process.
 #[derive(
     Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, serde::Serialize, serde::Deserialize,
 )]
@@ -53,7 +54,7 @@ pub struct Layout {
 }
 
 impl Layout {
-    /// Of the directory `dir`, which need not exist yet.
+    /// The layout of the directory `dir`, which need not exist yet.
     ///
     /// # Errors
     /// When the working directory is gone.
@@ -65,8 +66,8 @@ impl Layout {
         Ok(Layout { root })
     }
 
-    /// Makes the folders that are missing; only root may look into those that hold
-    /// anything but programs.
+    /// Makes the folders that are missing. Only root may look into those that hold anything but
+    /// programs.
     ///
     /// # Errors
     /// When one cannot be made or written to.
@@ -97,7 +98,7 @@ impl Layout {
         self.root.join("log").join(format!("{name}.log"))
     }
 
-    /// What a process keeps: data of servers and S3, run-time files of mounts.
+    /// The directory of a process's own files: data of servers and S3, run-time files of mounts.
     pub fn data(&self, role: Role, name: &str) -> PathBuf {
         match role {
             Role::Server | Role::S3 => self.root.join(name),
@@ -123,33 +124,33 @@ impl Layout {
         self.root.join("mnt")
     }
 
-    /// What was asked for.
+    /// The file with the plan.
     pub fn up_json(&self) -> PathBuf {
         self.root.join("up.json")
     }
 
-    /// What runs.
+    /// The file with the running processes.
     pub fn cluster_json(&self) -> PathBuf {
         self.root.join("cluster.json")
     }
 
-    /// Held by `lagan up` while it starts, and while it waits in the foreground.
+    /// The lock that `lagan up` holds while it starts, and while it waits in the foreground.
     pub fn up_lock(&self) -> PathBuf {
         self.root.join("run/up/lock")
     }
 
-    /// Written by `lagan down` when it begins: processes that end are meant to.
+    /// The file that `lagan down` writes when it begins: processes that end then are meant to.
     pub fn stopping_mark(&self) -> PathBuf {
         self.root.join("run/stopping")
     }
 
-    /// Written by `lagan down` when it has ended: a waiting `lagan up` leaves.
+    /// The file that `lagan down` writes at its end: a waiting `lagan up` ends then.
     pub fn stopped_mark(&self) -> PathBuf {
         self.root.join("run/stopped")
     }
 
-    /// Every process that has, or had, files here: role and name, in order of start
-    /// (S3, servers, mounts).
+    /// Role and name of every process that has, or had, files here, in order of start (S3,
+    /// servers, mounts).
     pub fn processes(&self) -> Vec<(Role, String)> {
         let mut found: Vec<(Role, u32, String)> = Vec::new();
         let names = |dir: PathBuf| {
@@ -180,7 +181,7 @@ impl Layout {
     }
 }
 
-/// Makes a folder (and those above it), mode 0755 as far as they are missing.
+/// Makes a folder, and those above it, with mode 0755. Folders that exist stay as they are.
 ///
 /// # Errors
 /// When it cannot be made, or something else has its name.
@@ -192,7 +193,7 @@ pub fn make_dir(dir: &Path) -> Outcome<()> {
         .doing(|| format!("make {}", dir.display()))
 }
 
-/// Makes a folder (and those above it), or closes one that is there, mode 0700.
+/// Makes a folder, and those above it, and gives it mode 0700, also if it exists.
 ///
 /// # Errors
 /// When it cannot be made or closed, or something else has its name.
@@ -202,25 +203,12 @@ pub fn make_private_dir(dir: &Path) -> Outcome<()> {
         .doing(|| format!("close {} to others", dir.display()))
 }
 
-/// Replaces a file by rename: mode 0600, on disk before this returns.
+/// Replaces a file that only its owner may read; it is on disk before this returns.
 ///
 /// # Errors
 /// When it cannot be written.
 pub fn replace_private(path: &Path, content: &[u8]) -> Outcome<()> {
-    use std::io::Write;
-    let part = path.with_extension(format!("part.{}", std::process::id()));
-    let write = || -> std::io::Result<()> {
-        let mut file = std::fs::File::options()
-            .write(true)
-            .create(true)
-            .truncate(true)
-            .mode(0o600)
-            .open(&part)?;
-        file.write_all(content)?;
-        file.sync_all()?;
-        std::fs::rename(&part, path)
-    };
-    write().doing(|| format!("write {}", path.display()))
+    replace_file(path, content, PRIVATE).doing(|| format!("write {}", path.display()))
 }
 
 #[cfg(test)]
@@ -260,17 +248,5 @@ mod tests {
         }
         let names: Vec<String> = layout.processes().into_iter().map(|(_, n)| n).collect();
         assert_eq!(names, ["s3", "server-2", "server-10", "mount-1"]);
-    }
-
-    #[test]
-    fn replaced_file_is_private_and_whole() {
-        let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("x.json");
-        replace_private(&path, b"old").unwrap();
-        replace_private(&path, b"new").unwrap();
-        assert_eq!(std::fs::read(&path).unwrap(), b"new");
-        let mode = std::fs::metadata(&path).unwrap().permissions().mode();
-        assert_eq!(mode & 0o7777, 0o600);
-        assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 1);
     }
 }

@@ -1,5 +1,5 @@
-//! The multi-call program: a daemon when called by a daemon's name, else the
-//! admin command.
+//! The multi-call program. Called by a daemon's name it is that daemon, else the admin
+//! command.
 
 mod admin;
 mod cli;
@@ -7,13 +7,12 @@ mod daemon;
 mod discover;
 mod down;
 mod exit;
+mod hang;
+mod health;
 mod layout;
-mod mountinfo;
 mod net;
-mod probe;
 mod record;
 mod sys;
-mod units;
 mod up;
 
 use clap::Parser;
@@ -42,7 +41,7 @@ fn report(outcome: exit::Outcome<u8>) -> ExitCode {
     }
 }
 
-/// Help as it is; mistakes in one line.
+/// Prints clap's help as it is, and mistakes in one line.
 fn refuse(error: &clap::Error) -> ExitCode {
     match error.kind() {
         ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => {

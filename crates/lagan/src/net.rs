@@ -1,30 +1,26 @@
 //! The admin command's side of the cluster: requests to the leader, to one
 //! server, and to the chunk service of one node.
 
-use crate::exit::{Failure, Outcome, USAGE};
-use crate::probe;
+use crate::exit::{Failure, Outcome};
 use bytes::Bytes;
+use lagan_host::servers::{self, LookUpError};
 use lagan_net::{Hello, LeaderClient, NetError, Pool, PoolOptions, Role, Service};
 use lagan_types::cluster::{ClusterMap, Config, NodeInfo};
 use lagan_types::message::{ChunkReply, ChunkRequest, MetaReply, MetaRequest, Status};
 use lagan_types::{Answer, Command, FsError, Op, Query, QueryAnswer, SessionId, Time, VolumeId};
 use std::future::Future;
-use std::net::{SocketAddr, ToSocketAddrs};
+use std::net::SocketAddr;
 use std::time::Duration;
 
-/// The one volume.
-pub const VOLUME: VolumeId = VolumeId(1);
-/// A leader is found within three seconds when there is one (DESIGN §6); twice
+/// A leader is found within three seconds when there is one (docs/DESIGN.md "Faults"); twice
 /// that, and then some, before we say that there is none.
 const LEADER_DEADLINE: Duration = Duration::from_secs(10);
-/// `lagan status` says how things are now: that nobody leads, too.
+/// Time for `lagan status`, which shows the present state, also that nobody leads.
 const STATUS_DEADLINE: Duration = Duration::from_millis(2500);
-/// For a name of a server: as long as resolvers commonly try two name servers.
-const RESOLVE_DEADLINE: Duration = Duration::from_secs(10);
-/// One server, asked whether it is there.
+/// Time for the question whether one server is there.
 const PING_DEADLINE: Duration = Duration::from_secs(1);
 
-/// A cluster, as a client of it.
+/// A cluster, seen by one of its clients.
 pub struct Cluster {
     leader: LeaderClient,
 }
@@ -32,7 +28,7 @@ pub struct Cluster {
 /// Runs a future to its end on this thread.
 ///
 /// # Errors
-/// The future's own; status 1 if no runtime can be made.
+/// Those of the future; status 1 if no runtime can be made.
 pub fn run<T>(future: impl Future<Output = Outcome<T>>) -> Outcome<T> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
@@ -43,74 +39,28 @@ pub fn run<T>(future: impl Future<Output = Outcome<T>>) -> Outcome<T> {
     result
 }
 
-/// Whether the text is an `ip:port` or a `name:port`, as a mount takes it too.
-pub fn is_address(text: &str) -> bool {
-    let text = text.trim();
-    if text.parse::<SocketAddr>().is_ok() {
-        return true;
-    }
-    // A host's name has letters, digits, `-` and `.` (RFC 1123), and `_` in practice.
-    let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '.' | '_');
-    text.rsplit_once(':').is_some_and(|(host, port)| {
-        let host_fits = !host.is_empty() && host.chars().all(plain);
-        host_fits && port.parse::<u16>().is_ok_and(|p| p != 0)
-    })
-}
-
-/// The addresses that an `ip:port` or a `name:port` means, at least one.
+/// The first address of one server, given as `ip:port` or `name:port`.
 ///
 /// # Errors
-/// Status 2 for what is neither, status 1 for a name that is not known.
-pub fn resolve(text: &str) -> Outcome<Vec<SocketAddr>> {
-    let text = text.trim();
-    if let Ok(addr) = text.parse() {
-        return Ok(vec![addr]);
-    }
-    if !is_address(text) {
-        let why = format!("`{text}` is no address, write ip:port or name:port");
-        return Err(Failure::usage(why));
-    }
-    let asked = text.to_owned();
-    let found = probe::within(RESOLVE_DEADLINE, move || {
-        asked.to_socket_addrs().map(Vec::from_iter)
-    });
-    match found {
-        Some(Ok(addrs)) if !addrs.is_empty() => Ok(addrs),
-        Some(Ok(_)) => Err(Failure::error(format!("{text}: has no address"))),
-        Some(Err(e)) => Err(Failure::error(format!("look up {text}: {e}"))),
-        None => Err(Failure::error(format!("look up {text}: no answer"))),
-    }
-}
-
-/// The first address that the text means.
-///
-/// # Errors
-/// As [`resolve`].
+/// Status 2 for a text that is no address, status 1 for a name that is not known.
 pub fn resolve_one(text: &str) -> Outcome<SocketAddr> {
-    let found = resolve(text)?;
+    let text = text.trim();
+    let found = run(async { servers::look_up_one(text).await.map_err(unresolved) })?;
     let none = || Failure::error(format!("{text}: has no address"));
     found.first().copied().ok_or_else(none)
 }
 
 /// All addresses of a list. A name that is not known just now is passed over while
-/// there is another. All are asked for at the same time: a name may have no answer.
-fn resolve_all(servers: &[String]) -> Outcome<Vec<SocketAddr>> {
+/// there is another.
+async fn resolve_all(servers: &[String]) -> Outcome<Vec<SocketAddr>> {
+    let servers: Vec<String> = servers.iter().map(|s| s.trim().to_owned()).collect();
     let mut addrs = Vec::new();
     let mut unknown = None;
-    let failed = |_| Err(Failure::error("look up a server: the thread ended"));
-    let found: Vec<Outcome<Vec<SocketAddr>>> = std::thread::scope(|scope| {
-        let looks: Vec<_> = servers
-            .iter()
-            .map(|server| scope.spawn(move || resolve(server)))
-            .collect();
-        let looks = looks.into_iter().map(|look| look.join());
-        looks.map(|found| found.unwrap_or_else(failed)).collect()
-    });
-    for found in found {
+    for (_, found) in servers::look_up(&servers).await {
         match found {
             Ok(found) => addrs.extend(found),
-            Err(failure) if failure.status == USAGE => return Err(failure),
-            Err(failure) => unknown = Some(failure),
+            Err(e @ LookUpError::NotAnAddress(_)) => return Err(unresolved(e)),
+            Err(e) => unknown = Some(unresolved(e)),
         }
     }
     match unknown {
@@ -120,14 +70,21 @@ fn resolve_all(servers: &[String]) -> Outcome<Vec<SocketAddr>> {
     }
 }
 
+fn unresolved(error: LookUpError) -> Failure {
+    match error {
+        LookUpError::NotAnAddress(wrong) => Failure::usage(wrong.to_string()),
+        LookUpError::Unknown { .. } => Failure::error(error.to_string()),
+    }
+}
+
 impl Cluster {
     /// A client of the cluster that these servers belong to (`ip:port` or `name:port`);
     /// connects on demand.
     ///
     /// # Errors
-    /// Status 2 for what is no address, or no address at all; status 1 when no name is known.
-    pub fn new(servers: &[String]) -> Outcome<Self> {
-        let addrs = resolve_all(servers)?;
+    /// Status 2 for a text that is no address, or an empty list; status 1 when no name is known.
+    pub async fn new(servers: &[String]) -> Outcome<Self> {
+        let addrs = resolve_all(servers).await?;
         let hello = Hello::client(Role::Admin, None, Service::Meta);
         let pool = Pool::new(PoolOptions::new(hello));
         Ok(Cluster {
@@ -143,7 +100,7 @@ impl Cluster {
     /// Asks the leader, whoever it is.
     ///
     /// # Errors
-    /// Status 4 when none answers, status 1 when it refuses.
+    /// Status 4 when no leader answers, status 1 when it refuses.
     pub async fn ask(&self, request: &MetaRequest) -> Outcome<MetaReply> {
         self.ask_within(request, LEADER_DEADLINE).await
     }
@@ -170,7 +127,7 @@ impl Cluster {
     /// Asks one server, whether it leads or not.
     ///
     /// # Errors
-    /// The network's.
+    /// Those of the network.
     pub async fn ask_at(
         &self,
         addr: SocketAddr,
@@ -183,18 +140,18 @@ impl Cluster {
             .map(|(reply, _)| reply)
     }
 
-    /// The whole state, as `lagan status` shows it.
+    /// Asks for the whole state that `lagan status` shows.
     ///
     /// # Errors
-    /// As [`Cluster::ask`].
+    /// Those of [`Cluster::ask`].
     pub async fn status(&self) -> Outcome<Status> {
         self.status_within(LEADER_DEADLINE).await
     }
 
-    /// The same without waiting long for a leader.
+    /// Asks for the whole state without waiting long for a leader.
     ///
     /// # Errors
-    /// As [`Cluster::ask`].
+    /// Those of [`Cluster::ask`].
     pub async fn status_now(&self) -> Outcome<Status> {
         self.status_within(STATUS_DEADLINE).await
     }
@@ -206,10 +163,10 @@ impl Cluster {
         }
     }
 
-    /// The cluster map.
+    /// Asks for the cluster map.
     ///
     /// # Errors
-    /// As [`Cluster::ask`].
+    /// Those of [`Cluster::ask`].
     pub async fn map(&self) -> Outcome<ClusterMap> {
         match self.ask(&MetaRequest::Map { known: 0 }).await? {
             MetaReply::Map(Some(map)) => Ok(map),
@@ -220,10 +177,10 @@ impl Cluster {
     /// A linearizable read. The inner error is the file system's.
     ///
     /// # Errors
-    /// As [`Cluster::ask`].
+    /// Those of [`Cluster::ask`].
     pub async fn query(&self, query: Query) -> Outcome<Result<QueryAnswer, FsError>> {
         let request = MetaRequest::Query {
-            volume: VOLUME,
+            volume: VolumeId::ONLY,
             session: SessionId::SYSTEM,
             query,
         };
@@ -236,10 +193,10 @@ impl Cluster {
     /// A mutation in the cluster's own name: one that may be repeated.
     ///
     /// # Errors
-    /// As [`Cluster::ask`].
+    /// Those of [`Cluster::ask`].
     pub async fn mutate(&self, op: Op) -> Outcome<Result<Answer, FsError>> {
         let request = MetaRequest::Mutate(Command {
-            volume: VOLUME,
+            volume: VolumeId::ONLY,
             session: SessionId::SYSTEM,
             seq: 0,
             unanswered: 0,
@@ -255,7 +212,7 @@ impl Cluster {
     /// Replaces the shared configuration.
     ///
     /// # Errors
-    /// As [`Cluster::ask`]; status 1 when it is refused.
+    /// Those of [`Cluster::ask`]; status 1 when the configuration is refused.
     pub async fn set_config(&self, config: Config) -> Outcome<()> {
         self.mutate(Op::SetConfig { config })
             .await?
@@ -282,8 +239,8 @@ impl Cluster {
         }
     }
 
-    /// Who leads in the opinion of each server, all asked at once: term and leader;
-    /// `None`: no answer within a second.
+    /// Asks all servers at once who leads: term and leader in the opinion of each; `None` for
+    /// no answer within a second.
     pub async fn opinions(&self) -> Vec<(SocketAddr, Option<(u64, Option<u64>)>)> {
         let asked: Vec<_> = self
             .servers()
@@ -310,7 +267,7 @@ async fn opinion(pool: Pool, addr: SocketAddr) -> Option<(u64, Option<u64>)> {
 /// Asks the chunk service of a node.
 ///
 /// # Errors
-/// The network's.
+/// Those of the network.
 pub async fn ask_chunks(
     pool: &Pool,
     addr: SocketAddr,
@@ -322,12 +279,12 @@ pub async fn ask_chunks(
         .map(|(reply, _)| reply)
 }
 
-/// A cluster's id, as people and files see it.
+/// A cluster's id as people and files have it.
 pub fn cluster_text(cluster: &lagan_types::ClusterId) -> String {
     cluster.to_string()
 }
 
-/// Where a node's clients connect.
+/// The address of a node for clients.
 ///
 /// # Errors
 /// Status 1 when the map holds no address.
@@ -337,13 +294,13 @@ pub fn node_addr(node: &NodeInfo) -> Outcome<SocketAddr> {
         .map_err(|_| Failure::error(format!("{} has the address `{}`", node.name, node.addr)))
 }
 
-/// The addresses, with commas.
+/// The addresses, joined by commas.
 pub fn list(addrs: &[SocketAddr]) -> String {
     let texts: Vec<String> = addrs.iter().map(SocketAddr::to_string).collect();
     texts.join(",")
 }
 
-/// An answer that does not belong to its question.
+/// The failure of an answer that does not belong to its question.
 pub fn unexpected(reply: &impl std::fmt::Debug) -> Failure {
     let mut text = format!("{reply:?}");
     text.truncate(text.char_indices().nth(80).map_or(text.len(), |(i, _)| i));
@@ -353,37 +310,30 @@ pub fn unexpected(reply: &impl std::fmt::Debug) -> Failure {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::exit::USAGE;
 
     #[test]
-    fn servers_have_addresses_or_names() {
-        for good in [
-            "10.0.0.1:7700",
-            "[::1]:7700",
-            "store1:7700",
-            " a.b-c.example:1 ",
-        ] {
-            assert!(is_address(good), "{good}");
+    fn texts_that_are_no_address_are_wrong_usage() {
+        for bad in ["", "10.0.0.1", "store1", "store1:0", "a b:1", "a/b:1"] {
+            assert_eq!(resolve_one(bad).unwrap_err().status, USAGE, "{bad}");
         }
-        for bad in [
-            "", "10.0.0.1", "store1", ":7700", "store1:0", "a b:1", "a/b:1", "a:70000",
-        ] {
-            assert!(!is_address(bad), "{bad}");
-            assert_eq!(resolve(bad).unwrap_err().status, USAGE, "{bad}");
-        }
+        let found = resolve_one(" 10.0.0.1:7700 ").unwrap();
+        assert_eq!(found, "10.0.0.1:7700".parse().unwrap());
     }
 
-    #[test]
-    fn names_are_looked_up_and_unknown_ones_passed_over() {
-        let found = resolve("localhost:7700").unwrap();
+    #[tokio::test]
+    async fn names_are_looked_up_and_unknown_ones_passed_over() {
+        let found = resolve_all(&["localhost:7700".into()]).await.unwrap();
         assert!(
             found
                 .iter()
                 .all(|a| a.ip().is_loopback() && a.port() == 7700)
         );
         let unknown = "no-such-host.invalid:7700".to_owned();
-        let both = resolve_all(&[unknown.clone(), "10.0.0.1:7700".into()]).unwrap();
+        let both = [unknown.clone(), " 10.0.0.1:7700".into()];
+        let both = resolve_all(&both).await.unwrap();
         assert_eq!(both, ["10.0.0.1:7700".parse().unwrap()]);
-        assert_eq!(resolve_all(&[unknown]).unwrap_err().status, 1);
-        assert_eq!(resolve_all(&[]).unwrap_err().status, USAGE);
+        assert_eq!(resolve_all(&[unknown]).await.unwrap_err().status, 1);
+        assert_eq!(resolve_all(&[]).await.unwrap_err().status, USAGE);
     }
 }

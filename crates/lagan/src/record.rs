@@ -1,9 +1,9 @@
-//! `cluster.json`: what `lagan up` runs, for scripts (schema 1).
+//! `cluster.json`: the processes that `lagan up` runs, for scripts (schema 1).
 //!
-//! Mode 0600 (it holds the embedded store's keys), always replaced by rename.
-//! A daemon that is started by hand from its entry's `argv` puts its own pid
-//! there. Writers hold an flock on `cluster.json.lock` beside it. Nobody finds a
-//! process to signal by this file: see [`lagan_lock`].
+//! The file has mode 0600, since it holds the keys of the embedded S3 server, and is
+//! replaced atomically. A daemon that is started by hand from the `argv` of its entry puts
+//! its own pid there. Writers hold an flock on `cluster.json.lock` beside it. Nothing uses
+//! this file to find a process to signal: see [`lagan_host::lock`].
 
 use crate::exit::{Doing, Failure, Outcome};
 use crate::layout::{Role, replace_private};
@@ -18,7 +18,8 @@ mod tests;
 
 /// The version of this layout.
 pub const SCHEMA: u32 = 1;
-/// A writer holds the lock while it syncs the file: milliseconds, seconds on a busy disk.
+/// Longest wait for a writer, which holds the lock while it syncs the file: milliseconds, or
+/// seconds on a busy disk.
 const LOCK_PATIENCE: Duration = Duration::from_secs(60);
 
 /// The whole file.
@@ -32,9 +33,9 @@ pub struct Record {
     pub volume: String,
     /// Every daemon.
     pub processes: Vec<Process>,
-    /// Every mount; they are in `processes` too.
+    /// Every mount; its process is in `processes` too.
     pub mounts: Vec<MountEntry>,
-    /// Where the archive is; absent without one.
+    /// The archive; absent without one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub s3: Option<S3Entry>,
 }
@@ -44,25 +45,25 @@ pub struct Record {
 pub struct Process {
     /// `server-1`, `mount-1`, `s3`.
     pub name: String,
-    /// What it is.
+    /// Its role.
     pub role: Role,
-    /// Its process, as of its last start.
+    /// Its pid, since its last start.
     pub pid: u32,
-    /// What starts it, in the foreground.
+    /// The command that starts it in the foreground.
     pub argv: Vec<String>,
     /// Variables that it needs beside the ordinary environment.
     pub env: BTreeMap<String, String>,
     /// Its working directory.
     pub cwd: PathBuf,
-    /// Where its output goes, appended.
+    /// The file that its output is appended to.
     pub log: PathBuf,
-    /// Where clients connect (servers, S3).
+    /// Address for clients (servers, S3).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub addr: Option<String>,
-    /// Where the other servers connect.
+    /// Address for the other servers.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub peer_addr: Option<String>,
-    /// Where /health answers.
+    /// Address of /health.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub http: Option<String>,
     /// Its data directory (a mount: its run-time files).
@@ -74,11 +75,11 @@ pub struct Process {
 /// One mount.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct MountEntry {
-    /// As in `processes`.
+    /// The same as in `processes`.
     pub name: String,
     /// The mount point.
     pub path: PathBuf,
-    /// As in `processes`.
+    /// The same as in `processes`.
     pub pid: u32,
 }
 
@@ -101,7 +102,7 @@ impl Record {
     /// Reads the file.
     ///
     /// # Errors
-    /// When it is missing, no record, or of a newer schema.
+    /// When it is missing, damaged, or of another schema.
     pub fn load(path: &Path) -> Outcome<Self> {
         let text = std::fs::read(path).doing(|| format!("read {}", path.display()))?;
         let record: Record =
@@ -119,7 +120,7 @@ impl Record {
     /// Replaces the file, under its lock.
     ///
     /// # Errors
-    /// When it cannot be written or the lock is not to be had.
+    /// When the file cannot be written, or another writer keeps the lock.
     pub fn store(&self, path: &Path) -> Outcome<()> {
         let _lock = lock_of(path)?;
         self.replace(path)
@@ -140,11 +141,11 @@ impl Record {
             .collect()
     }
 
-    /// Puts `pid` into the entry `name` of the file at `path`, and gives that
-    /// entry; `None` if there is no such entry.
+    /// Puts `pid` into the entry `name` of the file at `path`, and returns that entry; `None`
+    /// if there is no such entry.
     ///
     /// # Errors
-    /// As [`Record::load`] and [`Record::store`].
+    /// Those of [`Record::load`] and [`Record::store`].
     pub fn set_pid(path: &Path, name: &str, pid: u32) -> Outcome<Option<Process>> {
         let _lock = lock_of(path)?;
         let mut record = Record::load(path)?;
@@ -163,5 +164,5 @@ impl Record {
 
 fn lock_of(path: &Path) -> Outcome<File> {
     let lock = path.with_extension("json.lock");
-    lagan_lock::take_within(&lock, LOCK_PATIENCE).doing(|| format!("lock {}", lock.display()))
+    lagan_host::lock::take_within(&lock, LOCK_PATIENCE).doing(|| format!("lock {}", lock.display()))
 }

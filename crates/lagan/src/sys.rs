@@ -1,5 +1,7 @@
 //! System calls that the standard library does not offer.
 
+#![allow(unsafe_code, reason = "calls into libc")]
+
 use std::ffi::CString;
 use std::io;
 use std::os::unix::ffi::OsStrExt;
@@ -19,8 +21,8 @@ pub fn kill(pid: u32, signal: i32) -> io::Result<()> {
     check(unsafe { libc::kill(pid, signal) })
 }
 
-/// Unmounts what is mounted at `path`, without following a symbolic link there.
-/// `lazily`: detached at once, gone when the last user is.
+/// Unmounts the mount at `path`, without following a symbolic link there. `lazily` detaches
+/// it at once; it ends with its last user.
 ///
 /// # Errors
 /// EBUSY while it is in use; EINVAL when nothing is mounted there; EPERM.
@@ -37,10 +39,10 @@ pub fn is_root() -> bool {
     unsafe { libc::geteuid() == 0 }
 }
 
-/// Marks every descriptor from 3 on close-on-exec, so that daemons do not
-/// inherit what a script left open (locks, pipes).
+/// Marks every descriptor from 3 on close-on-exec, so that daemons do not inherit the
+/// files that a script left open (locks, pipes).
 pub fn close_inherited_on_exec() {
-    // SAFETY: plain integers; only flags of descriptors change. A kernel without it leaves them.
+    // SAFETY: plain integers; only flags of descriptors change. An old kernel refuses the call.
     unsafe {
         libc::syscall(
             libc::SYS_close_range,
@@ -51,10 +53,10 @@ pub fn close_inherited_on_exec() {
     }
 }
 
-/// Lets the allocator keep up to 64 MiB of what is freed, instead of giving
-/// each buffer of a few MiB back to the kernel: to take it again costs a page
-/// fault for every 4 KiB. Two arenas, so that not each thread keeps its own.
-/// Call before there are threads.
+/// Lets the allocator keep up to 64 MiB of freed memory, instead of giving each buffer of a
+/// few MiB back to the kernel: taking it again costs a page fault for every 4 KiB. There
+/// are two arenas, so that not every thread keeps memory of its own. To be called before
+/// there are threads.
 pub fn keep_freed_memory() {
     #[cfg(target_env = "gnu")]
     // SAFETY: plain integers; a value that is refused changes nothing.
@@ -71,8 +73,8 @@ extern "C" fn note_signal(_: libc::c_int) {
     INTERRUPTED.store(true, Ordering::SeqCst);
 }
 
-/// From now on SIGINT, SIGTERM and (unless it is ignored, as by nohup) SIGHUP
-/// are only noted, see [`interrupted`]. Processes started later are not affected.
+/// Makes SIGINT, SIGTERM and (unless it is ignored, as by nohup) SIGHUP only set a flag, see
+/// [`interrupted`]. Processes that are started later are not affected.
 pub fn note_interrupts() {
     // SAFETY: the handler only stores to an atomic, and the actions are plain
     // structures that live for the calls.
@@ -91,7 +93,7 @@ pub fn note_interrupts() {
     }
 }
 
-/// Whether one of the noted signals came.
+/// Whether one of these signals came.
 pub fn interrupted() -> bool {
     INTERRUPTED.load(Ordering::SeqCst)
 }

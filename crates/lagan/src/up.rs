@@ -4,9 +4,9 @@
 //! arguments + up.json --plan--> what is to run --files--> etc/, bin/
 //!   --start--> S3, servers, (init or join), mounts --> cluster.json --> wait, or return
 //! ```
-//! Every process is what production would start: its own program name, its own
-//! configuration file, a process group of its own. A start that fails stops what
-//! it started; a first start that fails also removes the data it made.
+//! Every process runs as in production: under its own program name, with its own
+//! configuration file, in a process group of its own. A start that fails stops what it
+//! started; a first start that fails also removes the data that it made.
 
 pub mod address;
 pub mod archive;
@@ -16,6 +16,8 @@ pub mod files;
 pub mod foreground;
 pub mod plan;
 pub mod process;
+pub mod same;
+pub mod servers;
 pub mod start;
 pub mod verdict;
 

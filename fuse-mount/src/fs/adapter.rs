@@ -1,6 +1,7 @@
-//! The requests, one method each: arguments in, a call of the client, its result out.
+//! The requests of the kernel. Each method turns arguments into a call of the client, and
+//! its result into the reply.
 //!
-//! Longer than other files: a trait is implemented in one block.
+//! This file is longer than others, since Rust wants a trait implemented in one block.
 
 use super::LaganFs;
 use super::call::Call;
@@ -31,7 +32,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::time::{Instant, SystemTime};
 
-/// Bytes of one copy_file_range: whole pages whose count fits the reply.
+/// Most bytes of one copy_file_range: whole pages whose number fits the reply.
 const COPY_LEN_MAX: u64 = u32::MAX as u64 & !4095;
 
 fn caller(req: &Request) -> Caller {
@@ -55,7 +56,7 @@ fn new_inode(req: &Request, kind: Kind, mode: u32, umask: u32) -> NewInode {
 }
 
 impl LaganFs {
-    /// mknod, mkdir and symlink.
+    /// Makes an entry: mknod, mkdir and symlink.
     fn make(
         &self,
         call: Call,
@@ -279,7 +280,7 @@ impl Filesystem for LaganFs {
         reply: ReplyData,
     ) {
         let client = self.client.clone();
-        // As it is now: F_SETFL may have changed it since the open.
+        // The flag of this request counts: F_SETFL may have changed it since the open.
         let no_atime = flags.0 & libc::O_NOATIME != 0;
         let work = async move {
             match no_atime {
@@ -306,10 +307,10 @@ impl Filesystem for LaganFs {
     ) {
         let client = self.client.clone();
         let caller = caller(req);
-        // The library's buffer is used again for the next request.
+        // The library uses its buffer again for the next request.
         let data = Bytes::copy_from_slice(data);
         let call = Call::data("write", req, node, fh.0).range(offset, data.len() as u64);
-        // As it is now: F_SETFL may have changed it since the open.
+        // The flag of this request counts: F_SETFL may have changed it since the open.
         let append = flags.0 & libc::O_APPEND != 0;
         let place = (!append).then_some(offset);
         let work = async move { client.write_at(caller, fh.0, place, data).await };
@@ -410,8 +411,8 @@ impl Filesystem for LaganFs {
         let opens = self.opens.clone();
         let work = async move {
             let listing = dirs.list(fh.0, offset, true).await?;
-            // What is open here may have grown by writes that only this mount
-            // knows, and may be newer than a page fetched before.
+            // A file that is open here may have grown by writes that only this
+            // mount knows, and may be newer than a page fetched before.
             let mut own = Vec::new();
             for item in listing.items(ino(node)).take(PLUS_ITEMS_MAX) {
                 if let Item::Entry(entry, _) = item
@@ -419,7 +420,7 @@ impl Filesystem for LaganFs {
                 {
                     match client.getattr(entry.ino).await {
                         Ok(attr) => own.push((entry.ino, attr)),
-                        // Removed since the page was fetched.
+                        // Somebody removed it since the page was fetched.
                         Err(FsError::Stale | FsError::NotFound) => {}
                         Err(error) => return Err(error),
                     }
@@ -537,7 +538,7 @@ impl Filesystem for LaganFs {
     }
 
     fn access(&self, _req: &Request, _node: INodeNo, _mask: AccessFlags, reply: ReplyEmpty) {
-        // The kernel checks (default_permissions) and does not ask.
+        // The kernel checks by itself (default_permissions) and does not ask.
         reply.ok();
     }
 
@@ -689,7 +690,7 @@ impl Filesystem for LaganFs {
             from_offset: offset_in,
             to: fh_out.0,
             to_offset: offset_out,
-            // What a reply can say.
+            // A reply can say no more.
             len: len.min(COPY_LEN_MAX),
         };
         let work = async move {
@@ -704,8 +705,8 @@ impl Filesystem for LaganFs {
             .run(call, reply, work, |reply, done| reply.written(done));
     }
 
-    // What follows is answered so that the kernel does it itself or says no,
-    // and does not ask again.
+    // These answers make the kernel do the work itself, or refuse the call, and not
+    // ask again.
 
     fn bmap(&self, _req: &Request, _node: INodeNo, _blocksize: u32, _idx: u64, reply: ReplyBmap) {
         reply.error(Errno::ENOSYS);

@@ -1,13 +1,13 @@
-//! From a request to its answer.
+//! The way of a request to its answer.
 //!
 //! ```text
 //! FUSE thread: first poll of the call ---- ready ----> answer
 //!                    '-- pending --> parked ---- woken ----> task on the runtime --> answer
 //!                                      '-- past the deadline --> EIO <--'
 //! ```
-//! The first poll on the FUSE thread answers what needs no server without
-//! waking another thread, and puts a request on the wire at once. A panic
-//! answers EIO: a reply that is dropped does.
+//! The first poll happens on the FUSE thread: a call that needs no server is answered
+//! without waking another thread, and any other puts its message on the wire at once. After
+//! a panic the answer is EIO, which the library sends when a reply is dropped.
 
 use super::parked::{Job, Lot};
 use crate::errno::{About, errno, unexpected};
@@ -22,7 +22,7 @@ use std::time::{Duration, Instant};
 use tokio::runtime::Handle;
 use tokio::sync::Notify;
 
-/// What a log line says of a request.
+/// The facts about a request that a log line shows.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Call {
     op: &'static str,
@@ -36,7 +36,7 @@ pub(crate) struct Call {
 }
 
 impl Call {
-    /// A request about names or attributes.
+    /// Describes a request about names or attributes.
     pub(crate) fn names(op: &'static str, req: &Request, ino: INodeNo) -> Self {
         Call {
             op,
@@ -50,7 +50,7 @@ impl Call {
         }
     }
 
-    /// A request about a file's bytes.
+    /// Describes a request about a file's bytes.
     pub(crate) fn data(op: &'static str, req: &Request, ino: INodeNo, fh: u64) -> Self {
         Call {
             about: About::Data,
@@ -59,12 +59,12 @@ impl Call {
         }
     }
 
-    /// It is about these bytes.
+    /// Adds the bytes that the request is about.
     pub(crate) fn range(self, off: u64, len: u64) -> Self {
         Call { off, len, ..self }
     }
 
-    /// It may take as long as it likes: somebody else ends it.
+    /// Lets the request take any time: somebody else ends it.
     pub(crate) fn unbounded(self) -> Self {
         Call {
             bounded: false,
@@ -90,9 +90,9 @@ impl Call {
     }
 }
 
-/// A reply that can say no.
+/// A reply that can carry an error.
 pub(crate) trait Refuse: Send + 'static {
-    /// Answers with that errno.
+    /// Answers with an errno.
     fn refuse(self, errno: Errno);
 }
 
@@ -131,11 +131,11 @@ pub(crate) struct Runner {
 }
 
 thread_local! {
-    /// Lives as long as the thread that took a request from the kernel.
+    /// A value that lives as long as its thread, which takes requests from the kernel.
     static LOOP: RefCell<Option<LoopGuard>> = const { RefCell::new(None) };
 }
 
-/// Tells the end of its thread.
+/// Notified at the end of the thread.
 struct LoopGuard(Arc<Notify>);
 
 impl Drop for LoopGuard {
@@ -145,7 +145,7 @@ impl Drop for LoopGuard {
 }
 
 impl Runner {
-    /// Calls run on that runtime and are answered EIO after `deadline`.
+    /// Runs calls on that runtime and answers EIO after `deadline`.
     pub(crate) fn new(runtime: Handle, deadline: Duration, loop_ended: Arc<Notify>) -> Self {
         Runner {
             lot: Lot::new(runtime.clone(), deadline),
@@ -155,12 +155,12 @@ impl Runner {
         }
     }
 
-    /// After what time a call is answered at the latest.
+    /// The time after which a call is answered at the latest.
     pub(crate) fn deadline(&self) -> Duration {
         self.deadline
     }
 
-    /// Runs `work`; `answer` gets the reply and what came out, errors are answered here.
+    /// Runs `work`. `answer` gets the reply and the result; errors are answered here.
     pub(crate) fn run<R, T, W, A>(&self, call: Call, reply: R, work: W, answer: A)
     where
         R: Refuse,
@@ -199,7 +199,7 @@ impl Runner {
     }
 }
 
-/// A call that waits, with all that its answer needs.
+/// A call that waits, with everything that its answer needs.
 struct Waiting<R, W, A> {
     call: Call,
     reply: R,

@@ -1,4 +1,4 @@
-//! Between the kernel's terms and ours.
+//! Turns the kernel's terms into ours, and back.
 
 use fuser::{FileAttr, FileType, FopenFlags, INodeNo, TimeOrNow};
 use lagan_client::{Caller, OpenOptions, Opened};
@@ -9,18 +9,18 @@ use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-/// What programs read and write at a time if they follow st_blksize: fewer
-/// and larger requests than with a page.
+/// st_blksize, bytes. Programs that follow it make fewer and larger requests than with
+/// a page.
 const FILE_BLKSIZE: u32 = 128 * 1024;
-/// Last byte of a lock that goes to the end, as the kernel says it (OFFSET_MAX).
+/// The kernel's last byte of a lock that goes to the end of the file (OFFSET_MAX).
 const LOCK_END: u64 = i64::MAX as u64;
 
-/// FUSE node ids are inode numbers.
+/// Turns a FUSE node id into an inode number: they are the same.
 pub(crate) fn ino(node: INodeNo) -> Ino {
     Ino(node.0)
 }
 
-/// A name that came with a request.
+/// Turns a name of a request into ours.
 ///
 /// # Errors
 /// `NameTooLong` above 255 bytes: the kernel's own limit for FUSE is higher.
@@ -31,7 +31,7 @@ pub(crate) fn name(name: &OsStr) -> Result<Vec<u8>, FsError> {
     Ok(name.as_bytes().to_vec())
 }
 
-/// Attributes as stat(2) shows them.
+/// Turns attributes into those that stat(2) shows.
 pub(crate) fn file_attr(attr: &Attr) -> FileAttr {
     FileAttr {
         ino: INodeNo(attr.ino.0),
@@ -56,7 +56,7 @@ pub(crate) fn file_attr(attr: &Attr) -> FileAttr {
     }
 }
 
-/// What `.` and `..` say of themselves in a listing; the kernel uses only number and type.
+/// Attributes of `.` and `..` in a listing; the kernel uses only number and type.
 pub(crate) fn dot_attr(node: Ino) -> FileAttr {
     FileAttr {
         ino: INodeNo(node.0),
@@ -77,7 +77,7 @@ pub(crate) fn dot_attr(node: Ino) -> FileAttr {
     }
 }
 
-/// S_IFMT of the kernel's reply.
+/// Turns a kind into the S_IFMT of the kernel's reply.
 pub(crate) fn file_type(kind: Kind) -> FileType {
     match kind {
         Kind::File => FileType::RegularFile,
@@ -90,7 +90,7 @@ pub(crate) fn file_type(kind: Kind) -> FileType {
     }
 }
 
-/// mknod(2)'s S_IFMT; none means a regular file.
+/// Turns the S_IFMT of mknod(2) into a kind; no bit of it means a regular file.
 ///
 /// # Errors
 /// `Invalid` for directories, links and nonsense.
@@ -105,7 +105,7 @@ pub(crate) fn node_kind(mode: u32) -> Result<Kind, FsError> {
     }
 }
 
-/// The 12 permission bits.
+/// Cuts a mode down to its 12 permission bits.
 pub(crate) fn permissions(mode: u32) -> u16 {
     (mode & 0o7777) as u16
 }
@@ -122,7 +122,7 @@ fn system_time(time: Time) -> SystemTime {
         .unwrap_or(UNIX_EPOCH)
 }
 
-/// utimensat(2)'s times.
+/// Turns a time of utimensat(2) into ours.
 pub(crate) fn set_time(time: TimeOrNow) -> SetTime {
     match time {
         TimeOrNow::Now => SetTime::Now,
@@ -137,8 +137,8 @@ fn time_of(at: SystemTime) -> Time {
             nanos: after.subsec_nanos(),
         },
         Err(before) => {
-            // The library hands over what the kernel said, (secs, nanos) with
-            // secs negative and nanos counting up, as 1970 less both.
+            // The kernel's seconds may be negative while its nanoseconds count up. The library
+            // gives 1970 less both.
             let before = before.duration();
             Time {
                 secs: 0_i64.saturating_sub_unsigned(before.as_secs()),
@@ -148,7 +148,7 @@ fn time_of(at: SystemTime) -> Time {
     }
 }
 
-/// open(2)'s flags.
+/// Turns the flags of open(2) into ours.
 pub(crate) fn open_options(caller: Caller, flags: i32) -> OpenOptions {
     let access = flags & libc::O_ACCMODE;
     OpenOptions {
@@ -164,7 +164,7 @@ pub(crate) fn open_options(caller: Caller, flags: i32) -> OpenOptions {
     }
 }
 
-/// How the kernel treats the open file.
+/// Tells the kernel how to treat the open file.
 pub(crate) fn fopen_flags(opened: &Opened) -> FopenFlags {
     let mut flags = FopenFlags::empty();
     flags.set(FopenFlags::FOPEN_DIRECT_IO, opened.direct_io);
@@ -172,10 +172,10 @@ pub(crate) fn fopen_flags(opened: &Opened) -> FopenFlags {
     flags
 }
 
-/// setxattr(2)'s flags.
+/// Turns the flags of setxattr(2) into ours.
 ///
 /// # Errors
-/// `Invalid` for any other.
+/// `Invalid` for any other flag.
 pub(crate) fn xattr_mode(flags: i32) -> Result<XattrMode, FsError> {
     match flags {
         0 => Ok(XattrMode::Any),
@@ -185,10 +185,10 @@ pub(crate) fn xattr_mode(flags: i32) -> Result<XattrMode, FsError> {
     }
 }
 
-/// A lock as fcntl(2) describes it; `end` is inclusive.
+/// Turns a lock of fcntl(2) into ours; the kernel's `end` is inclusive.
 ///
 /// # Errors
-/// `Invalid` for a kind that is none.
+/// `Invalid` for an unknown kind of lock.
 pub(crate) fn lock(
     owner: u64,
     range: (u64, u64),
@@ -214,7 +214,7 @@ pub(crate) fn lock(
     })
 }
 
-/// The kernel's description of a lock: first byte, last byte, kind, process.
+/// Turns a lock into the kernel's terms: first byte, last byte, kind, process.
 pub(crate) fn lock_reply(found: Option<LockRange>) -> (u64, u64, i32, u32) {
     let Some(lock) = found else {
         return (0, LOCK_END, libc::F_UNLCK, 0);
@@ -227,7 +227,7 @@ pub(crate) fn lock_reply(found: Option<LockRange>) -> (u64, u64, i32, u32) {
     (lock.start, lock.end.min(LOCK_END), typ, lock.pid)
 }
 
-/// Names as listxattr(2) wants them: each ends with NUL.
+/// Writes names as listxattr(2) wants them: each ends with NUL.
 pub(crate) fn xattr_list(names: &[Vec<u8>]) -> Vec<u8> {
     let len = names.iter().map(|n| n.len() + 1).sum();
     let mut list = Vec::with_capacity(len);

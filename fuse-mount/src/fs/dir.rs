@@ -1,12 +1,12 @@
-//! Directory listings: the kernel's offsets, and pages between its small
-//! requests and the client's large answers.
+//! Directory listings: the kernel's offsets, and the pages that join its small requests
+//! to the client's large answers.
 //!
 //! An entry's offset is where the next listing goes on *after* it: 1 for `.`,
 //! 2 for `..`, cookie + 2 for the others. Cookies are persistent, so an offset
 //! means the same in every mount and after any change of the directory.
 //!
-//! A handle keeps the page it got last. Going back to the start (rewinddir)
-//! fetches anew, so that a listing never shows a state older than its start.
+//! A handle keeps the page that it got last. After a step back to the start (rewinddir)
+//! the page is fetched again, so that a listing never shows a state older than its start.
 
 use lagan_client::{Client, DirPage};
 use lagan_types::query::Entry;
@@ -20,13 +20,13 @@ mod tests;
 
 /// Offset after `.`.
 pub(crate) const AFTER_DOT: u64 = 1;
-/// Offset after `..`; entries' cookies are shifted by this.
+/// Offset after `..`; the cookies of entries are shifted by it.
 pub(crate) const AFTER_DOTS: u64 = 2;
 
-/// A page and where it began.
+/// A page of a listing.
 #[derive(Debug)]
 struct Page {
-    /// The cookie that it was asked for: entries have higher ones.
+    /// The cookie that the page was fetched for: its entries have higher ones.
     after: u64,
     page: DirPage,
 }
@@ -34,11 +34,11 @@ struct Page {
 /// The open directories.
 pub(crate) struct Dirs {
     client: Arc<Client>,
-    /// The page that each handle got last.
+    /// The last page of each handle.
     pages: Mutex<HashMap<u64, Arc<Page>>>,
 }
 
-/// What a request gets: a page and where in it to begin.
+/// A page, and the offset after which a request wants its entries.
 #[derive(Debug)]
 pub(crate) struct Listing {
     page: Arc<Page>,
@@ -50,12 +50,12 @@ pub(crate) struct Listing {
 pub(crate) enum Item<'a> {
     /// `.` or `..`, its inode and offset.
     Dot(&'static str, Ino, u64),
-    /// Any other, with its offset.
+    /// Any other entry, with its offset.
     Entry(&'a Entry, u64),
 }
 
 impl Dirs {
-    /// No directory is open.
+    /// Makes the value without any open directory.
     pub(crate) fn new(client: Arc<Client>) -> Self {
         Dirs {
             client,
@@ -63,7 +63,7 @@ impl Dirs {
         }
     }
 
-    /// What follows `offset` in the open directory.
+    /// The entries of the open directory that follow `offset`.
     pub(crate) async fn list(&self, fh: u64, offset: u64, attrs: bool) -> Result<Listing, FsError> {
         let known = self.pages.lock().get(&fh).cloned();
         let page = match known.filter(|page| page.serves(offset, attrs)) {
@@ -81,17 +81,17 @@ impl Dirs {
         Ok(page)
     }
 
-    /// The handle was closed.
+    /// Forgets a handle that was closed.
     pub(crate) fn forget(&self, fh: u64) {
         self.pages.lock().remove(&fh);
     }
 }
 
 impl Page {
-    /// Whether what follows `offset` begins in this page.
+    /// Whether the entries that follow `offset` begin in this page.
     fn serves(&self, offset: u64, attrs: bool) -> bool {
         let cookie = offset.saturating_sub(AFTER_DOTS);
-        // From the start a listing is fetched anew; `..` alone is no start.
+        // A listing is fetched again from its start; `..` alone is no start.
         offset != 0
             && cookie >= self.after
             && (self.page.end || self.page.entries.last().is_some_and(|e| e.cookie > cookie))
@@ -100,7 +100,7 @@ impl Page {
 }
 
 impl Listing {
-    /// What follows the offset, in order. Empty: that was the end.
+    /// The entries after the offset, in order; none at the end of the listing.
     pub(crate) fn items<'a>(&'a self, own: Ino) -> impl Iterator<Item = Item<'a>> + 'a {
         let dots = [
             Item::Dot(".", own, AFTER_DOT),

@@ -1,21 +1,21 @@
-//! Which files are open here: their attributes in a listing must contain what
-//! was written and not yet committed, or the kernel would cut mapped pages.
+//! Knows the files that are open here. Their attributes in a listing must include
+//! uncommitted writes, or the kernel would cut off mapped pages.
 
 use lagan_types::Ino;
 use parking_lot::Mutex;
 use std::collections::HashMap;
 
-/// Counts of open handles by inode.
+/// The number of open handles of each inode.
 #[derive(Debug, Default)]
 pub(crate) struct OpenFiles(Mutex<HashMap<Ino, u32>>);
 
 impl OpenFiles {
-    /// One more handle.
+    /// Counts a new handle.
     pub(crate) fn opened(&self, ino: Ino) {
         *self.0.lock().entry(ino).or_default() += 1;
     }
 
-    /// One less.
+    /// Counts a closed handle.
     pub(crate) fn released(&self, ino: Ino) {
         let mut counts = self.0.lock();
         if let Some(count) = counts.get_mut(&ino) {
@@ -26,7 +26,7 @@ impl OpenFiles {
         }
     }
 
-    /// Whether there is any.
+    /// Whether the inode has an open handle.
     pub(crate) fn is_open(&self, ino: Ino) -> bool {
         self.0.lock().contains_key(&ino)
     }

@@ -4,9 +4,9 @@
 //! poll ---- pending ----> parked ---- woken ----> goes on, on the runtime
 //!   '-- woken meanwhile ----> goes on    '-- past the deadline --> refused
 //! ```
-//! Most requests send one message and wait for its answer. Nothing is given to
-//! the runtime before that has come, so the thread that receives it is the
-//! only one that wakes. Whoever takes the job out of its stage, once, ends it.
+//! Most requests send one message and wait for its answer. The runtime gets no task
+//! before the answer has come, so only the thread that receives it wakes. The one that
+//! takes a job out of its stage ends it; that happens once.
 
 use parking_lot::Mutex;
 use std::sync::{Arc, Weak};
@@ -14,19 +14,19 @@ use std::task::{Wake, Waker};
 use std::time::{Duration, Instant};
 use tokio::runtime::Handle;
 
-/// How exactly the deadline is kept: one look at all that is parked costs less
-/// than a timer each.
+/// Longest pause between two looks at deadlines. One look at all parked jobs costs less
+/// than a timer for each.
 const SWEEP_MAX: Duration = Duration::from_secs(1);
 
-/// What is parked.
+/// A job that can be parked.
 pub(super) trait Job: Send + 'static {
-    /// It was woken: runs it to its end, by the deadline if it has one.
+    /// Runs the job to its end after it was woken, by the deadline if it has one.
     fn go_on(self, runtime: &Handle, deadline: Option<Instant>);
-    /// Its deadline is over.
+    /// Refuses the job, since its deadline is over.
     fn refuse(self);
 }
 
-/// One job's place. Lock order: a stage, then the table of the lot.
+/// The stage of one job. Lock order: a stage, then the table of the lot.
 struct Parked<J> {
     stage: Mutex<Stage<J>>,
     lot: Arc<Lot>,
@@ -34,17 +34,17 @@ struct Parked<J> {
 }
 
 enum Stage<J> {
-    /// Being polled for the first time, elsewhere.
+    /// Another thread polls the job for the first time.
     Polling,
-    /// The same, and woken already.
+    /// Another thread polls it for the first time, and it was woken already.
     Woken,
-    /// Waits; the number of its slot in the lot, if it has a deadline.
+    /// It waits; with the number of its slot in the lot, if it has a deadline.
     Waiting(J, Option<usize>),
-    /// It went on, or was refused.
+    /// It went on or was refused.
     Gone,
 }
 
-/// All that is parked.
+/// All parked jobs.
 pub(super) struct Lot {
     runtime: Handle,
     slots: Mutex<Slots>,
@@ -60,12 +60,12 @@ trait Expire: Send + Sync {
     fn expire(&self);
 }
 
-/// The first poll's side of a place: say how it went.
+/// A job's place as its first poll has it, which tells the place how it went.
 pub(super) struct Place<J>(Arc<Parked<J>>);
 
 impl Lot {
-    /// An empty one. Deadlines are looked at as often as `patience`, the usual
-    /// time of a job, wants it.
+    /// Makes an empty lot. `patience`, the usual time of a job, decides how often it looks at
+    /// deadlines.
     pub(super) fn new(runtime: Handle, patience: Duration) -> Arc<Self> {
         let lot = Arc::new(Lot {
             runtime: runtime.clone(),
@@ -76,7 +76,7 @@ impl Lot {
         lot
     }
 
-    /// A place for a job that is polled now, with the waker to poll it with.
+    /// Makes a place for a job that is polled now, and the waker to poll it with.
     pub(super) fn place<J: Job>(self: &Arc<Self>, deadline: Option<Instant>) -> (Place<J>, Waker) {
         let parked = Arc::new(Parked {
             stage: Mutex::new(Stage::Polling),
@@ -127,7 +127,7 @@ async fn sweep(lot: Weak<Lot>, every: Duration) {
 }
 
 impl<J: Job> Place<J> {
-    /// It is pending: parks it, or has it go on if it was woken already.
+    /// Parks a job that is pending, or lets it go on if it was woken already.
     pub(super) fn park(self, job: J) {
         let parked = self.0;
         let mut stage = parked.stage.lock();
@@ -145,7 +145,7 @@ impl<J: Job> Place<J> {
 }
 
 impl<J: Job> Parked<J> {
-    /// Takes the job out, unless that was done.
+    /// Takes the job out, unless somebody did.
     fn take(&self) -> Option<J> {
         let mut stage = self.stage.lock();
         match std::mem::replace(&mut *stage, Stage::Gone) {

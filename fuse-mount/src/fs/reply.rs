@@ -1,4 +1,4 @@
-//! Replies that take more than one line.
+//! Replies to the kernel that take more than one line.
 
 use super::convert::{dot_attr, file_attr, file_type, fopen_flags};
 use super::dir::{Item, Listing};
@@ -12,33 +12,33 @@ use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 use std::time::Duration;
 
-/// Nothing is ever believed without asking (DESIGN §4).
+/// The kernel believes nothing without asking (INV-7).
 const TTL: Duration = Duration::ZERO;
 /// Inode numbers are never used again.
 const GENERATION: Generation = Generation(0);
 /// f_bsize and f_frsize of statfs(2), bytes.
 const STATFS_BLOCK: u32 = 4096;
-/// Entries of a listing whose attributes are completed at a time: more than
-/// any request of the kernel takes.
+/// Number of entries of a listing whose attributes are completed at a time: more than any
+/// request of the kernel takes.
 pub(super) const PLUS_ITEMS_MAX: usize = 1024;
 
-/// An inode with its attributes.
+/// Answers with an inode and its attributes.
 pub(super) fn entry(reply: ReplyEntry, attr: Attr) {
     reply.entry(&TTL, &file_attr(&attr), GENERATION);
 }
 
-/// Attributes.
+/// Answers with attributes.
 pub(super) fn attributes(reply: ReplyAttr, attr: Attr) {
     reply.attr(&TTL, &file_attr(&attr));
 }
 
-/// A new file and its handle.
+/// Answers with a new file and its handle.
 pub(super) fn created(reply: ReplyCreate, (attr, opened): (Attr, Opened)) {
     let (fh, flags) = (FileHandle(opened.fh), fopen_flags(&opened));
     reply.created(&TTL, &file_attr(&attr), GENERATION, fh, flags);
 }
 
-/// It is done.
+/// Answers that the call is done.
 pub(super) fn ok(reply: ReplyEmpty, (): ()) {
     reply.ok();
 }
@@ -62,7 +62,8 @@ pub(super) fn fill(mut reply: ReplyDirectory, listing: &Listing, own: Ino) {
     reply.ok();
 }
 
-/// The same with attributes; `own` are newer ones of files that are open here.
+/// Puts entries with their attributes into the reply; `own` are newer attributes of files
+/// that are open here.
 pub(super) fn fill_plus(
     mut reply: ReplyDirectoryPlus,
     listing: &Listing,
@@ -92,7 +93,7 @@ pub(super) fn fill_plus(
     reply.ok();
 }
 
-/// Capacity, in blocks.
+/// Answers with the capacity, in blocks.
 pub(super) fn statfs(reply: ReplyStatfs, fs: StatFs) {
     let block = u64::from(STATFS_BLOCK);
     let free = fs.free_bytes / block;
@@ -108,7 +109,8 @@ pub(super) fn statfs(reply: ReplyStatfs, fs: StatFs) {
     );
 }
 
-/// Names of attributes that exist here: of the system's only POSIX ACLs.
+/// Checks the name of an extended attribute. In the name space `system` there are only
+/// POSIX ACLs.
 ///
 /// # Errors
 /// `Unsupported` in another name space, `Invalid` for one without a name in it.
@@ -125,10 +127,10 @@ pub(super) fn xattr_name(at: &OsStr) -> Result<Vec<u8>, FsError> {
     }
 }
 
-/// The list that permission bits follow.
+/// Name of the attribute with the list that the permission bits follow.
 pub(super) const ACCESS_LIST: &[u8] = b"system.posix_acl_access";
 
-/// What root alone sees.
+/// Name space of the attributes that only root may see.
 pub(super) const TRUSTED: &[u8] = b"trusted.";
 
 /// Refuses a value that the caller has no room for; 0 asks for the length.
@@ -139,7 +141,7 @@ pub(super) fn fits(value: Vec<u8>, size: u32) -> Result<Vec<u8>, FsError> {
     Ok(value)
 }
 
-/// The value, or its length if that was asked for.
+/// Answers with the value, or with its length if that was asked for.
 pub(super) fn xattr(reply: ReplyXattr, value: &[u8], size: u32) {
     if size == 0 {
         reply.size(u32::try_from(value.len()).unwrap_or(u32::MAX));

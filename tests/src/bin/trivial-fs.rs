@@ -1,8 +1,8 @@
 //! A file system of FUSE with next to nothing in it: names, links and permission bits,
 //! in memory. `trivial-fs DIR` mounts it and ends when it is unmounted.
 //!
-//! What a test suite cannot do here is a limit of FUSE or of the C library, and none of
-//! ours. The process never looks at its own mount.
+//! A test that fails here meets a limit of FUSE or of the C library, and none of ours.
+//! The process never looks at its own mount.
 
 use fuser::{
     BsdFileFlags, Errno, FileAttr, FileHandle, FileType, Filesystem, Generation, INodeNo,
@@ -41,7 +41,7 @@ struct Tree {
     inodes: BTreeMap<u64, FileAttr>,
     /// By directory and name: the inode, and where listings show it.
     names: BTreeMap<(u64, OsString), (INodeNo, u64)>,
-    /// Of inodes and of places in listings.
+    /// Next number of an inode or of a place in a listing.
     next: u64,
 }
 

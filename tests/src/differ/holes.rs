@@ -1,4 +1,4 @@
-//! Where a file has data, by SEEK_DATA and SEEK_HOLE.
+//! The ranges of a file that have data, by SEEK_DATA and SEEK_HOLE.
 
 use super::{said, sys};
 use std::os::fd::RawFd;

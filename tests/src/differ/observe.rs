@@ -1,4 +1,4 @@
-//! What can be seen after a step, in words that two file systems can share.
+//! The observations after a step, in words that two file systems can share.
 //!
 //! Inode numbers, device, block counts and directories' sizes are left out.
 //! Times that a step set are compared exactly; of all others, whether they
@@ -17,9 +17,10 @@ const WHOLE_MAX: i64 = 1 << 20;
 /// One thing that was seen.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Seen {
-    /// In words that must be the same.
+    /// Words that must be the same in both.
     pub text: String,
-    /// Where, and the inode's times: only whether they changed must be the same.
+    /// The place and the inode's times there; only whether the times changed must be the
+    /// same in both.
     pub stamp: Option<(String, Stamp)>,
 }
 
@@ -67,7 +68,7 @@ impl Relations {
     }
 }
 
-/// What is worth comparing of a stat.
+/// Describes the fields of a stat that are compared.
 fn describe(place: &str, stat: Result<libc::stat, i32>, atime: bool) -> Seen {
     let stat = match stat {
         Ok(stat) => stat,
@@ -102,7 +103,8 @@ fn describe(place: &str, stat: Result<libc::stat, i32>, atime: bool) -> Seen {
     }
 }
 
-/// A time that was set is told; others are what they are.
+/// Shows a time that a step set as it is. A time of these years is the clock's, and
+/// differs between the two.
 fn told(time: (i64, i64)) -> String {
     match time.0 {
         1_500_000_000..4_000_000_000 => "of now".into(),

@@ -1,4 +1,5 @@
-//! What is done: steps drawn from a seed, few names so that they collide.
+//! The steps of a comparison, drawn from a seed. There are few names, so that steps
+//! collide.
 //!
 //! A step does not depend on what the ones before came to, so any of them can be
 //! left out when a failure is made small.
@@ -237,7 +238,7 @@ pub struct Step {
     pub op: Op,
 }
 
-/// What all steps of one seed have in common.
+/// Properties that all steps of one seed share.
 #[derive(Debug, Clone, Copy)]
 struct Flavour {
     /// All offsets and lengths are whole blocks: then holes must agree exactly.

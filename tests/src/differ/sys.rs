@@ -1,5 +1,7 @@
 //! The calls that are compared: thin, each answer a number or an errno.
 
+#![allow(unsafe_code, reason = "calls into libc")]
+
 use super::plan::When;
 use std::ffi::{CString, OsStr};
 use std::io;

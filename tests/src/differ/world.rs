@@ -15,7 +15,7 @@ pub(super) struct Handle {
     pub mount: usize,
 }
 
-/// What the steps are done on.
+/// The directories and open files that the steps work on.
 #[derive(Debug)]
 pub struct World {
     tops: [OwnedFd; 2],
@@ -164,7 +164,7 @@ impl World {
             } => said(sys::allocate(fd, *mode, *offset, *len)),
             Op::Sync { data, .. } => said(sys::sync(fd, *data)),
             Op::Append { on, .. } => said(set_append(fd, *on)),
-            // Of directories the kernel keeps them itself, each mount its own.
+            // The kernel keeps those of directories itself, each mount its own.
             Op::Flock { .. } if is_directory(fd) => "not tried".into(),
             Op::Flock { operation, .. } => said(sys::flock(fd, *operation)),
             Op::Lock { kind, range, .. } => match sys::lock(fd, libc::F_OFD_SETLK, *kind, *range) {

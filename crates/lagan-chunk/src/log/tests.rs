@@ -5,7 +5,7 @@ use lagan_types::chunk::block_crcs;
 use std::sync::mpsc;
 use tempfile::TempDir;
 
-fn write_op(n: u128, done: crate::store::Done) -> Op {
+fn write_op(n: u128, done: crate::queue::Done) -> Op {
     let data = Bytes::from(vec![n as u8; 100]);
     let crcs = block_crcs(&data);
     let (id, len, crc) = (ChunkId(n), 100, crcs[0]);

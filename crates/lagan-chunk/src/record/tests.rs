@@ -2,7 +2,7 @@ use super::*;
 use lagan_types::{BlockId, SetId, VolumeId};
 
 fn sample_head() -> Vec<u8> {
-    let id = ChunkId::new(VolumeId(1), SetId(2), BlockId(3), 4);
+    let id = ChunkId::new(VolumeId::ONLY, SetId(2), BlockId(3), 4);
     let mut head = new_head(
         Kind::Chunk,
         id,

@@ -15,7 +15,7 @@ pub(crate) fn options(dir: &TempDir) -> Options {
 
 fn id(n: u64) -> ChunkId {
     ChunkId::new(
-        VolumeId(1),
+        VolumeId::ONLY,
         SetId(n as u32 % 3),
         BlockId(n / 1000),
         (n % 1000) as u16,

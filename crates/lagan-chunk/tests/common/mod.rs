@@ -1,4 +1,4 @@
-//! What the tests of the store share.
+//! Helpers of the tests of the store.
 #![allow(dead_code, missing_docs)]
 
 use bytes::Bytes;
@@ -19,7 +19,7 @@ pub fn options(dir: &Path) -> Options {
 
 pub fn id(n: u64) -> ChunkId {
     ChunkId::new(
-        VolumeId(1),
+        VolumeId::ONLY,
         SetId(n as u32 % 3),
         BlockId(n / 1000),
         (n % 1000) as u16,
@@ -51,7 +51,7 @@ pub fn put(store: &Store, n: u64) -> Result<(), ChunkError> {
     store.write_blocking(id(n), data.clone(), &block_crcs(&data))
 }
 
-/// What a careful reader gets: right bytes or nothing.
+/// Reads as a careful reader does: right bytes or nothing.
 #[derive(Debug, PartialEq, Eq, Clone, Copy)]
 pub enum Got {
     Right,

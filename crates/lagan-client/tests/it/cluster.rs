@@ -20,7 +20,7 @@ use lagan_types::{
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard};
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 
 pub const LIFE: Incarnation = Incarnation(0x1234_5678_9abc_def0_1111_2222_3333_4444);
@@ -148,13 +148,7 @@ impl World {
 }
 
 fn now() -> Time {
-    let since = SystemTime::now()
-        .duration_since(SystemTime::UNIX_EPOCH)
-        .unwrap();
-    Time {
-        secs: since.as_secs() as i64,
-        nanos: since.subsec_nanos(),
-    }
+    Time::after_1970(lagan_host::wall::since_1970())
 }
 
 struct Node {

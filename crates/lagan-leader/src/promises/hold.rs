@@ -4,7 +4,7 @@
 //! Pure: times are milliseconds of the leader's uptime. The hold ends when each
 //! session has said that it has no promise left, and in any case after
 //! [`HOLD_MS`]: a mount that cannot reach the new leader for so long loses
-//! its promises.
+//! its promises (INV-6a; docs/DESIGN.md "Promises").
 
 use lagan_types::SessionId;
 use std::collections::BTreeSet;

@@ -6,7 +6,7 @@ fn chunk(offset: u64, len: u64, skip: u32) -> Extent {
         offset,
         len,
         content: Content::Chunk {
-            id: ChunkId::new(VolumeId(1), SetId(1), BlockId(1), 1),
+            id: ChunkId::new(VolumeId::ONLY, SetId(1), BlockId(1), 1),
             skip,
             chunk_len: 1000,
             chunk_crc: 0,

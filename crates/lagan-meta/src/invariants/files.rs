@@ -1,12 +1,13 @@
-//! Extents do not overlap and sum up; chunks are the same wherever they are
-//! named, known as shared if that is more than one place, and not freed; xattrs, symlinks and objects belong to their inodes.
+//! Extents do not overlap, and the sums in the inode are theirs. A chunk has the same
+//! length and CRC wherever it is named, is in Shared if that is more than one place,
+//! and is not freed. Xattrs, symlinks and objects belong to their inodes.
 
 use super::Walk;
 use crate::extents::{decode, home};
 use crate::kv::{StoreError, Table};
 use crate::layout::rows::{BlockRow, ObjectRow};
 use crate::layout::{key_set, key1, part};
-use crate::query::row;
+use crate::load::row;
 use crate::uses;
 use lagan_types::attr::{CAPABILITY, HAS_CAPABILITY, Kind};
 use lagan_types::cluster::ReplicaSet;
@@ -84,7 +85,7 @@ impl Walk<'_> {
         self.shared(&homes)
     }
 
-    /// All places of each chunk that has more than one are in Shared.
+    /// Shared has all places of each chunk that is named in more than one.
     fn shared(&mut self, homes: &BTreeSet<(ChunkId, Ino, u64)>) -> Result<(), StoreError> {
         let mut wanted = BTreeSet::new();
         for pair in homes.iter().zip(homes.iter().skip(1)) {
@@ -142,7 +143,7 @@ impl Walk<'_> {
         Ok(())
     }
 
-    /// Xattrs, symlinks, objects.
+    /// Checks xattrs, symlinks and objects.
     pub(super) fn side_rows(&mut self) -> Result<(), StoreError> {
         let mut xattrs: BTreeMap<Ino, u32> = BTreeMap::new();
         let mut capable: BTreeSet<Ino> = BTreeSet::new();

@@ -4,12 +4,12 @@ use super::Walk;
 use crate::kv::{StoreError, Table};
 use crate::layout::rows::{CookieRow, DentryRow, InodeRow};
 use crate::layout::{key2, part};
-use crate::query::row;
+use crate::load::row;
 use lagan_types::Ino;
 use lagan_types::attr::Kind;
 use std::collections::BTreeMap;
 
-/// How often inodes are named, and how many directories each directory holds.
+/// Counts the names of each inode, and the directories in each directory.
 #[derive(Default)]
 struct Links {
     names: BTreeMap<Ino, u32>,

@@ -1,11 +1,12 @@
-//! The indexes are what the inodes say; attempts and reap rows; the counters.
+//! Indexes agree with the inodes, attempts with their files, counters with the tables;
+//! times in the reap queues do not fall.
 
 use super::Walk;
 use crate::kv::{StoreError, Table};
 use crate::layout::rows::{AttemptRow, CounterRow, InodeRow, ReapChunkRow, ReapObjectRow};
 use crate::layout::{COUNTER_KEY, key_due, part};
+use crate::load::row;
 use crate::ops::cluster::all_sets;
-use crate::query::row;
 use crate::txn::Derived;
 use lagan_types::Ino;
 use lagan_types::query::{Counters, ReapChunks};
@@ -141,7 +142,7 @@ impl Walk<'_> {
     }
 }
 
-/// In how many of: due, being uploaded, archived.
+/// In how many of these states the file is: due, being uploaded, archived.
 fn stations(inode: &InodeRow) -> usize {
     inode.archive.due.is_some() as usize
         + inode.archive.attempt.is_some() as usize

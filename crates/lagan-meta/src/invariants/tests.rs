@@ -16,7 +16,7 @@ fn every_deleted_or_hostile_row_is_noticed_without_panic() {
     let copy = w.file("copy");
     w.copy((a, 0), (copy, 7), 100).unwrap();
     w.check();
-    // Answers and the map version stand for themselves.
+    // No other row depends on answers or on the map version.
     let alone = [
         Table::Answer,
         Table::Config,

@@ -1,18 +1,46 @@
 //! The rows behind the keys. Fields are encoded in order; see [`super`].
 
+use super::version::first_version;
 use lagan_types::attr::{ArchiveState, Attr, HAS_XATTRS, Kind, Time, unfit_for_s3};
+use lagan_types::cluster::{Config, NodeInfo, ReplicaSet};
 use lagan_types::codec::{Decode, Encode};
 use lagan_types::extent::{Content, Extent};
 use lagan_types::id::{BlockId, ChunkId, Ino, NodeId, SessionId};
 use lagan_types::limits::FILE_LEN_MAX;
 use lagan_types::op::{LockKind, SessionIdentity};
 use lagan_types::query::{Counters, ReapChunks};
+use lagan_types::{Answer, FsError};
 
-/// An inode: attributes, a name of it, sums over its extents, archive state.
+first_version!(2:
+    Config, MapVersion, NodeInfo, ReplicaSet, UseCount,
+    InodeRow, DentryRow, CookieRow, ExtentRow,
+    ObjectRow, AttemptRow, ReapChunkRow, ReapObjectRow,
+    SessionRow, AnswerFloor, AnswerRow, BlockRow, LockRow, CounterRow,
+);
+
+/// The version of the cluster map.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Encode, Decode)]
+#[bincode(crate = "lagan_types::codec::bincode")]
+pub struct MapVersion(pub u64);
+
+/// How many extents name chunks of a set; never 0.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Encode, Decode)]
+#[bincode(crate = "lagan_types::codec::bincode")]
+pub struct UseCount(pub u64);
+
+/// The lowest sequence of a session whose answer is remembered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Encode, Decode)]
+#[bincode(crate = "lagan_types::codec::bincode")]
+pub struct AnswerFloor(pub u64);
+
+/// The answer to a command.
+pub type AnswerRow = Result<Answer, FsError>;
+
+/// An inode: attributes, one of its names, sums over its extents, archive state.
 #[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
 #[bincode(crate = "lagan_types::codec::bincode")]
 pub struct InodeRow {
-    /// What it is.
+    /// File, directory or another kind.
     pub kind: Kind,
     /// Permission bits, 12 bits, and `HAS_CAPABILITY` beside a row of that attribute.
     pub mode: u16,
@@ -44,9 +72,9 @@ pub struct InodeRow {
     pub cookie: u64,
     /// Bytes of all xattr names, each with one more: what listxattr returns.
     pub xattr_len: u32,
-    /// Bytes in chunk extents.
+    /// Bytes in extents that name chunks.
     pub chunk_bytes: u64,
-    /// Bytes in object extents.
+    /// Bytes in extents that name objects.
     pub object_bytes: u64,
     /// Bytes in lost extents.
     pub lost_bytes: u64,
@@ -61,25 +89,25 @@ pub struct InodeRow {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Encode, Decode)]
 #[bincode(crate = "lagan_types::codec::bincode")]
 pub struct ArchiveRow {
-    /// Since when it waits for its upload, or until when.
+    /// The time since which it waits for its upload, or until which.
     pub due: Option<Due>,
-    /// The last upload failed; it waits for its retry.
+    /// Whether the last upload failed, so that it waits for its retry.
     pub failed: bool,
     /// The attempt that uploads the current version.
     pub attempt: Option<u64>,
     /// Data version of its row in Object.
     pub object: Option<u64>,
-    /// When that object was recorded, milliseconds.
+    /// Time at which that object was recorded, milliseconds.
     pub archived_ms: u64,
 }
 
-/// When a file is due for the archive. The time that a file is left in peace for
-/// (`archive_after`) is added when the queue is read, so that another one counts
-/// for files that wait already.
+/// The time at which a file is due for the archive. `archive_after`, for which a file is
+/// left in peace, is added when the queue is read, so that a new value counts for files
+/// that wait already.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Encode, Decode)]
 #[bincode(crate = "lagan_types::codec::bincode")]
 pub enum Due {
-    /// At that time, milliseconds: asked for, or the next try.
+    /// At that time, milliseconds: somebody asked for it, or it is tried again.
     At(u64),
     /// `archive_after` from that change on, milliseconds.
     After(u64),
@@ -88,11 +116,11 @@ pub enum Due {
 /// A file's place in the table Due.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum DueKey {
-    /// As [`Due::At`].
+    /// The same as [`Due::At`].
     At(u64),
-    /// As [`Due::After`].
+    /// The same as [`Due::After`].
     After(u64),
-    /// S3 cannot take it as it is.
+    /// S3 cannot take the file as it is.
     TooLarge,
 }
 
@@ -145,7 +173,7 @@ impl InodeRow {
         })
     }
 
-    /// Whether S3 cannot take it as it is.
+    /// Whether S3 cannot take the file as it is.
     pub fn is_too_large(&self) -> bool {
         unfit_for_s3(self.size, self.held_bytes()).is_some()
     }
@@ -180,7 +208,7 @@ impl InodeRow {
         }
     }
 
-    /// What stat shows.
+    /// The attributes that stat(2) shows.
     pub fn attr(&self, ino: Ino) -> Attr {
         Attr {
             ino,
@@ -205,15 +233,15 @@ impl InodeRow {
     }
 }
 
-/// What a name points to.
+/// The inode that a name points to.
 #[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
 #[bincode(crate = "lagan_types::codec::bincode")]
 pub struct DentryRow {
     /// The inode.
     pub ino: Ino,
-    /// What that is.
+    /// The inode's kind.
     pub kind: Kind,
-    /// Its row in Cookie.
+    /// The cookie of its row in Cookie.
     pub cookie: u64,
 }
 
@@ -223,7 +251,7 @@ pub struct DentryRow {
 pub struct CookieRow {
     /// The inode.
     pub ino: Ino,
-    /// What that is.
+    /// The inode's kind.
     pub kind: Kind,
     /// The name.
     pub name: Vec<u8>,
@@ -280,11 +308,11 @@ pub struct AttemptRow {
     pub ino: Ino,
     /// Its data version.
     pub version: u64,
-    /// Who uploads.
+    /// The node that uploads.
     pub node: NodeId,
     /// The object's key.
     pub key: String,
-    /// When it was recorded, milliseconds.
+    /// Time at which it was recorded, milliseconds.
     pub started_ms: u64,
 }
 
@@ -292,9 +320,9 @@ pub struct AttemptRow {
 #[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
 #[bincode(crate = "lagan_types::codec::bincode")]
 pub struct ReapChunkRow {
-    /// Not before, milliseconds; never falls with the sequence.
+    /// Time before which nothing is deleted, milliseconds; never falls with the sequence.
     pub ready_ms: u64,
-    /// Which.
+    /// The chunks.
     pub what: ReapChunks,
 }
 
@@ -302,7 +330,7 @@ pub struct ReapChunkRow {
 #[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
 #[bincode(crate = "lagan_types::codec::bincode")]
 pub struct ReapObjectRow {
-    /// Not before, milliseconds; never falls with the sequence.
+    /// Time before which nothing is deleted, milliseconds; never falls with the sequence.
     pub ready_ms: u64,
     /// Its key.
     pub key: String,
@@ -312,11 +340,11 @@ pub struct ReapObjectRow {
 #[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
 #[bincode(crate = "lagan_types::codec::bincode")]
 pub struct SessionRow {
-    /// What its opening was called with: a retry finds it.
+    /// The nonce of the call that opened it, so that a retry finds it.
     pub nonce: u128,
-    /// Who it is.
+    /// The mount's identity.
     pub identity: SessionIdentity,
-    /// When it was opened, milliseconds.
+    /// Time at which it was opened, milliseconds.
     pub opened_ms: u64,
     /// Its open blocks.
     pub blocks: Vec<BlockId>,
@@ -326,12 +354,12 @@ pub struct SessionRow {
 #[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
 #[bincode(crate = "lagan_types::codec::bincode")]
 pub struct BlockRow {
-    /// Whose.
+    /// The session that it was granted to.
     pub session: SessionId,
-    /// Its ids: `0..count`.
+    /// The indexes of its ids are `0..count`.
     pub count: u16,
-    /// Which were named: bit `i` of byte `i / 8`, least significant first;
-    /// no longer than needed.
+    /// A bit for each id that was named: bit `i` of byte `i / 8`, least significant
+    /// first; no longer than needed.
     pub named: Vec<u8>,
 }
 
@@ -403,7 +431,8 @@ pub struct CounterRow {
     pub chunks_ready_ms: u64,
     /// The latest ready time in ReapObject, milliseconds.
     pub objects_ready_ms: u64,
-    /// The configuration's, so that a look at the queue need not read that.
+    /// `archive_after_ms` of the configuration, so that a look at the queue need not read
+    /// that row.
     pub archive_after_ms: u64,
     /// Sums; the times of the oldest are always 0 here.
     pub stats: Counters,

@@ -1,5 +1,7 @@
 use super::rows::*;
 use super::*;
+use crate::kv::Write;
+use crate::memory::MemoryStore;
 use lagan_types::attr::{Kind, Time};
 use lagan_types::cluster::{ArchiveConfig, Config, NodeInfo, NodeRole, NodeState, ReplicaSet};
 use lagan_types::op::{LockKind, SessionIdentity};
@@ -9,20 +11,22 @@ use lagan_types::{
     SessionId, SetId, StoreId, VolumeId,
 };
 
+mod versions;
+
 fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|b| format!("{b:02x}")).collect()
 }
 
 /// The bytes of a row never change under its version.
 #[track_caller]
-fn golden<T: Encode + Decode<()> + PartialEq + std::fmt::Debug>(row: &T, wanted: &str) {
+fn golden<T: Versioned + PartialEq + std::fmt::Debug>(row: &T, wanted: &str) {
     let bytes = encode(row);
     assert_eq!(hex(&bytes), wanted);
     assert_eq!(&decode::<T>(Table::Inode, &bytes).unwrap(), row);
 }
 
 fn chunk() -> ChunkId {
-    ChunkId::new(VolumeId(1), SetId(2), BlockId(3), 4)
+    ChunkId::new(VolumeId::ONLY, SetId(2), BlockId(3), 4)
 }
 
 #[test]
@@ -195,14 +199,15 @@ fn cluster_row_bytes() {
     });
     let archives = "02010203766f6c0201fcc0270900fcc027090001010165017201620170554b";
     golden(&config, archives);
-    // the map's version
-    golden(&300u64, "02fb2c01");
+    golden(&MapVersion(300), "02fb2c01");
+    golden(&UseCount(300), "02fb2c01");
 }
 
 #[test]
 fn answer_row_bytes() {
-    golden(&Ok::<_, FsError>(Answer::Done), "020000");
-    golden(&Err::<Answer, _>(FsError::NotFound), "020100");
+    golden::<AnswerRow>(&Ok(Answer::Done), "020000");
+    golden::<AnswerRow>(&Err(FsError::NotFound), "020100");
+    golden(&AnswerFloor(300), "02fb2c01");
 }
 
 #[test]

@@ -5,13 +5,12 @@ use crate::attrs::S_ISGID;
 use crate::kv::{Read, Table};
 use crate::layout::rows::InodeRow;
 use crate::layout::{decode_raw, encode_raw, key_name};
-use crate::ops::attr::{drop_xattr, put_xattr};
-use crate::ops::names;
+use crate::ops::xattr::{drop_xattr, put_xattr};
 use crate::txn::{Outcome, Txn};
 use lagan_types::answer::Answer;
 use lagan_types::attr::Kind;
 use lagan_types::limits::XATTR_VALUE_LEN_MAX;
-use lagan_types::{FsError, Ino, Op};
+use lagan_types::{FsError, Ino};
 
 /// Whether setting the attribute is setting a list.
 pub(crate) fn is_acl(name: &[u8]) -> bool {
@@ -104,36 +103,4 @@ pub(crate) fn inherit(
         put_xattr(txn, ino, row, DEFAULT, default.encode())?;
     }
     Ok(())
-}
-
-/// `Op::CreateMasked`.
-pub(crate) fn create_masked(txn: &mut Txn<'_>, op: &Op) -> Outcome<Answer> {
-    let Op::CreateMasked {
-        parent,
-        name,
-        kind,
-        mode,
-        uid,
-        gid,
-        rdev,
-        exclusive,
-        umask,
-    } = op
-    else {
-        return Err(FsError::Malformed.into());
-    };
-    let dir = names::live_dir(txn, *parent)?;
-    let inherits = default_of(txn, (*parent, &dir), *kind)?.is_some();
-    let create = Op::Create {
-        parent: *parent,
-        name: name.clone(),
-        kind: *kind,
-        mode: if inherits { *mode } else { mode & !umask },
-        uid: *uid,
-        gid: *gid,
-        rdev: *rdev,
-        target: Vec::new(),
-        exclusive: *exclusive,
-    };
-    names::create(txn, &create, true)
 }

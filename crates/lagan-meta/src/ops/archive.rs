@@ -1,4 +1,4 @@
-//! The archive's steps (DESIGN §5).
+//! The archive's steps (docs/DESIGN.md "The mover's states").
 //!
 //! ```text
 //! due --start--> attempt --finish, same version--> archived --release--> released
@@ -8,7 +8,6 @@
 //! The commands come from the cluster itself and are not remembered: an attempt
 //! counts once because its row goes with it.
 
-use crate::apply::VOLUME;
 use crate::extents::{self, Home, home};
 use crate::kv::{Read, StoreError, Table};
 use crate::layout::rows::{AttemptRow, Due, InodeRow, ObjectRow};
@@ -18,7 +17,7 @@ use lagan_types::answer::{Answer, Attempt};
 use lagan_types::cluster::{ArchiveConfig, Config};
 use lagan_types::limits::FILE_LEN_MAX;
 use lagan_types::op::{ArchiveFail, ArchiveFinish, ArchiveStart};
-use lagan_types::{ChunkId, Content, Extent, FsError, Incarnation, Ino, NodeId};
+use lagan_types::{ChunkId, Content, Extent, FsError, Incarnation, Ino, NodeId, VolumeId, percent};
 use std::collections::BTreeSet;
 use std::fmt::Write;
 
@@ -90,26 +89,14 @@ fn object_key(
         key.push('/');
     }
     let (ino, version) = (file.ino.0, file.version);
-    let _ = write!(key, "{incarnation}/{}/{ino}-{version}-{attempt}", VOLUME.0);
-    let name = percent_encoded(&row.name);
+    let volume = VolumeId::ONLY.0;
+    let _ = write!(key, "{incarnation}/{volume}/{ino}-{version}-{attempt}");
+    let name = percent::encode(&row.name, b"");
     if !name.is_empty() && key.len() + 1 + name.len() <= KEY_LEN_MAX {
         key.push('/');
         key.push_str(&name);
     }
     key
-}
-
-/// All but the unreserved characters of URLs (RFC 3986 §2.3) as `%XX`.
-pub(crate) fn percent_encoded(name: &[u8]) -> String {
-    let mut out = String::with_capacity(name.len());
-    for &byte in name {
-        if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) {
-            out.push(byte as char);
-        } else {
-            let _ = write!(out, "%{byte:02X}");
-        }
-    }
-    out
 }
 
 /// Takes an attempt's row out: whoever finds it decides what becomes of it.

@@ -2,7 +2,7 @@
 
 use crate::kv::{Read, StoreError, Table};
 use crate::layout::rows::InodeRow;
-use crate::layout::{self, CONFIG_KEY, key_set, key1};
+use crate::layout::{self, CONFIG_KEY, SETS_COUNTED_KEY, key_set, key1};
 use crate::ops::archive;
 use crate::ops::orphan;
 use crate::sets;
@@ -33,7 +33,7 @@ pub(crate) fn init(txn: &mut Txn<'_>, config: &Config) -> Outcome<Answer> {
     root.parent = Ino::ROOT;
     txn.add_inode(Ino::ROOT, root);
     txn.counters.ino = Ino::ROOT.0;
-    uses::begin(txn);
+    txn.put_mark(Table::Config, SETS_COUNTED_KEY);
     store_config(txn, config);
     Ok(Answer::Done)
 }

@@ -1,11 +1,10 @@
-//! One step of a file's content (DESIGN §2): validate all, then switch.
+//! One step of a file's content (docs/DESIGN.md "Immutable chunks"): validate all, then switch.
 
-use crate::apply::VOLUME;
 use crate::extents;
 use crate::kv::{StoreError, Table};
 use crate::layout::rows::{BlockRow, InodeRow};
 use crate::layout::{key_set, key1};
-use crate::ops::attr::drop_capability;
+use crate::ops::xattr::drop_capability;
 use crate::txn::{Outcome, Txn};
 use lagan_types::answer::Answer;
 use lagan_types::attr::Kind;
@@ -13,7 +12,7 @@ use lagan_types::cluster::ReplicaSet;
 use lagan_types::extent::{ChunkRef, Edit};
 use lagan_types::limits::{CHUNK_LEN_MAX, COMMIT_EDITS_MAX, FILE_LEN_MAX};
 use lagan_types::op::Commit;
-use lagan_types::{BlockId, Content, Extent, FsError, Ino, SessionId, SetId};
+use lagan_types::{BlockId, Content, Extent, FsError, Ino, SessionId, SetId, VolumeId};
 use std::collections::BTreeMap;
 
 /// Switches parts of the file's map.
@@ -112,7 +111,7 @@ pub(super) fn name_chunks(txn: &mut Txn<'_>, session: SessionId, commit: &Commit
     let mut blocks: BTreeMap<BlockId, BlockRow> = BTreeMap::new();
     for chunk in commit.edits.iter().filter_map(|e| e.content.as_ref()) {
         let id = chunk.id;
-        if id.volume() != VOLUME {
+        if id.volume() != VolumeId::ONLY {
             return Err(FsError::Invalid.into());
         }
         let mut row = match blocks.remove(&id.block()) {

@@ -6,7 +6,7 @@
 
 use crate::extents::{self, home, slice};
 use crate::layout::rows::InodeRow;
-use crate::ops::attr::drop_capability;
+use crate::ops::xattr::drop_capability;
 use crate::txn::{Outcome, Txn};
 use lagan_types::answer::Answer;
 use lagan_types::attr::Kind;

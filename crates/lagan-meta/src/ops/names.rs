@@ -182,6 +182,39 @@ pub(crate) fn create(txn: &mut Txn<'_>, op: &Op, inherits: bool) -> Outcome<Answ
     })
 }
 
+/// Makes an inode and its name. The umask counts only if the directory has no
+/// default ACL.
+pub(crate) fn create_masked(txn: &mut Txn<'_>, op: &Op) -> Outcome<Answer> {
+    let Op::CreateMasked {
+        parent,
+        name,
+        kind,
+        mode,
+        uid,
+        gid,
+        rdev,
+        exclusive,
+        umask,
+    } = op
+    else {
+        return Err(FsError::Malformed.into());
+    };
+    let dir = live_dir(txn, *parent)?;
+    let inherits = acl::default_of(txn, (*parent, &dir), *kind)?.is_some();
+    let unmasked = Op::Create {
+        parent: *parent,
+        name: name.clone(),
+        kind: *kind,
+        mode: if inherits { *mode } else { mode & !umask },
+        uid: *uid,
+        gid: *gid,
+        rdev: *rdev,
+        target: Vec::new(),
+        exclusive: *exclusive,
+    };
+    create(txn, &unmasked, true)
+}
+
 /// A new inode's row, by the directory that it is made in.
 pub(crate) fn new_row(
     txn: &Txn<'_>,

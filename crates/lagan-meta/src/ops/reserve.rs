@@ -9,7 +9,6 @@
 use super::acl::default_of;
 use super::commit::commit;
 use super::names::{add_named, check_name, dentry, live_dir, new_row};
-use crate::apply::VOLUME;
 use crate::kv::{Read, StoreError};
 use crate::txn::{Fail, Outcome, Txn};
 use lagan_types::answer::Answer;
@@ -33,7 +32,7 @@ pub fn preview<R: Read>(
     session: SessionId,
     file: &NewFile,
 ) -> Result<Result<Attr, FsError>, StoreError> {
-    if volume != VOLUME {
+    if volume != VolumeId::ONLY {
         return Ok(Err(FsError::CrossDevice));
     }
     if !crate::session_exists(store, session)? {

@@ -1,4 +1,4 @@
-//! Sessions and their blocks of chunk ids (DESIGN §2, §4).
+//! Sessions and their blocks of chunk ids (docs/DESIGN.md "Sessions and coherence").
 
 use crate::kv::{Read, StoreError, Table};
 use crate::layout::rows::{BlockRow, SessionRow};

@@ -1,22 +1,22 @@
 //! Reads of the archive queue.
 //!
-//! Two lanes, each in order of time: files with a time of their own (asked for,
-//! or tried again), then those that are due `archive_after` from their last change
-//! on. That is added here, so that a new value counts at once.
+//! There are two lanes, each in order of time: files with a time of their own (asked for,
+//! or tried again), then files that are due `archive_after` from their last change on.
+//! That time is added here, so that a new value counts at once.
 
-use super::find_inode;
-use super::queues::{QUEUE_PAGE_MAX, counter_row};
+use super::queues::QUEUE_PAGE_MAX;
 use crate::extents;
 use crate::kv::{Read, StoreError, Table};
 use crate::layout::rows::AttemptRow;
 use crate::layout::{self, DUE_AFTER, DUE_AT, DUE_TOO_LARGE, part};
+use crate::load::{self, find_inode};
 use crate::txn::Outcome;
 use lagan_types::limits::FILE_LEN_MAX;
 use lagan_types::query::DueFile;
 use lagan_types::{ChunkId, Content, Ino, QueryAnswer};
 
-/// Uploads, longest under way first, among which one that still counts is looked for:
-/// its file is in no lane, and may be so for long where S3 is silent.
+/// Uploads, longest under way first, among which one that still counts is looked for. Its
+/// file is in no lane, perhaps for long if S3 is silent.
 const ATTEMPTS_LOOKED_AT: usize = 64;
 
 /// The lanes, in the order in which they are worked off.
@@ -44,11 +44,11 @@ pub(super) fn too_large(store: &dyn Read, limit: u32) -> Outcome<QueryAnswer> {
     Ok(QueryAnswer::Inos(inos.collect::<Result<_, _>>()?))
 }
 
-/// When the first file is due, and when the one that waits longest was changed,
-/// as far as the first of each lane and of the uploads under way tell; `None`:
+/// The time at which the first file is due, and the change of the file that waits
+/// longest, as far as the first of each lane and of the uploads under way tell; `None`:
 /// none waits.
 pub(super) fn oldest(store: &dyn Read) -> Result<Option<(u64, u64)>, StoreError> {
-    let after_ms = counter_row(store)?.archive_after_ms;
+    let after_ms = load::counters(store)?.archive_after_ms;
     let mut oldest: Option<(u64, u64)> = None;
     for lane in LANES {
         let first = store.scan(Table::Due, &[lane], Some(&[lane + 1]), 1)?;
@@ -85,19 +85,19 @@ fn earlier(known: Option<(u64, u64)>, (due, changed): (u64, u64)) -> (u64, u64) 
     known.map_or((due, changed), |k| (k.0.min(due), k.1.min(changed)))
 }
 
-/// Walks the archive queue, longest due first in each lane, page by page: who hands
-/// out uploads need not read all that wait to find some for one node.
+/// Walks the archive queue page by page, longest due first in each lane, so that the
+/// leader need not read the whole queue to find some uploads for one node.
 #[derive(Debug, Clone)]
 pub struct DueScan {
     now_ms: u64,
-    /// Lanes that are done with.
+    /// Lanes that are finished.
     done: usize,
-    /// The first key of the lane that was not looked at; empty: from its start.
+    /// The next key of the lane; empty: the lane's start.
     from: Vec<u8>,
 }
 
 impl DueScan {
-    /// Of what is due at that time.
+    /// A walk over the files that are due at that time.
     pub fn new(now_ms: u64) -> Self {
         DueScan {
             now_ms,
@@ -106,12 +106,12 @@ impl DueScan {
         }
     }
 
-    /// Goes on from here at a later time.
+    /// The same walk, continued at a later time.
     pub fn at(self, now_ms: u64) -> Self {
         DueScan { now_ms, ..self }
     }
 
-    /// Whether it has come further in the queue than `other`.
+    /// Whether this walk has come further in the queue than `other`.
     pub fn is_behind(&self, other: &DueScan) -> bool {
         (self.done, &self.from) > (other.done, &other.from)
     }
@@ -121,7 +121,7 @@ impl DueScan {
     /// # Errors
     /// The store's.
     pub fn page(&mut self, store: &dyn Read, limit: usize) -> Result<Vec<DueFile>, StoreError> {
-        let after_ms = counter_row(store)?.archive_after_ms;
+        let after_ms = load::counters(store)?.archive_after_ms;
         while let Some(&lane) = LANES.get(self.done) {
             let added_ms = if lane == DUE_AFTER { after_ms } else { 0 };
             let mut files = Vec::new();

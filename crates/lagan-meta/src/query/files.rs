@@ -1,10 +1,10 @@
 //! Reads of names, attributes, extents.
 
-use super::{find_inode, inode, row};
 use crate::extents;
 use crate::kv::{Read, StoreError, Table};
 use crate::layout::rows::{CookieRow, DentryRow, InodeRow, ObjectRow};
 use crate::layout::{self, decode_raw, key_name, key1, key2, part, prefix};
+use crate::load::{find_inode, inode, row};
 use crate::txn::Outcome;
 use lagan_types::attr::Kind;
 use lagan_types::limits::{
@@ -14,7 +14,7 @@ use lagan_types::limits::{
 use lagan_types::query::{Entry, Object};
 use lagan_types::{Extent, FsError, Ino, QueryAnswer};
 
-/// A path longer than this is not shown: `lagan file` is best effort.
+/// Names in a path that is shown, at most: `lagan file` is best effort.
 const PATH_DEPTH_MAX: usize = 1024;
 
 fn directory(store: &dyn Read, ino: Ino) -> Outcome<InodeRow> {

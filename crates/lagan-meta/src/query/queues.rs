@@ -1,13 +1,13 @@
-//! Reads of the queues, sessions and counters.
+//! Reads of the queues and of sessions.
 
-use super::{find_inode, row};
 use crate::kv::{Read, StoreError, Table};
 use crate::layout::rows::{
-    AttemptRow, BlockRow, CounterRow, ObjectRow, ReapChunkRow, ReapObjectRow, SessionRow,
+    AttemptRow, BlockRow, ObjectRow, ReapChunkRow, ReapObjectRow, SessionRow,
 };
-use crate::layout::{self, COUNTER_KEY, key1, key2, part, prefix};
+use crate::layout::{self, key1, key2, part, prefix};
+use crate::load::{find_inode, row};
 use crate::txn::Outcome;
-use lagan_types::query::{AttemptRow as Attempt, Counters, Object};
+use lagan_types::query::{AttemptRow as Attempt, Object};
 use lagan_types::{BlockId, Ino, NodeId, QueryAnswer, SessionId};
 
 /// Rows in one answer of a queue, at most: some 64 bytes each.
@@ -18,19 +18,6 @@ const REAP_PAGE_MAX: u32 = 128;
 const SESSIONS_MAX: usize = 16_384;
 /// Blocks in one question.
 const BLOCKS_MAX: usize = 1024;
-
-pub(super) fn counter_row(store: &dyn Read) -> Result<CounterRow, StoreError> {
-    Ok(row(store, Table::Counter, COUNTER_KEY)?.unwrap_or_default())
-}
-
-pub(super) fn counters(store: &dyn Read) -> Outcome<QueryAnswer> {
-    let (oldest_due_ms, oldest_change_ms) = super::due::oldest(store)?.unwrap_or_default();
-    Ok(QueryAnswer::Counters(Counters {
-        oldest_due_ms,
-        oldest_change_ms,
-        ..counter_row(store)?.stats
-    }))
-}
 
 pub(super) fn attempts(store: &dyn Read, from: u64, limit: u32) -> Outcome<QueryAnswer> {
     let limit = limit.min(QUEUE_PAGE_MAX) as usize;

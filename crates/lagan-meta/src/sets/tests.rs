@@ -10,7 +10,7 @@ fn nodes(count: u64) -> Vec<NodeInfo> {
         .collect()
 }
 
-/// The table after the nodes came one by one.
+/// The table of sets after the nodes joined one by one.
 fn grown(count: u64, copies: u8) -> Vec<ReplicaSet> {
     let config = config(copies);
     let mut table: Vec<ReplicaSet> = Vec::new();
@@ -193,7 +193,7 @@ impl Model {
         }
         let sealed_wrongly = |s: &&ReplicaSet| !s.sealed && !all_alive(&s.nodes, &self.nodes);
         assert_eq!(self.table.iter().find(sealed_wrongly), None);
-        // Beside the used ones there are the full sets and the short one of now.
+        // There are the used sets, the full sets, and the short set of this moment.
         let unused = self.table.iter().filter(|s| !self.used.contains(&s.id));
         let all = combinations(self.nodes.len(), copies.min(self.nodes.len()));
         assert!(unused.count() <= all + 1, "{self:#?}");
@@ -235,7 +235,7 @@ impl Model {
         self.settle();
     }
 
-    /// Short sets get members, as the leader's plan has it.
+    /// Short sets get members, as the leader plans it.
     fn fill(&mut self) {
         let copies = self.config.copies as usize;
         let up = in_states(&self.nodes, &[NodeState::Up]);
@@ -288,7 +288,7 @@ proptest::proptest! {
         for step in &steps {
             model.step(step);
         }
-        // When all is well again and the files of that time are gone, so are its sets.
+        // When all nodes are up again and the files of that time are gone, their sets are gone too.
         for node in &mut model.nodes {
             node.state = NodeState::Up;
         }

@@ -6,7 +6,7 @@ use lagan_types::limits::ACCESSES_MAX;
 use lagan_types::op::{SetAttr, SetTime};
 use lagan_types::{FsError, Ino, Op};
 
-/// A read of the inode as it is now, a minute from now.
+/// A read of the inode in its present state, a minute from now.
 fn read(w: &World, ino: Ino) -> Access {
     Access {
         ino,
@@ -15,7 +15,7 @@ fn read(w: &World, ino: Ino) -> Access {
     }
 }
 
-/// Tells of reads, after the time of each.
+/// Reports reads in a command that is later than each of them.
 fn tell(w: &mut World, reads: &[Access]) {
     w.now_ms += 120_000;
     let answer = w.op(Op::Accesses(reads.to_vec()));
@@ -58,7 +58,7 @@ fn only_the_first_read_after_a_change_counts() {
     let a = w.file("a");
     let (first, again) = (read(&w, a), read(&w, a));
     tell(&mut w, &[first]);
-    // As another mount tells that read before it knew.
+    // Another mount read as well, and did not know yet that the time had moved.
     let late = Access {
         at: Time::from_millis(w.now_ms + 1),
         ..again
@@ -88,7 +88,7 @@ fn change_after_the_read_wins() {
     w.write(a, 0, 10);
     tell(&mut w, &[was]);
     assert_eq!(w.attr(a).atime, set);
-    // And one that is not known to have happened at all is not believed.
+    // A read after a change that did not happen is not believed.
     let ahead = Access {
         ctime: w.attr(a).ctime.succ(),
         ..read(&w, a)

@@ -138,7 +138,7 @@ fn default_lists_are_inherited_instead_of_the_umask() {
     let sub = create(&mut w, masked(d, "sub", Kind::Directory, 0o777, 0o077));
     assert_eq!(sub.permissions(), 0o770);
     assert_eq!(get(&w, sub.ino, DEFAULT), Some(named(7, 7)));
-    // Symbolic links have none, and what is there is opened as ever.
+    // Symbolic links have no list, and an existing file is opened as ever.
     w.create(d, "link", Kind::Symlink);
     assert_eq!(
         w.op(World::create_op(d, "f", Kind::File)),
@@ -189,7 +189,7 @@ fn a_list_set_by_somebody_of_another_group_takes_setgid_away() {
     as_other(&mut w, named(7, 7)).unwrap();
     assert_eq!(w.attr(d).permissions(), 0o770);
     assert_eq!(get(&w, d, ACCESS), Some(named(7, 7)));
-    // As on Linux, one that says nothing changes no bits.
+    // A list without entries changes no bits, as on Linux.
     chmod(&mut w, d, 0o2770);
     as_other(&mut w, list(&[])).unwrap();
     assert_eq!(w.attr(d).permissions(), 0o2770);

@@ -38,7 +38,7 @@ fn finish(w: &mut World, ino: Ino, version: u64, attempt: &Attempt) {
     w.check();
 }
 
-/// Archives the current version; its key.
+/// Archives the current version and returns the object's key.
 fn archive(w: &mut World, ino: Ino) -> String {
     let version = w.attr(ino).version;
     let attempt = start(w, ino, version).unwrap();
@@ -346,7 +346,7 @@ fn extent_without_replicas_turns_to_the_object_of_its_version_or_stays() {
             other => panic!("{other:?}"),
         }
     };
-    // Of another version, of another chunk, of a file that is not archived.
+    // Another version, another chunk, a file that is not archived.
     assert_eq!(turn(&mut w, a, version - 1, 0, first), (0, 0));
     assert_eq!(turn(&mut w, a, version, 0, second), (0, 0));
     let of_b = w.attr(b).version;
@@ -427,7 +427,7 @@ fn file_that_is_on_its_way_for_long_is_the_oldest() {
     let b = w.file("b");
     w.write(b, 0, 10);
     assert_eq!(w.counters().oldest_change_ms, changed_ms);
-    // What was changed meanwhile waits anew.
+    // A file that was changed meanwhile waits anew.
     w.write(a, 0, 20);
     assert!(w.counters().oldest_change_ms >= changed_ms + 60_000);
     w.check();

@@ -15,7 +15,7 @@ fn set(w: &mut World, ino: Ino) {
     w.check();
 }
 
-/// Whether they are there: the row, and what the attributes say of it.
+/// Whether the inode has capabilities: by the row, and by its attributes.
 fn has(w: &World, ino: Ino) -> bool {
     w.check();
     let name = CAPABILITY.to_vec();

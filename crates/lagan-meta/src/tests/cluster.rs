@@ -14,7 +14,7 @@ fn set_state(w: &mut World, node: u64, state: NodeState) {
     w.check();
 }
 
-/// Members of the sets that take chunks.
+/// The members of each set that takes chunks.
 fn open(w: &World) -> Vec<Vec<u64>> {
     let map = w.map();
     let mut open: Vec<Vec<u64>> = map
@@ -79,7 +79,7 @@ fn stores_register_once_and_older_ones_are_refused() {
     assert_eq!(map_version(&w.store).unwrap(), version);
     info.boot = next_boot(0, 1);
     assert_eq!(register(&mut w, &info), Err(FsError::Stale));
-    // Another copy of the store, started as often.
+    // This is another copy of the store, started as often.
     info.boot = next_boot(next_boot(0, 1), 6);
     assert_eq!(register(&mut w, &info), Err(FsError::Stale));
     info.boot = next_boot(boot, 6);
@@ -161,7 +161,7 @@ fn a_join_seals_then_swaps_the_member() {
     assert!(during.sealed && during.epoch > before.epoch);
     let again = w.system(Op::ChangeSets { changes });
     assert_eq!(again, Err(FsError::StaleEpoch));
-    // A member that goes and comes back does not open it.
+    // A member that goes down and comes back does not open the set.
     set_state(&mut w, leaving.0, NodeState::Down);
     set_state(&mut w, leaving.0, NodeState::Up);
     assert!(find(&w, set).sealed);
@@ -215,7 +215,7 @@ fn joining_node_deletes_freed_chunks_too() {
     w.check();
 }
 
-/// Three nodes, two copies; the second goes, and a file uses all sets that it is in.
+/// Three nodes and two copies: the second node goes down, and a file uses all of its sets.
 fn with_dead_node() -> (World, Vec<SetId>) {
     let mut w = World::new();
     let a = w.file("a");
@@ -268,7 +268,7 @@ fn removed_node_leaves_nothing_behind() {
         let changes = vec![SetChange::FinishJoin { set, epoch }];
         w.system(Op::ChangeSets { changes }).unwrap();
     }
-    // A block that closes is to be looked through by all nodes.
+    // Every node has to look through a block that closes.
     w.system(Op::CloseSession { session: w.session }).unwrap();
     assert!(w.counters().reap_chunks >= 3);
     assert_eq!(remove(&mut w, 2, false), Ok(Answer::Done));
@@ -278,7 +278,7 @@ fn removed_node_leaves_nothing_behind() {
     assert_eq!(open(&w), [[1, 3]]);
     assert_eq!(w.reap_rows(2), 0);
     assert_eq!(w.counters().reap_chunks, w.reap_rows(1) + w.reap_rows(3));
-    // Its store is nobody's, and its number nobody gets.
+    // No node has its store any more, and none gets its number.
     let mut info = node_info(2);
     info.id = NodeId(2);
     let back = w.system(Op::RegisterNode { info });

@@ -133,7 +133,7 @@ fn release_and_archive_of_one_file_leave_the_other_local() {
     archive(&mut w, a);
     release(&mut w, a);
     assert!(!is_reaped(&w, id));
-    // What is only in the object is for the caller to copy.
+    // The caller copies bytes that are only in the object.
     let c = w.file("c");
     assert_eq!(w.copy((a, 30), (c, 0), 50), Ok((0, 50)));
     assert_eq!(w.attr(c).version, 1);

@@ -75,7 +75,7 @@ fn step() -> impl Strategy<Value = Step> {
     ]
 }
 
-/// The real state, the reference, and uploads that are under way.
+/// The real state, the reference, and the uploads under way.
 struct Pair {
     world: World,
     model: Reference,
@@ -243,7 +243,7 @@ impl Pair {
         self.model.truncate(ino, size as usize);
     }
 
-    /// A read is told: of what is there, or of what has changed since.
+    /// Reports a read of a file as it is, or as it was before a change.
     fn access(&mut self, f: u8, old: bool) {
         let Some(ino) = pick(&self.model.files(), f) else {
             return;
@@ -289,7 +289,7 @@ impl Pair {
                 assert_eq!(bytes[0], u64::MAX);
             }
             Ok((done, through)) => {
-                // All of it, or up to what is not in chunks.
+                // All of it is copied, or the part before the first byte that is not in a chunk.
                 assert!(done == wanted || (done < wanted && stop(done)));
                 assert!(done + through <= wanted);
                 if done > 0 {
@@ -300,7 +300,7 @@ impl Pair {
         }
     }
 
-    /// The model's bytes tell chunks apart: they become those of the new one.
+    /// The model's bytes tell chunks apart: the range gets the bytes of the new chunk.
     fn rewrite(&mut self, f: u8, first: u8) {
         let Some(ino) = pick(&self.model.files(), f) else {
             return;
@@ -456,7 +456,7 @@ impl Pair {
             return;
         };
         let version = self.world.attr(ino).version;
-        // The first gives up nothing, so it changes no byte of the model.
+        // `ReleaseExtent` loses nothing, so it changes no byte of the model.
         let turn = Op::ReleaseExtent {
             ino,
             version,
@@ -491,7 +491,7 @@ impl Pair {
             let attr = self.world.attr(*ino);
             assert_eq!(attr.nlink, self.model.nlink(*ino), "nlink of {ino}");
             match entry {
-                // removed, and open somewhere: nobody can list it
+                // it is removed and open somewhere: nobody can list it
                 Entry::Directory(names) if attr.nlink == 0 => assert!(names.is_empty()),
                 Entry::Directory(names) => {
                     let mut listed = self.world.names(*ino);

@@ -224,7 +224,7 @@ fn cookies_go_on_where_readdir_stopped() {
         if end {
             break;
         }
-        // An entry that goes and one that comes do not disturb the others.
+        // Removing one entry and adding one does not disturb the others.
         w.unlink(ROOT, &format!("f{}", seen.len() - 1)).unwrap();
         if seen.len() == 3 {
             w.file("late");

@@ -1,14 +1,14 @@
-//! Files whose names a leader reserved.
+//! Files whose names a leader promised.
 
 use super::world::World;
 use crate::preview;
 use lagan_types::answer::Answer;
 use lagan_types::attr::{Attr, Kind, Time};
 use lagan_types::op::{Commit, NewFile, XattrMode};
-use lagan_types::{FsError, Ino, Op, SessionId};
+use lagan_types::{FsError, Ino, Op, SessionId, VolumeId};
 
 const ROOT: Ino = Ino::ROOT;
-/// Before the commands that make the files.
+/// A time before the commands that make the files.
 const RESERVED_AT: Time = Time {
     secs: 1_000,
     nanos: 2,
@@ -55,7 +55,7 @@ fn create_commit(file: &NewFile, size_min: u64) -> Op {
 }
 
 fn seen(w: &World, file: &NewFile) -> Result<Attr, FsError> {
-    preview(&w.store, super::world::VOLUME, w.session, file).unwrap()
+    preview(&w.store, VolumeId::ONLY, w.session, file).unwrap()
 }
 
 #[test]

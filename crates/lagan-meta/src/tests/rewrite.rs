@@ -57,7 +57,7 @@ fn a_range_that_changed_meanwhile_is_left_alone() {
     let refused = rewrite(&mut w, a, from.clone());
     assert_eq!(refused, Err(FsError::VersionChanged));
     assert_eq!(w.extents(a), extents);
-    // A change elsewhere is none of it.
+    // A change elsewhere in the file does not count.
     let from = within(&w, a, 0, 20);
     w.write(a, 100, 10);
     rewrite(&mut w, a, from.clone()).unwrap();
@@ -99,7 +99,7 @@ fn gaps_objects_and_foreign_chunks_are_refused() {
         offset: 0,
     };
     assert_eq!(rewrite(&mut w, a, object), Err(FsError::Invalid));
-    // A chunk that was named before is not taken twice.
+    // A chunk that was named before is refused.
     let chunk = w.chunk(10);
     let edit = Edit {
         offset: 50,

@@ -75,7 +75,7 @@ fn sequences_outside_the_window_are_refused() {
     command.seq = base + SESSION_WINDOW - 1;
     assert!(w.apply(&command).is_ok());
     command.seq = base - 1;
-    // Not remembered any more or answered already: never carried out.
+    // Sequences below the window were answered or are forgotten: none is carried out.
     let before = w.store.clone();
     let _ = w.apply(&command);
     assert!(w.store == before);

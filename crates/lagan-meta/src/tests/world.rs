@@ -1,6 +1,7 @@
 //! A cluster in memory that the tests talk to.
 
 use crate::kv::Table;
+use crate::layout::versions_at;
 use crate::memory::MemoryStore;
 use crate::{apply, cluster_map, invariants, query};
 use lagan_types::answer::Answer;
@@ -15,7 +16,6 @@ use lagan_types::{
     SessionId, SetId, VolumeId,
 };
 
-pub const VOLUME: VolumeId = VolumeId(1);
 pub const START_MS: u64 = 1_000_000;
 
 /// A cluster, and one session with an open block.
@@ -100,7 +100,7 @@ impl World {
             self.seq += 1;
         }
         Command {
-            volume: VOLUME,
+            volume: VolumeId::ONLY,
             session,
             seq: self.seq,
             unanswered: self.seq,
@@ -128,10 +128,14 @@ impl World {
     }
 
     pub fn query(&self, q: Query) -> Result<QueryAnswer, FsError> {
-        query(&self.store, VOLUME, self.session, &q).unwrap()
+        query(&self.store, VolumeId::ONLY, self.session, &q).unwrap()
     }
 
     pub fn check(&self) {
+        for (table, key, value) in self.store.rows() {
+            let (_, written) = versions_at(table, key);
+            assert_eq!(value[0], written, "version of {table:?} {key:?}");
+        }
         let wrong = invariants::check(&self.store);
         assert!(wrong.is_empty(), "{wrong:#?}");
     }
@@ -270,7 +274,7 @@ impl World {
             self.block = self.grant();
         }
         let (set, set_epoch) = self.open_set();
-        let id = ChunkId::new(VOLUME, set, self.block, self.index);
+        let id = ChunkId::new(VolumeId::ONLY, set, self.block, self.index);
         self.index += 1;
         ChunkRef {
             id,
@@ -300,7 +304,7 @@ impl World {
         }
     }
 
-    /// Writes a new chunk; the chunk's id.
+    /// Writes a new chunk and returns its id.
     pub fn write(&mut self, ino: Ino, offset: u64, len: u32) -> ChunkId {
         let edit = self.edit(offset, len);
         let id = edit.content.as_ref().unwrap().id;
@@ -309,7 +313,7 @@ impl World {
         id
     }
 
-    /// Copies a range: bytes copied, and bytes to be copied through.
+    /// Copies a range and returns the bytes copied, and the bytes behind them that the caller must copy.
     pub fn copy(
         &mut self,
         from: (Ino, u64),
@@ -342,7 +346,7 @@ impl World {
         }
     }
 
-    /// Rows that wait for a node to delete chunks.
+    /// Rows of the queue of chunks that a node has to delete.
     pub fn reap_rows(&self, node: u64) -> u64 {
         let rows = self.store.rows();
         let of_node = |t: Table, k: &[u8]| t == Table::ReapChunk && k[..8] == node.to_be_bytes();

@@ -3,7 +3,7 @@ use crate::kv::Write;
 use crate::memory::MemoryStore;
 use proptest::prelude::*;
 
-/// The overlay answers as a store would that had the changes.
+/// The overlay gives the answers of a store that has the changes.
 fn same_as_merged(base: &[u8], changes: &[(u8, bool)], range: (u8, Option<u8>), limit: usize) {
     let table = Table::Dentry;
     let mut store = MemoryStore::new();

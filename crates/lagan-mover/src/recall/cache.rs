@@ -1,6 +1,5 @@
 //! Verified units of objects, in files, least recently used go first.
 
-use super::UnitKey;
 use bytes::Bytes;
 use parking_lot::Mutex;
 use std::collections::{BTreeMap, HashMap};
@@ -13,6 +12,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 /// Bytes that one CRC of the cache covers.
 pub(super) const BLOCK: usize = 64 * 1024;
+
+/// An object's key, which is never used twice, and the number of a unit in it.
+pub(super) type UnitKey = (Arc<str>, usize);
 
 /// A verified unit that can be read.
 #[derive(Debug)]

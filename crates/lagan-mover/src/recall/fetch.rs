@@ -1,10 +1,10 @@
 //! One unit from S3, verified.
 
-use super::cache::{BLOCK, Unit};
-use super::{Described, Fetched, Recaller, UnitKey, gone_or};
-use crate::RecallError;
+use super::cache::{BLOCK, Cache, Unit, UnitKey};
+use super::{Described, Fetched, Recaller, gone_or};
 use crate::crcs::UNIT_LEN_MIN;
 use crate::metrics::METRICS;
+use crate::{RecallError, RecallFailure};
 use bytes::{Bytes, BytesMut};
 use crc32fast::Hasher;
 use lagan_object::{ErrorKind, ObjectError};
@@ -92,10 +92,9 @@ impl Recaller {
 
     async fn get(&self, key: &str, offset: u64, len: u64) -> Result<Bytes, ObjectError> {
         if let Err(error) = self.gate.try_read() {
-            let kind = if error.transient {
-                ErrorKind::Transient
-            } else {
-                ErrorKind::Permanent
+            let kind = match error.failure {
+                RecallFailure::Transient => ErrorKind::Transient,
+                RecallFailure::Gone | RecallFailure::Permanent => ErrorKind::Permanent,
             };
             return Err(ObjectError::new(kind, "get", key, error.reason));
         }
@@ -187,7 +186,7 @@ impl Receiving {
     }
 
     /// Makes it a unit of the cache. A short one is served even if the disk refuses it.
-    fn keep(self, cache: &super::Cache, key: UnitKey, len: u64) -> std::io::Result<Arc<Unit>> {
+    fn keep(self, cache: &Cache, key: UnitKey, len: u64) -> std::io::Result<Arc<Unit>> {
         let blocks: Arc<[u32]> = self.blocks.into();
         match self.place {
             Place::Memory(bytes) => {

@@ -1,8 +1,7 @@
 use super::world::{CLUSTER, World, bytes, until};
 use crate::S3Health;
-use lagan_object::{
-    Body, ErrorKind, Fault, MemoryStore, ObjectStore, Owner, claim_owner, owner_key,
-};
+use lagan_object::{Body, ErrorKind, ObjectStore, Owner, claim_owner, owner_key};
+use lagan_testing::memory::{Fault, MemoryStore};
 use lagan_types::Incarnation;
 use lagan_types::attr::ArchiveState;
 use std::sync::atomic::Ordering;

@@ -1,6 +1,7 @@
 use super::world::{World, bytes};
 use bytes::Bytes;
-use lagan_object::{Body, ErrorKind, Fault, ObjectMeta, ObjectStore};
+use lagan_object::{Body, ErrorKind, ObjectMeta, ObjectStore};
+use lagan_testing::memory::Fault;
 use lagan_types::message::ObjectHealth;
 use lagan_types::query::Object;
 use std::sync::Arc;

@@ -1,7 +1,9 @@
 use super::world::{Running, World, bytes};
+use crate::RecallFailure;
 use crate::crcs::META_NAME;
 use bytes::Bytes;
-use lagan_object::{Body, ErrorKind, Fault, ObjectStore};
+use lagan_object::{Body, ErrorKind, ObjectStore};
+use lagan_testing::memory::Fault;
 use lagan_types::Ino;
 use std::sync::Arc;
 
@@ -35,15 +37,15 @@ async fn a_released_file_comes_back_with_the_same_bytes() {
         .recall(ino, version, 299_999, 2)
         .await
         .unwrap_err();
-    assert!(outside.not_found);
+    assert_eq!(outside.failure, RecallFailure::Gone);
     let other = running
         .mover
         .recall(ino, version + 1, 0, 1)
         .await
         .unwrap_err();
-    assert!(other.not_found);
+    assert_eq!(other.failure, RecallFailure::Gone);
     let absent = running.mover.recall(Ino(999), 1, 0, 1).await.unwrap_err();
-    assert!(absent.not_found);
+    assert_eq!(absent.failure, RecallFailure::Gone);
     assert!(running.mover.recall(ino, version, 0, 0).await.is_err());
 }
 
@@ -98,7 +100,7 @@ async fn a_large_file_without_its_list_is_verified_whole() {
         .recall(ino, version, 9 << 20, 1000)
         .await
         .unwrap_err();
-    assert!(error.transient, "{error}");
+    assert_eq!(error.failure, RecallFailure::Transient, "{error}");
 }
 
 #[tokio::test]
@@ -116,7 +118,7 @@ async fn wrong_bytes_are_never_served() {
         .recall(ino, version, 1000, 1000)
         .await
         .unwrap_err();
-    assert!(error.transient, "{error}");
+    assert_eq!(error.failure, RecallFailure::Transient, "{error}");
     world.s3.fault_always(None);
     world.s3.fault_next(Fault::Corrupt);
     let (back, _) = running
@@ -167,7 +169,7 @@ async fn a_recall_while_s3_is_away_fails_and_works_later() {
             .recall(ino, version, 0, 5000)
             .await
             .unwrap_err();
-        assert!(error.transient && !error.not_found, "{error}");
+        assert_eq!(error.failure, RecallFailure::Transient, "{error}");
     }
     world.s3.fault_always(None);
     for _ in 0..1000 {
@@ -195,5 +197,5 @@ async fn an_object_that_is_gone_is_an_error_that_does_not_pass() {
         .recall(ino, version, 0, 5000)
         .await
         .unwrap_err();
-    assert!(!error.transient && !error.not_found, "{error}");
+    assert_eq!(error.failure, RecallFailure::Permanent, "{error}");
 }

@@ -4,7 +4,8 @@ use crate::{Chunks, Meta, Mover, MoverError, Options};
 use async_trait::async_trait;
 use bytes::Bytes;
 use lagan_meta::memory::MemoryStore as State;
-use lagan_object::{Backoff, BreakerConfig, MemoryStore};
+use lagan_object::{Backoff, BreakerConfig};
+use lagan_testing::memory::MemoryStore;
 use lagan_types::attr::ArchiveState;
 use lagan_types::cluster::{ArchiveConfig, ClusterMap, Config, NodeInfo, NodeRole, NodeState};
 use lagan_types::extent::{ChunkRef, Content, Edit};
@@ -201,7 +202,7 @@ impl World {
 
     /// A mover that has nothing to do but to recall.
     pub async fn start_without_duties(self: &Arc<Self>) -> Running {
-        self.s3.fault_next(lagan_object::Fault::Fail(
+        self.s3.fault_next(lagan_testing::memory::Fault::Fail(
             lagan_object::ErrorKind::Permanent,
         ));
         let mut options = self.options();

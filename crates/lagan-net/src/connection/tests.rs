@@ -1,5 +1,5 @@
 use super::*;
-use crate::server::ServerLimits;
+use crate::ServerLimits;
 use crate::testing::{LONG, Running, eventually, hello, payload};
 use lagan_types::Incarnation;
 use std::sync::atomic::Ordering::SeqCst;

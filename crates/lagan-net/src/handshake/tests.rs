@@ -13,7 +13,7 @@ fn hello() -> Hello {
     }
 }
 
-/// What the server's side says to these bytes.
+/// Returns the answer of the server's side to these bytes.
 async fn answer_to(bytes: &[u8]) -> Result<(u16, Hello), HandshakeError> {
     let (mut near, mut far) = duplex(64 * 1024);
     near.write_all(bytes).await.unwrap();

@@ -2,14 +2,14 @@ use super::*;
 use crate::handshake::{Hello, Role};
 use crate::message::Request;
 use crate::pool::PoolOptions;
-use crate::server::{Handler, Peer, Reply, Server, ServerLimits};
 use crate::testing::{LONG, hello};
+use crate::{Handler, Peer, Reply, Server, ServerLimits};
 use lagan_types::Incarnation;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
 use tokio_util::sync::CancellationToken;
 
-/// Who leads the test's cluster; 0: nobody.
+/// The leader of the test's cluster; 0: there is none.
 type Leading = Arc<AtomicU64>;
 
 /// A metadata server as far as finding the leader goes.

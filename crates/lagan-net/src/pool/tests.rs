@@ -1,6 +1,6 @@
 use super::*;
+use crate::ServerLimits;
 use crate::handshake::Service;
-use crate::server::ServerLimits;
 use crate::testing::{LONG, Running, hello};
 
 fn pool() -> Pool {

@@ -1,7 +1,11 @@
 use super::*;
 use crate::connection::Connection;
 use crate::frame::{FrameKind, encode_header};
+use crate::handler::Peer;
 use crate::handshake;
+use crate::handshake::Hello;
+use crate::message::Request;
+use crate::reply::Reply;
 use crate::testing::{LONG, Running, eventually, hello, payload};
 use bytes::Bytes;
 use std::sync::atomic::Ordering::SeqCst;

@@ -42,7 +42,7 @@ where
     }
 }
 
-/// What the SDK says, and then some kilobytes, when it finds no credentials anywhere.
+/// Begins the SDK's message, some kilobytes long, when it finds no credentials anywhere.
 const NO_CREDENTIALS: &str = "the credential provider was not enabled";
 /// The same in words that help.
 const SET_CREDENTIALS: &str = "no S3 credentials: set access_key and secret_key under [s3] in \

@@ -5,8 +5,8 @@ use super::{CRC_META, S3Store, classify};
 use crate::body::source_error;
 use crate::{Body, Checksum, ObjectError, ObjectMeta};
 use aws_sdk_s3::types::ChecksumAlgorithm;
+use lagan_types::percent;
 use std::collections::HashMap;
-use std::fmt::Write as _;
 
 impl S3Store {
     /// Puts a body in one request.
@@ -81,14 +81,7 @@ pub(super) fn disposition(name: &str) -> String {
             }
         })
         .collect();
-    let mut exact = String::with_capacity(name.len());
-    for byte in name.bytes() {
-        if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) {
-            exact.push(byte as char);
-        } else {
-            let _ = write!(exact, "%{byte:02X}");
-        }
-    }
+    let exact = percent::encode(name.as_bytes(), b"");
     format!("attachment; filename=\"{plain}\"; filename*=UTF-8''{exact}")
 }
 

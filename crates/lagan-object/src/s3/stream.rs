@@ -13,7 +13,7 @@ use tokio::sync::mpsc;
 /// Pieces read ahead of the socket: one is sent while the next is read.
 const READ_AHEAD: usize = 1;
 
-/// Why a source could not be read: kept aside, since the SDK would report it
+/// The failure of a body's source. It is kept aside, since the SDK would report it
 /// like a failure of the network.
 #[derive(Debug, Clone, Default)]
 pub(super) struct SourceFailure(Arc<Mutex<Option<String>>>);

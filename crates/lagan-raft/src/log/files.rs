@@ -1,6 +1,6 @@
-//! The segment files in their directory: make, list, recycle.
+//! Makes, lists and recycles the segment files in their directory.
 
-use super::record::{SEGMENT_HEADER_LEN, SegmentHeader};
+use super::segment::{SEGMENT_HEADER_LEN, SegmentHeader};
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
 use std::os::unix::fs::FileExt;

@@ -1,23 +1,24 @@
-//! How far a segment was on disk when a record was written: its mark.
+//! Marks: each record says how far its segment was on disk when it was written.
 //!
-//! The chain of CRCs says where the log breaks, not why. A record behind the break
-//! whose mark is beyond it was written when the broken one was on disk and perhaps
-//! acknowledged: that is rot, and not the torn tail of a crash. A mark is believed
-//! only with its check, which no other life of the file, and nothing that a client
-//! can put into a payload, fits: it is seeded with the segment's own seed.
+//! The chain of CRCs says where the log breaks, not why. A record behind the break with
+//! a mark beyond the break was written when the broken record was on disk and perhaps
+//! acknowledged: the break is rot, and not the torn tail of a crash. A mark counts only
+//! with its check, which is seeded with the segment's own seed: it fits neither another
+//! life of the file nor bytes that a client put into a payload.
 //!
-//! Not seen: damage in what the last sync wrote, behind which there is no mark.
+//! Damage in the bytes of the last sync is not seen: no mark is behind them.
 
-use super::record::{RECORD_HEADER_LEN, RECORD_MAGIC, SegmentHeader};
+use super::segment::{RECORD_HEADER_LEN, RECORD_MAGIC, SegmentHeader};
 use crc32fast::Hasher;
 
-/// Where it is in a record's header: offset that was synced, low half of the
-/// segment's sequence, check of all before it.
+/// The mark in a record's header: synced offset, low half of the segment's sequence, and
+/// a check of all bytes before it.
 const SYNCED: std::ops::Range<usize> = 48..52;
 const SEQUENCE: std::ops::Range<usize> = 52..56;
 const CHECK: std::ops::Range<usize> = 56..60;
 
-/// Puts the mark into a record's header: all of the segment before `synced` is on disk.
+/// Puts the mark that all of the segment before `synced` is on disk into a record's
+/// header.
 pub(super) fn mark(raw: &mut [u8; RECORD_HEADER_LEN], segment: &SegmentHeader, synced: u64) {
     // A segment has at most 1 GiB.
     let synced = u32::try_from(synced).unwrap_or(u32::MAX);

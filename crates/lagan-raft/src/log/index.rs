@@ -1,5 +1,5 @@
-//! What the log holds, in memory: an id and a place for each entry, the
-//! youngest entries themselves, the vote, what is committed and purged.
+//! The log's content in memory: an id and a place for each entry, the youngest entries
+//! themselves, the vote, the committed and the purged id.
 
 use super::record::Kind;
 use super::syncs::Syncs;
@@ -7,13 +7,13 @@ use crate::types::alias::{Entry, LogId, Vote};
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// What log and state store owe each other. How far a durable commit of the
-/// state covers the log: the state store raises it, the log purges no further.
-/// And how far the log is on disk: the state store applies nothing beyond.
+/// The agreement between log and state store. The state store raises the index up to which
+/// a durable commit of the state covers the log; the log purges no further. The log
+/// says how far it is on disk; the state store applies nothing beyond.
 #[derive(Debug, Default)]
 pub struct Floor {
     next: AtomicU64,
-    /// Of the log.
+    /// How far the log is on disk.
     pub syncs: Syncs,
 }
 
@@ -29,7 +29,7 @@ impl Floor {
     }
 }
 
-/// Where a record is on disk.
+/// The place of a record on disk.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Place {
     pub segment: u64,
@@ -50,18 +50,18 @@ pub(super) struct Slot {
     pub payload_len: u32,
 }
 
-/// All of it; under one lock, never held over I/O.
+/// The log's content; under one lock, which is never held over I/O.
 #[derive(Debug, Default)]
 pub(super) struct Index {
     pub slots: VecDeque<Slot>,
-    /// What openraft was told is gone: no slot is at or below it.
+    /// The last entry that openraft was told is gone: no slot is at or below it.
     pub purged: Option<LogId>,
-    /// What the disk knows to be gone: at most `purged`.
+    /// The last entry that is gone according to the disk: at most `purged`.
     pub purged_on_disk: Option<LogId>,
     pub committed: Option<LogId>,
     pub vote: Option<Vote>,
-    /// What is purged lies beyond what is written: the disk must learn that
-    /// before it sees another entry.
+    /// The purged id lies beyond the written entries: the disk must learn that before
+    /// another entry is written.
     pub hole: bool,
     cached_bytes: usize,
     /// Index of the first slot that may be cached.
@@ -77,8 +77,8 @@ impl Index {
         self.slots.back().map(|s| s.id).or(self.purged)
     }
 
-    /// Whether an entry with that index may come next: the one behind the last;
-    /// in an empty log any that leaves no hole behind the purged ones.
+    /// Whether an entry with that index may come next: only the one after the last; in
+    /// an empty log any that leaves no hole behind the purged entries.
     pub fn takes(&self, index: u64) -> bool {
         match (self.slots.back(), self.purged) {
             (Some(last), _) => index == last.id.index + 1,
@@ -103,7 +103,7 @@ impl Index {
         self.slots.push_back(slot);
     }
 
-    /// The entry was written; a truncated one is not there any more.
+    /// Notes the place of an entry that was written, unless it was truncated meanwhile.
     pub fn placed(&mut self, id: &LogId, place: Place) {
         let Some(at) = self.position(id.index) else {
             return;

@@ -1,4 +1,4 @@
-//! Bytes of the log: segment header, record, and the replay of both.
+//! Bytes of the log: the headers of segments and records, and the replay of records.
 //!
 //! | segment header, 64 bytes | | record header, 64 bytes | |
 //! | --- | --- | --- | --- |
@@ -12,32 +12,31 @@
 //! |    | | 48 | mark (`frontier`): synced offset, u32, sequence, u32, check, u32; or 0 |
 //! |    | | 60 | CRC-32 of header[0..60] and payload, seeded with the CRC before it |
 //!
-//! Version 1 has no marks; its segments are read, and gone on with, as they are.
+//! Version 1 has no marks; its segments are read and continued as they are.
 //!
-//! All little endian. Payloads: `Normal` the batch, `Membership` and
-//! `Checkpoint` by the codec's serde form, the others none. `Vote` has the
-//! term and node of the vote and index 1 if it is committed.
+//! Integers are little endian. The payload of `Normal` is the batch, that of `Membership`
+//! and `Checkpoint` the codec's serde form; the others have none. `Vote` has the term and
+//! node of the vote, and index 1 if it is committed.
+//!
+//! # To change this format
+//! - Raise `FORMAT_VERSION` in `segment.rs`. The encoding of commands is part of the
+//!   payload and has no version of its own: whoever changes `Command` raises it, too.
+//! - The header of a segment says its version. A segment of a version that is still read
+//!   is continued in that version until it is full, the next one is begun in the new one;
+//!   old segments go as their entries are purged.
+//! - A version that `SegmentHeader::decode` does not know makes the log refuse to open, by
+//!   name and without a change to any record.
+//! - The golden bytes in `log/tests.rs` change; those of versions that are still read stay.
 
 use super::frontier;
+use super::segment::{RECORD_HEADER_LEN, RECORD_MAGIC, SegmentHeader, u32_at, u64_at};
 use crate::types::alias::{LogId, Vote};
 use crc32fast::Hasher;
 use openraft::CommittedLeaderId;
 
-/// Bytes of a segment's header.
-pub const SEGMENT_HEADER_LEN: usize = 64;
-/// Bytes of a record's header.
-pub const RECORD_HEADER_LEN: usize = 64;
 /// Bytes of a payload, at most: a full batch and room for its envelope.
 pub const PAYLOAD_LEN_MAX: usize = lagan_types::limits::BATCH_LEN_MAX + 1024 * 1024;
-/// The version that this build writes: records have marks.
-pub const FORMAT_VERSION: u32 = 2;
-/// The version before, which this build reads and goes on with: no marks.
-const VERSION_UNMARKED: u32 = 1;
-
-const SEGMENT_MAGIC: &[u8; 8] = b"LAGANLOG";
-pub(super) const RECORD_MAGIC: u32 = u32::from_le_bytes(*b"LgRc");
-
-/// What a record is.
+/// The kind of a record.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u8)]
 pub enum Kind {
@@ -51,8 +50,8 @@ pub enum Kind {
     Vote = 4,
     /// All entries from that index on are void.
     Truncate = 5,
-    /// All entries up to that one may be forgotten; if it is beyond the last,
-    /// the log is empty and goes on behind it.
+    /// All entries up to that one may be forgotten. If it is beyond the last entry, the
+    /// log is empty and goes on behind it.
     Purge = 6,
     /// Vote and purged id, at the start of each segment.
     Checkpoint = 7,
@@ -82,11 +81,11 @@ impl Kind {
 /// A record's header, decoded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Header {
-    /// What it is.
+    /// The record's kind.
     pub kind: Kind,
-    /// Of the entry, or as the kind says.
+    /// Index of the entry, or as the kind says.
     pub index: u64,
-    /// Of the entry's leader.
+    /// Term of the entry's leader.
     pub term: u64,
     /// The entry's leader.
     pub node: u64,
@@ -97,7 +96,7 @@ pub struct Header {
 }
 
 impl Header {
-    /// Header of an entry or of a record that names one.
+    /// The header of an entry or of a record that names one.
     pub fn of(kind: Kind, id: &LogId, committed_next: u64, len: usize) -> Self {
         Header {
             kind,
@@ -135,24 +134,13 @@ impl Header {
     }
 }
 
-fn u32_at(bytes: &[u8], at: usize) -> u32 {
-    let mut raw = [0; 4];
-    raw.copy_from_slice(&bytes[at..at + 4]);
-    u32::from_le_bytes(raw)
-}
-
-fn u64_at(bytes: &[u8], at: usize) -> u64 {
-    let mut raw = [0; 8];
-    raw.copy_from_slice(&bytes[at..at + 8]);
-    u64::from_le_bytes(raw)
-}
-
 /// Appends a record to `out`; returns its CRC, the seed of the next.
 pub fn encode(out: &mut Vec<u8>, header: &Header, payload: &[u8], seed: u32) -> u32 {
     encode_marked(out, header, payload, seed, None)
 }
 
-/// As [`encode`], with the mark that all of its segment before an offset is on disk.
+/// Appends as [`encode`] does, with the mark that all of the segment before an offset is
+/// on disk.
 pub fn encode_marked(
     out: &mut Vec<u8>,
     header: &Header,
@@ -216,56 +204,6 @@ pub fn parse(bytes: &[u8], seed: u32) -> Option<(Header, &[u8], u32)> {
     (crc_of(&bytes[..RECORD_HEADER_LEN], payload, seed) == crc).then_some((header, payload, crc))
 }
 
-/// A segment's header, decoded.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct SegmentHeader {
-    /// Counts the segments; also in the file's name.
-    pub sequence: u64,
-    /// CRC of the last record of the segment before.
-    pub seed: u32,
-    /// Its records have marks (`frontier`): version 2.
-    pub marked: bool,
-}
-
-impl SegmentHeader {
-    /// Its bytes.
-    pub fn encode(&self) -> [u8; SEGMENT_HEADER_LEN] {
-        let mut raw = [0u8; SEGMENT_HEADER_LEN];
-        raw[0..8].copy_from_slice(SEGMENT_MAGIC);
-        let version = match self.marked {
-            true => FORMAT_VERSION,
-            false => VERSION_UNMARKED,
-        };
-        raw[8..12].copy_from_slice(&version.to_le_bytes());
-        raw[16..24].copy_from_slice(&self.sequence.to_le_bytes());
-        raw[24..28].copy_from_slice(&self.seed.to_le_bytes());
-        let crc = crc32fast::hash(&raw[..60]);
-        raw[60..64].copy_from_slice(&crc.to_le_bytes());
-        raw
-    }
-
-    /// Decodes it; `Ok(None)`: there is none.
-    ///
-    /// # Errors
-    /// The version, if it is one that this build does not know.
-    pub fn decode(bytes: &[u8]) -> Result<Option<SegmentHeader>, u32> {
-        let Some(raw) = bytes.get(..SEGMENT_HEADER_LEN) else {
-            return Ok(None);
-        };
-        if &raw[0..8] != SEGMENT_MAGIC || crc32fast::hash(&raw[..60]) != u32_at(raw, 60) {
-            return Ok(None);
-        }
-        match u32_at(raw, 8) {
-            version @ (FORMAT_VERSION | VERSION_UNMARKED) => Ok(Some(SegmentHeader {
-                sequence: u64_at(raw, 16),
-                seed: u32_at(raw, 24),
-                marked: version == FORMAT_VERSION,
-            })),
-            other => Err(other),
-        }
-    }
-}
-
 /// A record found by [`replay`].
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Found<'a> {
@@ -273,17 +211,17 @@ pub struct Found<'a> {
     pub header: Header,
     /// Its payload.
     pub payload: &'a [u8],
-    /// Where it starts in the bytes given.
+    /// Its start in the given bytes.
     pub offset: usize,
     /// The CRC that it is seeded with.
     pub seed: u32,
 }
 
-/// Calls `take` for each record from `offset` on until the chain breaks or
-/// `take` refuses; returns where it ended and the CRC of the last record.
+/// Calls `take` for each record from `offset` on until the chain breaks or `take`
+/// refuses; returns the end of the last record and its CRC.
 ///
 /// # Errors
-/// What `take` returned.
+/// The error of `take`.
 pub fn replay<'a, E>(
     bytes: &'a [u8],
     mut offset: usize,

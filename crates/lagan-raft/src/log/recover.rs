@@ -1,9 +1,10 @@
-//! Reads the log back: a pure replay of records, and the files around it.
+//! Reads the log back: a pure replay of records, and the handling of the files.
 
 use super::files::{Dir, Segment};
 use super::frontier;
 use super::index::{Index, Place, Slot};
-use super::record::{self, Found, Header, Kind, SEGMENT_HEADER_LEN, SegmentHeader};
+use super::record::{self, Found, Header, Kind};
+use super::segment::{FORMAT_VERSION, RECORD_HEADER_LEN, SEGMENT_HEADER_LEN, SegmentHeader};
 use crate::error::RaftError;
 use crate::types::alias::{LogId, Vote};
 use lagan_types::codec;
@@ -16,7 +17,7 @@ use std::os::unix::fs::FileExt;
 pub(super) struct Checkpoint {
     pub vote: Option<Vote>,
     pub purged: Option<LogId>,
-    /// Random: what was written behind a torn tail never fits the chain again.
+    /// Random, so that records behind a torn tail never fit the chain again.
     pub nonce: u64,
 }
 
@@ -33,7 +34,7 @@ impl Replay {
     /// Takes the next record.
     ///
     /// # Errors
-    /// In words, what no correct writer does.
+    /// In words, if no correct writer can have written the record.
     pub fn step(&mut self, segment: u64, found: Found<'_>) -> Result<(), String> {
         let header = found.header;
         match header.kind {
@@ -132,17 +133,17 @@ pub(super) struct Recovered {
     pub index: Index,
     pub segments: BTreeMap<u64, Segment>,
     pub highest: BTreeMap<u64, u64>,
-    /// Where the last segment goes on, and the CRC there; `None`: there is no segment.
+    /// End of the last segment's records, and the CRC there; `None`: there is no segment.
     pub end: Option<(u64, u32)>,
-    /// Of the last segment.
+    /// Header of the last segment.
     pub header: Option<SegmentHeader>,
 }
 
 /// Reads all segments.
 ///
 /// # Errors
-/// [`RaftError::Io`]; [`RaftError::LogDamaged`] where it is more than the torn
-/// tail of a crash.
+/// [`RaftError::Io`]; [`RaftError::LogDamaged`] for more damage than the torn tail of a
+/// crash.
 pub(super) fn recover(dir: &Dir) -> Result<Recovered, RaftError> {
     let segments = live_segments(dir)?;
     let mut replay = Replay::default();
@@ -185,7 +186,7 @@ pub(super) fn recover(dir: &Dir) -> Result<Recovered, RaftError> {
     })
 }
 
-/// What is behind the end of the chain must not have been on disk.
+/// Refuses a break of the chain before bytes that were on disk.
 fn check_tail(bytes: &[u8], end: usize, header: &SegmentHeader) -> Result<(), RaftError> {
     let synced = frontier::highest(bytes.get(end..).unwrap_or_default(), header);
     if synced > end as u64 {
@@ -219,21 +220,30 @@ fn live_segments(dir: &Dir) -> Result<Live, RaftError> {
                 .retire(sequence)
                 .map_err(RaftError::io("retire log segment"))?,
             Err(version) => {
-                return Err(RaftError::LogDamaged(format!(
-                    "format version {version} is newer than this program"
-                )));
+                return Err(RaftError::LogDamaged(other_build(version)));
             }
         }
     }
     Ok(live)
 }
 
+/// Says why a log of another format is refused, and what to do.
+fn other_build(version: u32) -> String {
+    match version > FORMAT_VERSION {
+        true => format!("format version {version} is newer than this program"),
+        false => format!(
+            "format version {version} was written by an older build, this one reads version \
+             {FORMAT_VERSION}: start that build or begin with an empty data directory"
+        ),
+    }
+}
+
 /// The payload at a place, verified.
 pub(super) fn read_record(segment: &Segment, place: &Place) -> std::io::Result<(Header, Vec<u8>)> {
-    let mut bytes = vec![0; record::RECORD_HEADER_LEN + place.len as usize];
+    let mut bytes = vec![0; RECORD_HEADER_LEN + place.len as usize];
     segment.file.read_exact_at(&mut bytes, place.offset)?;
     match record::parse(&bytes, place.seed) {
-        Some((header, _, _)) => Ok((header, bytes.split_off(record::RECORD_HEADER_LEN))),
+        Some((header, _, _)) => Ok((header, bytes.split_off(RECORD_HEADER_LEN))),
         None => Err(std::io::Error::new(
             std::io::ErrorKind::InvalidData,
             format!(

@@ -53,7 +53,7 @@ struct Inner {
     thread: Mutex<Option<JoinHandle<()>>>,
 }
 
-/// Which entry cannot be read, and why.
+/// The index of an entry that cannot be read, and the reason.
 struct ReadError(u64, String);
 
 impl From<ReadError> for StorageError {
@@ -105,12 +105,12 @@ impl LogStore {
         })))
     }
 
-    /// Its figures.
+    /// The log's figures.
     pub fn stats(&self) -> &LogStats {
         &self.0.shared.stats
     }
 
-    /// How far it is on disk.
+    /// Tells how far the log is on disk.
     pub fn syncs(&self) -> &Syncs {
         &self.0.floor.syncs
     }
@@ -133,8 +133,8 @@ impl LogStore {
         index.purged_on_disk.map_or(0, |id| id.index + 1)
     }
 
-    /// Does what was asked of [`RaftLogStorage::purge`] as far as the floor
-    /// allows by now.
+    /// Purges as far as [`RaftLogStorage::purge`] was asked and the floor allows by
+    /// now.
     pub fn purge_to_floor(&self) {
         let mut index = self.0.shared.index.lock();
         let Some(wanted) = index.purged.filter(|id| id.index < self.0.floor.next()) else {
@@ -229,7 +229,7 @@ impl Drop for Inner {
     }
 }
 
-/// Kind and payload of an entry, as they are written and sent.
+/// Kind and payload of an entry, for disk and wire.
 pub(crate) fn encode_payload(entry: &Entry) -> (Kind, Bytes) {
     match &entry.payload {
         EntryPayload::Blank => (Kind::Blank, Bytes::new()),
@@ -238,7 +238,7 @@ pub(crate) fn encode_payload(entry: &Entry) -> (Kind, Bytes) {
     }
 }
 
-/// The payload back from its kind and bytes.
+/// Decodes a payload of that kind.
 ///
 /// # Errors
 /// In words, if it is no entry or its bytes are not of its kind.
@@ -255,11 +255,11 @@ pub(crate) fn payload_of(kind: Kind, bytes: Bytes) -> Result<EntryPayload<TypeCo
     }
 }
 
-/// The vote after a restart: a node that led leads no more. openraft would put
-/// it back as the leader of its old term, which knows neither what it had
-/// committed last (that goes to disk lazily) nor begins with an entry of its
-/// own, and so would answer reads from before the end. As a follower that has
-/// voted for itself it asks for votes in a new term.
+/// The vote after a restart: a node that led leads no more. openraft would put it back
+/// as the leader of its old term. Such a leader does not know its last commit (which
+/// goes to disk lazily) and does not begin with an entry of its own, so it would answer
+/// reads from before the end. As a follower that has voted for itself it asks for votes
+/// in a new term.
 fn resigned(vote: Vote, node: u64) -> Vote {
     match vote.leader_id.node_id == node {
         true => Vote::new(vote.leader_id.term, node),

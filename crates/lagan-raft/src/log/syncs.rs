@@ -1,4 +1,4 @@
-//! How far the log is on disk, for those who may not go on before it is.
+//! How far the log is on disk, for all that has to wait for it.
 //!
 //! openraft 0.9 has its core wait for each append. So that it does not (its
 //! followers write while it syncs, and it takes the next entry), an append
@@ -39,7 +39,7 @@ struct Synced {
 #[error("the log ended before the entry was on disk")]
 pub struct NotSynced;
 
-/// See the module.
+/// Counts appends that are queued and on disk.
 #[derive(Debug, Default)]
 pub struct Syncs {
     /// Index behind the last queued entry; 0: nothing was queued since the start.
@@ -47,13 +47,13 @@ pub struct Syncs {
     /// Appends queued, counted.
     appends: AtomicU64,
     synced: watch::Sender<Synced>,
-    /// Since when appends have waited and none got to the disk.
+    /// Start of the time in which appends have waited and none got to the disk.
     still_since: Mutex<Option<Instant>>,
 }
 
 impl Syncs {
-    /// An append goes into the queue, its last entry at `next - 1`. Whether it
-    /// may count at once.
+    /// Notes that an append goes into the queue, its last entry at `next - 1`. Returns
+    /// whether it may count at once.
     pub(super) fn queue(&self, next: u64) -> bool {
         self.queued_next.store(next, Ordering::Release);
         let mut still_since = self.still_since.lock();
@@ -68,7 +68,7 @@ impl Syncs {
         self.synced.send_modify(|s| s.next = s.next.min(next));
     }
 
-    /// So many more appends are on disk, the last entry at `next - 1`.
+    /// Notes that `appends` more appends are on disk, the last entry at `next - 1`.
     pub(super) fn advance(&self, appends: u64, next: u64) {
         let mut on_disk = 0;
         self.synced.send_modify(|s| {
@@ -80,7 +80,7 @@ impl Syncs {
         *still_since = (on_disk < self.appends.load(Ordering::Acquire)).then(Instant::now);
     }
 
-    /// Whether appends have waited for so long without one getting to the disk.
+    /// Whether appends have waited for longer than `limit` and none got to the disk.
     pub fn is_still(&self, limit: Duration) -> bool {
         let since = *self.still_since.lock();
         since.is_some_and(|since| since.elapsed() > limit)
@@ -89,7 +89,7 @@ impl Syncs {
     /// Waits for all that was queued so far.
     ///
     /// # Errors
-    /// As [`Syncs::wait_at_most`].
+    /// Fails as [`Syncs::wait_at_most`] does.
     pub async fn wait_for_all(&self, limit: Duration) -> Result<(), NotSynced> {
         match self.queued_next.load(Ordering::Acquire).checked_sub(1) {
             Some(last) => self.wait_at_most(last, limit).await,
@@ -110,7 +110,7 @@ impl Syncs {
     /// Waits until [`Syncs::has`] it.
     ///
     /// # Errors
-    /// [`NotSynced`]: it may be on disk or not, and never will for certain.
+    /// [`NotSynced`]: nobody will ever know whether the entry is on disk.
     ///
     /// # Cancel safety
     /// Nothing is lost.
@@ -126,7 +126,7 @@ impl Syncs {
         }
     }
 
-    /// [`Syncs::wait`], no longer than that.
+    /// Waits as [`Syncs::wait`] does, but no longer than `limit`.
     ///
     /// # Errors
     /// [`NotSynced`], also if it takes too long.

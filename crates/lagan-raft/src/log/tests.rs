@@ -1,7 +1,8 @@
 //! Recovery of the log under cuts and flips, and its files under use.
 
-use super::record::{self, Header, Kind, RECORD_HEADER_LEN, SEGMENT_HEADER_LEN, SegmentHeader};
+use super::record::{self, Header, Kind};
 use super::recover::Replay;
+use super::segment::{RECORD_HEADER_LEN, SEGMENT_HEADER_LEN, SegmentHeader};
 use super::{Floor, LogOptions, LogStore};
 use crate::types::Batch;
 use crate::types::alias::{Entry, LogId, Vote};
@@ -292,7 +293,7 @@ fn golden_bytes_of_a_marked_record() {
     assert!(record::parse(&out, 7).is_some());
 }
 
-/// Of the record above: changes only with the format's version.
+/// CRC of the record above: changes only with the format's version.
 const GOLDEN_CRC: u32 = 0xda50_5c10;
 
 /// A written record and the entries that are left after it.

@@ -1,10 +1,11 @@
-//! The one thread that writes the log: it drains its queue, writes all of it,
+//! The one thread that writes the log: it drains its queue, writes everything in it,
 //! syncs once, and only then answers.
 
 use super::files::{Dir, Segment};
 use super::index::{Floor, Index, Place};
-use super::record::{self, Header, Kind, RECORD_HEADER_LEN, SEGMENT_HEADER_LEN, SegmentHeader};
+use super::record::{self, Header, Kind};
 use super::recover::{Checkpoint, Recovered};
+use super::segment::{RECORD_HEADER_LEN, SEGMENT_HEADER_LEN, SegmentHeader};
 use crate::types::TypeConfig;
 use crate::types::alias::{LogId, Vote};
 use bytes::Bytes;
@@ -20,13 +21,12 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 use tokio::sync::oneshot;
 
-/// Told once the work is on disk, or why it is not.
+/// Receives the outcome once the work is on disk, or the reason why it is not.
 pub(super) type Done = oneshot::Sender<Result<(), String>>;
 
-/// What the thread is asked to do.
+/// Work for the thread.
 pub(super) enum Work {
-    /// Entries, with their payloads.
-    /// and with whom to tell, unless it was told at once.
+    /// Entries with their payloads, and the callback, unless it was called at once.
     Append(Vec<(LogId, Kind, Bytes)>, Option<LogFlushed<TypeConfig>>),
     Vote(Vote, Done),
     Truncate(LogId, Done),
@@ -35,7 +35,7 @@ pub(super) enum Work {
     Stop,
 }
 
-/// How long a slow sync is remembered.
+/// Time for which a slow sync is remembered.
 const SLOW_REMEMBERED: Duration = Duration::from_secs(10);
 
 /// Figures of the log.
@@ -110,7 +110,7 @@ impl LogStats {
         self.poisoned.load(Ordering::Acquire)
     }
 
-    /// Adds the log's part.
+    /// Sets the log's figures in `stats`.
     pub fn fill(&self, stats: &mut crate::Stats) {
         stats.log_bytes = self.bytes.load(Ordering::Relaxed);
         stats.syncs = self.syncs.load(Ordering::Relaxed);
@@ -122,7 +122,7 @@ impl LogStats {
     }
 }
 
-/// What the writer and the readers share.
+/// The state that writer and readers share.
 pub(super) struct Shared {
     pub index: Mutex<Index>,
     /// Open files of all segments; lock order: never together with `index`.
@@ -148,11 +148,11 @@ pub(super) struct Writer {
     dir: Dir,
     shared: Arc<Shared>,
     current: Segment,
-    /// Its header: what marks are checked with.
+    /// Header of the current segment, with which marks are checked.
     header: SegmentHeader,
     /// All of the current segment before this is on disk, as far as this process knows.
     synced: u64,
-    /// Where the next byte goes, the buffer included.
+    /// Offset of the next byte, after the buffer.
     end: u64,
     seed: u32,
     buffer: Vec<u8>,
@@ -170,7 +170,7 @@ pub(super) struct Writer {
 const BUFFER_KEPT_LEN: usize = 1024 * 1024;
 
 impl Writer {
-    /// Goes on where recovery ended, with a checkpoint that no old bytes fit to.
+    /// Goes on where recovery ended, with a checkpoint to which no old bytes can fit.
     pub fn new(dir: Dir, found: Recovered, shared: Arc<Shared>) -> io::Result<Writer> {
         let (vote, purged) = (found.index.vote, found.index.purged_on_disk);
         let last = found.segments.last_key_value().map(|(_, s)| s.clone());
@@ -240,8 +240,8 @@ impl Writer {
         self.end_spare();
     }
 
-    /// Lets go on who waits for the disk: before [`answer`], so that openraft
-    /// never appends behind a truncation that is not known here.
+    /// Wakes all that wait for the disk. Called before [`answer`], so that openraft never
+    /// appends behind a truncation that [`Syncs`](super::syncs::Syncs) does not know.
     fn publish(&self, group: &[Work], result: &io::Result<()>) {
         if result.is_err() {
             return;

@@ -1,4 +1,4 @@
-//! Which messages to a follower need not be sent.
+//! Decides which messages to a follower need not be sent.
 //!
 //! openraft tells each follower at once that an entry is committed: a message of
 //! its own, whose round trip keeps the next entry waiting. It is answered here
@@ -10,9 +10,9 @@
 //! that its log holds the entry named. So `Contact` remembers only a message
 //! that was sent and taken, forgets it at any other outcome, and counts its age
 //! from when it was sent. A message that says nothing new is a heartbeat and
-//! always goes out, as does each ReadIndex: it has a [`Peer`](super::Peer) of its
-//! own, without a past. The follower's election timer and the leader's lease
-//! hence see real messages only; openraft's `millis_since_quorum_ack` may be
+//! always goes out, as does each ReadIndex: it has a [`Stream`](super::Stream) of its
+//! own, without a past. The follower's election timer and the leader's read
+//! gate hence see real messages only; openraft's `millis_since_quorum_ack` may be
 //! younger than the truth by the limit given here.
 
 use crate::types::TypeConfig;
@@ -20,7 +20,7 @@ use crate::types::alias::{LogId, Vote};
 use openraft::raft::AppendEntriesRequest;
 use std::time::{Duration, Instant};
 
-/// What the last message to a follower has proven.
+/// The proof that the last message to a follower gave.
 #[derive(Debug)]
 struct Taken {
     vote: Vote,
@@ -30,19 +30,19 @@ struct Taken {
     sent_at: Instant,
 }
 
-/// What a stream of messages to one follower has proven of it.
+/// The proof that a stream of messages to one follower has given.
 #[derive(Debug)]
 pub(super) struct Contact {
     taken: Option<Taken>,
     age_max: Duration,
 }
 
-/// What a message would prove, if it is taken.
+/// The proof that a message gives if the follower takes it.
 #[derive(Debug)]
 pub(super) struct Attempt(Taken);
 
 impl Contact {
-    /// Nothing is known; what is known later counts for `age_max`.
+    /// A contact without a proof; a later proof counts for `age_max`.
     pub fn new(age_max: Duration) -> Self {
         Contact {
             taken: None,
@@ -50,7 +50,7 @@ impl Contact {
         }
     }
 
-    /// Whether the request only says that more is committed, to a follower that
+    /// Whether the request says no more than that more is committed, to a follower that
     /// would take it.
     pub fn spares(&self, request: &AppendEntriesRequest<TypeConfig>, now: Instant) -> bool {
         let Some(taken) = &self.taken else {
@@ -63,7 +63,7 @@ impl Contact {
             && now.saturating_duration_since(taken.sent_at) < self.age_max
     }
 
-    /// Forgets what was known, as a message goes out.
+    /// Forgets the last proof, since a message goes out.
     pub fn begin(&mut self, request: &AppendEntriesRequest<TypeConfig>, now: Instant) -> Attempt {
         self.taken = None;
         let last = request.entries.last().map(|e| e.log_id);

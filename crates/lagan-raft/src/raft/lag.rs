@@ -1,9 +1,9 @@
 //! How long a follower may know that entries are committed without applying them.
 //!
-//! A leader says with each entry that the one before is committed. Applying each
-//! by itself costs a follower a transaction per entry; nobody asks its state. So
-//! it applies some at a time: what it may still have to apply when it becomes the
-//! leader is bounded here in age, entries and bytes.
+//! A leader says with each entry that the one before is committed. Applying each by
+//! itself costs a follower a transaction per entry, and nobody asks its state. So it
+//! applies some at a time. The entries that it still has to apply when it becomes the
+//! leader are bounded here in age, number and bytes.
 
 use crate::types::alias::LogId;
 use std::time::{Duration, Instant};
@@ -13,7 +13,7 @@ const ENTRIES_MAX: usize = 64;
 /// Bytes of entries that wait: a few hundred commands, some 10 ms to apply.
 const BYTES_MAX: usize = 64 * 1024;
 
-/// What a follower lets its core know of what is committed.
+/// Decides how much of what is committed a follower's core learns.
 #[derive(Debug)]
 pub(super) struct Lag {
     passed: Option<LogId>,
@@ -24,7 +24,7 @@ pub(super) struct Lag {
 }
 
 impl Lag {
-    /// Waits no longer than `age_max`, if messages come.
+    /// A lag of at most `age_max`, if messages come.
     pub fn new(age_max: Duration) -> Self {
         Lag {
             passed: None,
@@ -35,8 +35,9 @@ impl Lag {
         }
     }
 
-    /// What to let the core know, given what a message of so many entries and
-    /// bytes says. A message without entries is there to say it, and is believed at once.
+    /// Returns the id up to which the core may apply. A message with that many entries
+    /// and bytes says that `committed` is committed; one without entries says nothing
+    /// else, so it counts at once.
     pub fn pass(
         &mut self,
         committed: Option<LogId>,

@@ -1,7 +1,8 @@
-//! Who leads and who votes: asking and changing.
+//! Asks and changes who leads and who votes.
 
-use super::{LeaderInfo, Raft};
+use super::Raft;
 use crate::error::RaftError;
+use crate::leader::LeaderInfo;
 use lagan_types::NodeId;
 use openraft::error::{ClientWriteError, InitializeError, RaftError as CoreError};
 use openraft::{BasicNode, ChangeMembers};
@@ -10,11 +11,11 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 use tokio::sync::watch;
 
-/// For a new member to catch up.
+/// Time for a new member to catch up.
 const CATCH_UP_MAX: Duration = Duration::from_secs(600);
-/// For a change of voters to be committed.
+/// Time for a change of voters to be committed.
 const CHANGE_MAX: Duration = Duration::from_secs(30);
-/// For another leader to come up.
+/// Time for another leader to come up.
 const STEP_DOWN_MAX: Duration = Duration::from_secs(5);
 
 fn refused(e: CoreError<u64, ClientWriteError<u64, BasicNode>>) -> RaftError {
@@ -62,7 +63,7 @@ impl Raft {
         }
     }
 
-    /// Who leads, and where.
+    /// The leader and its address, if known.
     pub fn leader(&self) -> Option<(NodeId, String)> {
         self.leader.borrow().leader.clone()
     }
@@ -77,12 +78,12 @@ impl Raft {
         self.leader.borrow().term
     }
 
-    /// Tells of every change.
+    /// Watches every change of leader and members.
     pub fn watch(&self) -> watch::Receiver<LeaderInfo> {
         self.leader.clone()
     }
 
-    /// Those that vote.
+    /// The members that vote.
     pub fn voters(&self) -> BTreeSet<NodeId> {
         self.leader.borrow().voters.clone()
     }
@@ -106,9 +107,9 @@ impl Raft {
         }
     }
 
-    /// Changes who votes, by joint consensus. All must be members already; those
-    /// that are left out follow without a vote, so that they know that they have
-    /// none, until [`Raft::forget`].
+    /// Changes the voters, by joint consensus. All must be members already. A voter that
+    /// is left out follows without a vote until [`Raft::forget`], so that it learns that
+    /// it has none.
     ///
     /// # Errors
     /// [`RaftError::NotLeader`], [`RaftError::Refused`], [`RaftError::TimedOut`]
@@ -122,7 +123,7 @@ impl Raft {
     /// one did.
     ///
     /// # Errors
-    /// As [`Raft::set_voters`].
+    /// Fails as [`Raft::set_voters`] does.
     pub async fn set_addrs(&self, addrs: BTreeMap<NodeId, String>) -> Result<(), RaftError> {
         let node = |(id, addr): (NodeId, String)| (id.0, BasicNode { addr });
         let nodes = addrs.into_iter().map(node).collect();
@@ -132,7 +133,7 @@ impl Raft {
     /// Removes members that do not vote.
     ///
     /// # Errors
-    /// As [`Raft::set_voters`].
+    /// Fails as [`Raft::set_voters`] does.
     pub async fn forget(&self, members: BTreeSet<NodeId>) -> Result<(), RaftError> {
         let members = members.into_iter().map(|id| id.0).collect();
         self.change(ChangeMembers::RemoveNodes(members)).await
@@ -170,8 +171,8 @@ impl Raft {
         self.stepping_down.store(!may, Ordering::Relaxed);
     }
 
-    /// Whether this node may lead: a node whose clock is wrong must not. One that
-    /// leads lets another take over; the only voter leads all the same. True if
+    /// Sets whether this node may lead: a node whose clock is wrong must not. A leader
+    /// lets another node take over; the only voter leads all the same. Returns whether
     /// that is a change.
     pub fn set_may_lead(&self, may: bool) -> bool {
         let changed = self.may_lead.swap(may, Ordering::Relaxed) != may;

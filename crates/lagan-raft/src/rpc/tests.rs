@@ -17,7 +17,7 @@ fn near_valid() -> impl Strategy<Value = Vec<u8>> {
     })
 }
 
-/// What both decoders make of a head is the same again from their own encoding.
+/// Both decoders read a head the same from their own encoding of it again.
 fn check(head: &[u8]) {
     if let Ok(request) = Request::decode(head) {
         let own = request.encode();
@@ -37,7 +37,7 @@ fn id(index: u64) -> LogId {
 
 fn command(seq: u64) -> Command {
     Command {
-        volume: VolumeId(1),
+        volume: VolumeId::ONLY,
         session: SessionId(7),
         seq,
         unanswered: seq,

@@ -1,9 +1,8 @@
 //! The state store as openraft wants it.
 
 use super::store::StateStore;
-use crate::snapshot::SnapshotData;
 use crate::types::alias::{Entry, LogId, Snapshot, SnapshotMeta, StorageError, StoredMembership};
-use crate::types::{BatchAnswer, TypeConfig};
+use crate::types::{BatchAnswer, SnapshotData, TypeConfig};
 use lagan_meta::kv::StoreError;
 use openraft::storage::RaftStateMachine;
 use openraft::{AnyError, OptionalSend, RaftSnapshotBuilder, StorageIOError};

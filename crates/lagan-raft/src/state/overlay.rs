@@ -1,9 +1,9 @@
-//! What was applied and is not in redb yet, in memory over a read transaction.
+//! Rows that were applied and are not in redb yet, in memory over a read transaction.
 //!
-//! A transaction of redb costs far more than the few rows of one entry: so many
-//! entries share one. Until then their rows are here, and every reader looks
-//! here first. An overlay that is shown is never changed: each apply makes the
-//! next one from a copy, which shares keys and values and is small.
+//! A transaction of redb costs far more than the few rows of one entry, so many entries
+//! share one. Until then their rows are here, and every reader looks here first. An
+//! overlay that readers see is never changed: each apply makes the next one from a copy,
+//! which shares keys and values and is small.
 
 use super::db::{self, Db, ROWS, full_end, full_key, io};
 use lagan_meta::kv::{Read, Row, StoreError, Table, Write};
@@ -28,7 +28,7 @@ impl Base {
     }
 }
 
-/// A row's value now; `None`: it is removed.
+/// The new value of a row; `None`: the row is removed.
 type Value = Option<Arc<[u8]>>;
 
 #[derive(Debug, Clone)]
@@ -49,7 +49,7 @@ impl Overlay {
         self.0.len()
     }
 
-    /// What changed, in order of full keys.
+    /// The changed rows, in order of full keys; `None`: the row is removed.
     pub fn iter(&self) -> impl Iterator<Item = (&[u8], Option<&[u8]>)> {
         self.0.iter().map(|(k, c)| (&**k, c.value.as_deref()))
     }
@@ -94,7 +94,7 @@ fn row(key: &[u8], value: &[u8]) -> Row {
     (key[1..].to_vec(), value.to_vec())
 }
 
-/// Which of two is next, given how their keys compare; there is at least one.
+/// Compares the next row of each side; `None`: neither has one.
 fn compare(base: Option<&BaseRow>, over: Option<(&Arc<[u8]>, &Change)>) -> Option<Ordering> {
     match (base, over) {
         (None, None) => None,

@@ -1,4 +1,5 @@
-//! The state store: applies, makes durable, shows, takes and installs snapshots.
+//! The state store: applies entries, makes them durable, shows the state, takes and
+//! installs snapshots.
 
 use super::db::{Db, Incoming, io};
 use super::overlay::{Applying, Base, Overlay};
@@ -21,13 +22,13 @@ use tokio::sync::Notify;
 
 /// Key of [`Applied`]: table 0 is this crate's.
 const APPLIED_KEY: &[u8] = &[0, b'a'];
-/// Transactions after which a durable one does not wait for its time: pages
-/// freed in between cannot be used again before it.
+/// Transactions after which a durable one is made before its time: pages that were freed
+/// since the last one cannot be used again before it.
 const UNDURABLE_MAX: u64 = 500;
-/// Rows that wait for a transaction: those of some tens of commands. Each apply
-/// copies their keys.
+/// Rows that wait for a transaction: those of some tens of commands. Each apply copies
+/// their keys.
 const WAITING_ROWS: usize = 192;
-/// So many wait for a transaction that is under way. Two full batches.
+/// Rows that may wait for a transaction that is under way: two full batches.
 const WAITING_ROWS_MAX: usize = 8_192;
 
 /// How far the state is.
@@ -64,7 +65,7 @@ impl Applied {
     }
 }
 
-/// What readers see: a state at exactly one entry.
+/// The state that readers see: that after exactly one entry.
 #[derive(Clone)]
 struct Shown {
     base: Arc<Base>,
@@ -75,10 +76,10 @@ struct Shown {
 struct Inner {
     dir: PathBuf,
     cache_bytes: usize,
-    /// Replaced as a whole, before an answer goes out. Held for moments only.
+    /// Replaced as a whole before an answer goes out. Locked for moments only.
     shown: RwLock<Shown>,
-    /// The database; held by whoever writes to it, for as long as a sync takes:
-    /// never waited for on a thread that others need. Lock order: before `shown`.
+    /// The database. A writer holds the lock for as long as a sync takes, so no thread
+    /// that others need may wait for it. Lock order: before `shown`.
     db: Mutex<Arc<Db>>,
     /// Transactions since the last durable one.
     undurable: AtomicU64,
@@ -96,7 +97,8 @@ impl StateStore {
     /// Opens or makes the store in `dir`.
     ///
     /// # Errors
-    /// [`RaftError::Io`], [`RaftError::State`].
+    /// [`RaftError::Io`]; [`RaftError::State`], also for the state of a build whose
+    /// rows this one does not read.
     pub fn open(
         dir: PathBuf,
         cache_bytes: usize,
@@ -107,10 +109,15 @@ impl StateStore {
         let base = Base::open(db.clone()).map_err(state)?;
         let row = super::db::get(&base.rows, APPLIED_KEY).map_err(state)?;
         let applied = decode_applied(row).map_err(state)?;
-        floor.raise(applied.next());
-        let shown = Shown {
+        let view = View {
             base: Arc::new(base),
             over: Arc::default(),
+        };
+        lagan_meta::layout::check_versions(&view).map_err(state)?;
+        floor.raise(applied.next());
+        let shown = Shown {
+            base: view.base,
+            over: view.over,
             applied: Arc::new(applied),
         };
         Ok(StateStore(Arc::new(Inner {
@@ -125,7 +132,7 @@ impl StateStore {
         })))
     }
 
-    /// What it and the log owe each other.
+    /// The agreement between this store and the log.
     pub(super) fn floor(&self) -> &Floor {
         &self.0.floor
     }
@@ -154,7 +161,7 @@ impl StateStore {
         self.applied().time
     }
 
-    /// Index that the last snapshot stands for.
+    /// Index of the last entry in the last snapshot.
     pub fn snapshot_index(&self) -> u64 {
         self.0.snapshot.lock().map_or(0, |id| id.index)
     }
@@ -165,7 +172,7 @@ impl StateStore {
         View { base, over }
     }
 
-    /// Applies entries; whoever looks sees all of them or none.
+    /// Applies entries; a reader sees all of them or none.
     ///
     /// # Errors
     /// [`StoreError`]: nothing was applied, the node must stop.
@@ -185,8 +192,8 @@ impl StateStore {
         Ok(answers)
     }
 
-    /// Makes the next state, after entry `at`, and shows it. Returns how many
-    /// rows are not in redb. Not called twice at a time.
+    /// Makes the next state, after entry `at`, and shows it. Returns the number of rows
+    /// that are not in redb. Never called twice at a time.
     pub(super) fn change(
         &self,
         at: u64,
@@ -204,8 +211,8 @@ impl StateStore {
         Ok(waiting)
     }
 
-    /// Puts rows into redb if many wait: at once, or if a durable transaction is
-    /// under way and far too many wait, after it.
+    /// Puts rows into redb if many wait: at once, or, if a durable transaction is under
+    /// way and far too many wait, after it.
     async fn relieve(&self, waiting: usize) -> Result<(), StoreError> {
         if waiting < WAITING_ROWS {
             return Ok(());
@@ -262,13 +269,14 @@ impl StateStore {
         self.applied().next() > self.0.floor.next()
     }
 
-    /// Returns when so much is not durable that it should be made so at once.
+    /// Returns when so many transactions are not durable that the state should be made
+    /// durable at once.
     pub async fn wants_durable(&self) {
         self.0.wanted.notified().await;
     }
 
-    /// Makes the state durable and raises the floor; returns what is now
-    /// durable, with a view of exactly that.
+    /// Makes the state durable and raises the floor; returns how far it is now durable,
+    /// with a view of exactly that state.
     ///
     /// # Errors
     /// [`StoreError`]: the disk; the node must stop.
@@ -288,14 +296,14 @@ impl StateStore {
         tokio::task::spawn_blocking(committing).await.map_err(io)?
     }
 
-    /// Makes a snapshot: no more than a durable commit.
+    /// Makes a snapshot, which is no more than a durable commit.
     pub(super) async fn take_snapshot(&self) -> Result<(SnapshotMeta, View), StoreError> {
         let (applied, view) = self.make_durable().await?;
         *self.0.snapshot.lock() = applied.last;
         Ok((applied.meta(), view))
     }
 
-    /// The current snapshot: if there was ever one, the state now.
+    /// The current snapshot: the state of now, if there was ever a snapshot.
     pub(super) async fn current_snapshot(
         &self,
     ) -> Result<Option<(SnapshotMeta, View)>, StoreError> {

@@ -3,10 +3,10 @@
 use super::StateStore;
 use super::rows::{RowReader, push_row};
 use crate::log::Floor;
-use crate::snapshot::SnapshotData;
 use crate::types::Batch;
+use crate::types::SnapshotData;
 use crate::types::alias::{Entry, LogId};
-use lagan_meta::kv::{Read, Table};
+use lagan_meta::kv::{Read, Table, Write};
 use lagan_types::cluster::Config;
 use lagan_types::{Command, Op, SessionId, Time, VolumeId};
 use openraft::storage::RaftStateMachine;
@@ -34,7 +34,7 @@ fn entry(index: u64) -> Entry {
         _ => Op::SetConfig { config },
     };
     let command = Command {
-        volume: VolumeId(1),
+        volume: VolumeId::ONLY,
         session: SessionId::SYSTEM,
         seq: 0,
         unanswered: 0,
@@ -60,7 +60,7 @@ async fn apply(state: &mut StateStore, range: std::ops::Range<u64>) {
     }
 }
 
-/// What a crash would leave: the files as the kernel has them now.
+/// Copies the files as the kernel has them now, which is all that a crash would leave.
 fn crashed(dir: &Path) -> tempfile::TempDir {
     let copy = tempfile::tempdir().unwrap();
     for file in std::fs::read_dir(dir).unwrap() {
@@ -88,6 +88,31 @@ async fn a_crash_leaves_exactly_the_last_durable_state() {
     assert_eq!(survivor.last_time(), Time::from_millis(1_009));
     assert_eq!(setting(&survivor), 1_009);
     assert_eq!(setting(&state), 1_019);
+}
+
+#[tokio::test]
+async fn state_of_an_older_build_is_refused_by_name() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut state = open(dir.path());
+    apply(&mut state, 0..1).await;
+    let applied = state.applied();
+    state
+        .change(1, |rows| {
+            rows.put(Table::Inode, &1u64.to_be_bytes(), &[1, 0])?;
+            Ok((*applied).clone())
+        })
+        .unwrap();
+    state.make_durable().await.unwrap();
+    drop(state);
+    let refused = StateStore::open(dir.path().to_path_buf(), 4 << 20, Arc::default());
+    let why = refused.err().unwrap().to_string();
+    for part in [
+        "table Inode have version 1",
+        "reads version 2",
+        "older build",
+    ] {
+        assert!(why.contains(part), "{why}");
+    }
 }
 
 #[tokio::test]

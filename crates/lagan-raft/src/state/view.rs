@@ -1,4 +1,4 @@
-//! One consistent state to read from.
+//! One consistent state to read.
 
 use super::db::{full_end, full_key, io};
 use super::overlay::{self, Base, Overlay};
@@ -16,9 +16,9 @@ pub struct View {
 }
 
 impl View {
-    /// Rows behind `after` (all, if `None`), about `len` bytes of them, in the
-    /// snapshot's form; with the last key and their number. Empty: no more.
-    /// Only of a snapshot's view, which has all its rows in redb.
+    /// About `len` bytes of the rows after `after` (from the first, if `None`), in the
+    /// snapshot's form, with their last key and their number. Empty: there are no more.
+    /// Works for a snapshot's view only, which has all its rows in redb.
     pub(crate) fn piece(&self, after: Option<&[u8]>, len: usize) -> Result<Piece, StoreError> {
         use std::ops::Bound;
         if self.over.len() > 0 {
@@ -48,7 +48,7 @@ pub(crate) struct Piece {
     /// Not set at the end.
     pub last_key: Vec<u8>,
     pub rows: u64,
-    /// No rows behind these.
+    /// There are no rows behind these.
     pub end: bool,
 }
 

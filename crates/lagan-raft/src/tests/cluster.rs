@@ -218,7 +218,7 @@ impl Cluster {
 
 pub fn command(session: SessionId, seq: u64, op: Op) -> Command {
     Command {
-        volume: VolumeId(1),
+        volume: VolumeId::ONLY,
         session,
         seq,
         unanswered: seq,

@@ -94,7 +94,7 @@ fn exists(view: &crate::View, session: SessionId, name: &str) -> bool {
         parent: Ino::ROOT,
         name: name.into(),
     };
-    match lagan_meta::query(view, VolumeId(1), session, &query).unwrap() {
+    match lagan_meta::query(view, VolumeId::ONLY, session, &query).unwrap() {
         Ok(QueryAnswer::Attr(_)) => true,
         Ok(other) => panic!("{other:?}"),
         Err(FsError::NotFound) => false,

@@ -1,4 +1,4 @@
-//! What may be told and answered before which disks have it, and in how many messages.
+//! Tests which disks have an entry before it is told or answered, and in how many messages.
 
 use super::cluster::{Cluster, PATIENCE, create, open_session, prepare};
 use crate::{Options, Raft};
@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 const DEADLINE: Duration = Duration::from_secs(20);
-/// What must not happen has this long to happen.
+/// Time for things to happen that must not happen.
 const MEANWHILE: Duration = Duration::from_millis(500);
 
 /// No elections, and nothing told late: what moves is moved by the test.

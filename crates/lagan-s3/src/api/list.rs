@@ -1,6 +1,6 @@
 //! Listings.
 
-use super::{Api, timestamp};
+use super::service::{Api, timestamp};
 use crate::body::s3_error as answer;
 use crate::store::{Entry, ListQuery, Page};
 use crate::upload::Upload;

@@ -1,24 +1,12 @@
 //! Put, get and head of one object.
 
-use super::{Api, none_match, timestamp};
+use super::service::{Api, check_key, none_match, timestamp};
 use crate::body::{Expected, hex, receive, s3_error as answer, send};
 use crate::record::{Attributes, Checksums, Record};
 use crate::store::record;
 use s3s::dto::*;
 use s3s::{S3Request, S3Response, S3Result, s3_error};
 use std::fs::File;
-
-/// Bytes of a key, at most (S3).
-const KEY_LEN_MAX: usize = 1024;
-
-/// Refuses keys that S3 refuses.
-pub(super) fn check_key(key: &str) -> S3Result<()> {
-    if key.len() > KEY_LEN_MAX {
-        Err(s3_error!(KeyTooLongError))
-    } else {
-        Ok(())
-    }
-}
 
 impl Api {
     pub(super) async fn put(

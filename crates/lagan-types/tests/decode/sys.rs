@@ -1,5 +1,7 @@
 //! An allocator that knows how much a piece of work holds at its worst.
 
+#![allow(unsafe_code, reason = "an allocator is unsafe by its trait")]
+
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
 

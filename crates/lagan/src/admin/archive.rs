@@ -1,7 +1,7 @@
-//! `lagan archive now`: files become due at once.
+//! `lagan archive now`: makes files due at once.
 
+use crate::admin::output::{Progress, print_json};
 use crate::admin::walk::{Item, Walk};
-use crate::admin::{Progress, print_json};
 use crate::exit::{DEGRADED, ERROR, Failure, OK, Outcome};
 use crate::net::Cluster;
 use lagan_types::attr::ArchiveState;
@@ -10,15 +10,15 @@ use std::collections::VecDeque;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-/// Inodes in one command.
+/// Most inodes in one command.
 const BATCH: usize = 1024;
-/// Files looked at in one round: the queue is worked off about in order, so behind
-/// these the rest waits too.
+/// Files that one round looks at. The queue is worked off about in order, so the files
+/// behind these wait too.
 const LOOKED_AT: usize = 128;
-/// Between two rounds without progress: the first pause, and the longest.
+/// Pauses between rounds without progress: the first, and the longest.
 const PAUSE_MIN: Duration = Duration::from_millis(30);
 const PAUSE_MAX: Duration = Duration::from_millis(250);
-/// S3 is looked at again after this long without progress.
+/// Time without progress after which the state of S3 is asked for again.
 const STALL: Duration = Duration::from_secs(5);
 
 #[derive(Debug, Default, serde::Serialize)]
@@ -39,10 +39,11 @@ struct Asked {
     version: u64,
 }
 
-/// `wait`: `None` to return at once, `Some(limit)` to wait until all are in S3.
+/// Makes the files at and below the paths due. `wait`: `None` to return at once,
+/// `Some(limit)` to wait until all are in S3.
 ///
 /// # Errors
-/// The cluster's; status 1 when there is no archive, or the limit passed.
+/// Those of the cluster; status 1 when there is no archive, or the limit passed.
 pub async fn run(
     cluster: &Cluster,
     paths: &[PathBuf],
@@ -144,7 +145,7 @@ fn in_s3(attr: &Attr) -> bool {
     )
 }
 
-/// Looks at the first of those that were asked for; gives how many are settled.
+/// Looks at the first of the files that were asked for; returns how many are settled.
 async fn look(
     cluster: &Cluster,
     asked: &mut VecDeque<Asked>,
@@ -210,7 +211,7 @@ async fn wait_archived(
     Ok(())
 }
 
-/// Why nothing moves, if the servers know.
+/// The reason why nothing moves, if the servers know it.
 async fn s3_trouble(cluster: &Cluster) -> Outcome<String> {
     let status = cluster.status().await?;
     let error = status.nodes.iter().find(|n| !n.s3_error.is_empty());

@@ -9,23 +9,24 @@
 //! 4. The cluster goes on working meanwhile. So whatever looks wrong is looked
 //!    at again before it is called a finding: a file may have been changed, a
 //!    chunk may be on its way in (its block is open) or out (it is in a reap row).
-//! 4. A server is told of each replica that it lacks or has damaged: it heals it.
+//! 5. A server is told of each replica that it lacks or has damaged: it heals it.
 
 mod named;
 mod objects;
 mod replicas;
 mod report;
+mod stored;
 mod strays;
 mod unnamed;
 
-use crate::admin::{Progress, print_json};
+use crate::admin::output::{Progress, print_json};
 use crate::cli::CheckArgs;
 use crate::exit::{Failure, Outcome};
 use crate::net::{Cluster, node_addr};
 use lagan_types::cluster::{ClusterMap, NodeInfo, NodeState};
 use named::Names;
 use replicas::NodeResult;
-use report::{Finding, Report};
+use report::Report;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -43,7 +44,7 @@ pub async fn run(cluster: &Cluster, args: CheckArgs, json: bool) -> Outcome<u8> 
     let mut report = Report::default();
     let map = cluster.map().await?;
     let names = Arc::new(named::read(cluster, &mut report, &mut progress).await?);
-    report.count_degraded(&names, &map);
+    report.count_degraded(&names.per_set(), &map);
     let results = check_nodes(cluster, &map, &names, args.fast, &mut report, &mut progress).await?;
     let mut strays = Vec::new();
     for (node, result) in results {
@@ -119,18 +120,4 @@ async fn check_nodes(
         progress.show(|| format!("{} replicas checked", done.load(Ordering::Relaxed)));
     }
     Ok(results)
-}
-
-impl Finding {
-    fn of(kind: &'static str, detail: String) -> Self {
-        Finding {
-            kind,
-            ino: None,
-            offset: None,
-            chunk: None,
-            server: None,
-            object: None,
-            detail,
-        }
-    }
 }

@@ -1,16 +1,16 @@
-//! `lagan set`: the configuration that all nodes share.
+//! `lagan set`: shows and changes the configuration that all servers share.
 
-use crate::admin::print_json;
+use crate::admin::output::print_json;
 use crate::exit::{Failure, OK, Outcome};
 use crate::net::Cluster;
-use crate::units::parse_duration;
+use lagan_host::units::parse_duration;
 use lagan_types::cluster::{ArchiveConfig, Config};
 
 /// Changes the configuration by `KEY=VALUE`s, or shows it.
 ///
 /// # Errors
-/// Status 2 for an unknown key or a value out of range; 1 for another endpoint or
-/// bucket while objects are in the present one, unless `force`; the cluster's.
+/// Status 2 for an unknown key or a value out of range; status 1 for another endpoint or
+/// bucket while objects are in the present one, unless `force`; those of the cluster.
 pub async fn run(cluster: &Cluster, changes: &[String], force: bool, json: bool) -> Outcome<u8> {
     let mut config = cluster.map().await?.config;
     if !changes.is_empty() {
@@ -29,18 +29,19 @@ pub async fn run(cluster: &Cluster, changes: &[String], force: bool, json: bool)
     Ok(OK)
 }
 
-/// Whether objects would be looked for in another place than they are.
+/// Whether the servers would look for objects in another place than the present one.
 fn leaves_bucket(old: &Config, new: &Config) -> bool {
     let place = |c: &Config| {
         c.archive
             .as_ref()
             .map(|a| (a.endpoint.clone(), a.bucket.clone()))
     };
-    // from none to one as well: where it was before is not known any more
+    // from no archive to one as well: the place before is not known any more
     place(old) != place(new)
 }
 
-/// Objects do not move by themselves: a released file would be lost from sight.
+/// Refuses another place while files have objects: objects do not move by themselves, and
+/// nobody could read released files.
 async fn check_bucket_empty(cluster: &Cluster) -> Outcome<()> {
     let archived = cluster.status().await?.counters.archived_files;
     if archived == 0 {
@@ -74,8 +75,8 @@ fn set(config: &mut Config, key: &str, value: &str) -> Result<(), String> {
     match key {
         "copies" => config.copies = number(value)?,
         "min_copies" => config.min_copies = number(value)?,
-        "archive_after" => config.archive_after_ms = parse_duration(value)?.as_millis() as u64,
-        "replace_after" => config.replace_after_ms = parse_duration(value)?.as_millis() as u64,
+        "archive_after" => config.archive_after_ms = millis(value)?,
+        "replace_after" => config.replace_after_ms = millis(value)?,
         "high_water" => config.high_water_percent = number(value.trim_end_matches('%'))?,
         "low_water" => config.low_water_percent = number(value.trim_end_matches('%'))?,
         "s3" if value == "none" => config.archive = None,
@@ -92,6 +93,12 @@ fn set(config: &mut Config, key: &str, value: &str) -> Result<(), String> {
         }
     }
     Ok(())
+}
+
+/// A duration in milliseconds.
+fn millis(value: &str) -> Result<u64, String> {
+    let duration = parse_duration(value).map_err(|e| e.to_string())?;
+    Ok(duration.as_millis() as u64)
 }
 
 fn number(value: &str) -> Result<u8, String> {

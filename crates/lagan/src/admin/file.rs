@@ -1,9 +1,10 @@
-//! `lagan file`: where a file is.
+//! `lagan file`: shows where a file is.
 
-use crate::admin::print_json;
+use crate::admin::output::print_json;
 use crate::exit::{DEGRADED, Doing, Failure, OK, Outcome};
+use crate::hang;
 use crate::net::Cluster;
-use crate::{probe, units};
+use lagan_host::units;
 use lagan_types::attr::{ArchiveState, Kind};
 use lagan_types::cluster::{ClusterMap, NodeState};
 use lagan_types::limits::EXTENTS_PAGE_MAX;
@@ -18,7 +19,8 @@ use std::time::Duration;
 #[cfg(test)]
 mod tests;
 
-/// The mount answers within its own time-out (120 s by default) or not at all.
+/// Longest wait for the mount: it answers within its own time-out (120 s by default), or
+/// not at all.
 const STAT_DEADLINE: Duration = Duration::from_secs(150);
 
 #[derive(Debug, Serialize)]
@@ -47,15 +49,15 @@ struct FileReport {
     object_version: Option<u64>,
     object_crc32: Option<String>,
     extents: Vec<ExtentReport>,
-    /// Of which `extents` shows the first. The counts above are of all.
+    /// Number of all extents, of which `extents` shows the first. The counts above are of all.
     extent_count: u64,
 }
 
-/// What all extents of a file say together.
+/// Totals over all extents of a file.
 #[derive(Debug, Default, Clone, Copy, PartialEq)]
 struct Tally {
     extents: u64,
-    /// Of the chunk that has fewest.
+    /// Healthy replicas of the chunk that has fewest.
     healthy: Option<usize>,
     short: u64,
     lost: u64,
@@ -84,7 +86,7 @@ struct Copies {
     wanted: u8,
 }
 
-/// One range of it.
+/// One range of a file.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 struct ExtentReport {
     offset: u64,
@@ -93,7 +95,7 @@ struct ExtentReport {
     place: &'static str,
     chunk: Option<String>,
     set: Option<u32>,
-    /// Where the chunk is: names, and whether each is up.
+    /// Servers that have the chunk: names, and whether each is up.
     replicas: Vec<Replica>,
 }
 
@@ -106,7 +108,7 @@ struct Replica {
 /// Shows each path.
 ///
 /// # Errors
-/// The first that is not there, or the cluster's.
+/// The first path that does not exist, or those of the cluster.
 pub async fn run(cluster: &Cluster, paths: &[PathBuf], json: bool) -> Outcome<u8> {
     let map = cluster.map().await?;
     let mut files = Vec::new();
@@ -148,8 +150,8 @@ async fn file(cluster: &Cluster, map: &ClusterMap, path: &Path) -> Outcome<FileR
     }
 }
 
-/// Counts the extents from an offset on, page by page. A file that changes meanwhile is
-/// counted as it is when each page is read. The inner error is the file system's.
+/// Counts the extents from an offset on, page by page. If the file changes meanwhile, each
+/// page counts as it is when it is read. The inner error comes from the file system.
 async fn add_rest(
     cluster: &Cluster,
     map: &ClusterMap,
@@ -178,7 +180,7 @@ async fn add_rest(
 
 fn ino_of(path: &Path) -> Outcome<Ino> {
     let wanted = path.to_owned();
-    match probe::within(STAT_DEADLINE, move || std::fs::symlink_metadata(wanted)) {
+    match hang::within(STAT_DEADLINE, move || std::fs::symlink_metadata(wanted)) {
         Some(meta) => Ok(Ino(meta.doing(|| path.display().to_string())?.ino())),
         None => Err(Failure::error(format!(
             "{}: no answer from the mount",

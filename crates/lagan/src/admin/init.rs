@@ -1,6 +1,7 @@
-//! `lagan init` and `lagan join`: clusters made by hand.
+//! `lagan init` and `lagan join`: make a cluster by hand.
 
-use crate::admin::{config, print_json};
+use crate::admin::config;
+use crate::admin::output::print_json;
 use crate::cli::{InitArgs, LocalServer};
 use crate::discover::toml_failure;
 use crate::exit::{Failure, OK, Outcome};
@@ -12,7 +13,7 @@ use lagan_types::{ClusterId, Incarnation};
 use std::net::SocketAddr;
 use std::time::Duration;
 
-/// The server makes stores and elects itself.
+/// Longest wait: the server makes stores and elects itself.
 const DEADLINE: Duration = Duration::from_secs(30);
 
 /// Makes a cluster of this machine's server.
@@ -42,7 +43,7 @@ pub fn join(via: &str, local: &LocalServer, json: bool) -> Outcome<u8> {
 
 fn admit(server: SocketAddr, request: &MetaRequest, json: bool) -> Outcome<u8> {
     let cluster = net::run(async {
-        let client = Cluster::new(&[server.to_string()])?;
+        let client = Cluster::new(&[server.to_string()]).await?;
         client.admit(server, request, DEADLINE).await
     })?;
     if json {
@@ -55,7 +56,7 @@ fn admit(server: SocketAddr, request: &MetaRequest, json: bool) -> Outcome<u8> {
     Ok(OK)
 }
 
-/// Copies without `min_copies`: the default for that number of copies.
+/// Adds the default of `min_copies` for the number of copies, if only the copies are given.
 fn with_default_min_copies(settings: &[String]) -> Vec<String> {
     let mut settings = settings.to_vec();
     let value = |key: &str| {
@@ -83,7 +84,7 @@ fn volume(name: &str) -> Outcome<String> {
     }
 }
 
-/// Where this machine's server listens.
+/// The address of this machine's server for clients.
 fn address(local: &LocalServer) -> Outcome<SocketAddr> {
     if let Some(server) = &local.server {
         return resolve_one(server);

@@ -1,13 +1,13 @@
-//! `lagan recall`: released files are read once, so that the servers' cache holds them.
+//! `lagan recall`: reads released files once, so that the servers' cache holds them.
 //!
-//! They are read through the mount, as their user would: what a mount asks and
-//! where is its own business, and every byte is verified on the way.
+//! It reads through the mount, as a user does: the mount knows which server to ask, and
+//! every byte is verified on the way.
 
+use crate::admin::output::{Progress, print_json};
 use crate::admin::walk::Walk;
-use crate::admin::{Progress, print_json};
 use crate::exit::{ERROR, Failure, OK, Outcome};
 use crate::net::Cluster;
-use crate::units;
+use lagan_host::units;
 use lagan_types::attr::ArchiveState;
 use std::fs::File;
 use std::io::Read;
@@ -17,13 +17,14 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 use tokio::task::JoinSet;
 
-/// Files read at the same time.
+/// Number of files read at the same time.
 const READERS: usize = 8;
-/// Bytes of one read.
+/// Length of one read.
 const READ_LEN: usize = 1 << 20;
-/// Between two looks at the readers.
+/// Pause between two looks at the readers.
 const LOOK_EVERY: Duration = Duration::from_millis(200);
-/// No byte from any reader for this long: given up. A mount answers earlier.
+/// Time without a byte from any reader after which the command gives up. A mount answers
+/// earlier.
 const SILENCE_MAX: Duration = Duration::from_secs(300);
 
 #[derive(Debug, Default, serde::Serialize)]
@@ -39,7 +40,7 @@ struct Report {
 /// Reads every released file at and below the paths.
 ///
 /// # Errors
-/// The cluster's; status 1 when a file could not be read.
+/// Those of the cluster; status 1 when a file could not be read.
 pub async fn run(cluster: &Cluster, paths: &[PathBuf], json: bool) -> Outcome<u8> {
     let mut progress = Progress::new(json);
     let mut report = Report {
@@ -82,7 +83,7 @@ pub async fn run(cluster: &Cluster, paths: &[PathBuf], json: bool) -> Outcome<u8
     Ok(if report.failed > 0 { ERROR } else { OK })
 }
 
-/// Waits until at most `room` readers are left.
+/// Waits until no more than `room` readers are left.
 async fn collect(
     readers: &mut JoinSet<Result<(), (PathBuf, std::io::Error)>>,
     room: usize,

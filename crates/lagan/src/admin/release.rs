@@ -1,21 +1,22 @@
-//! `lagan release`: local copies of archived files are dropped.
+//! `lagan release`: drops the local copies of archived files.
 
+use crate::admin::output::{Progress, print_json};
 use crate::admin::walk::{Item, Walk};
-use crate::admin::{Progress, print_json};
 use crate::exit::{OK, Outcome};
 use crate::net::Cluster;
-use crate::units;
+use lagan_host::units;
 use lagan_types::Ino;
 use lagan_types::attr::ArchiveState;
 use lagan_types::message::{MetaReply, MetaRequest, Released};
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-/// Files in one command.
+/// Most files in one command.
 const BATCH: usize = 4096;
-/// A mount that is silent for longer has lost its session: nothing is open there.
+/// Longest wait for a mount. One that is silent for longer has lost its session: it has
+/// nothing open.
 const SILENCE_MAX: Duration = Duration::from_secs(40);
-/// Between two questions.
+/// Pause between two questions.
 const PAUSE: Duration = Duration::from_millis(200);
 
 #[derive(Debug, Default, serde::Serialize)]
@@ -31,10 +32,10 @@ struct Report {
     unknown: u64,
 }
 
-/// Releases what is archived at and below the paths; the rest is left as it is.
+/// Releases the archived files at and below the paths; others stay as they are.
 ///
 /// # Errors
-/// The cluster's.
+/// Those of the cluster.
 pub async fn run(cluster: &Cluster, paths: &[PathBuf], json: bool) -> Outcome<u8> {
     let mut progress = Progress::new(json);
     let mut report = Report {
@@ -91,7 +92,7 @@ async fn release(cluster: &Cluster, batch: &[Item], report: &mut Report) -> Outc
     for Item { attr, .. } in batch {
         report.files += 1;
         match attr.archive {
-            // Nothing to drop: an empty file, or one of holes.
+            // There is nothing to drop: the file is empty, or has only holes.
             _ if attr.allocated == 0 => report.already += 1,
             ArchiveState::Archived => files.push((attr.ino, attr.version)),
             ArchiveState::Released => report.already += 1,
@@ -113,7 +114,7 @@ async fn release(cluster: &Cluster, batch: &[Item], report: &mut Report) -> Outc
     Ok(())
 }
 
-/// Asks until every mount has said what it has open.
+/// Asks until every mount has said which files it has open.
 async fn ask(cluster: &Cluster, files: &[(Ino, u64)]) -> Outcome<Released> {
     let end = Instant::now() + SILENCE_MAX;
     let mut all = Released::default();

@@ -1,9 +1,9 @@
-//! `lagan remove NODE`: a server that is gone for good leaves the cluster.
+//! `lagan remove NODE`: takes a server that is gone for good out of the cluster.
 //!
-//! The leader does the work, a step each time it is asked; this asks until it is
-//! done. Broken off, it leaves what was done so far: chunks with new replicas.
+//! The leader does the work, one step for each question; this command asks until the work
+//! is done. If it is broken off, the steps so far stay done: chunks have new replicas.
 
-use crate::admin::{Progress, print_json};
+use crate::admin::output::{Progress, print_json};
 use crate::exit::{Failure, OK, Outcome};
 use crate::net::Cluster;
 use lagan_types::cluster::ClusterMap;
@@ -12,9 +12,9 @@ use lagan_types::{Content, Ino, NodeId, Op, Query, QueryAnswer};
 use serde::Serialize;
 use std::time::Duration;
 
-/// Between questions; the leader forgets a removal that nobody asks for in 5 s.
+/// Pause between questions. The leader forgets a removal that nobody asks for in 5 s.
 const ASK_EVERY: Duration = Duration::from_millis(500);
-/// Extents in one answer.
+/// Most extents in one answer.
 const PAGE: u32 = 1024;
 
 #[derive(Debug, Serialize)]
@@ -85,7 +85,7 @@ fn step(sets: u64, votes: bool) -> String {
     }
 }
 
-/// Marks what no server has any more, so that readers need not wait for it.
+/// Marks bytes that no server has any more, so that readers need not wait for them.
 async fn give_up(cluster: &Cluster) -> Outcome<u64> {
     let map = cluster.map().await?;
     if map.sets.iter().all(|s| !s.nodes.is_empty()) {

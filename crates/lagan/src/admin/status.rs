@@ -1,10 +1,10 @@
-//! `lagan status`.
+//! `lagan status`: asks for the state of the cluster and shows it.
 
-use crate::admin::print_json;
+use crate::admin::output::print_json;
 use crate::discover::Found;
 use crate::exit::{DEGRADED, Failure, NO_QUORUM, OK, Outcome};
 use crate::net::Cluster;
-use crate::units;
+use lagan_host::units;
 use lagan_types::cluster::{NodeInfo, NodeState};
 use lagan_types::message::{NodeStatus, Status};
 use lagan_types::{Query, QueryAnswer};
@@ -17,13 +17,14 @@ use std::time::Duration;
 #[cfg(test)]
 mod tests;
 
-/// A leader that is there answers sooner.
+/// Time for the leader alone, before all servers are asked too: one that is there answers
+/// sooner.
 const SOON: Duration = Duration::from_millis(1200);
-/// Files that S3 cannot take, named at most.
+/// Most files shown that S3 cannot take.
 const TOO_LARGE_SHOWN: u32 = 5;
 
-/// What `lagan status --json` prints. Scripts depend on the names; a number is null when
-/// nobody who answers knows it.
+/// The output of `lagan status --json`. Scripts depend on the names. A number is null when
+/// no process that answers knows it.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Report {
     /// 1.
@@ -42,9 +43,9 @@ pub struct Report {
     pub archive: Archive,
     /// The way to S3.
     pub s3: S3,
-    /// Registered mounts.
+    /// Number of registered mounts.
     pub sessions: Option<u64>,
-    /// Each of them.
+    /// The registered mounts.
     pub mounts: Vec<Mount>,
     /// Extents whose bytes are known to be gone.
     pub lost_extents: Option<u64>,
@@ -75,13 +76,13 @@ pub struct Server {
     pub used_bytes: Option<u64>,
     /// Bytes free for chunks.
     pub free_bytes: Option<u64>,
-    /// Chunks it holds.
+    /// Number of chunks that it holds.
     pub chunks: Option<u64>,
     /// Whether it votes in Raft.
     pub voter: bool,
-    /// Where clients connect.
+    /// Address for clients.
     pub addr: String,
-    /// Milliseconds since the leader heard from it; none if it has not yet.
+    /// Milliseconds since the leader heard from it; null if it has not yet.
     pub silent_ms: Option<u64>,
     /// Its clock less the leader's, milliseconds.
     pub clock_skew_ms: i64,
@@ -90,7 +91,7 @@ pub struct Server {
 /// The archive queue.
 #[derive(Debug, Clone, Default, PartialEq, Serialize)]
 pub struct Archive {
-    /// Files that wait.
+    /// Number of files that wait.
     pub waiting: Option<u64>,
     /// Their bytes.
     pub bytes: Option<u64>,
@@ -111,7 +112,7 @@ pub struct Archive {
 /// A file that S3 cannot take.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct TooLarge {
-    /// From the volume's root.
+    /// Path from the volume's root.
     pub path: String,
     /// Why.
     pub reason: &'static str,
@@ -123,7 +124,7 @@ pub struct S3 {
     /// `none`, `ok`, `error` (tried again by itself), `refused` (a person must act),
     /// or `unknown` without quorum.
     pub state: &'static str,
-    /// In words.
+    /// The last error in words.
     pub error: Option<String>,
     /// The endpoint.
     pub endpoint: Option<String>,
@@ -138,11 +139,11 @@ pub struct Mount {
     pub session: u64,
     /// Its machine's id.
     pub machine: String,
-    /// Where it is mounted.
+    /// Its mount point.
     pub path: String,
 }
 
-/// Asks and prints.
+/// Asks for the state and prints it.
 ///
 /// # Errors
 /// When the cluster refuses.
@@ -179,11 +180,11 @@ pub async fn run(cluster: &Cluster, found: &Found, json: bool) -> Outcome<u8> {
     Ok(report.exit_status())
 }
 
-/// Each server's opinion of who leads.
+/// Leader and term in the opinion of each server.
 type Opinions = Vec<(SocketAddr, Option<(u64, Option<u64>)>)>;
 
-/// Asks the leader, and if that takes long, everybody at the same time: that
-/// there is no quorum is said within three seconds.
+/// Asks the leader, and if that takes long, all servers at the same time, so that a missing
+/// quorum is reported within three seconds.
 async fn ask(cluster: &Cluster) -> (Outcome<Status>, Option<Opinions>) {
     let mut status = pin!(cluster.status_now());
     match tokio::time::timeout(SOON, &mut status).await {
@@ -196,7 +197,7 @@ async fn ask(cluster: &Cluster) -> (Outcome<Status>, Option<Opinions>) {
 }
 
 impl Report {
-    /// Of what the leader said, and the first of the files that S3 cannot take.
+    /// Makes the output of the leader's answer and the first files that S3 cannot take.
     pub fn new(status: &Status, too_large_files: Vec<TooLarge>) -> Self {
         let c = &status.counters;
         let config = &status.map.config;
@@ -262,7 +263,7 @@ impl Report {
             || self.copies.is_some_and(|copies| up < usize::from(copies))
     }
 
-    /// Of the process.
+    /// Exit status of the command.
     pub fn exit_status(&self) -> u8 {
         match self.health {
             "healthy" => OK,
@@ -290,7 +291,7 @@ impl Report {
         }
     }
 
-    /// For people.
+    /// The text for people.
     pub fn text(&self) -> String {
         let mut out = String::new();
         let _ = writeln!(
@@ -364,7 +365,7 @@ impl Report {
     }
 }
 
-/// In place of a number.
+/// The word that stands for an unknown number.
 fn unknown() -> String {
     "-".into()
 }
@@ -390,7 +391,7 @@ fn server(node: &NodeInfo, status: &Status) -> Server {
     }
 }
 
-/// The first files that S3 cannot take, as far as they can be named.
+/// The first files that S3 cannot take, as far as their paths are known.
 async fn too_large(cluster: &Cluster) -> Vec<TooLarge> {
     let limit = TOO_LARGE_SHOWN;
     let Ok(Ok(QueryAnswer::Inos(inos))) = cluster.query(Query::TooLarge { limit }).await else {
@@ -431,7 +432,7 @@ fn s3(status: &Status) -> S3 {
     }
 }
 
-/// What can be said when no leader answers.
+/// The output when no leader answers.
 fn without_quorum(opinions: &Opinions, found: &Found) -> Report {
     let name_of = |addr: &str| {
         let processes = found.record.iter().flat_map(|r| &r.processes);

@@ -1,8 +1,8 @@
-//! From the paths of a command line to the inodes that they mean.
+//! Turns the paths of a command line into the files at and below them.
 //!
-//! The mount is asked what the paths themselves are, since its inode numbers are
-//! the cluster's; what is below them the cluster's own listings tell, thousands
-//! of files an answer. The mount may hang: it is given up after a while.
+//! The mount gives the inode numbers of the paths themselves, which are those of the
+//! cluster. The cluster lists the files below them, thousands in an answer. The mount may
+//! hang, so the wait for it has a limit.
 
 use crate::exit::{Failure, Outcome};
 use crate::net::{Cluster, unexpected};
@@ -16,15 +16,16 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-/// A mount answers within its own time-out (120 s by default) or not at all.
+/// Longest wait for the mount: it answers within its own time-out (120 s by default), or
+/// not at all.
 const SILENCE_MAX: Duration = Duration::from_secs(150);
 
 /// A file that was found.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Item {
-    /// As it was given, or below that.
+    /// The path: a given one, or one below it.
     pub path: PathBuf,
-    /// What the cluster says of it.
+    /// The file's attributes in the cluster.
     pub attr: Attr,
 }
 
@@ -32,12 +33,12 @@ pub struct Item {
 struct Folder {
     path: PathBuf,
     ino: Ino,
-    /// Of the last entry seen.
+    /// The cookie of the last entry that was listed.
     cookie: u64,
 }
 
-/// The regular files at and below the paths, in no special order. Symbolic
-/// links below them are left out; the paths themselves may be some.
+/// A walk over the regular files at and below the paths, in no special order. Symbolic
+/// links below the paths are left out; the paths themselves may be links.
 pub struct Walk<'a> {
     cluster: &'a Cluster,
     roots: VecDeque<PathBuf>,
@@ -46,7 +47,7 @@ pub struct Walk<'a> {
 }
 
 impl<'a> Walk<'a> {
-    /// Will walk the paths.
+    /// Begins a walk over the paths.
     pub fn new(cluster: &'a Cluster, paths: &[PathBuf]) -> Self {
         Walk {
             cluster,
@@ -56,10 +57,10 @@ impl<'a> Walk<'a> {
         }
     }
 
-    /// Up to `count` more files; empty after the last.
+    /// Returns up to `count` more files, and none after the last.
     ///
     /// # Errors
-    /// A path that is not there, a mount that does not answer, the cluster's.
+    /// A path that does not exist, a mount that does not answer, or those of the cluster.
     pub async fn batch(&mut self, count: usize) -> Outcome<Vec<Item>> {
         while self.found.len() < count {
             if let Some(folder) = self.folders.pop() {
@@ -95,7 +96,7 @@ impl<'a> Walk<'a> {
         let (entries, end): (Vec<Entry>, bool) = match self.cluster.query(query).await? {
             Ok(QueryAnswer::Entries { entries, end, .. }) => (entries, end),
             Ok(other) => return Err(unexpected(&other)),
-            // Removed while we walk.
+            // Somebody removed it during the walk.
             Err(e) if is_gone(e) => return Ok(()),
             Err(e) => return Err(Failure::error(format!("{}: {e}", folder.path.display()))),
         };
@@ -152,7 +153,7 @@ mod tests {
 
     #[tokio::test]
     async fn missing_path_is_an_error_that_names_it() {
-        let cluster = Cluster::new(&["127.0.0.1:1".into()]).unwrap();
+        let cluster = Cluster::new(&["127.0.0.1:1".into()]).await.unwrap();
         let mut walk = Walk::new(&cluster, &["/nowhere/at/all".into()]);
         let error = walk.batch(1).await.unwrap_err();
         assert!(error.message.starts_with("/nowhere/at/all"), "{error}");

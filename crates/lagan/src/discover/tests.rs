@@ -19,6 +19,7 @@ fn machine() -> Machine {
             client_toml: root.join("client.toml"),
             run_lagan: root.join("run"),
             mounts: vec![Mount {
+                device: "0:30".into(),
                 point: "/".into(),
                 fs_type: "ext4".into(),
                 source: "/dev/vda".into(),
@@ -70,6 +71,7 @@ impl Machine {
     fn mounted(&mut self, point: &Path, source: &str) {
         std::fs::create_dir_all(point).unwrap();
         self.places.mounts.push(Mount {
+            device: "0:30".into(),
             point: point.into(),
             fs_type: "fuse.lagan".into(),
             source: source.into(),

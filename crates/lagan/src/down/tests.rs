@@ -23,7 +23,7 @@ fn daemon(layout: &Layout, role: Role, name: &str, script: &str) -> Child {
         .process_group(0)
         .spawn()
         .unwrap();
-    while lagan_lock::holder(&lock) != Some(child.id()) {
+    while lagan_host::lock::holder(&lock) != Some(child.id()) {
         std::thread::sleep(Duration::from_millis(5));
     }
     child

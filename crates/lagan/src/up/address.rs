@@ -2,31 +2,31 @@
 //!
 //! Server N of a directory has 127.77.X.N, S3 has 127.77.X.250. X and the first
 //! port come from a hash of the directory's path, so that two directories hardly
-//! ever meet, even while one of them is stopped; an X that something listens on
-//! is passed over. All ports lie below those that outgoing connections get.
+//! ever meet, even while one of them is stopped. An X that something listens on is
+//! passed over. All ports lie below those that the kernel gives to outgoing connections.
 
 use crate::exit::{Failure, Outcome};
 use crate::layout::Layout;
-use crate::up::plan::Machine;
+use crate::up::servers::Machine;
 use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener};
 
-/// The last part of the embedded S3 server's address.
+/// Last part of the address of the embedded S3 server.
 const S3_LAST: u8 = 250;
-/// Ports of one server are within this many.
+/// Distance between the first ports of two servers.
 const PORT_STEP: u16 = 10;
 const PORT_FIRST: u16 = 7_700;
 const PORT_ROOMS: u64 = 1_000;
 const PORT_TRIES: u16 = 200;
 
-/// This machine, for one directory.
+/// This machine as it is for one directory.
 pub struct Here {
     x: u8,
     base_port: u16,
 }
 
 impl Here {
-    /// For the directory of `layout`.
+    /// The machine for the directory of `layout`.
     pub fn new(layout: &Layout) -> Self {
         let hash = path_hash(&layout.root);
         let table = std::fs::read_to_string("/proc/net/tcp").unwrap_or_default();
@@ -47,11 +47,11 @@ impl Machine for Here {
     }
 
     fn ports(&self, ip: IpAddr, n: usize, count: usize, elsewhere: bool) -> Outcome<Vec<u16>> {
-        // Several servers may share an address: each has its own start.
+        // Several servers may share an address: each has a first port of its own.
         let start = self.base_port + n as u16 * PORT_STEP;
         let free = |port: u16| elsewhere || TcpListener::bind(SocketAddr::new(ip, port)).is_ok();
         if !elsewhere {
-            // A foreign address would look like one without free ports.
+            // An address of another machine would look like one without free ports.
             TcpListener::bind(SocketAddr::new(ip, 0))
                 .map_err(|e| Failure::error(format!("listen on {ip}: {e}")))?;
         }
@@ -104,7 +104,7 @@ fn region_in(text: &str, profile: &str) -> Option<String> {
     None
 }
 
-/// FNV-1a: the same for a path in every build.
+/// Hashes a path by FNV-1a, which gives the same number in every build.
 fn path_hash(path: &std::path::Path) -> u64 {
     use std::os::unix::ffi::OsStrExt;
     path.as_os_str()
@@ -123,7 +123,7 @@ fn choose_x(hash: u64, busy: &BTreeSet<u8>) -> u8 {
         .unwrap_or(first + 1)
 }
 
-/// Each X of 127.77.X.N that something has a socket on, from /proc/net/tcp.
+/// Each X of 127.77.X.N that /proc/net/tcp shows a socket on.
 fn busy_x(table: &str) -> BTreeSet<u8> {
     table
         .lines()

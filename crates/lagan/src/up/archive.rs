@@ -1,17 +1,18 @@
-//! Where the archive is: the embedded store, another endpoint, or nowhere.
+//! The place of the archive: the embedded S3 server, another endpoint, or none.
 
 use crate::cli::UpArgs;
 use crate::exit::{Failure, Outcome};
 use crate::layout::Layout;
-use crate::up::plan::{Machine, ServerPlan, differs};
+use crate::up::same::differs;
+use crate::up::servers::{Machine, ServerPlan};
 use lagan_types::cluster::ArchiveConfig;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 
-/// The bucket when nobody names one.
+/// Bucket if nobody names one.
 const BUCKET: &str = "lagan";
-/// The region of the embedded store.
+/// Region of the embedded S3 server.
 const REGION: &str = "us-east-1";
 
 /// The archive's part of the plan.
@@ -20,30 +21,30 @@ const REGION: &str = "us-east-1";
 pub enum S3Plan {
     /// No archive.
     None,
-    /// A store of our own, in a process of its own.
+    /// The embedded S3 server, in a process of its own.
     Embedded {
-        /// Where it listens.
+        /// Address that it listens on.
         listen: SocketAddr,
-        /// The namespace that it runs in: that of server 1.
+        /// Network namespace that it runs in: that of server 1.
         netns: Option<String>,
         /// The bucket.
         bucket: String,
-        /// First part of keys.
+        /// First part of each object's key.
         prefix: String,
-        /// Made up at the first start.
+        /// Drawn at the first start.
         access_key: String,
-        /// Made up at the first start.
+        /// Drawn at the first start.
         secret_key: String,
     },
-    /// Somebody else's.
+    /// An S3 endpoint of somebody else.
     Url {
         /// `http://host:port`.
         endpoint: String,
-        /// By the AWS configuration at the first start.
+        /// Region of the AWS configuration at the first start.
         region: String,
-        /// The bucket: must exist.
+        /// The bucket, which must exist.
         bucket: String,
-        /// First part of keys.
+        /// First part of each object's key.
         prefix: String,
     },
 }
@@ -100,7 +101,7 @@ fn embedded(
 }
 
 impl S3Plan {
-    /// What all nodes must know of it.
+    /// The part that all servers must know.
     pub fn config(&self) -> Option<ArchiveConfig> {
         match self {
             S3Plan::None => None,
@@ -129,7 +130,7 @@ impl S3Plan {
         }
     }
 
-    /// Access and secret key, where they do not come from the credential chain.
+    /// Access and secret key, unless they come from the credential chain.
     pub fn keys(&self) -> Option<(&str, &str)> {
         match self {
             S3Plan::Embedded {
@@ -152,10 +153,10 @@ impl S3Plan {
         }
     }
 
-    /// Holds later arguments against this.
+    /// Compares later arguments with this.
     ///
     /// # Errors
-    /// Status 2 for one that differs.
+    /// Status 2 for an argument that differs.
     pub fn check_same(&self, args: &UpArgs) -> Outcome<()> {
         let word = match self {
             S3Plan::None => "none",
@@ -192,7 +193,7 @@ fn prefix(args: &UpArgs) -> Outcome<Option<String>> {
     Ok(Some(prefix.to_owned()))
 }
 
-/// Amazon's rules for bucket names, the part that keeps them out of trouble.
+/// Whether a bucket's name follows the most important of Amazon's rules.
 fn check_bucket(bucket: &str) -> Outcome<()> {
     let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '.' | '_');
     if (1..=63).contains(&bucket.len()) && bucket.chars().all(plain) && !bucket.starts_with('.') {

@@ -1,17 +1,21 @@
-//! Everything that can be refused before anything starts.
+//! Checks everything that can be refused before anything starts.
 
 use crate::exit::{Doing, Failure, Outcome};
+use crate::hang::{self, Look};
 use crate::layout::{Layout, make_dir};
-use crate::mountinfo;
-use crate::probe::{self, Look};
 use crate::sys;
 use crate::up::archive::S3Plan;
 use crate::up::plan::Plan;
+use lagan_host::mounts::Mount;
+use lagan_host::process::LEAVING_PATIENCE;
+use lagan_host::{mounts, port};
 use std::fs::File;
+use std::io::ErrorKind;
+use std::net::SocketAddr;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-/// For one look at a mount point.
+/// Longest time for one look at a mount point.
 const LOOK_DEADLINE: Duration = Duration::from_secs(5);
 
 /// Checks root, /dev/fuse, mount points, namespaces and ports.
@@ -30,7 +34,7 @@ pub fn machine(layout: &Layout, plan: &Plan) -> Outcome<()> {
     for point in &plan.mounts {
         mount_point(layout, point)?;
     }
-    let until = Instant::now() + lagan_lock::LEAVING_PATIENCE;
+    let until = Instant::now() + LEAVING_PATIENCE;
     for server in &plan.servers {
         if let Some(netns) = &server.netns {
             if !Path::new("/run/netns").join(netns).exists() {
@@ -40,7 +44,7 @@ pub fn machine(layout: &Layout, plan: &Plan) -> Outcome<()> {
             }
         } else {
             for addr in [server.listen, server.peer_listen, server.http] {
-                probe::bindable(addr, until)?;
+                bindable(addr, until)?;
             }
         }
     }
@@ -49,12 +53,13 @@ pub fn machine(layout: &Layout, plan: &Plan) -> Outcome<()> {
             listen,
             netns: None,
             ..
-        } => probe::bindable(*listen, until),
+        } => bindable(*listen, until),
         _ => Ok(()),
     }
 }
 
-/// There, a directory, and nothing mounted on it; a dead mount is cleaned up.
+/// Checks that the mount point is a directory with nothing mounted on it. A dead mount is
+/// cleaned up.
 fn mount_point(layout: &Layout, point: &Path) -> Outcome<()> {
     let shown = point.display();
     if point == layout.default_mount() && mounted_at(point)?.is_none() {
@@ -64,7 +69,7 @@ fn mount_point(layout: &Layout, point: &Path) -> Outcome<()> {
         let Some(mount) = mounted_at(point)? else {
             break;
         };
-        let dead = probe::look(point, LOOK_DEADLINE) == Look::Error(libc::ENOTCONN);
+        let dead = hang::look(point, LOOK_DEADLINE) == Look::Error(libc::ENOTCONN);
         if !mount.is_lagan() || !dead {
             return Err(Failure::error(format!(
                 "{shown} is busy: {} is mounted there, unmount it or take another mount point",
@@ -73,7 +78,7 @@ fn mount_point(layout: &Layout, point: &Path) -> Outcome<()> {
         }
         sys::unmount(point, true).doing(|| format!("unmount the dead mount at {shown}"))?;
     }
-    match probe::look(point, LOOK_DEADLINE) {
+    match hang::look(point, LOOK_DEADLINE) {
         Look::Directory => Ok(()),
         Look::Error(libc::ENOENT) => Err(Failure::error(format!(
             "mount point {shown} is missing: make it with `mkdir -p {shown}`"
@@ -89,11 +94,37 @@ fn mount_point(layout: &Layout, point: &Path) -> Outcome<()> {
     }
 }
 
-/// What is mounted at exactly that path.
+/// The topmost mount at exactly that path.
 ///
 /// # Errors
 /// When /proc is not there.
-pub fn mounted_at(point: &Path) -> Outcome<Option<mountinfo::Mount>> {
-    let mounts = mountinfo::all().doing(|| "read /proc/self/mountinfo".into())?;
-    Ok(mountinfo::at(&mounts, point).cloned())
+pub fn mounted_at(point: &Path) -> Outcome<Option<Mount>> {
+    mounts::mounted_at(point).map_err(|e| Failure::error(e.to_string()))
+}
+
+/// Checks that a server can be given that address, in this network namespace. Waits until
+/// then for a process that was killed and still has it.
+///
+/// # Errors
+/// One line that names the address and the reason.
+fn bindable(addr: SocketAddr, until: Instant) -> Outcome<()> {
+    port::check_free(addr, until).map_err(|e| match e.kind() {
+        ErrorKind::AddrInUse => Failure::error(format!(
+            "{addr} is taken by another program: stop it, or take another directory"
+        )),
+        _ => Failure::error(format!("listen on {addr}: {e}")),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn address_in_use_is_named() {
+        let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let addr = taken.local_addr().unwrap();
+        let error = bindable(addr, Instant::now()).unwrap_err();
+        assert!(error.message.contains(&addr.to_string()), "{error}");
+    }
 }

@@ -1,9 +1,10 @@
-//! The daemons' configuration files, as production would have them.
+//! Configuration files of the daemons, as in production.
 
 use crate::exit::{Doing, Outcome};
 use crate::layout::{Layout, Role};
 use crate::up::archive::S3Plan;
-use crate::up::plan::{Plan, ServerPlan};
+use crate::up::plan::Plan;
+use crate::up::servers::ServerPlan;
 use serde::Serialize;
 use std::path::{Path, PathBuf};
 
@@ -56,7 +57,7 @@ const LOG: LogToml = LogToml {
     level: "info",
 };
 
-/// A server's `server.toml`.
+/// The text of a server's `server.toml`.
 ///
 /// # Errors
 /// When a path is not UTF-8.
@@ -76,7 +77,7 @@ pub fn server(layout: &Layout, plan: &Plan, server: &ServerPlan) -> Outcome<Stri
     })
 }
 
-/// A mount's `mount.toml`.
+/// The text of a mount's `mount.toml`.
 ///
 /// # Errors
 /// When a path is not UTF-8.
@@ -90,7 +91,7 @@ pub fn mount(layout: &Layout, plan: &Plan, name: &str, point: &Path) -> Outcome<
     })
 }
 
-/// The embedded S3 server's configuration; `None` without one.
+/// The configuration of the embedded S3 server; `None` without one.
 ///
 /// # Errors
 /// When a path is not UTF-8.

@@ -1,4 +1,4 @@
-//! What a start writes before any process runs: folders, links, configuration,
+//! The files that a start writes before any process runs: folders, links, configuration,
 //! and the command line of each process.
 
 use crate::exit::{Doing, Failure, Outcome};
@@ -7,6 +7,7 @@ use crate::record::{MountEntry, Process, Record, S3Entry, SCHEMA};
 use crate::up::archive::S3Plan;
 use crate::up::config;
 use crate::up::plan::Plan;
+use lagan_host::replace::replace_link;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
@@ -34,7 +35,7 @@ pub fn write(layout: &Layout, plan: &Plan) -> Outcome<()> {
     remove_old_mounts(layout, plan)
 }
 
-/// `mount-N` and its mount point, in order.
+/// The name (`mount-N`) and the mount point of each mount, in order.
 pub fn mount_names(plan: &Plan) -> impl Iterator<Item = (String, &Path)> {
     plan.mounts
         .iter()
@@ -96,7 +97,7 @@ fn s3_entry(plan: &Plan) -> Option<S3Entry> {
 fn process(layout: &Layout, role: Role, name: &str, netns: Option<&str>) -> Outcome<Process> {
     let mut argv = match netns {
         Some(netns) => {
-            // `ip netns exec` becomes the program: the pid stays the same.
+            // `ip netns exec` executes the program in its place: the pid stays the same.
             let ip = find_program("ip")?;
             vec![text(&ip)?, "netns".into(), "exec".into(), netns.to_owned()]
         }
@@ -144,16 +145,13 @@ fn link_programs(layout: &Layout) -> Outcome<()> {
     let names = [Role::Server, Role::Mount, Role::S3].map(Role::program);
     for name in names.into_iter().chain(["lagan"]) {
         let link = layout.root.join("bin").join(name);
-        let part = layout.root.join("bin").join(format!(".{name}"));
-        let _ = std::fs::remove_file(&part);
-        std::os::unix::fs::symlink(&exe, &part)
-            .and_then(|()| std::fs::rename(&part, &link))
-            .doing(|| format!("link {}", link.display()))?;
+        replace_link(&link, &exe).doing(|| format!("link {}", link.display()))?;
     }
     Ok(())
 }
 
-/// Configurations of mounts that are no longer wanted would be unmounted by `down`.
+/// Removes the files of mounts that are no longer wanted, since `down` would unmount their
+/// mount points.
 fn remove_old_mounts(layout: &Layout, plan: &Plan) -> Outcome<()> {
     for (role, name) in layout.processes() {
         if role == Role::Mount && mount_names(plan).all(|(n, _)| n != name) {

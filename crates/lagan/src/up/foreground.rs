@@ -1,4 +1,4 @@
-//! What `lagan up` prints, and how it waits.
+//! The summary that `lagan up` prints, and its wait in the foreground.
 
 use crate::down;
 use crate::exit::{OK, Outcome};
@@ -9,10 +9,10 @@ use crate::up::process::Running;
 use std::fmt::Write;
 use std::time::Duration;
 
-/// Between two looks at the processes.
+/// Pause between two looks at the processes.
 const LOOK_EVERY: Duration = Duration::from_millis(100);
 
-/// What runs where, and how to look inside.
+/// The processes and their addresses, and commands to look at the cluster.
 pub fn summary(record: &Record, detach: bool) -> String {
     let mut out = String::new();
     let root = record
@@ -72,11 +72,11 @@ pub fn summary(record: &Record, detach: bool) -> String {
     out
 }
 
-/// Waits for SIGINT, SIGTERM or SIGHUP, or for `lagan down` from elsewhere; then
-/// stops everything in order. Nothing restarts a process that dies meanwhile.
+/// Waits for SIGINT, SIGTERM or SIGHUP, or for a `lagan down` of somebody else, then stops
+/// everything in order. Nothing restarts a process that dies meanwhile.
 ///
 /// # Errors
-/// As `lagan down`.
+/// Those of `lagan down`.
 pub fn wait(layout: &Layout, mut running: Vec<Running>) -> Outcome<u8> {
     loop {
         if sys::interrupted() {

@@ -1,23 +1,23 @@
-//! What is to run: drawn up at the first start, kept in `up.json`, held
-//! against the arguments at later ones. Pure but for [`Plan::load`] and
+//! The plan of the processes to run. The first start makes it and keeps it in `up.json`;
+//! later starts compare it with their arguments. Pure but for [`Plan::load`] and
 //! [`Plan::store`].
 
 use crate::cli::UpArgs;
 use crate::exit::{Doing, Failure, Outcome};
 use crate::layout::{Layout, replace_private};
-use crate::mountinfo;
 use crate::up::archive::{S3Plan, first_archive};
+use crate::up::same::{differs, same};
+use crate::up::servers::{Machine, ServerPlan, check_distinct, server, server_count};
+use lagan_host::mounts::mounted_at;
 use lagan_types::limits::SET_MEMBERS_MAX;
 use lagan_types::{ClusterId, Incarnation};
 use serde::{Deserialize, Serialize};
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
 #[cfg(test)]
 mod tests;
 
-/// Servers of one machine, at most: 127.77.X.N has room for these and S3.
-pub const SERVERS_MAX: usize = 50;
 /// The version of `up.json`.
 const SCHEMA: u32 = 1;
 
@@ -33,12 +33,12 @@ pub struct Plan {
     pub volume: String,
     /// Replicas of a chunk.
     pub copies: u8,
-    /// Replicas of a chunk, at least.
+    /// Fewest replicas of a chunk, while servers are away.
     pub min_copies: u8,
-    /// From a file's last change to its upload, milliseconds, as it was given to `lagan
-    /// up` last; counts when the cluster is made (`lagan set` changes it later).
+    /// Milliseconds from a file's last change to its upload, as given to the last `lagan up`.
+    /// It counts when the cluster is made; `lagan set` changes it later.
     pub archive_after_ms: u64,
-    /// In order: server N is `server-N`.
+    /// The servers in order: the N-th is `server-N`.
     pub servers: Vec<ServerPlan>,
     /// Mount points, absolute: the N-th is `mount-N`.
     pub mounts: Vec<PathBuf>,
@@ -46,39 +46,11 @@ pub struct Plan {
     pub s3: S3Plan,
 }
 
-/// One server.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct ServerPlan {
-    /// `server-N`.
-    pub name: String,
-    /// Where clients connect.
-    pub listen: SocketAddr,
-    /// Where the other servers connect.
-    pub peer_listen: SocketAddr,
-    /// /health and /metrics.
-    pub http: SocketAddr,
-    /// The network namespace that it runs in.
-    pub netns: Option<String>,
-}
-
-/// What a first plan takes from the machine.
-pub trait Machine {
-    /// The address of server `n` (from 1) without `--addrs`.
-    fn own_ip(&self, n: usize) -> IpAddr;
-    /// Three ports of that address for a server, one for S3 (`n` = 0), that nothing listens on.
-    fn ports(&self, ip: IpAddr, n: usize, count: usize, elsewhere: bool) -> Outcome<Vec<u16>>;
-    /// A random key of that many characters.
-    fn random_key(&self, len: usize) -> String;
-    /// The region of the AWS configuration.
-    fn aws_region(&self) -> String;
-}
-
 impl Plan {
     /// The stored plan; `None` before the first start.
     ///
     /// # Errors
-    /// When it is damaged or of another version.
+    /// When the file is damaged or of another version.
     pub fn load(layout: &Layout) -> Outcome<Option<Self>> {
         let path = layout.up_json();
         let text = match std::fs::read(&path) {
@@ -107,7 +79,7 @@ impl Plan {
         replace_private(&layout.up_json(), &text)
     }
 
-    /// Of a directory that has none yet.
+    /// Makes the plan of a directory that has none yet.
     ///
     /// # Errors
     /// Status 2 for arguments that contradict each other, status 1 when no port is free.
@@ -132,10 +104,10 @@ impl Plan {
         })
     }
 
-    /// Of a directory that has data: `--mount` and `--archive-after` are applied.
+    /// The plan of a later start: `--mount` and `--archive-after` are applied.
     ///
     /// # Errors
-    /// Status 2 for an argument that differs from what is stored.
+    /// Status 2 for an argument that differs from the stored plan.
     pub fn again(mut self, args: &UpArgs) -> Outcome<Self> {
         same("--servers", args.servers, self.servers.len())?;
         same("--copies", args.copies, self.copies)?;
@@ -162,7 +134,7 @@ impl Plan {
         Ok(self)
     }
 
-    /// What the cluster's first command says. The ids are drawn by the caller.
+    /// The configuration for the cluster's first command. The caller draws the ids.
     pub fn config(
         &self,
         cluster: ClusterId,
@@ -181,38 +153,9 @@ impl Plan {
     }
 }
 
-/// Replicas at least, when nobody says: one less than wanted, but two of three.
+/// The default for the fewest replicas: 1 up to two copies, else 2.
 pub fn default_min_copies(copies: u8) -> u8 {
     if copies <= 2 { 1 } else { 2 }
-}
-
-fn server_count(args: &UpArgs) -> Outcome<usize> {
-    let given = [args.addrs.len(), args.netns.len()];
-    let listed = given.into_iter().max().filter(|&n| n > 0);
-    let count = args.servers.or(listed).unwrap_or(3);
-    if count == 0 || count > SERVERS_MAX {
-        return Err(Failure::usage(format!(
-            "--servers {count}: 1 to {SERVERS_MAX} are possible"
-        )));
-    }
-    for (name, len) in [("--addrs", given[0]), ("--netns", given[1])] {
-        if len != 0 && len != count {
-            return Err(Failure::usage(format!(
-                "{name} names {len} for {count} servers: one for each is needed"
-            )));
-        }
-    }
-    if !args.netns.is_empty() && args.addrs.is_empty() {
-        return Err(Failure::usage(
-            "--netns needs --addrs: the addresses that the servers have in their namespaces",
-        ));
-    }
-    if let Some(ip) = args.addrs.iter().find(|ip| ip.is_unspecified()) {
-        return Err(Failure::usage(format!(
-            "--addrs {ip}: would be every address of the machine, name one"
-        )));
-    }
-    Ok(count)
 }
 
 fn copies(args: &UpArgs, servers: usize) -> Outcome<(u8, u8)> {
@@ -232,38 +175,7 @@ fn copies(args: &UpArgs, servers: usize) -> Outcome<(u8, u8)> {
     Ok((copies, min_copies))
 }
 
-fn server(args: &UpArgs, n: usize, machine: &dyn Machine) -> Outcome<ServerPlan> {
-    let ip = args
-        .addrs
-        .get(n - 1)
-        .copied()
-        .unwrap_or_else(|| machine.own_ip(n));
-    let netns = args.netns.get(n - 1).cloned();
-    let ports = machine.ports(ip, n, 3, netns.is_some())?;
-    let addr = |i: usize| SocketAddr::new(ip, ports.get(i).copied().unwrap_or(0));
-    Ok(ServerPlan {
-        name: format!("server-{n}"),
-        listen: addr(0),
-        peer_listen: addr(1),
-        http: addr(2),
-        netns,
-    })
-}
-
-fn check_distinct(servers: &[ServerPlan]) -> Outcome<()> {
-    let mut seen = std::collections::BTreeSet::new();
-    for s in servers {
-        if !seen.insert(s.listen) {
-            return Err(Failure::usage(format!(
-                "--addrs names {} twice",
-                s.listen.ip()
-            )));
-        }
-    }
-    Ok(())
-}
-
-/// The given mount points, absolute; `None` without any.
+/// The given mount points as absolute paths; `None` without any.
 fn mounts(given: &[PathBuf]) -> Outcome<Option<Vec<PathBuf>>> {
     let mut out: Vec<PathBuf> = Vec::new();
     for path in given {
@@ -276,8 +188,8 @@ fn mounts(given: &[PathBuf]) -> Outcome<Option<Vec<PathBuf>>> {
     Ok((!out.is_empty()).then_some(out))
 }
 
-/// Absolute and without links: what the kernel will call it. Where something is
-/// mounted the last part is not touched: it may be dead.
+/// Makes a path absolute and without links, as the kernel will show it. The last part is
+/// not touched if something is mounted there, which may be dead.
 fn absolute(path: &Path) -> Outcome<PathBuf> {
     let path = std::path::absolute(path).doing(|| format!("find {}", path.display()))?;
     let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else {
@@ -290,25 +202,9 @@ fn absolute(path: &Path) -> Outcome<PathBuf> {
         return Ok(path);
     };
     let path = parent.join(name);
-    let mounts = mountinfo::all().doing(|| "read /proc/self/mountinfo".into())?;
-    Ok(match mountinfo::at(&mounts, &path) {
+    let mounted = mounted_at(&path).map_err(|e| Failure::error(e.to_string()))?;
+    Ok(match mounted {
         Some(_) => path,
         None => path.canonicalize().unwrap_or(path),
     })
-}
-
-fn same<T: PartialEq + std::fmt::Display>(name: &str, given: Option<T>, stored: T) -> Outcome<()> {
-    match given {
-        Some(given) if given != stored => Err(Failure::usage(format!(
-            "{name} {given}: this directory was made with {stored}, leave the option out or take another directory"
-        ))),
-        _ => Ok(()),
-    }
-}
-
-/// An option that is not what the directory was made with.
-pub fn differs(name: &str) -> Failure {
-    Failure::usage(format!(
-        "{name} is not what this directory was made with: leave the option out or take another directory"
-    ))
 }

@@ -1,4 +1,4 @@
-//! The processes that one start runs.
+//! The processes that a start runs.
 
 use crate::exit::{Doing, Failure, Outcome};
 use crate::record::Process;
@@ -11,21 +11,21 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
-/// What a failing process says at its end is within this many bytes.
+/// Bytes at the end of a log that hold the last words of a process.
 const LOG_TAIL_BYTES: u64 = 16 * 1024;
 
 /// A process that this one started.
 pub struct Running {
-    /// As in the record.
+    /// Its name in the record.
     pub name: String,
     child: Child,
     log: PathBuf,
-    /// Where this run's part of the log begins.
+    /// Offset in the log where the lines of this run begin.
     log_from: u64,
     ended: Option<ExitStatus>,
 }
 
-/// Starts a process: group of its own, no input, output appended to its log.
+/// Starts a process in a group of its own, without input; its output is appended to its log.
 ///
 /// # Errors
 /// When the program or its log cannot be opened.
@@ -36,7 +36,7 @@ pub fn spawn(process: &Process) -> Outcome<Running> {
         .mode(0o600)
         .open(&process.log)
         .doing(|| format!("open {}", process.log.display()))?;
-    // An earlier program left it open to others.
+    // The log of an earlier program may be open to others.
     log.set_permissions(Permissions::from_mode(0o600))
         .doing(|| format!("close {} to others", process.log.display()))?;
     let log_from = log.metadata().map_or(0, |m| m.len());
@@ -65,12 +65,12 @@ pub fn spawn(process: &Process) -> Outcome<Running> {
 }
 
 impl Running {
-    /// Its process.
+    /// Its pid.
     pub fn pid(&self) -> u32 {
         self.child.id()
     }
 
-    /// How it ended, if it did. Also takes the dead process off the table.
+    /// Its exit status, if it has ended. Reaps the dead process.
     pub fn ended(&mut self) -> Option<ExitStatus> {
         if self.ended.is_none() {
             self.ended = self.child.try_wait().ok().flatten();
@@ -78,7 +78,7 @@ impl Running {
         self.ended
     }
 
-    /// Fails if it has ended, with what it said last.
+    /// Fails if it has ended, with its last words.
     ///
     /// # Errors
     /// Status 1, or 2 if the process ended so.
@@ -95,7 +95,7 @@ impl Running {
         })
     }
 
-    /// Ends it: SIGTERM, and SIGKILL after `patience`.
+    /// Ends it by SIGTERM, and after `patience` by SIGKILL.
     pub fn stop(&mut self, patience: Duration) {
         if self.ended().is_some() {
             return;
@@ -113,8 +113,7 @@ impl Running {
     }
 }
 
-/// The last line that was written to the log from there on: the message of a
-/// log line, without what comes before it.
+/// The last line of the log after the offset `from`, cut to 300 characters.
 fn last_line(log: &Path, from: u64) -> Option<String> {
     let mut file = File::open(log).ok()?;
     let len = file.metadata().ok()?.len();
@@ -181,7 +180,7 @@ mod tests {
         assert!(running.check().is_ok());
         running.stop(Duration::from_millis(50));
         assert!(running.ended().is_some());
-        // Its child is in the same group, which nobody else has.
+        // Its child is in the same group, and nobody else is.
         let _ = std::process::Command::new("kill")
             .args(["-KILL", "--", &format!("-{}", running.pid())])
             .status();

@@ -3,17 +3,21 @@
 use crate::cli::UpArgs;
 use crate::down;
 use crate::exit::{Doing, Failure, OK, Outcome};
+use crate::hang::{self, Look};
+use crate::health::{self, Health};
 use crate::layout::{Layout, Role, make_private_dir};
 use crate::net::{self, Cluster};
-use crate::probe::{self, Health, Look};
 use crate::record::{Process, Record};
 use crate::sys;
 use crate::up::address::Here;
 use crate::up::archive::S3Plan;
-use crate::up::plan::{Plan, ServerPlan};
+use crate::up::plan::Plan;
 use crate::up::process::{Running, spawn};
+use crate::up::servers::ServerPlan;
 use crate::up::verdict::Verdict;
 use crate::up::{check, files, foreground};
+use lagan_host::lock;
+use lagan_host::process::LEAVING_PATIENCE;
 use lagan_types::cluster::{NodeState, ReplicaSet, voter_count};
 use lagan_types::message::MetaRequest;
 use lagan_types::{ClusterId, Incarnation};
@@ -22,21 +26,21 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-/// Until a server says that it waits for its cluster, or serves. A big state
-/// on a slow disk needs seconds.
+/// Longest wait for a server that says that it waits for its cluster, or serves. A big
+/// state on a slow disk needs seconds.
 const READY_DEADLINE: Duration = Duration::from_secs(60);
-/// Until every server is heard of and a set has all copies.
+/// Longest wait until the leader has heard of every server and a set has all copies.
 const COPIES_DEADLINE: Duration = Duration::from_secs(15);
-/// Until a mount answers.
+/// Longest wait until a mount answers.
 const MOUNT_DEADLINE: Duration = Duration::from_secs(60);
-/// For one look at a server or a mount.
+/// Longest time for one look at a server or a mount.
 const LOOK_DEADLINE: Duration = Duration::from_secs(5);
-/// For making or joining a cluster.
+/// Longest time for making or joining a cluster.
 const ADMIT_DEADLINE: Duration = Duration::from_secs(30);
-/// How long the first servers may take to find out what S3 says: a slow endpoint, or
-/// one that is tried again, needs more than one call's time.
+/// Longest wait until the first servers know the answer of S3: a slow endpoint, or one that
+/// is tried again, needs more than one call's time.
 const S3_DEADLINE: Duration = Duration::from_secs(30);
-/// Between two looks.
+/// Pause between two looks.
 const PAUSE: Duration = Duration::from_millis(50);
 
 /// A start under way.
@@ -45,11 +49,11 @@ struct Start {
     plan: Plan,
     record: Record,
     running: Vec<Running>,
-    /// There was no cluster before.
+    /// Whether there was no cluster before.
     first: bool,
-    /// Servers whose stores the cluster refuses for good, and what they said. They do not run.
+    /// Servers whose stores the cluster refuses for good, and their messages. They do not run.
     refused: Vec<(String, Failure)>,
-    /// `--archive-after`, if it was given to this start, milliseconds.
+    /// `--archive-after` of this start in milliseconds, if it was given.
     archive_after_ms: Option<u64>,
     /// Directories that were empty before: removed if a first start fails.
     made: Vec<PathBuf>,
@@ -58,7 +62,7 @@ struct Start {
 /// `lagan up`.
 ///
 /// # Errors
-/// One line; nothing that this call started is left running.
+/// One line. Nothing that this call started is left running.
 pub fn run(args: &UpArgs, json: bool) -> Outcome<u8> {
     sys::close_inherited_on_exec();
     sys::note_interrupts();
@@ -86,20 +90,19 @@ pub fn run(args: &UpArgs, json: bool) -> Outcome<u8> {
     foreground::wait(&start.layout, start.running)
 }
 
-/// One `up` at a time, and none where something runs. What was killed just now is
-/// waited for.
+/// Takes the lock of the directory: one `up` at a time, and none where something runs. A
+/// process that was killed just now is waited for.
 fn take_directory(layout: &Layout) -> Outcome<File> {
     let hint = format!("stop it with `lagan down {}`", layout.root.display());
-    let held =
-        lagan_lock::take_within(&layout.up_lock(), lagan_lock::LEAVING_PATIENCE).map_err(|_| {
-            Failure::error(format!(
-                "another `lagan up` has {}: {hint}",
-                layout.root.display()
-            ))
-        })?;
+    let held = lock::take_within(&layout.up_lock(), LEAVING_PATIENCE).map_err(|_| {
+        Failure::error(format!(
+            "another `lagan up` has {}: {hint}",
+            layout.root.display()
+        ))
+    })?;
     for (role, name) in layout.processes() {
         let lock = layout.lock(role, &name);
-        if let Some(pid) = lagan_lock::staying_holder(&lock, lagan_lock::LEAVING_PATIENCE) {
+        if let Some(pid) = lock::staying_holder(&lock, LEAVING_PATIENCE) {
             return Err(Failure::error(format!(
                 "{} runs already ({name} is process {pid}): {hint}",
                 layout.root.display()
@@ -174,7 +177,7 @@ impl Start {
         self.running.iter_mut().try_for_each(Running::check)
     }
 
-    /// Puts servers aside that ended because the cluster refuses their stores.
+    /// Sets servers aside that ended because the cluster refuses their stores.
     fn note_refused(&mut self) {
         for process in &self.record.processes {
             let ended = |r: &mut Running| r.name == process.name && r.ended().is_some();
@@ -193,7 +196,7 @@ impl Start {
         self.plan.servers.iter().filter(kept).cloned().collect()
     }
 
-    /// Where clients find them.
+    /// Addresses of these servers for clients.
     fn addresses(&self) -> Vec<String> {
         self.servers()
             .iter()
@@ -201,12 +204,12 @@ impl Start {
             .collect()
     }
 
-    /// Goes on without servers that `lagan remove` took out of the cluster. They stay in
-    /// the plan: emptied, such a directory is a new server's.
+    /// Goes on without servers that `lagan remove` took out of the cluster. They stay in the
+    /// plan: once its directory is emptied, a new server takes such a place.
     ///
     /// # Errors
-    /// What a server said that is refused although the cluster counts on it: its store is
-    /// an older copy. Or the cluster's.
+    /// The message of a server that is refused although the cluster counts on it (its store is
+    /// an older copy), or an error of the cluster.
     fn leave_removed(&mut self) -> Outcome<()> {
         let Some((_, first)) = self.refused.first() else {
             return Ok(());
@@ -215,7 +218,7 @@ impl Start {
         if servers.is_empty() {
             return Err(first.clone());
         }
-        let map = net::run(async { Cluster::new(&servers)?.map().await })?;
+        let map = net::run(async { Cluster::new(&servers).await?.map().await })?;
         for (name, failure) in &self.refused {
             if map.nodes.iter().any(|n| n.name == *name) {
                 return Err(failure.clone());
@@ -230,8 +233,8 @@ impl Start {
         Ok(())
     }
 
-    /// Waits until `addr` says what is wanted, or the cluster refuses the store; gives
-    /// what it said.
+    /// Waits until the health at `addr` is wanted, or the cluster refuses the store; returns
+    /// that health.
     fn wait_for(
         &mut self,
         name: &str,
@@ -245,7 +248,7 @@ impl Start {
                 return Ok(Health::NotReady(failure.message.clone()));
             }
             self.check_running()?;
-            let health = probe::health(addr, LOOK_DEADLINE);
+            let health = health::ask(addr, LOOK_DEADLINE);
             if wanted(&health) {
                 return Ok(health);
             }
@@ -265,7 +268,7 @@ impl Start {
         }
     }
 
-    /// Makes the cluster if this is the first start, and has all servers in it.
+    /// Makes the cluster if this is the first start, and lets all servers join it.
     fn admit_servers(&mut self) -> Outcome<()> {
         let servers = self.servers();
         let mut waiting: Vec<&ServerPlan> = Vec::new();
@@ -305,27 +308,26 @@ impl Start {
         self.admit(first, &MetaRequest::Init { config })?;
         self.wait_for(&first.name, first.http, |h| *h == Health::Ready)?;
         self.plan.cluster = Some(cluster);
-        // From here on, a start that is cut off is continued by the next.
+        // From here on the next start continues one that is cut off.
         self.plan.store(&self.layout)
     }
 
     fn admit(&self, server: &ServerPlan, request: &MetaRequest) -> Outcome<()> {
-        let client = || async { Cluster::new(&[server.listen.to_string()]) };
         net::run(async {
-            let cluster = client().await?;
+            let cluster = Cluster::new(&[server.listen.to_string()]).await?;
             cluster.admit(server.listen, request, ADMIT_DEADLINE).await
         })
         .map(|_| ())
         .map_err(|f| Failure::error(format!("{}: {f}", server.name)))
     }
 
-    /// The options that are applied at a later start too. What is not given now stays
+    /// Applies the options that count at a later start too. A setting without an option stays
     /// as it is: `lagan set` may have changed it.
     fn apply_changes(&mut self) -> Outcome<()> {
         let servers = self.addresses();
         let after = self.archive_after_ms;
         self.plan.cluster = net::run(async {
-            let cluster = Cluster::new(&servers)?;
+            let cluster = Cluster::new(&servers).await?;
             let mut config = cluster.map().await?.config;
             let id = Some(config.cluster);
             if let Some(after) = after.filter(|&after| after != config.archive_after_ms) {
@@ -337,11 +339,11 @@ impl Start {
         Ok(())
     }
 
-    /// At a first start with an S3 that is not ours: waits for what it says, and goes on
-    /// when it says nothing. What it says later shows in `lagan status`.
+    /// Waits for the answer of S3 at a first start, unless the S3 server is the embedded one.
+    /// Without an answer the start goes on; a later one shows in `lagan status`.
     ///
     /// # Errors
-    /// It refuses.
+    /// S3 refuses.
     fn wait_for_s3(&mut self) -> Outcome<()> {
         if !self.first || !matches!(self.plan.s3, S3Plan::Url { .. }) {
             return Ok(());
@@ -350,7 +352,7 @@ impl Start {
         let servers = self.addresses();
         loop {
             self.check_running()?;
-            let status = net::run(async { Cluster::new(&servers)?.status().await })?;
+            let status = net::run(async { Cluster::new(&servers).await?.status().await })?;
             match Verdict::of(&status.nodes) {
                 Verdict::Ready => return Ok(()),
                 Verdict::Refused(why) => {
@@ -365,15 +367,15 @@ impl Start {
         }
     }
 
-    /// Waits for a set with all copies, so that the first files are not short
-    /// of any, and for all votes, so that any one server may die from then on; goes on
-    /// without when a server takes its time.
+    /// Waits for a set with all copies, so that the first files have them, and for all votes,
+    /// so that any one server may die from then on. The start goes on without them if a server
+    /// takes too long.
     fn wait_for_copies(&mut self) -> Outcome<()> {
         let end = Instant::now() + COPIES_DEADLINE;
         let servers = self.addresses();
         loop {
             self.check_running()?;
-            let map = net::run(async { Cluster::new(&servers)?.map().await })?;
+            let map = net::run(async { Cluster::new(&servers).await?.map().await })?;
             let full = |set: &&ReplicaSet| set.nodes.len() >= usize::from(map.config.copies);
             let all_up = map.nodes.iter().all(|n| n.state == NodeState::Up);
             let complete = map.sets.iter().filter(full).any(|set| map.writable(set));
@@ -391,7 +393,7 @@ impl Start {
             loop {
                 self.check_running()?;
                 let mounted = check::mounted_at(&point)?.is_some_and(|m| m.is_lagan());
-                if mounted && probe::look(&point, LOOK_DEADLINE) == Look::Directory {
+                if mounted && hang::look(&point, LOOK_DEADLINE) == Look::Directory {
                     break;
                 }
                 if Instant::now() >= end {
@@ -408,7 +410,7 @@ impl Start {
         Ok(())
     }
 
-    /// Stops what was started, and removes what a first start made.
+    /// Stops the processes of this start, and removes the data of a first start.
     fn abandon(&mut self) {
         down::unmount_all(&self.layout, &self.plan.mounts, Duration::from_secs(1));
         for running in self.running.iter_mut().rev() {
@@ -423,7 +425,7 @@ impl Start {
     }
 }
 
-/// What a server says when the cluster refused its store for good: it cannot start.
+/// The message of a server that cannot start since the cluster refused its store for good.
 fn refusal(process: &Process) -> Option<Failure> {
     if process.role != Role::Server {
         return None;
@@ -432,7 +434,7 @@ fn refusal(process: &Process) -> Option<Failure> {
     Some(Failure::error(format!("{}: {reason}", process.name)))
 }
 
-/// The data directories of a plan that hold nothing yet.
+/// The data directories of a plan that are empty.
 fn empty_data(layout: &Layout, plan: &Plan) -> Vec<PathBuf> {
     let servers = plan
         .servers
@@ -449,7 +451,7 @@ fn entries(dir: &Path) -> Vec<PathBuf> {
     found.map(|e| e.path()).collect()
 }
 
-/// Removes what is in a directory, but not itself: it may be a mount point.
+/// Empties a directory, but keeps it: it may be a mount point.
 fn empty_dir(dir: &Path) {
     for path in entries(dir) {
         if path.ends_with("lost+found") {

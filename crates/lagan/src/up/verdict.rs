@@ -1,20 +1,20 @@
-//! What the servers heard of S3, all together.
+//! The verdict over S3 that follows from the answers that all servers got.
 
 use lagan_types::message::NodeStatus;
 
-/// See the module.
+/// The verdict.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Verdict {
-    /// All of them may use it.
+    /// All servers may use S3.
     Ready,
-    /// It refuses one of them until a person acts, and why.
+    /// S3 refuses a server until a person acts; with the reason.
     Refused(String),
-    /// Not all know yet. What went wrong so far, as the end of a sentence.
+    /// Not all servers know yet; with what went wrong so far, as the end of a sentence.
     Open(String),
 }
 
 impl Verdict {
-    /// Of what each server said.
+    /// The verdict that follows from the states of the servers.
     pub fn of(nodes: &[NodeStatus]) -> Self {
         if let Some(node) = nodes.iter().find(|n| n.s3_permanent) {
             return Verdict::Refused(node.s3_error.clone());

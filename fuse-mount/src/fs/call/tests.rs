@@ -5,7 +5,7 @@ use tokio::runtime::Runtime;
 /// Long enough for a busy machine, short enough for a test that fails.
 const SOON: Duration = Duration::from_secs(20);
 
-/// A reply that tells what it was answered.
+/// A reply that keeps its answer.
 struct Told(Sender<Result<u32, i32>>);
 
 impl Refuse for Told {

@@ -1,6 +1,6 @@
 use super::*;
 
-/// What the library makes of the kernel's seconds and nanoseconds.
+/// Turns seconds and nanoseconds of the kernel into a time, as the library does.
 fn as_the_library(secs: i64, nanos: u32) -> SystemTime {
     let whole = Duration::new(secs.unsigned_abs(), nanos);
     if secs < 0 {

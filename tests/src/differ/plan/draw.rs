@@ -1,9 +1,9 @@
-//! How steps are drawn: which calls how often, with which arguments.
+//! Drawing of steps: the choice of calls, their frequencies and their arguments.
 
 use super::{At, Flags, Flavour, Op, SLOTS, Step, When};
 use crate::random::Random;
 
-/// See the module.
+/// Draws steps by chance.
 pub(super) struct Draw<'a> {
     pub random: &'a mut Random,
     pub flavour: Flavour,

@@ -24,12 +24,12 @@ impl Reference {
         }
     }
 
-    /// Directories, removed ones too.
+    /// Directories, also removed ones.
     pub fn dirs(&self) -> Vec<Ino> {
         self.of(|e| matches!(e, Entry::Directory(_)))
     }
 
-    /// Regular files, orphans too.
+    /// Regular files, also orphans.
     pub fn files(&self) -> Vec<Ino> {
         self.of(|e| matches!(e, Entry::File(_)))
     }

@@ -1,14 +1,14 @@
 //! The chunks and objects that the metadata names.
 
-use crate::admin::Progress;
 use crate::admin::check::report::{Finding, Report};
+use crate::admin::output::Progress;
 use crate::exit::{Failure, Outcome};
 use crate::net::{Cluster, unexpected};
 use lagan_types::cluster::ClusterMap;
 use lagan_types::{ChunkId, Content, Extent, Ino, NodeId, Query, QueryAnswer, SetId};
 use std::collections::BTreeMap;
 
-/// Extents in one answer.
+/// Most extents in one answer.
 const PAGE: u32 = 4096;
 
 /// A chunk, and one place that names it.
@@ -22,24 +22,24 @@ pub struct Named {
     pub crc: u32,
     /// A file that names it.
     pub ino: Ino,
-    /// And where in that.
+    /// Offset in that file.
     pub offset: u64,
 }
 
-/// All of them.
+/// All chunks and objects that the metadata names.
 #[derive(Debug, Default)]
 pub struct Names {
-    /// In order of id, each once.
+    /// The chunks in order of id, each once.
     pub chunks: Vec<Named>,
-    /// Archived versions whose bytes are (partly) in S3 only, each once, and the first such
-    /// byte of the file.
+    /// Archived versions with bytes that are in S3 only, each once, and the first such byte of
+    /// the file.
     pub objects: Vec<(Ino, u64, u64)>,
 }
 
 /// Reads every extent of the volume.
 ///
 /// # Errors
-/// The cluster's.
+/// Those of the cluster.
 pub async fn read(
     cluster: &Cluster,
     report: &mut Report,
@@ -113,7 +113,7 @@ impl Names {
         self.chunks.dedup_by_key(|c| c.id);
     }
 
-    /// Where a chunk is in `chunks`.
+    /// Position of a chunk in `chunks`.
     pub fn position(&self, id: ChunkId) -> Option<usize> {
         self.chunks.binary_search_by_key(&id, |c| c.id).ok()
     }
@@ -133,7 +133,7 @@ impl Names {
             .collect()
     }
 
-    /// How many chunks each set has.
+    /// Number of chunks of each set.
     pub fn per_set(&self) -> BTreeMap<SetId, u64> {
         let mut sets = BTreeMap::new();
         for chunk in &self.chunks {
@@ -154,7 +154,7 @@ mod tests {
             offset: 100 * u64::from(index),
             len: 10,
             content: Content::Chunk {
-                id: ChunkId::new(VolumeId(1), SetId(set), BlockId(5), index),
+                id: ChunkId::new(VolumeId::ONLY, SetId(set), BlockId(5), index),
                 skip: 0,
                 chunk_len: 10,
                 chunk_crc: 1,
@@ -214,7 +214,7 @@ mod tests {
         };
         assert_eq!(names.of_node(NodeId(2), &map), [0, 1]);
         assert_eq!(names.of_node(NodeId(3), &map), [1]);
-        report.count_degraded(&names, &map);
+        report.count_degraded(&names.per_set(), &map);
         assert_eq!(report.degraded_chunks, 3, "no node of the map is up");
     }
 }

@@ -4,62 +4,18 @@
 //! bytes an object, which tells its length and, where S3 knows it, its CRC-32. What the
 //! bytes themselves are, only `lagan recall` finds out.
 
-use crate::admin::Progress;
 use crate::admin::check::named::Names;
 use crate::admin::check::report::{Finding, Report};
+use crate::admin::check::stored::{Asked, Keys, Verdict, ask, page};
 use crate::admin::check::unnamed;
-use crate::exit::{Failure, Outcome};
-use crate::net::{Cluster, ask_chunks, node_addr, unexpected};
-use lagan_net::Pool;
+use crate::admin::output::Progress;
+use crate::exit::Outcome;
+use crate::net::{Cluster, node_addr};
 use lagan_types::cluster::{ClusterMap, NodeState};
-use lagan_types::message::{ChunkReply, ChunkRequest, ObjectHealth};
+use lagan_types::message::ObjectHealth;
 use lagan_types::query::Object;
 use lagan_types::{Content, Ino, Query, QueryAnswer};
 use std::collections::HashSet;
-use std::hash::{DefaultHasher, Hash, Hasher};
-use std::net::SocketAddr;
-use std::time::Duration;
-use tokio::task::JoinSet;
-
-/// Objects in one answer of the metadata.
-const PAGE: u32 = 4096;
-/// Objects in one question to a server.
-const BATCH: usize = 64;
-/// Questions under way.
-const ASKING: usize = 8;
-/// For one question: a server asks for 16 objects at a time, and S3 may be slow.
-const DEADLINE: Duration = Duration::from_secs(120);
-
-/// A server that can ask S3.
-#[derive(Debug, Clone)]
-pub struct Asked {
-    /// Its name.
-    pub name: String,
-    /// Where it listens.
-    pub addr: SocketAddr,
-}
-
-/// Keys that the metadata names: 8 bytes of memory each. Two keys of one hash would
-/// hide an object that nothing names, once in a very long time.
-#[derive(Debug, Default)]
-pub struct Keys(HashSet<u64>);
-
-impl Keys {
-    fn add(&mut self, key: &str) {
-        self.0.insert(hash(key));
-    }
-
-    /// Whether the key is one of them.
-    pub fn contains(&self, key: &str) -> bool {
-        self.0.contains(&hash(key))
-    }
-}
-
-fn hash(key: &str) -> u64 {
-    let mut hasher = DefaultHasher::new();
-    key.hash(&mut hasher);
-    hasher.finish()
-}
 
 /// Checks both.
 ///
@@ -128,90 +84,6 @@ async fn check_named(
         }
     }
     Ok(keys)
-}
-
-/// Archived files and their objects, and where to go on.
-///
-/// # Errors
-/// The cluster's.
-pub async fn page(
-    cluster: &Cluster,
-    from: (Ino, u64),
-) -> Outcome<(Vec<(Ino, Object)>, Option<(Ino, u64)>)> {
-    let query = Query::Objects { from, limit: PAGE };
-    match cluster.query(query).await? {
-        Ok(QueryAnswer::Objects { next, .. }) if next.is_some_and(|next| next <= from) => Err(
-            Failure::error("read the objects: the answer does not go on"),
-        ),
-        Ok(QueryAnswer::Objects { objects, next }) => Ok((objects, next)),
-        other => Err(unexpected(&other)),
-    }
-}
-
-/// What S3 has of one object.
-#[derive(Debug)]
-pub struct Verdict {
-    /// Its place in the question.
-    pub index: usize,
-    /// Who asked S3.
-    pub server: String,
-    /// What it found.
-    pub health: ObjectHealth,
-}
-
-/// Asks S3 for all of these, through all servers.
-pub async fn ask(pool: &Pool, servers: &[Asked], objects: Vec<Object>) -> Vec<Verdict> {
-    let mut verdicts = Vec::with_capacity(objects.len());
-    let mut tasks = JoinSet::new();
-    for (i, part) in objects.chunks(BATCH).enumerate() {
-        if tasks.len() >= ASKING
-            && let Some(Ok(done)) = tasks.join_next().await
-        {
-            verdicts.extend(done);
-        }
-        // two servers for each part, in turn
-        let turn = servers.iter().cycle().skip(i % servers.len().max(1));
-        let turn: Vec<Asked> = turn.take(servers.len().min(2)).cloned().collect();
-        tasks.spawn(ask_part(pool.clone(), turn, part.to_vec(), i * BATCH));
-    }
-    while let Some(done) = tasks.join_next().await {
-        verdicts.extend(done.into_iter().flatten());
-    }
-    verdicts
-}
-
-/// The first server that answers decides.
-async fn ask_part(
-    pool: Pool,
-    servers: Vec<Asked>,
-    objects: Vec<Object>,
-    first: usize,
-) -> Vec<Verdict> {
-    let count = objects.len();
-    let request = ChunkRequest::CheckObjects { objects };
-    let (mut name, mut why) = (String::new(), String::new());
-    for server in servers {
-        why = match ask_chunks(&pool, server.addr, &request, DEADLINE).await {
-            Ok(ChunkReply::Objects(found)) if found.len() == count => {
-                let verdict = |(i, health)| Verdict {
-                    index: first + i,
-                    server: server.name.clone(),
-                    health,
-                };
-                return found.into_iter().enumerate().map(verdict).collect();
-            }
-            Ok(ChunkReply::Failed(reason)) => reason,
-            Ok(other) => unexpected(&other).message,
-            Err(e) => e.to_string(),
-        };
-        name = server.name;
-    }
-    let unknown = |i| Verdict {
-        index: first + i,
-        server: name.clone(),
-        health: ObjectHealth::Unknown(why.clone()),
-    };
-    (0..count).map(unknown).collect()
 }
 
 /// What looks wrong is asked again of the metadata: the file may have a newer object.

@@ -1,4 +1,4 @@
-//! One server's chunks against those that it must hold.
+//! Compares the chunks of one server with those that it must hold.
 
 use crate::admin::check::named::{Named, Names};
 use crate::admin::check::report::Finding;
@@ -13,45 +13,45 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-/// Ids in one answer.
+/// Most ids in one answer.
 const LIST_LIMIT: u32 = 4096;
-/// Chunks and bytes that one request has read: a server verifies no more at once.
+/// Most chunks and bytes that one request lets a server verify.
 const VERIFY_CHUNKS: usize = 64;
 const VERIFY_BYTES: u64 = 32 << 20;
 const LIST_DEADLINE: Duration = Duration::from_secs(20);
-/// For [`VERIFY_BYTES`], from a slow disk that also works.
+/// Time for [`VERIFY_BYTES`] from a slow disk that has other work too.
 const VERIFY_DEADLINE: Duration = Duration::from_secs(60);
-/// Unnamed chunks that are remembered per server.
+/// Most unnamed chunks that are kept for each server.
 const STRAYS_MAX: usize = 100_000;
 
-/// What is asked of one server.
+/// The check of one server.
 pub struct Work {
     /// Connections.
     pub pool: Pool,
-    /// The server.
+    /// The server's address.
     pub addr: SocketAddr,
-    /// All names.
+    /// All chunks that the metadata names.
     pub names: Arc<Names>,
-    /// Positions in them of what it must hold.
+    /// Positions in `names` of the chunks that the server must hold.
     pub expected: Vec<u32>,
-    /// Do not read.
+    /// Whether replicas are only listed, not read.
     pub fast: bool,
-    /// Counts replicas, for progress.
+    /// Counter of replicas, for the progress.
     pub done: Arc<AtomicU64>,
 }
 
-/// What came of it.
+/// The outcome of a server's check.
 #[derive(Debug, Default)]
 pub struct NodeResult {
-    /// Replicas looked at.
+    /// Number of replicas looked at.
     pub checked: u64,
     /// Bytes read.
     pub bytes: u64,
-    /// What looks wrong.
+    /// Replicas that look wrong.
     pub problems: Vec<Problem>,
-    /// Held, but named by nothing.
+    /// Chunks that it holds and nothing names.
     pub strays: Vec<ChunkId>,
-    /// Held and named, but not a member's.
+    /// Named chunks that it holds without being a member of their set.
     pub surplus: u64,
 }
 
@@ -64,10 +64,10 @@ pub struct Problem {
 }
 
 impl Work {
-    /// Lists, and verifies unless `fast`.
+    /// Lists the server's chunks, and verifies them unless `fast`.
     ///
     /// # Errors
-    /// Why the server cannot be checked, and how many replicas are left.
+    /// The reason why the server cannot be checked, and how many replicas are left.
     pub async fn run(self) -> Result<NodeResult, (String, u64)> {
         let mut result = NodeResult::default();
         let all = self.expected.len() as u64;
@@ -85,7 +85,8 @@ impl Work {
         Ok(result)
     }
 
-    /// Merges the server's list with what it must hold; gives what is there of that.
+    /// Merges the server's list with the chunks that it must hold; returns those of them that
+    /// it has.
     async fn list(&self, result: &mut NodeResult) -> Result<Vec<u32>, String> {
         let mut merge = Merge::new(&self.names, &self.expected);
         let mut after = None;
@@ -160,7 +161,7 @@ fn named(names: &Names, position: u32) -> Option<Named> {
     names.chunks.get(position as usize).copied()
 }
 
-/// What is wrong with a replica in that state.
+/// The problem of a replica in that state, if there is one.
 fn judge(position: u32, chunk: &Named, health: ChunkHealth) -> Option<Problem> {
     let (kind, detail) = match health {
         ChunkHealth::Healthy { len, crc } if len == chunk.len && crc == chunk.crc => return None,
@@ -181,7 +182,7 @@ fn judge(position: u32, chunk: &Named, health: ChunkHealth) -> Option<Problem> {
     })
 }
 
-/// Two lists in order of id: what must be there, and what is.
+/// The merge of two lists in order of id: chunks that must be there, and chunks that are.
 struct Merge<'a> {
     names: &'a Names,
     expected: std::iter::Peekable<std::slice::Iter<'a, u32>>,
@@ -239,7 +240,7 @@ fn missing(position: u32) -> Problem {
 }
 
 impl Problem {
-    /// For the report.
+    /// The finding for the report.
     pub fn finding(self, node: &NodeInfo, names: &Names) -> Finding {
         let chunk = named(names, self.position);
         Finding {
@@ -252,11 +253,11 @@ impl Problem {
     }
 }
 
-/// Whether a replica still looks wrong: the chunk is still named, the server
-/// still a member, and not healthy when read once more.
+/// Whether a replica still looks wrong: its chunk is still named, the server is still a
+/// member, and the replica is not healthy when read once more.
 ///
 /// # Errors
-/// The cluster's.
+/// Those of the cluster.
 pub async fn persists(
     cluster: &Cluster,
     node: &NodeInfo,
@@ -296,7 +297,7 @@ pub async fn persists(
     })
 }
 
-/// Tells the server of it, which puts it right if it can.
+/// Reports a replica to its server, which fetches a good one if it can.
 pub async fn report(cluster: &Cluster, node: &NodeInfo, names: &Names, problem: &Problem) {
     let (Some(chunk), Ok(addr)) = (named(names, problem.position), node_addr(node)) else {
         return;
@@ -306,7 +307,7 @@ pub async fn report(cluster: &Cluster, node: &NodeInfo, names: &Names, problem: 
         ino: chunk.ino,
         offset: chunk.offset,
     };
-    // One that is lost is made again by the next check.
+    // If this report is lost, the next check makes it again.
     let _ = ask_chunks(cluster.pool(), addr, &request, LIST_DEADLINE).await;
 }
 

@@ -1,34 +1,35 @@
-//! What a check found.
+//! The report of a check.
 
-use crate::admin::check::named::Names;
 use crate::exit::{DEGRADED, ERROR, OK};
-use crate::units;
+use lagan_host::units;
+use lagan_types::SetId;
 use lagan_types::cluster::{ClusterMap, NodeState};
 use serde::Serialize;
+use std::collections::BTreeMap;
 use std::fmt::Write;
 
-/// Findings that are kept; all are counted.
+/// Most findings that are kept; all are counted.
 const FINDINGS_MAX: usize = 1_000;
 
-/// Reasons that are kept.
+/// Most reasons that are kept.
 const REASONS_MAX: usize = 100;
 
-/// What `lagan check --json` prints.
+/// The output of `lagan check --json`.
 #[derive(Debug, Default, Clone, PartialEq, Serialize)]
 pub struct Report {
     /// 1.
     pub schema: u32,
-    /// No findings.
+    /// Whether there are no findings.
     pub clean: bool,
-    /// Files with content.
+    /// Number of files with content.
     pub files: u64,
-    /// Extents.
+    /// Number of extents.
     pub extents: u64,
-    /// Chunks that the metadata names.
+    /// Number of chunks that the metadata names.
     pub chunks: u64,
-    /// Replicas of them that are as they should be, or were looked at.
+    /// Number of replicas that were looked at.
     pub replicas: u64,
-    /// Bytes read for that.
+    /// Bytes of replicas that were read.
     pub bytes: u64,
     /// Extents that are in S3 only.
     pub object_extents: u64,
@@ -36,34 +37,34 @@ pub struct Report {
     pub objects: u64,
     /// Objects that S3 listed.
     pub listed_objects: u64,
-    /// Objects that nothing names, and that are on their way in or out.
+    /// Objects that nothing names since they are on their way in or out.
     pub pending_objects: u64,
-    /// There may be objects, and S3 was not asked (no `--objects`).
+    /// Whether there may be objects and S3 was not asked (no `--objects`).
     pub objects_left_out: bool,
     /// Chunks with fewer members up than `copies`.
     pub degraded_chunks: u64,
     /// Replicas and objects that could not be looked at.
     pub unchecked: u64,
-    /// Why.
+    /// The reasons why.
     pub unchecked_reasons: Vec<String>,
-    /// Chunks that nothing names, and that are on their way in or out.
+    /// Chunks that nothing names since they are on their way in or out.
     pub pending: u64,
     /// Named chunks on servers that are no members of their set.
     pub surplus: u64,
-    /// What is wrong: how many.
+    /// Number of findings.
     pub finding_count: u64,
-    /// What is wrong: the first thousand.
+    /// The first thousand findings.
     pub findings: Vec<Finding>,
 }
 
-/// One thing that is wrong.
+/// One defect.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Finding {
     /// `lost`, `missing`, `damaged`, `stray`, `object`.
     pub kind: &'static str,
     /// The file.
     pub ino: Option<u64>,
-    /// Byte in it.
+    /// Offset in the file.
     pub offset: Option<u64>,
     /// The chunk.
     pub chunk: Option<String>,
@@ -71,8 +72,23 @@ pub struct Finding {
     pub server: Option<String>,
     /// The object's key.
     pub object: Option<String>,
-    /// In words.
+    /// The defect in words.
     pub detail: String,
+}
+
+impl Finding {
+    /// A finding that nothing else is known of.
+    pub fn of(kind: &'static str, detail: String) -> Self {
+        Finding {
+            kind,
+            ino: None,
+            offset: None,
+            chunk: None,
+            server: None,
+            object: None,
+            detail,
+        }
+    }
 }
 
 impl Report {
@@ -92,28 +108,28 @@ impl Report {
         }
     }
 
-    /// Counts chunks in sets with too few live members.
-    pub fn count_degraded(&mut self, names: &Names, map: &ClusterMap) {
+    /// Counts chunks in sets with too few live members; `per_set` says how many each
+    /// set has.
+    pub fn count_degraded(&mut self, per_set: &BTreeMap<SetId, u64>, map: &ClusterMap) {
         let up = |id| map.node(id).is_some_and(|n| n.state != NodeState::Down);
-        self.degraded_chunks = names
-            .per_set()
-            .into_iter()
+        self.degraded_chunks = per_set
+            .iter()
             .filter(|(set, _)| {
-                let members = map.set(*set).map_or(&[][..], |s| &s.nodes);
+                let members = map.set(**set).map_or(&[][..], |s| &s.nodes);
                 members.iter().filter(|n| up(**n)).count() < usize::from(map.config.copies)
             })
             .map(|(_, chunks)| chunks)
             .sum();
     }
 
-    /// Fills in what follows from the rest.
+    /// Sets the fields that follow from the others.
     pub fn finish(&mut self) -> &Self {
         self.schema = 1;
         self.clean = self.finding_count == 0;
         self
     }
 
-    /// Of the process.
+    /// Exit status of the command.
     pub fn exit_status(&self) -> u8 {
         if self.finding_count > 0 {
             ERROR
@@ -124,7 +140,7 @@ impl Report {
         }
     }
 
-    /// For people.
+    /// The text for people.
     pub fn text(&self) -> String {
         let mut out = String::new();
         for f in &self.findings {

@@ -1,13 +1,13 @@
-//! Chunks that servers hold and that nothing names.
+//! Finds chunks that servers hold and that nothing names.
 //!
-//! Most are on their way: a chunk is written before it is named, and stays a
-//! while after its name went. In this order, so that no change in between makes
-//! one look like garbage: is its block open (on its way in); is it named now;
-//! is it in a reap row of its server (on its way out); is it still there?
+//! Most of them are on their way: a chunk is written before it is named, and stays a while
+//! after its name went. The questions come in this order, so that no change in between
+//! makes a chunk look like garbage: is its block open (on its way in); is it named now; is
+//! it in a reap row of its server (on its way out); is it still there?
 
-use crate::admin::Progress;
 use crate::admin::check::named;
 use crate::admin::check::report::{Finding, Report};
+use crate::admin::output::Progress;
 use crate::exit::Outcome;
 use crate::net::{Cluster, ask_chunks, node_addr, unexpected};
 use lagan_types::cluster::NodeInfo;
@@ -17,18 +17,18 @@ use lagan_types::{BlockId, ChunkId, NodeId, Query, QueryAnswer};
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-/// Blocks in one query.
+/// Most blocks in one query.
 const BLOCKS: usize = 256;
-/// Reap rows in one answer; the cluster gives fewer if it likes.
+/// Most reap rows in one answer; the cluster may give fewer.
 const REAP_ROWS: u32 = 4096;
-/// Chunks in one request.
+/// Most chunks in one request.
 const VERIFY: usize = 64;
 const VERIFY_DEADLINE: Duration = Duration::from_secs(60);
 
 /// Sorts suspects into findings and pending ones.
 ///
 /// # Errors
-/// The cluster's.
+/// Those of the cluster.
 pub async fn check(
     cluster: &Cluster,
     suspects: Vec<(NodeInfo, ChunkId)>,
@@ -105,10 +105,10 @@ async fn open_blocks(
     Ok(open)
 }
 
-/// What waits for deletion.
+/// The chunks that wait for deletion.
 struct Reap {
     rows: BTreeMap<NodeId, Vec<ReapChunks>>,
-    /// There are more rows than an answer holds: any chunk may be in one.
+    /// Whether there are more rows than an answer holds: any chunk may be in one of them.
     more: bool,
 }
 
@@ -178,7 +178,7 @@ mod tests {
 
     #[test]
     fn chunk_in_a_reap_row_is_on_its_way_out() {
-        let id = |index| ChunkId::new(VolumeId(1), SetId(1), BlockId(7), index);
+        let id = |index| ChunkId::new(VolumeId::ONLY, SetId(1), BlockId(7), index);
         let rows = [ReapChunks::Chunks(vec![id(1)])];
         assert!(is_reaped(id(1), &rows));
         assert!(!is_reaped(id(2), &rows));

@@ -1,14 +1,14 @@
-//! Objects in S3 that nothing names.
+//! Finds objects in S3 that nothing names.
 //!
-//! Only what is under this life of the cluster is listed, nobody else writes there. Most
-//! that is not named is on its way: an upload is recorded before it begins, and an object
-//! waits for its deletion. So what looks unnamed is looked for again, in this order, so
-//! that no change in between makes one look like garbage: among the uploads, among the
-//! named ones, in the queue of deletions, and at last in S3.
+//! Only the keys under this life of the cluster are listed, where nobody else writes. Most
+//! unnamed objects are on their way: an upload is recorded before it begins, and an object
+//! waits for its deletion. So the check looks for them again, in this order, so that no
+//! change in between makes an object look like garbage: among the uploads, among the named
+//! ones, in the queue of deletions, and at last in S3.
 
-use crate::admin::Progress;
-use crate::admin::check::objects::{Asked, Keys, ask, page};
 use crate::admin::check::report::{Finding, Report};
+use crate::admin::check::stored::{Asked, Keys, ask, page};
+use crate::admin::output::Progress;
 use crate::exit::Outcome;
 use crate::net::{Cluster, ask_chunks, unexpected};
 use lagan_types::message::{ChunkReply, ChunkRequest, ObjectHealth};
@@ -17,18 +17,18 @@ use lagan_types::{Ino, Query, QueryAnswer};
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-/// Objects in one answer: what S3 lists at once.
+/// Most objects in one answer: S3 lists no more at once.
 const LIST: u32 = 1000;
 const LIST_DEADLINE: Duration = Duration::from_secs(60);
-/// Rows in one answer of the metadata.
+/// Most rows in one answer of the metadata.
 const ROWS: u32 = 4096;
-/// Suspects that are kept before they are looked for again: some ten megabytes.
+/// Most suspects that are kept before the check looks for them again: some ten megabytes.
 const SUSPECTS_MAX: usize = 100_000;
 
-/// Lists all objects and finds those that nothing names; `named` was read before.
+/// Lists all objects and finds those that nothing names. `named` was read before.
 ///
 /// # Errors
-/// The cluster's.
+/// Those of the cluster.
 pub async fn check(
     cluster: &Cluster,
     servers: &[Asked],
@@ -61,7 +61,7 @@ pub async fn check(
     }
 }
 
-/// One page, from the first server that gives it.
+/// Fetches one page from the first server that gives it.
 async fn list(
     cluster: &Cluster,
     servers: &[Asked],
@@ -119,7 +119,7 @@ async fn look_again(
     Ok(())
 }
 
-/// Takes those away whose upload may be under way; how many.
+/// Removes suspects whose upload may be under way; returns how many.
 async fn take_attempts(cluster: &Cluster, suspects: &mut BTreeMap<String, u64>) -> Outcome<u64> {
     let (mut taken, mut from) = (0, 0);
     loop {
@@ -136,7 +136,7 @@ async fn take_attempts(cluster: &Cluster, suspects: &mut BTreeMap<String, u64>) 
     }
 }
 
-/// Takes those away that are named by now.
+/// Removes suspects that are named by now.
 async fn take_named(cluster: &Cluster, suspects: &mut BTreeMap<String, u64>) -> Outcome<()> {
     let mut from = Some((Ino(0), 0));
     while let Some(at) = from {
@@ -147,7 +147,7 @@ async fn take_named(cluster: &Cluster, suspects: &mut BTreeMap<String, u64>) -> 
     Ok(())
 }
 
-/// Takes those away that wait for their deletion; how many.
+/// Removes suspects that wait for their deletion; returns how many.
 async fn take_leaving(cluster: &Cluster, suspects: &mut BTreeMap<String, u64>) -> Outcome<u64> {
     let (mut taken, mut from) = (0, 0);
     loop {

@@ -56,7 +56,7 @@ fn report_shows_replicas_and_that_the_object_is_old() {
             offset: 0,
             len: 10,
             content: Content::Chunk {
-                id: ChunkId::new(VolumeId(1), SetId(4), BlockId(9), 0),
+                id: ChunkId::new(VolumeId::ONLY, SetId(4), BlockId(9), 0),
                 skip: 0,
                 chunk_len: 10,
                 chunk_crc: 1,

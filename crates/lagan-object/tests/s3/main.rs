@@ -1,9 +1,0 @@
-//! The client against a real server over HTTP, and against one that misbehaves.
-
-// the bench, too, is a test, which clippy cannot see
-#![allow(clippy::unwrap_used)]
-
-mod bench;
-mod faults;
-mod objects;
-mod tls;
