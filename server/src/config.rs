@@ -1,4 +1,4 @@
-//! `server.toml`: what one server is told. What all servers must agree on is
+//! `server.toml`: the settings of one server. Settings that all servers must agree on are
 //! in the replicated configuration instead (`lagan set`).
 
 use crate::s3::S3Secrets;
@@ -12,55 +12,55 @@ use std::path::{Path, PathBuf};
 /// A server's configuration file. Unknown keys are refused.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Config {
+pub(crate) struct Config {
     /// The name that people see; unique in the cluster.
-    pub name: String,
+    pub(crate) name: String,
     /// Data directory.
-    pub data: PathBuf,
+    pub(crate) data: PathBuf,
     /// Where mounts and the admin command connect.
-    pub listen: SocketAddr,
+    pub(crate) listen: SocketAddr,
     /// Where the other servers connect.
-    pub peer_listen: SocketAddr,
+    pub(crate) peer_listen: SocketAddr,
     /// Where /health and /metrics are.
-    pub http: SocketAddr,
+    pub(crate) http: SocketAddr,
     /// Address that outgoing connections come from; default: that of `peer_listen`.
-    pub bind: Option<IpAddr>,
+    pub(crate) bind: Option<IpAddr>,
     /// Credentials for the archive; default: the AWS credential chain.
     #[serde(default)]
-    pub s3: S3Secrets,
+    pub(crate) s3: S3Secrets,
     /// Bytes of a chunk segment file.
     #[serde(default = "default_segment_len")]
-    pub segment_len: Size,
+    pub(crate) segment_len: Size,
     /// Bytes of a metadata log segment, written ahead with zeros.
     #[serde(default = "default_log_segment_len")]
-    pub log_segment_len: Size,
+    pub(crate) log_segment_len: Size,
     /// Write zeros ahead of small records: faster syncs for twice their bandwidth.
     #[serde(default = "default_true")]
-    pub prewrite: bool,
-    /// Memory for the metadata's cache.
+    pub(crate) prewrite: bool,
+    /// Bytes of memory for the metadata's cache.
     #[serde(default = "default_cache")]
-    pub cache: Size,
+    pub(crate) cache: Size,
     /// Bytes that chunks may take; default: what the disk has.
-    pub capacity: Option<Size>,
-    /// Disk kept for recalled bytes.
+    pub(crate) capacity: Option<Size>,
+    /// Bytes of disk for recalled files.
     #[serde(default = "default_recall_cache")]
-    pub recall_cache: Size,
-    /// Files uploaded at the same time.
+    pub(crate) recall_cache: Size,
+    /// Most files uploaded at the same time.
     #[serde(default = "default_uploads")]
-    pub uploads: usize,
-    /// How to log.
+    pub(crate) uploads: usize,
+    /// How the server logs.
     #[serde(default)]
-    pub log: Log,
+    pub(crate) log: Log,
 }
 
-/// `[log]`.
+/// The table `[log]`.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields, default)]
-pub struct Log {
+pub(crate) struct Log {
     /// `text` or `json`.
-    pub format: LogFormat,
+    pub(crate) format: LogFormat,
     /// A level, or a filter as tracing-subscriber's `EnvFilter` reads it.
-    pub level: String,
+    pub(crate) level: String,
 }
 
 impl Default for Log {
@@ -101,7 +101,7 @@ impl Config {
     ///
     /// # Errors
     /// One line that names the file, the line and the key.
-    pub fn load(path: &Path) -> Result<Config, String> {
+    pub(crate) fn load(path: &Path) -> Result<Config, String> {
         let text = std::fs::read_to_string(path)
             .map_err(|e| format!("read configuration {}: {e}", path.display()))?;
         Self::parse(&text).map_err(|e| format!("{}:{e}", path.display()))
@@ -112,7 +112,7 @@ impl Config {
     /// # Errors
     /// One line that begins with the line's number and names the key, never the
     /// line's text, which may hold a secret.
-    pub fn parse(text: &str) -> Result<Config, String> {
+    pub(crate) fn parse(text: &str) -> Result<Config, String> {
         let config: Config = toml::from_str(text).map_err(|e| {
             let at = e.span().map(|span| span.start);
             Mistake::parsing(text, at, e.message()).to_string()
@@ -154,8 +154,8 @@ impl Config {
         self.s3.check().map_err(|(key, why)| (key, why.to_owned()))
     }
 
-    /// Where outgoing connections come from.
-    pub fn bind_from(&self) -> IpAddr {
+    /// Returns the address that outgoing connections come from.
+    pub(crate) fn bind_from(&self) -> IpAddr {
         self.bind.unwrap_or(self.peer_listen.ip())
     }
 }

@@ -1,59 +1,57 @@
 //! Whether this node can do its work, judged from its disks; a node that cannot
 //! steps aside and says why (docs/DESIGN.md "Faults").
 //!
-//! A failed log ends the process: what its disk has is not known any more, and
+//! A failed log ends the process: nobody knows any more what its disk has, and
 //! nothing is retried after a failed sync. A failed or stalled chunk store takes
-//! no new chunks, but goes on to serve what it has: it may be the last copy. A
-//! stall alone does not count as full: where nodes share a disk, all would be, and
+//! no new chunks, but goes on to serve those it has: one may be the last copy. A
+//! stall alone does not count as full: where nodes share a disk, all would be full, and
 //! writers would get ENOSPC instead of waiting.
 
-use crate::member::Member;
-use std::sync::Arc;
 use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 
-/// Between looks.
+/// Time between looks.
 const LOOK: Duration = Duration::from_millis(250);
-/// A batch that takes the chunk disk longer is a stall: writers have long taken
-/// other sets, and a disk that is only busy syncs a segment in less.
+/// Time that the chunk disk may take for one batch; more is a stall. Writers have long
+/// taken other sets by then, and a disk that is only busy syncs a segment in less.
 const STALL: Duration = Duration::from_secs(5);
 
-/// What is looked at.
+/// The signs that a node's fitness is judged by.
 #[derive(Debug, Clone)]
-pub struct Signs {
+pub(crate) struct Signs {
     /// The consensus has ended although nobody stopped it.
-    pub consensus_ended: bool,
+    pub(crate) consensus_ended: bool,
     /// A write or sync of the metadata log failed.
-    pub log_failed: bool,
-    /// Its syncs take too long.
-    pub log_slow: bool,
+    pub(crate) log_failed: bool,
+    /// Syncs of the metadata log take too long.
+    pub(crate) log_slow: bool,
     /// Whether the chunk store takes writes, or why not.
-    pub store: Result<(), String>,
-    /// How long its disk has worked on one batch.
-    pub store_stalled: Duration,
+    pub(crate) store: Result<(), String>,
+    /// How long the chunk store's disk has worked on one batch.
+    pub(crate) store_stalled: Duration,
 }
 
 /// Why a node steps aside.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Trouble {
-    /// It must stop.
+pub(crate) enum Trouble {
+    /// The node must stop.
     Fatal(String),
-    /// It takes no new chunks.
+    /// The node takes no new chunks.
     Store(String),
-    /// It takes new chunks too slowly; that ends by itself.
+    /// The node takes new chunks too slowly; this ends by itself.
     Stall(String),
-    /// It does not lead; that ends by itself.
+    /// The node does not lead; this ends by itself.
     Log(String),
 }
 
 impl Trouble {
-    /// Whether the node should not be counted on: /health says so.
-    pub fn is_failure(&self) -> bool {
+    /// Whether nobody should count on the node: /health says so.
+    pub(crate) fn is_failure(&self) -> bool {
         !matches!(self, Trouble::Log(_))
     }
 
-    /// In words.
-    pub fn reason(&self) -> &str {
+    /// The reason, one line.
+    pub(crate) fn reason(&self) -> &str {
         match self {
             Trouble::Fatal(reason)
             | Trouble::Store(reason)
@@ -63,8 +61,8 @@ impl Trouble {
     }
 }
 
-/// The worst of what the signs say.
-pub fn judge(signs: &Signs) -> Option<Trouble> {
+/// Returns the worst trouble that the signs show.
+pub(crate) fn judge(signs: &Signs) -> Option<Trouble> {
     if signs.log_failed {
         let reason = "a write or sync of the metadata log failed: check the disk";
         return Some(Trouble::Fatal(reason.into()));
@@ -84,20 +82,24 @@ pub fn judge(signs: &Signs) -> Option<Trouble> {
     signs.log_slow.then(|| Trouble::Log(slow.into()))
 }
 
-/// Tells each trouble once, and ends the server at a fatal one.
-pub async fn watch(member: Arc<Member>, cancel: CancellationToken) {
+/// Logs each trouble once, and calls `fail` at a fatal one.
+pub(crate) async fn watch(
+    look: impl Fn() -> Option<Trouble>,
+    fail: impl FnOnce(String),
+    cancel: CancellationToken,
+) {
     let mut told: Option<Trouble> = None;
     while cancel
         .run_until_cancelled(tokio::time::sleep(LOOK))
         .await
         .is_some()
     {
-        let now = member.trouble();
+        let now = look();
         if now == told {
             continue;
         }
         match &now {
-            Some(Trouble::Fatal(reason)) => return member.fail(reason.clone()),
+            Some(Trouble::Fatal(reason)) => return fail(reason.clone()),
             Some(Trouble::Store(reason)) => tracing::error!(reason, "this node steps aside"),
             Some(Trouble::Stall(reason) | Trouble::Log(reason)) => {
                 tracing::warn!(reason, "this node steps aside");

@@ -1,55 +1,28 @@
-//! Judges connections and gives each request to its service.
+//! The doors of this server: each judges connections and gives each request to its
+//! service.
 
-use crate::identity::DataDir;
-use crate::live::Live;
-use crate::member::{Member, Parts, node_info};
-use crate::start::birth;
+use crate::birth::birth;
+use crate::node::{Node, PeerId};
 use bytes::Bytes;
 use lagan_net::{Handler, Hello, Peer, Reply, Request, Response, Role, Service};
 use lagan_types::NodeId;
 use lagan_types::cluster::boot_follows;
 use lagan_types::codec;
 use lagan_types::message::{ChunkReply, ChunkRequest, MetaReply, MetaRequest};
-use parking_lot::Mutex;
 use std::net::SocketAddr;
-use std::sync::{Arc, OnceLock};
-
-/// One server, before and after it belongs to a cluster.
-#[derive(Debug)]
-pub struct Node {
-    /// What members are made of.
-    pub parts: Parts,
-    /// The data directory.
-    pub data: Mutex<DataDir>,
-    /// Set once the server belongs to a cluster and its stores are open.
-    pub member: OnceLock<Arc<Member>>,
-    /// Connections from other nodes.
-    pub live: Mutex<Live<PeerId>>,
-    /// Held while it is being initialised or joined.
-    pub birth: tokio::sync::Mutex<()>,
-}
-
-/// An accepted connection, told from others by where it is in memory.
-#[derive(Debug, Clone)]
-pub struct PeerId(Arc<Peer>);
-
-impl PartialEq for PeerId {
-    fn eq(&self, other: &Self) -> bool {
-        Arc::ptr_eq(&self.0, &other.0)
-    }
-}
+use std::sync::Arc;
 
 /// The handler of one listener.
 #[derive(Debug)]
-pub struct Door {
+pub(crate) struct Door {
     node: Arc<Node>,
-    /// Raft comes in here.
+    /// Whether this is the address of the other servers, where Raft comes in.
     peers: bool,
 }
 
 impl Door {
-    /// The door of `listen`, or (`peers`) of `peer_listen`.
-    pub fn new(node: Arc<Node>, peers: bool) -> Arc<Self> {
+    /// Makes the door of `listen`, or (`peers`) of `peer_listen`.
+    pub(crate) fn new(node: Arc<Node>, peers: bool) -> Arc<Self> {
         Arc::new(Door { node, peers })
     }
 
@@ -141,21 +114,7 @@ impl Door {
         });
     }
 
-    fn own_hello(&self, service: Service) -> Hello {
-        let data = self.node.data.lock();
-        let identity = data.identity();
-        Hello {
-            role: Role::Server,
-            incarnation: identity.membership.map(|m| m.incarnation),
-            node: identity.membership.map(|m| m.node),
-            store: Some(identity.store),
-            boot: identity.boot,
-            service,
-            build: env!("CARGO_PKG_VERSION").into(),
-        }
-    }
-
-    /// A node whose store is another or older than the registered one is not
+    /// Refuses a node whose store is another or older than the registered one: it is not
     /// that node (INV-5).
     fn check_node(&self, node: NodeId, hello: &Hello) -> Result<(), String> {
         let Some(member) = self.node.member.get() else {
@@ -163,7 +122,7 @@ impl Door {
         };
         let mut map = member.map.get();
         if map.version == 0 {
-            // After a start of all servers nobody has a map yet, but the state.
+            // After a start of all servers nobody has a map yet, but the state has one.
             let view = member.raft.local_view();
             let stored = lagan_meta::cluster_map(&view).ok().flatten();
             map = stored.map(Arc::new).unwrap_or(map);
@@ -183,7 +142,7 @@ impl Door {
 
 impl Handler for Door {
     fn check_hello(&self, hello: &Hello, _peer: SocketAddr) -> Result<Hello, String> {
-        let own = self.own_hello(hello.service);
+        let own = self.node.hello(hello.service);
         hello.check_incarnation(own.incarnation)?;
         if hello.service == Service::Raft && !(self.peers && hello.role == Role::Server) {
             return Err("raft is for servers, on the peers' address".into());
@@ -225,17 +184,10 @@ impl Handler for Door {
     }
 }
 
-/// A peer that passed the handshake and the frame checks but sends no message
-/// of ours: its connection ends. What came with it is not worth another line.
+/// Ends the connection of a peer that passed the handshake and the frame checks but
+/// sent no message of ours. Other requests that came with it get no line in the log.
 fn malformed(peer: &Peer, reason: &str) {
     if !peer.is_closed() && peer.close_first() {
         tracing::warn!(peer = %peer.addr, reason, "malformed message, connection closed");
-    }
-}
-
-impl Node {
-    /// The row to join with.
-    pub fn joining_info(&self) -> lagan_types::cluster::NodeInfo {
-        node_info(&self.parts, NodeId(0))
     }
 }

@@ -1,47 +1,65 @@
-//! What a node does several times a second: says that it is alive, and
-//! fetches the cluster map when there is a newer one.
+//! Several times a second a node tells the leader that it is alive, and fetches the
+//! cluster map when there is a newer one.
 
-use crate::member::Member;
+use crate::meta_edge::MetaEdge;
+use crate::mover_edge::MoverSlot;
+use crate::parts::Parts;
+use crate::registration::Registration;
+use lagan_chunk::Store;
 use lagan_leader::clock::{is_right, own_skew, wall_ms};
+use lagan_net::MapCell;
+use lagan_raft::Raft;
+use lagan_types::NodeId;
 use lagan_types::message::{MetaReply, MetaRequest, NodeHeartbeat};
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 
-/// Between heartbeats: a fraction of the silence that makes a node count as down.
+/// Time between heartbeats: a fraction of the silence that makes a node count as down.
 const INTERVAL: Duration = Duration::from_millis(250);
 
-/// Runs until `cancel`.
-pub async fn run(member: Arc<Member>, cancel: CancellationToken) {
+/// The parts of a node that its heartbeat tells of, or that hear the answer.
+pub(crate) struct Heart {
+    pub(crate) node: NodeId,
+    pub(crate) map: Arc<MapCell>,
+    pub(crate) store: Arc<Store>,
+    pub(crate) raft: Arc<Raft>,
+    pub(crate) edge: Arc<MetaEdge>,
+    pub(crate) mover: Arc<MoverSlot>,
+    pub(crate) registration: Arc<Registration>,
+    pub(crate) parts: Parts,
+}
+
+/// Beats until `cancel`.
+pub(crate) async fn run(heart: Heart, cancel: CancellationToken) {
     loop {
-        beat(&member).await;
+        beat(&heart).await;
         tokio::select! {
             () = cancel.cancelled() => return,
-            () = member.map.wanted() => fetch_map(&member).await,
+            () = heart.map.wanted() => heart.edge.fetch_map(&heart.map).await,
             () = tokio::time::sleep(INTERVAL) => {}
         }
     }
 }
 
-async fn beat(member: &Member) {
-    if member.raft.is_leader() && member.raft.stats().disk_slow {
-        member.raft.step_down().await;
+async fn beat(heart: &Heart) {
+    if heart.raft.is_leader() && heart.raft.stats().disk_slow {
+        heart.raft.step_down().await;
     }
     let sent_at = wall_ms();
-    let request = MetaRequest::NodeHeartbeat(heartbeat(member));
-    match member.edge.call(&request).await {
+    let request = MetaRequest::NodeHeartbeat(heartbeat(heart));
+    match heart.edge.call(&request).await {
         Ok(MetaReply::NodeHeartbeat {
             map_version,
             known,
             time_ms,
         }) => {
-            check_clock(member, sent_at, time_ms);
-            if !known {
-                member.not_known().await;
+            check_clock(heart, sent_at, time_ms);
+            if !known && let Err(e) = heart.registration.not_known().await {
+                heart.parts.fail(format!("{e:#}"));
             }
-            if map_version > member.map.get().version {
-                fetch_map(member).await;
+            if map_version > heart.map.get().version {
+                heart.edge.fetch_map(&heart.map).await;
             }
         }
         Ok(other) => tracing::warn!(answer = ?other, "heartbeat"),
@@ -49,50 +67,34 @@ async fn beat(member: &Member) {
     }
 }
 
-fn heartbeat(member: &Member) -> NodeHeartbeat {
-    let usage = member.store.usage();
-    let health = member.mover.health();
+fn heartbeat(heart: &Heart) -> NodeHeartbeat {
+    let usage = heart.store.usage();
+    let health = heart.mover.health();
     NodeHeartbeat {
-        node: member.node,
-        boot: member.boot,
+        node: heart.node,
+        boot: heart.parts.boot,
         time_ms: wall_ms(),
         used_bytes: usage.used_bytes,
         free_bytes: usage.free_bytes,
-        full: usage.full || member.store.check().is_err(),
-        set_chunks: member.store.set_counts().into_iter().collect(),
+        full: usage.full || heart.store.check().is_err(),
+        set_chunks: heart.store.set_counts().into_iter().collect(),
         s3_error: health.error,
         s3_permanent: health.permanent,
         s3_ready: health.ready,
-        damaged_chunks: member.store.damage().len() as u64,
+        damaged_chunks: heart.store.damage().len() as u64,
     }
 }
 
-/// `cluster_ms` is the time that most nodes have, as the leader says.
-fn check_clock(member: &Member, sent_at: u64, cluster_ms: u64) {
+/// Compares this machine's clock with `cluster_ms`, the time that most nodes have as the
+/// leader says; a node whose clock is wrong does not lead.
+fn check_clock(heart: &Heart, sent_at: u64, cluster_ms: u64) {
     let skew = own_skew(sent_at, wall_ms(), cluster_ms);
-    member.edge.set_skew(skew);
+    heart.edge.set_skew(skew);
     let right = is_right(skew);
-    if member.raft.set_may_lead(right) && !right {
+    if heart.raft.set_may_lead(right) && !right {
         tracing::error!(
             skew_ms = skew,
             "this machine's clock differs from that of most nodes: it does not lead until the clock is right"
         );
-    }
-}
-
-/// Fetches and distributes a newer map.
-pub async fn fetch_map(member: &Member) {
-    let known = member.map.get().version;
-    match member.edge.call(&MetaRequest::Map { known }).await {
-        Ok(MetaReply::Map(Some(map))) => {
-            let nodes = map.nodes.iter().filter_map(|n| {
-                let addr: SocketAddr = n.peer_addr.parse().ok()?;
-                Some((n.id, addr))
-            });
-            member.leader_client.set_nodes(nodes);
-            member.map.put(map);
-        }
-        Ok(_) => {}
-        Err(e) => tracing::debug!(error = %e, "fetch cluster map"),
     }
 }

@@ -1,7 +1,7 @@
 //! `/health` and `/metrics`, for load balancers, Prometheus and `lagan up`.
 
-use crate::handler::Node;
 use crate::metrics;
+use crate::node::Node;
 use bytes::Bytes;
 use http_body_util::Full;
 use hyper::body::Incoming;
@@ -18,17 +18,17 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
-/// Connections at the same time; more wait.
+/// Most connections at the same time; more wait.
 const CONNECTIONS_MAX: usize = 64;
-/// A request's head must be there by then.
+/// Time for a request's head.
 const HEAD_DEADLINE: Duration = Duration::from_secs(5);
-/// A connection is closed after this, whatever it does.
+/// Time after which a connection is closed, whatever it does.
 const CONNECTION_DEADLINE: Duration = Duration::from_secs(30);
 
-/// Bad bytes are told in the log at most once in this time: a scanner sends many.
+/// Time between log lines about bad bytes: a scanner sends many.
 const COMPLAIN_EVERY: Duration = Duration::from_secs(60);
 
-/// What was said in the log about bad bytes, and what was not.
+/// Bad connections, and which of them the log has told.
 #[derive(Debug, Default)]
 struct Complaints {
     said: Option<Instant>,
@@ -36,7 +36,7 @@ struct Complaints {
 }
 
 impl Complaints {
-    /// Bad bytes came. `Some`: say so, and that so many were not told since the last time.
+    /// Counts one bad connection. `Some(n)`: log it now, with the n that were suppressed.
     fn add(&mut self, now: Instant) -> Option<u64> {
         let soon = |said: Instant| now.saturating_duration_since(said) < COMPLAIN_EVERY;
         if self.said.is_some_and(soon) {
@@ -52,7 +52,11 @@ impl Complaints {
 ///
 /// # Errors
 /// The address cannot be listened on.
-pub fn serve(node: &Arc<Node>, addr: SocketAddr, cancel: CancellationToken) -> io::Result<()> {
+pub(crate) fn serve(
+    node: &Arc<Node>,
+    addr: SocketAddr,
+    cancel: CancellationToken,
+) -> io::Result<()> {
     let listener = std::net::TcpListener::bind(addr)?;
     listener.set_nonblocking(true)?;
     let listener = TcpListener::from_std(listener)?;
@@ -89,7 +93,7 @@ pub fn serve(node: &Arc<Node>, addr: SocketAddr, cancel: CancellationToken) -> i
     Ok(())
 }
 
-/// Bytes that are no HTTP are worth a line; one that hangs up is not.
+/// Logs a connection whose bytes are no HTTP; one that only hung up is not worth a line.
 fn note(complaints: &Mutex<Complaints>, peer: SocketAddr, error: &hyper::Error) {
     if !error.is_parse() {
         tracing::debug!(%peer, %error, "http connection");
@@ -126,7 +130,7 @@ fn answer(node: &Node, request: &Request<Incoming>) -> Response<Full<Bytes>> {
     }
 }
 
-/// 200 when this server can do its work; 503 with the reason otherwise.
+/// Answers 200 when this server can do its work, and 503 with the reason otherwise.
 fn health(node: &Node) -> Response<Full<Bytes>> {
     let state = match node.member.get() {
         // a member of a cluster that has not opened its stores yet is no newcomer
@@ -146,7 +150,7 @@ fn health(node: &Node) -> Response<Full<Bytes>> {
     text(status, format!("{{\"state\":\"{state}\"}}\n"))
 }
 
-/// A node that steps aside says why.
+/// Answers for a node that steps aside.
 fn sick(reason: &str) -> Response<Full<Bytes>> {
     let body = serde_json::json!({ "state": "failed", "reason": reason });
     text(StatusCode::SERVICE_UNAVAILABLE, format!("{body}\n"))

@@ -2,8 +2,8 @@
 //!
 //! `identity.toml` holds the store id (drawn when the directory is made), the
 //! boot counter (raised and made durable before anything else starts) and, once the
-//! server belongs to a cluster, which and under which number. It is replaced
-//! atomically, so a crash leaves the old or the new one. `lock` is held for the life of the process and contains its pid.
+//! server belongs to a cluster, the cluster and the server's number in it. The file is
+//! replaced atomically, so a crash leaves the old or the new one. `lock` is held for the life of the process and contains its pid.
 
 use anyhow::{Context, Result, bail};
 use lagan_host::lock;
@@ -17,38 +17,38 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 /// Version of the data directory's layout. A higher one is refused.
-pub const FORMAT: u32 = 1;
+pub(crate) const FORMAT: u32 = 1;
 /// The identity file.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Identity {
+pub(crate) struct Identity {
     /// Layout version.
-    pub format: u32,
-    /// This store.
-    pub store: StoreId,
-    /// Which start of the store this is: see [`next_boot`].
-    pub boot: u64,
-    /// Why the cluster refused this store for good: it is an older copy. Each start
-    /// raises the boot counter, which alone would let it in one day.
+    pub(crate) format: u32,
+    /// The store's id.
+    pub(crate) store: StoreId,
+    /// Number of this start of the store: see [`next_boot`].
+    pub(crate) boot: u64,
+    /// Why the cluster refused this store for good: it is an older copy. Without this note
+    /// it would be let in one day, since each start raises the boot counter.
     #[serde(default)]
-    pub refused: Option<String>,
-    /// Where it belongs, once it was initialised or joined.
-    pub membership: Option<Membership>,
+    pub(crate) refused: Option<String>,
+    /// The cluster that the store belongs to, once it was initialised or joined.
+    pub(crate) membership: Option<Membership>,
 }
 
-/// The cluster that a store belongs to.
+/// A store's place in a cluster.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Membership {
+pub(crate) struct Membership {
     /// The cluster.
-    pub cluster: ClusterId,
-    /// This life of it.
-    pub incarnation: Incarnation,
+    pub(crate) cluster: ClusterId,
+    /// This life of the cluster.
+    pub(crate) incarnation: Incarnation,
     /// This server's number in it.
-    pub node: NodeId,
+    pub(crate) node: NodeId,
 }
 
 /// A data directory that this process holds.
 #[derive(Debug)]
-pub struct DataDir {
+pub(crate) struct DataDir {
     path: PathBuf,
     /// Held open: the lock goes with the process.
     _lock: File,
@@ -61,7 +61,7 @@ impl DataDir {
     ///
     /// # Errors
     /// Another process holds it, it is of a newer format, or it cannot be written.
-    pub fn open(path: &Path, draw_store: impl FnOnce() -> StoreId) -> Result<DataDir> {
+    pub(crate) fn open(path: &Path, draw_store: impl FnOnce() -> StoreId) -> Result<DataDir> {
         make_private(path)?;
         let lock = take_lock(path, LEAVING_PATIENCE)?;
         let mut identity = match load(path)? {
@@ -81,21 +81,16 @@ impl DataDir {
         Ok(dir)
     }
 
-    /// The identity as it is on disk.
-    pub fn identity(&self) -> &Identity {
+    /// Returns the identity as it is on disk.
+    pub(crate) fn identity(&self) -> &Identity {
         &self.identity
-    }
-
-    /// The directory.
-    pub fn path(&self) -> &Path {
-        &self.path
     }
 
     /// Records durably where the store belongs.
     ///
     /// # Errors
     /// It belongs elsewhere already, or the disk failed.
-    pub fn join(&mut self, membership: Membership) -> Result<()> {
+    pub(crate) fn join(&mut self, membership: Membership) -> Result<()> {
         match self.identity.membership {
             Some(old) if old != membership => bail!(
                 "data directory {} belongs to cluster {}, not {}",
@@ -115,7 +110,7 @@ impl DataDir {
     ///
     /// # Errors
     /// The disk's.
-    pub fn refuse(&mut self, reason: &str) -> Result<()> {
+    pub(crate) fn refuse(&mut self, reason: &str) -> Result<()> {
         self.identity.refused = Some(reason.to_owned());
         self.store()
     }
@@ -127,8 +122,8 @@ impl DataDir {
     }
 }
 
-/// Why the cluster refused the store in that directory for good; `None` if it did not,
-/// or nothing can be read there. Takes no lock.
+/// Returns why the cluster refused the store in that directory for good; `None` if it did
+/// not, or nothing can be read there. Takes no lock.
 pub fn refusal(path: &Path) -> Option<String> {
     load(path).ok().flatten()?.refused
 }

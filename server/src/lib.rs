@@ -1,41 +1,50 @@
-//! The storage server: chunk service, metadata service, mover.
+//! The storage server: it reads the configuration, joins the parts and stops them again.
 //!
 //! ```text
-//!             listen, peer_listen                 http
-//!                    |                              |
-//!                handler  ------------------->  http (/health, /metrics)
-//!     meta |       chunk |        raft |
-//!   leader service   ChunkService    Raft            Mover -> S3
-//!     (leader only)      |             |               |
-//!                      Store        log, redb       recall cache
+//!             listen, peer_listen                    http
+//!                    |                                |
+//!                 handler                     http (/health, /metrics)
+//!      meta |      chunk |       raft |
+//!   MetaService   ChunkService      Raft             Mover -> S3
+//!   lagan-leader  lagan-replica   lagan-raft       lagan-mover
+//!                      |              |                |
+//!                    Store        log, redb       recall cache
 //! ```
 //!
-//! A server starts as [`start`] says: data directory and identity first, then
-//! the listeners; what belongs to a cluster ([`member`]) starts once it has one,
-//! at `lagan init` or `lagan join`. The order of stopping is in [`shutdown`].
+//! A server starts as `start` says: data directory and identity first, then
+//! the listeners. A `member` starts once the server belongs to a cluster: after
+//! `lagan init` or `lagan join` (`birth`), or at once if it was one before. `shutdown`
+//! says in which order all of it stops.
 
-pub mod config;
-pub mod fitness;
-pub mod handler;
-pub mod heartbeat;
-pub mod http;
-pub mod identity;
-pub mod live;
-pub mod log;
-pub mod member;
-pub mod meta_edge;
-pub mod metrics;
-pub mod mover_edge;
-pub mod s3;
-pub mod shutdown;
-pub mod start;
-pub mod transport;
+mod birth;
+mod config;
+mod fitness;
+mod handler;
+mod heartbeat;
+mod hints;
+mod http;
+mod identity;
+mod live;
+mod log;
+mod member;
+mod meta_edge;
+mod metrics;
+mod mover_edge;
+mod node;
+mod parts;
+mod registration;
+mod s3;
+mod shutdown;
+mod start;
+mod transport;
+
+pub use identity::refusal;
 
 use std::ffi::OsString;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-/// `lagan-server --config FILE`.
+/// The arguments: `lagan-server --config FILE`.
 #[derive(Debug, clap::Parser)]
 #[command(name = "lagan-server", version, about = "Lagan storage server")]
 struct Args {

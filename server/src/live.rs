@@ -1,14 +1,14 @@
-//! Which start of each node's store is connected: two with one id at the same time
-//! are two copies of one store (INV-5). The newer start stays; an older one, or
+//! The start of each node's store that is connected: two starts under one id at the same
+//! time are two copies of one store (INV-5). The newer start stays; an older one, or
 //! another that is as old, is refused, and its connections end.
 
 use lagan_types::NodeId;
 use lagan_types::cluster::boot_follows;
 use std::collections::BTreeMap;
 
-/// Open connections, `C`, of nodes.
+/// The open connections, `C`, of each node, with the number of its start.
 #[derive(Debug)]
-pub struct Live<C> {
+pub(crate) struct Live<C> {
     nodes: BTreeMap<NodeId, Vec<(u64, C)>>,
 }
 
@@ -21,11 +21,11 @@ impl<C> Default for Live<C> {
 }
 
 impl<C: PartialEq> Live<C> {
-    /// Whether that start of the node may connect.
+    /// Checks whether that start of the node may connect.
     ///
     /// # Errors
-    /// Why not, in words.
-    pub fn check(&self, node: NodeId, boot: u64) -> Result<(), String> {
+    /// The reason why not, in words.
+    pub(crate) fn check(&self, node: NodeId, boot: u64) -> Result<(), String> {
         let here = self.nodes.get(&node).into_iter().flatten();
         match here.map(|(b, _)| *b).find(|b| !boot_follows(boot, *b)) {
             Some(other) => Err(format!(
@@ -37,9 +37,9 @@ impl<C: PartialEq> Live<C> {
         }
     }
 
-    /// Adds a connection; returns those that must end: of older starts, or this
+    /// Adds a connection; returns those that must end: those of older starts, or this
     /// one, if a newer start came meanwhile.
-    pub fn enter(&mut self, node: NodeId, boot: u64, connection: C) -> Vec<C> {
+    pub(crate) fn enter(&mut self, node: NodeId, boot: u64, connection: C) -> Vec<C> {
         if self.check(node, boot).is_err() {
             return vec![connection];
         }
@@ -50,8 +50,8 @@ impl<C: PartialEq> Live<C> {
         old.into_iter().map(|(_, connection)| connection).collect()
     }
 
-    /// A connection is over.
-    pub fn leave(&mut self, node: NodeId, connection: &C) {
+    /// Removes a connection that is over.
+    pub(crate) fn leave(&mut self, node: NodeId, connection: &C) {
         if let Some(here) = self.nodes.get_mut(&node) {
             here.retain(|(_, c)| c != connection);
             if here.is_empty() {

@@ -1,4 +1,4 @@
-//! What a server logs: to standard error, as text or JSON.
+//! The log of a server: on standard error, as text or JSON.
 
 use crate::config::Log;
 use lagan_host::log::{LogError, Output, Setup};
@@ -7,7 +7,7 @@ use lagan_host::log::{LogError, Output, Setup};
 ///
 /// # Errors
 /// The level cannot be understood, or the process logs already.
-pub fn start(log: &Log) -> Result<(), LogError> {
+pub(crate) fn start(log: &Log) -> Result<(), LogError> {
     // openraft reports every election at info. At error it reports each of the many tries
     // while a server is away, which our own pool reports once, and requests that come while
     // it stops. sled reports every flush. aws_config says by the kilobyte where credentials

@@ -2,65 +2,72 @@
 
 use async_trait::async_trait;
 use lagan_leader::clock::wall_ms;
-use lagan_net::{LeaderClient, NetError};
-use lagan_replica::reap::Meta;
-use lagan_types::message::{ArchiveJob, MetaReply, MetaRequest, Released};
+use lagan_net::{LeaderClient, MapCell, NetError};
+use lagan_replica::Meta;
+use lagan_types::message::{ArchiveJob, MetaReply, MetaRequest};
 use lagan_types::query::{Query, QueryAnswer};
-use lagan_types::{Answer, Command, FsError, Ino, NodeId, Op, SessionId, Time, VolumeId};
+use lagan_types::{Answer, Command, FsError, NodeId, Op, SessionId, Time, VolumeId};
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 
-/// Own work is repeated by its owner: short calls suffice.
+/// Time for one call: the owner of the work repeats it.
 const DEADLINE: Duration = Duration::from_secs(10);
 
-/// See the module.
+/// Calls the leader in the cluster's own name.
 #[derive(Debug)]
-pub struct MetaEdge {
+pub(crate) struct MetaEdge {
     client: Arc<LeaderClient>,
-    /// Leader's clock less ours, milliseconds.
+    /// The leader's clock less ours, milliseconds.
     skew_ms: AtomicI64,
 }
 
 impl MetaEdge {
     /// Calls through `client`.
-    pub fn new(client: Arc<LeaderClient>) -> Arc<Self> {
+    pub(crate) fn new(client: Arc<LeaderClient>) -> Arc<Self> {
         Arc::new(MetaEdge {
             client,
             skew_ms: AtomicI64::new(0),
         })
     }
 
-    /// Any call.
+    /// Makes any call.
     ///
     /// # Errors
     /// As [`LeaderClient::call`].
-    pub async fn call(&self, request: &MetaRequest) -> Result<MetaReply, NetError> {
+    pub(crate) async fn call(&self, request: &MetaRequest) -> Result<MetaReply, NetError> {
         self.client.call(request, DEADLINE).await
     }
 
-    /// Notes the leader's clock, from an answer to a heartbeat.
-    pub fn set_skew(&self, skew_ms: i64) {
+    /// Notes how far the cluster's time is ahead of our clock, milliseconds: the answer to a
+    /// heartbeat says it.
+    pub(crate) fn set_skew(&self, skew_ms: i64) {
         self.skew_ms.store(skew_ms, Ordering::Relaxed);
     }
 
-    /// Asks to release files, unless they are open.
-    ///
-    /// # Errors
-    /// In words.
-    pub async fn release(&self, files: Vec<(Ino, u64)>) -> Result<Released, String> {
-        match self.call(&MetaRequest::Release { files }).await {
-            Ok(MetaReply::Released(released)) => Ok(released),
-            Ok(other) => Err(format!("unexpected answer {other:?}")),
-            Err(e) => Err(e.to_string()),
+    /// Fetches a newer map into `map`, if there is one, and follows its addresses.
+    pub(crate) async fn fetch_map(&self, map: &MapCell) {
+        let known = map.get().version;
+        match self.call(&MetaRequest::Map { known }).await {
+            Ok(MetaReply::Map(Some(newer))) => {
+                let nodes = newer.nodes.iter().filter_map(|n| {
+                    let addr: SocketAddr = n.peer_addr.parse().ok()?;
+                    Some((n.id, addr))
+                });
+                self.client.set_nodes(nodes);
+                map.put(newer);
+            }
+            Ok(_) => {}
+            Err(e) => tracing::debug!(error = %e, "fetch cluster map"),
         }
     }
 
-    /// Asks for uploads.
+    /// Asks for up to `slots` uploads for `node`.
     ///
     /// # Errors
-    /// In words.
-    pub async fn jobs(&self, node: NodeId, slots: u32) -> Result<Vec<ArchiveJob>, String> {
+    /// The leader could not be asked, in words.
+    pub(crate) async fn jobs(&self, node: NodeId, slots: u32) -> Result<Vec<ArchiveJob>, String> {
         match self.call(&MetaRequest::ArchiveJobs { node, slots }).await {
             Ok(MetaReply::ArchiveJobs(jobs)) => Ok(jobs),
             Ok(other) => Err(format!("unexpected answer {other:?}")),

@@ -1,47 +1,39 @@
-//! The mover's edges: what it asks of the metadata and of chunks, and its life:
-//! it starts when the cluster has an archive and starts anew when that changes.
+//! The mover of this node: it starts when the cluster has an archive, and anew when the
+//! archive changes. Its traits for metadata and chunks are implemented here.
 
 use crate::config::Config;
 use crate::meta_edge::MetaEdge;
 use async_trait::async_trait;
 use bytes::Bytes;
-use lagan_chunk::{ChunkError, Store};
-use lagan_leader::Leader;
 use lagan_leader::clock::wall_ms;
 use lagan_mover::{Mover, MoverError, Options, RecallFailure, S3Health};
 use lagan_object::S3Store;
 use lagan_raft::Raft;
-use lagan_replica::reap::Meta as _;
-use lagan_replica::{Peers, heal};
-use lagan_types::chunk::verify_blocks;
-use lagan_types::cluster::{ArchiveConfig, ClusterMap, NodeState};
-use lagan_types::limits::BLOCK_LEN;
-use lagan_types::message::{ArchiveJob, ChunkReply, Released};
+use lagan_replica::{Meta as _, Work};
+use lagan_types::cluster::{ArchiveConfig, ClusterMap};
+use lagan_types::message::{ArchiveJob, ChunkReply};
 use lagan_types::query::{Object, Query, QueryAnswer};
-use lagan_types::{Answer, ChunkId, FsError, Ino, NodeId, Op};
+use lagan_types::{Answer, ChunkId, Ino, NodeId, Op};
 use parking_lot::RwLock;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-/// Between looks at the configuration.
+/// Time between looks at the configuration.
 const LOOK: Duration = Duration::from_millis(500);
-/// An endpoint that could not be set up is tried again after this.
+/// Time after which an endpoint that could not be set up is tried again.
 const RETRY: Duration = Duration::from_secs(10);
-/// A mover that ended by a defect is followed by another after this.
+/// Time after which a mover that ended by a defect is followed by another.
 const DEFECT_PAUSE: Duration = Duration::from_secs(2);
 
 /// The answer while there is no mover.
 const NO_WAY: &str = "this node has no way to the archive";
 
 /// The mover while there is one.
-pub struct MoverSlot {
-    node: NodeId,
-    leader: Arc<Leader>,
+pub(crate) struct MoverSlot {
     meta: Arc<MetaEdge>,
-    peers: Arc<Peers>,
-    store: Arc<Store>,
+    work: Work,
     current: RwLock<Current>,
 }
 
@@ -59,26 +51,17 @@ impl std::fmt::Debug for MoverSlot {
 }
 
 impl MoverSlot {
-    /// No mover yet.
-    pub fn new(
-        node: NodeId,
-        leader: Arc<Leader>,
-        meta: Arc<MetaEdge>,
-        peers: Arc<Peers>,
-        store: Arc<Store>,
-    ) -> Arc<Self> {
+    /// Makes the slot, without a mover yet.
+    pub(crate) fn new(meta: Arc<MetaEdge>, work: Work) -> Arc<Self> {
         Arc::new(MoverSlot {
-            node,
-            leader,
             meta,
-            peers,
-            store,
+            work,
             current: RwLock::default(),
         })
     }
 
     /// Follows the configuration until `cancel`.
-    pub async fn run(
+    pub(crate) async fn run(
         self: Arc<Self>,
         config: &Config,
         raft: &Arc<Raft>,
@@ -87,7 +70,7 @@ impl MoverSlot {
     ) {
         let mut running: Option<(ArchiveConfig, CancellationToken)> = None;
         loop {
-            let map = self.peers.map();
+            let map = self.work.peers.map();
             // Version 0: no map yet, so nothing is known of the archive.
             let wanted = map.config.archive.clone().filter(|_| map.version > 0);
             let changed = running.as_ref().map(|(archive, _)| archive) != wanted.as_ref();
@@ -120,7 +103,8 @@ impl MoverSlot {
         }
     }
 
-    /// Ends the mover that runs, if one does, and shows what is there now.
+    /// Ends the mover that runs, if one does, and puts another, or the reason why there is
+    /// none, in its place.
     fn replace(
         &self,
         running: &mut Option<(ArchiveConfig, CancellationToken)>,
@@ -157,7 +141,9 @@ impl MoverSlot {
         Ok(Mover::start(
             options,
             meta,
-            Arc::new(ChunkSide { slot: self.clone() }),
+            Arc::new(ChunkSide {
+                work: self.work.clone(),
+            }),
             Arc::new(store),
             stop.clone(),
             tasks,
@@ -168,8 +154,8 @@ impl MoverSlot {
         self.current.read().mover.clone()
     }
 
-    /// State of this node's way to S3; no error where there is no archive.
-    pub fn health(&self) -> S3Health {
+    /// Returns the state of this node's way to S3; no error where there is no archive.
+    pub(crate) fn health(&self) -> S3Health {
         let current = self.current.read();
         match &current.mover {
             Some(mover) => mover.health(),
@@ -182,14 +168,14 @@ impl MoverSlot {
     }
 
     /// Forgets recalled bytes.
-    pub fn drop_cache(&self) {
+    pub(crate) fn drop_cache(&self) {
         if let Some(mover) = self.mover() {
             mover.drop_cache();
         }
     }
 
     /// Answers whether S3 has objects as the metadata says.
-    pub async fn check_objects(&self, objects: Vec<Object>) -> ChunkReply {
+    pub(crate) async fn check_objects(&self, objects: Vec<Object>) -> ChunkReply {
         match self.mover() {
             Some(mover) => ChunkReply::Objects(mover.check_objects(objects).await),
             None => ChunkReply::Failed(NO_WAY.into()),
@@ -197,7 +183,7 @@ impl MoverSlot {
     }
 
     /// Answers which objects there are in S3.
-    pub async fn list_objects(&self, after: Option<String>, limit: u32) -> ChunkReply {
+    pub(crate) async fn list_objects(&self, after: Option<String>, limit: u32) -> ChunkReply {
         let Some(mover) = self.mover() else {
             return ChunkReply::Failed(NO_WAY.into());
         };
@@ -207,8 +193,9 @@ impl MoverSlot {
         }
     }
 
-    /// Answers a reader that found an object extent.
-    pub async fn recall(
+    /// Answers a reader that found an object extent: with bytes of the file's archived
+    /// version.
+    pub(crate) async fn recall(
         &self,
         ino: Ino,
         version: u64,
@@ -245,21 +232,16 @@ struct MetaSide {
 #[async_trait]
 impl lagan_mover::Meta for MetaSide {
     async fn mutate(&self, op: Op) -> Result<Answer, MoverError> {
-        self.slot.meta.mutate(op).await.map_err(meta_error)
+        self.slot.meta.mutate(op).await.map_err(MoverError::Fs)
     }
 
     async fn query(&self, query: Query) -> Result<QueryAnswer, MoverError> {
-        self.slot.meta.query(query).await.map_err(meta_error)
+        self.slot.meta.query(query).await.map_err(MoverError::Fs)
     }
 
     async fn jobs(&self, slots: u32) -> Result<Vec<ArchiveJob>, MoverError> {
-        let jobs = self.slot.meta.jobs(self.slot.node, slots).await;
+        let jobs = self.slot.meta.jobs(self.slot.work.node, slots).await;
         jobs.map_err(MoverError::Meta)
-    }
-
-    async fn release(&self, files: Vec<(Ino, u64)>) -> Result<Released, MoverError> {
-        let released = self.slot.meta.release(files).await;
-        released.map_err(MoverError::Meta)
     }
 
     fn is_leader(&self) -> bool {
@@ -267,82 +249,26 @@ impl lagan_mover::Meta for MetaSide {
     }
 
     fn map(&self) -> Arc<ClusterMap> {
-        self.slot.peers.map()
+        self.slot.work.peers.map()
     }
 
     fn node(&self) -> NodeId {
-        self.slot.node
+        self.slot.work.node
     }
 
     fn now_ms(&self) -> u64 {
         wall_ms()
     }
-
-    fn fill(&self) -> Vec<(NodeId, u64, u64)> {
-        // What all nodes say in their heartbeats: release is the leader's, and
-        // the full one may be another.
-        self.slot.leader.fill()
-    }
-}
-
-fn meta_error(e: FsError) -> MoverError {
-    MoverError::Fs(e)
 }
 
 struct ChunkSide {
-    slot: Arc<MoverSlot>,
+    work: Work,
 }
 
 #[async_trait]
 impl lagan_mover::Chunks for ChunkSide {
     async fn read(&self, id: ChunkId, offset: u32, len: u32) -> Result<Bytes, MoverError> {
-        let store = self.slot.store.clone();
-        let local = tokio::task::spawn_blocking(move || store.read(id, offset, len)).await;
-        match local {
-            Ok(Ok(range)) if verify_blocks(&range.data, &range.crcs) => {
-                let skip = (offset - range.first_block * BLOCK_LEN) as usize;
-                return cut(&range.data, skip, len);
-            }
-            Ok(Ok(_)) => tracing::warn!(chunk = %id, "damaged here, read from a peer"),
-            Ok(Err(ChunkError::NotFound(_))) => {}
-            Ok(Err(e)) => tracing::warn!(chunk = %id, error = %e, "read from a peer instead"),
-            Err(e) => return Err(MoverError::Chunk(e.to_string())),
-        }
-        self.read_at_peers(id, offset, len).await
+        let read = lagan_replica::read(&self.work, id, offset, len);
+        read.await.map_err(|e| MoverError::Chunk(e.to_string()))
     }
-}
-
-impl ChunkSide {
-    async fn read_at_peers(&self, id: ChunkId, offset: u32, len: u32) -> Result<Bytes, MoverError> {
-        let map = self.slot.peers.map();
-        let nodes = map
-            .set(id.set())
-            .map(|s| s.nodes.clone())
-            .unwrap_or_default();
-        let up = |n: &NodeId| map.node(*n).is_some_and(|n| n.state != NodeState::Down);
-        let mut reason = format!("chunk {id} is on no node that is up");
-        for node in nodes
-            .into_iter()
-            .filter(|n| *n != self.slot.node)
-            .filter(up)
-        {
-            match heal::fetch(&self.slot.peers, node, id).await {
-                Ok(Some(whole)) => return cut(&whole.data, offset as usize, len),
-                Ok(None) => reason = format!("chunk {id} is not there any more"),
-                Err(e) => reason = format!("chunk {id} from node {}: {e}", node.0),
-            }
-        }
-        Err(MoverError::Chunk(reason))
-    }
-}
-
-fn cut(data: &Bytes, skip: usize, len: u32) -> Result<Bytes, MoverError> {
-    let end = skip + len as usize;
-    if end > data.len() {
-        return Err(MoverError::Chunk(format!(
-            "{} bytes where {end} were expected",
-            data.len()
-        )));
-    }
-    Ok(data.slice(skip..end))
 }

@@ -6,30 +6,30 @@ use lagan_types::cluster::ArchiveConfig;
 use serde::Deserialize;
 use std::path::PathBuf;
 
-/// `[s3]` in `server.toml`. Never shown in logs, status or metrics.
+/// The table `[s3]` of `server.toml`. Never shown in logs, status or metrics.
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
-pub struct S3Secrets {
-    /// Access key; without it the AWS credential chain is asked.
-    pub access_key: Option<String>,
+pub(crate) struct S3Secrets {
+    /// Access key; without one the AWS credential chain is asked.
+    pub(crate) access_key: Option<String>,
     /// Secret key.
-    pub secret_key: Option<Secret>,
+    pub(crate) secret_key: Option<Secret>,
     /// Token of temporary keys.
-    pub session_token: Option<Secret>,
+    pub(crate) session_token: Option<Secret>,
     /// PEM file of certificates to trust besides the system's.
-    pub ca_file: Option<PathBuf>,
+    pub(crate) ca_file: Option<PathBuf>,
     /// How uploads are verified.
-    pub checksum: Checksum,
+    pub(crate) checksum: Checksum,
     /// Bucket in the path; default: when an endpoint is configured.
-    pub path_style: Option<bool>,
+    pub(crate) path_style: Option<bool>,
 }
 
 impl S3Secrets {
-    /// Whether there are both keys or none.
+    /// Checks that there are both keys or none.
     ///
     /// # Errors
-    /// The key, and why.
-    pub fn check(&self) -> Result<(), (&'static str, &'static str)> {
+    /// The name of the key, and what is wrong with it.
+    pub(crate) fn check(&self) -> Result<(), (&'static str, &'static str)> {
         match (&self.access_key, &self.secret_key) {
             (Some(_), None) => Err(("s3.access_key", "has no secret_key beside it")),
             (None, Some(_)) => Err(("s3.secret_key", "has no access_key beside it")),
@@ -37,8 +37,8 @@ impl S3Secrets {
         }
     }
 
-    /// The whole configuration of the endpoint.
-    pub fn join(&self, archive: &ArchiveConfig) -> S3Config {
+    /// Joins the secrets with the replicated part into the endpoint's configuration.
+    pub(crate) fn join(&self, archive: &ArchiveConfig) -> S3Config {
         let mut config = S3Config::new(archive.bucket.clone());
         config.endpoint.clone_from(&archive.endpoint);
         config.region = Some(archive.region.clone());

@@ -9,7 +9,7 @@
 //! All of it takes 14 s at most, less than `lagan down` waits before it kills.
 //! A kill at any point loses nothing: the stores recover from their logs.
 
-use crate::handler::Node;
+use crate::node::Node;
 use anyhow::{Context, Result};
 use lagan_net::Server;
 use std::sync::Arc;
@@ -17,18 +17,19 @@ use std::time::Duration;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
-/// Tasks that have not ended by then are left to the runtime's end.
+/// Time for the tasks to end; those that do not are left to the runtime's end.
 const JOIN_DEADLINE: Duration = Duration::from_secs(4);
-/// Connections that have not ended by then are cut.
+/// Time for the connections to end; those that do not are cut.
 const DOORS_DEADLINE: Duration = Duration::from_secs(2);
-/// Stores on a disk that hangs are left as a crash would leave them.
+/// Time for the stores to close; on a disk that hangs they are left as a crash would leave
+/// them.
 const CLOSE_DEADLINE: Duration = Duration::from_secs(8);
 
 /// Cancels the token at SIGTERM or SIGINT; the future ends when it is cancelled.
 ///
 /// # Errors
 /// Signal handlers cannot be installed.
-pub fn on_signals(cancel: CancellationToken) -> Result<impl Future<Output = ()>> {
+pub(crate) fn on_signals(cancel: CancellationToken) -> Result<impl Future<Output = ()>> {
     let mut term = signal(SignalKind::terminate()).context("handle SIGTERM")?;
     let mut int = signal(SignalKind::interrupt()).context("handle SIGINT")?;
     Ok(async move {
@@ -42,7 +43,7 @@ pub fn on_signals(cancel: CancellationToken) -> Result<impl Future<Output = ()>>
 }
 
 /// Stops everything.
-pub async fn stop(node: &Arc<Node>, doors: Vec<Server>) {
+pub(crate) async fn stop(node: &Arc<Node>, doors: Vec<Server>) {
     node.parts.cancel.cancel();
     let tasks = &node.parts.tasks;
     tasks.close();

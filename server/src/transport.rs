@@ -1,25 +1,24 @@
 //! Raft's way to its peers: opaque heads over the pool.
 
 use bytes::Bytes;
-use lagan_net::{Hello, NetError, Pool, Service};
+use lagan_net::{Hello, MapCell, NetError, Pool, Service};
 use lagan_raft::{BoxFuture, Transport, TransportError};
-use lagan_replica::MapCell;
 use lagan_types::NodeId;
 use lagan_types::cluster::{ClusterMap, boot_follows};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-/// See the module.
+/// Carries Raft's messages over the pool.
 #[derive(Debug)]
-pub struct NetTransport {
+pub(crate) struct NetTransport {
     pool: Pool,
     map: Arc<MapCell>,
 }
 
 impl NetTransport {
-    /// Over connections of `pool`, to nodes that are who `map` says.
-    pub fn new(pool: Pool, map: Arc<MapCell>) -> Self {
+    /// Sends over connections of `pool`, to nodes that are who `map` says.
+    pub(crate) fn new(pool: Pool, map: Arc<MapCell>) -> Self {
         NetTransport { pool, map }
     }
 }
@@ -58,8 +57,8 @@ impl Transport for NetTransport {
     }
 }
 
-/// A log that lost its end breaks the rules that Raft counts on: nothing goes to
-/// an older copy of a node's store, or to another under its name (INV-5).
+/// Refuses to send to an older copy of a node's store, or to another store under its name
+/// (INV-5): a log that lost its end breaks the rules that Raft counts on.
 fn check_identity(map: &ClusterMap, to: NodeId, server: &Hello) -> Result<(), TransportError> {
     let Some(info) = map.node(to) else {
         return Ok(());

@@ -1,4 +1,6 @@
 //! Handing out uploads: each due file goes to a node that holds its bytes.
+//!
+//! A crash loses no upload: the due queue and the attempts are in the replicated state.
 
 use crate::clock::wall_ms;
 use crate::leader::Leader;
@@ -6,39 +8,39 @@ use lagan_meta::DueScan;
 use lagan_meta::kv::{Read, StoreError};
 use lagan_raft::{ProposeError, View};
 use lagan_types::answer::Attempt;
-use lagan_types::cluster::{ClusterMap, NodeState};
+use lagan_types::cluster::ClusterMap;
 use lagan_types::message::{ArchiveJob, MetaReply};
 use lagan_types::op::{ArchiveStart, Op};
 use lagan_types::query::{DueFile, Query, QueryAnswer};
 use lagan_types::{Answer, Attr, NodeId, SessionId, VolumeId, percent};
 use std::time::Duration;
 
-/// Due files looked at in one step.
+/// Due files in one page of a search.
 const DUE_PAGE: usize = 64;
-/// Of the first in the queue that many are looked at for each request, and as many
-/// further on: the first may all be on nodes that are down.
+/// Most files that one request looks at from the front of the queue, and again further on:
+/// the first may all be on nodes that are down.
 const DUE_MAX: usize = 4096;
-/// Uploads that one request may ask for.
+/// Most uploads that one request may ask for.
 const SLOTS_MAX: u32 = 256;
-/// A request waits so long for files to become due: less than the silence after
+/// Longest wait of a request for files to become due: less than the silence after
 /// which the asker looks for another leader.
 const HOLD: Duration = Duration::from_millis(450);
-/// A file that has been due for longer may be uploaded by any holder: its own
-/// may not reach S3.
+/// Time after which any holder may upload a due file: the one whose turn it is may not
+/// reach S3.
 const ANY_HOLDER_AFTER_MS: u64 = 30_000;
-/// Paths longer than this are left out of the object's metadata.
+/// Longest path that the object's metadata has, percent-encoded; longer ones are left out.
 const PATH_LEN_MAX: usize = 1024;
-/// Extents that are sent along with a job.
+/// Most extents that a job has with it; the uploader asks for those of other files.
 const EXTENTS_MAX: u64 = 64;
 
 impl Leader {
-    /// Files may have become due before their time: requests for work look again.
+    /// Notes that files may have become due before their time: requests for work look again.
     pub fn files_became_due(&self) {
         self.due.notify_waiters();
     }
 
-    /// Hands out uploads, at once or when some become due within a moment. While it
-    /// waits it holds no view: the store could not reuse a page.
+    /// Hands out uploads, at once or when some become due within a moment. It waits without
+    /// a view: while somebody holds one, the store cannot reuse a page.
     ///
     /// # Errors
     /// This node does not lead.
@@ -113,19 +115,18 @@ impl Leader {
 /// Looks for files that one node may upload.
 struct Search<'a> {
     store: &'a dyn Read,
-    /// Wanted at most.
+    /// Most files wanted.
     slots: usize,
-    /// Looked at, at most, at the front of the queue and further on.
+    /// Most files looked at, at the front of the queue and again further on.
     files_max: usize,
     mine: &'a dyn Fn(&DueFile) -> bool,
-    /// Found so far, perhaps a few more than wanted.
+    /// Files found so far, perhaps a few more than wanted.
     files: Vec<DueFile>,
 }
 
 impl Search<'_> {
-    /// Looks at the front of the queue, then further on from where the last search
-    /// of this node ended. Says from where the next one goes on; `None`: from behind
-    /// the front.
+    /// Looks at the front of the queue, then further on from where this node's last search
+    /// ended. Returns where the next search continues; `None`: right after the front.
     fn run(
         &mut self,
         mut front: DueScan,
@@ -141,7 +142,7 @@ impl Search<'_> {
         };
         let mut further = start.clone();
         Ok(match self.look(&mut further)? {
-            // Those that are found are not due any more: nothing is passed over.
+            // The files found will not be due any more, so the next search passes over none.
             true if self.files.len() >= self.slots => Some(start),
             true => None,
             false => Some(further),
@@ -166,8 +167,8 @@ impl Search<'_> {
     }
 }
 
-/// What the uploader is told. The version that the attempt is for is the one in
-/// `view`, so what `view` says of its bytes is right.
+/// Builds the uploader's job. The attempt is for the version that `view` shows, so the
+/// extents in `view` are those of this version.
 fn job(view: &View, file: &DueFile, attempt: Attempt) -> Option<ArchiveJob> {
     let query = Query::File { ino: file.ino };
     let answer = lagan_meta::query(view, VolumeId(1), SessionId::SYSTEM, &query).ok()?;
@@ -195,10 +196,10 @@ fn job(view: &View, file: &DueFile, attempt: Attempt) -> Option<ArchiveJob> {
     })
 }
 
-/// Whether that node should upload the file: the files of a set are spread
-/// over its live members, and after a while any of them may.
+/// Whether that node should upload the file. The files of a set are spread
+/// over its live members; after a while any of them may upload.
 fn may_upload(map: &ClusterMap, file: &DueFile, node: NodeId, now_ms: u64) -> bool {
-    let up = |n: &NodeId| map.node(*n).is_some_and(|n| n.state != NodeState::Down);
+    let up = |n: &NodeId| map.is_up(*n);
     let holders: Vec<NodeId> = match file.chunk.and_then(|c| map.set(c.set())) {
         Some(set) => set.nodes.iter().copied().filter(up).collect(),
         None => map.nodes.iter().map(|n| n.id).filter(up).collect(),
@@ -239,7 +240,7 @@ mod tests {
     use lagan_types::op::NewFile;
     use lagan_types::{Command, Ino, Time};
 
-    /// So many files, all due.
+    /// Makes that many files, all due.
     fn due_files(count: u64) -> MemoryStore {
         let mut store = MemoryStore::default();
         let mut system = |op| {

@@ -3,19 +3,19 @@
 pub use lagan_host::wall::wall_ms;
 use std::time::Instant;
 
-/// `a_ms` less `b_ms`, whatever a peer says its clock shows.
+/// Returns `a_ms` less `b_ms`, for any values that a peer may send.
 pub fn skew(a_ms: u64, b_ms: u64) -> i64 {
     let clamp = |ms: u64| i64::try_from(ms).unwrap_or(i64::MAX);
     clamp(a_ms) - clamp(b_ms)
 }
 
-/// A clock that differs from that of most nodes by more is wrong, and its node does
+/// Largest difference from the clock of most nodes. A node whose clock differs by more does
 /// not lead: file times would jump at a change of leader.
 pub const SKEW_MAX_MS: u64 = 10_000;
 
-/// Of what the leader's clock is ahead of each node's, what it is ahead of most:
-/// with three and more nodes one wrong clock, be it the leader's own, does not
-/// count. Of fewer nobody can say whose is wrong.
+/// Returns how far the leader's clock is ahead of most nodes', from how far it is ahead
+/// of each: with three and more nodes one wrong clock, be it the leader's own, does not
+/// count. With fewer nobody can say whose is wrong, and it is 0.
 pub fn median_skew(mut skews_ms: Vec<i64>) -> i64 {
     skews_ms.sort_unstable();
     match skews_ms.len() {
@@ -24,24 +24,24 @@ pub fn median_skew(mut skews_ms: Vec<i64>) -> i64 {
     }
 }
 
-/// The time that most nodes have, by a clock that is ahead of them by the median.
+/// Returns the time that most nodes have, from a clock that is ahead of them by the median.
 pub fn cluster_ms(now_ms: u64, median_skew_ms: i64) -> u64 {
     now_ms.saturating_add_signed(median_skew_ms.saturating_neg())
 }
 
-/// What most nodes' clocks are ahead of this one's, which was looked at before the
-/// question and after the answer: the leader looked at its own in between.
+/// Returns how far most nodes' clocks are ahead of this one's, which was read before the
+/// question and after the answer: the leader read its own in between.
 pub fn own_skew(asked_ms: u64, answered_ms: u64, cluster_ms: u64) -> i64 {
     let middle = asked_ms.saturating_add(answered_ms.saturating_sub(asked_ms) / 2);
     skew(cluster_ms, middle)
 }
 
-/// Whether a node may lead whose clock differs by that.
+/// Whether a node whose clock differs by that may lead.
 pub fn is_right(skew_ms: i64) -> bool {
     skew_ms.unsigned_abs() <= SKEW_MAX_MS
 }
 
-/// Milliseconds since this was made, on the monotonic clock.
+/// Counts the time since it was made, on the monotonic clock.
 #[derive(Debug, Clone, Copy)]
 pub struct Uptime(Instant);
 
@@ -52,7 +52,7 @@ impl Default for Uptime {
 }
 
 impl Uptime {
-    /// Milliseconds.
+    /// Returns the time in milliseconds.
     pub fn ms(&self) -> u64 {
         self.0.elapsed().as_millis() as u64
     }

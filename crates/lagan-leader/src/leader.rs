@@ -1,9 +1,9 @@
-//! The leader's memory, and its answers to what is asked of the leader alone.
+//! The leader's memory, and its answers to requests that only a leader can answer.
 
 use crate::clock::{Uptime, cluster_ms, median_skew, skew, wall_ms};
 use crate::liveness::{Liveness, NODE_SILENCE_MS, SESSION_SILENCE_MS};
 use crate::open_check::{OpenCheck, Purpose};
-use crate::promises::Reservations;
+use crate::promises::Promises;
 use crate::waits::Waits;
 use lagan_meta::DueScan;
 use lagan_meta::kv::StoreError;
@@ -18,27 +18,28 @@ use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 use tokio::sync::Notify;
 
-/// A process that did not run for so long cannot judge who was silent.
+/// Longest gap in this process' run after which it can still judge who was silent.
 const PAUSE_MS: u64 = 1_000;
-/// Holders of one range that are looked at when somebody waits for it.
+/// Most holders of one range that are looked at when somebody waits for it.
 const HOLDERS_MAX: usize = 256;
-/// Commands of the leader's own have this long.
+/// Time for a command of the leader's own.
 const PROPOSE_DEADLINE: Duration = Duration::from_secs(5);
 
-/// See the module.
+/// The leader's part of one node. While another node leads, it answers nothing and decides
+/// nothing.
 pub struct Leader {
     pub(crate) raft: Arc<Raft>,
     pub(crate) uptime: Uptime,
     pub(crate) state: Mutex<State>,
-    /// Names that are promised.
-    pub(crate) reservations: Arc<Reservations>,
-    /// One change of Raft's members at a time.
+    /// Created names that are not replicated yet.
+    pub(crate) promises: Arc<Promises>,
+    /// Set while Raft's members are changed: one change at a time.
     pub(crate) changing_members: AtomicBool,
     /// Wakes requests for uploads.
     pub(crate) due: Notify,
-    /// A session may have answered a check.
+    /// Notified when a session may have answered a check.
     pub(crate) answered: Notify,
-    /// One release at a time.
+    /// Held during a release: one at a time.
     pub(crate) releasing: tokio::sync::Mutex<()>,
 }
 
@@ -48,7 +49,7 @@ impl std::fmt::Debug for Leader {
     }
 }
 
-/// Forgotten at each change of term.
+/// Everything that a change of term forgets.
 #[derive(Debug)]
 pub(crate) struct State {
     pub(crate) term: u64,
@@ -58,20 +59,20 @@ pub(crate) struct State {
     /// Leader's clock less the node's, when the heartbeat came.
     pub(crate) skew_ms: BTreeMap<NodeId, i64>,
     pub(crate) orphans: OpenCheck,
-    /// Who waits for which lock.
+    /// The owners that wait for locks.
     pub(crate) waits: Waits,
-    /// Where the next check begins: orphans that stay open for long must not
-    /// hide those behind them.
+    /// The inode at which the next check begins: orphans that stay open for long must
+    /// not hide those behind them.
     pub(crate) orphans_from: Ino,
-    /// Of files to be released.
+    /// The check of files that are to be released.
     pub(crate) releases: OpenCheck,
-    /// Where the next search for uploads goes on, of each node for which the front
-    /// of the queue had not enough.
+    /// The place where a node's next search for uploads continues, if the front of the
+    /// queue had too few for it.
     pub(crate) due_from: BTreeMap<NodeId, DueScan>,
     pub(crate) down_since: BTreeMap<NodeId, u64>,
-    /// Nodes that are being removed, and when that was asked for last.
+    /// Nodes that are being removed, and when somebody asked for it last.
     pub(crate) leaving: BTreeMap<NodeId, u64>,
-    /// When this process was last seen running.
+    /// When this process last noted that it runs.
     pub(crate) pulse_ms: u64,
 }
 
@@ -94,19 +95,19 @@ impl State {
         }
     }
 
-    fn fill(&self, now_ms: u64) -> Vec<(NodeId, u64, u64)> {
+    fn disks(&self, now_ms: u64) -> Vec<Disk> {
         let heard = |node| self.nodes.silent_ms(node, now_ms).unwrap_or(u64::MAX);
         self.heartbeats
             .iter()
             .filter(|(node, _)| heard(**node) <= NODE_SILENCE_MS)
-            .map(|(&node, beat)| {
-                let total = beat.used_bytes.saturating_add(beat.free_bytes);
-                (node, beat.used_bytes, total)
+            .map(|(_, beat)| Disk {
+                used_bytes: beat.used_bytes,
+                total_bytes: beat.used_bytes.saturating_add(beat.free_bytes),
             })
             .collect()
     }
 
-    /// A session is over: it has nothing open.
+    /// Notes that a session is over: it has nothing open.
     pub(crate) fn session_ended(&mut self, session: SessionId) {
         self.sessions.forget(session);
         self.orphans.session_ended(session);
@@ -114,7 +115,7 @@ impl State {
     }
 
     /// Notes that the process runs. After a time in which it did not (stopped, or
-    /// starved), it has heard nobody, which says nothing about them.
+    /// starved), nobody's silence counts: this process did not listen.
     pub(crate) fn pulse(&mut self, now_ms: u64) {
         let gap_ms = now_ms.saturating_sub(self.pulse_ms);
         self.pulse_ms = now_ms.max(self.pulse_ms);
@@ -124,6 +125,15 @@ impl State {
             self.nodes.forgive(now_ms);
         }
     }
+}
+
+/// How full a node's disk is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Disk {
+    /// Bytes that chunks take.
+    pub used_bytes: u64,
+    /// These and the bytes that are free for more.
+    pub total_bytes: u64,
 }
 
 /// A session's heartbeat.
@@ -136,10 +146,10 @@ struct SessionBeat {
 }
 
 impl Leader {
-    /// Proposes through `raft`.
+    /// Makes the leader's part of the node that runs `raft`.
     pub fn new(raft: Arc<Raft>) -> Arc<Self> {
         Arc::new(Leader {
-            reservations: Arc::new(Reservations::new(raft.clone())),
+            promises: Arc::new(Promises::new(raft.clone())),
             raft,
             uptime: Uptime::default(),
             state: Mutex::new(State::new(0, 0)),
@@ -150,28 +160,28 @@ impl Leader {
         })
     }
 
-    /// How full the nodes' disks are, of those that were heard of lately: node,
-    /// used and total bytes. Empty elsewhere than on the leader.
-    pub fn fill(&self) -> Vec<(NodeId, u64, u64)> {
-        self.state.lock().fill(self.uptime.ms())
+    /// Returns the disks of the nodes that were heard of lately; none elsewhere than
+    /// on the leader.
+    pub(crate) fn disks(&self) -> Vec<Disk> {
+        self.state.lock().disks(self.uptime.ms())
     }
 
-    /// A session that was just opened is alive.
+    /// Notes that a session was just opened: it is alive and has no promises.
     pub fn session_heard(&self, session: SessionId) {
         let now = self.uptime.ms();
         self.state.lock().sessions.heard(session, now);
         let term = self.raft.term();
-        self.reservations.session_settled(session, term);
+        self.promises.session_settled(session, term);
     }
 
-    /// A session is over.
+    /// Notes that a session is over.
     pub fn session_ended(&self, session: SessionId) {
         self.state.lock().session_ended(session);
         self.answered.notify_waiters();
-        self.reservations.session_ended(session);
+        self.promises.session_ended(session);
     }
 
-    /// Answers what is asked of the leader alone; `view` is linearizable.
+    /// Answers a request that only the leader can answer; `view` is linearizable.
     pub async fn answer(&self, view: &View, request: MetaRequest) -> MetaReply {
         let answer = match request {
             MetaRequest::SessionHeartbeat {
@@ -264,7 +274,7 @@ impl Leader {
         Ok(MetaReply::Query(answer))
     }
 
-    /// A process got the lock: it no longer waits for it.
+    /// Notes that a process got the lock: it no longer waits for it.
     pub fn lock_taken(&self, session: SessionId, ino: Ino, lock: &LockRange) {
         self.state.lock().waits.end(session, ino, lock);
     }
@@ -273,7 +283,7 @@ impl Leader {
         let alive = lagan_meta::session_exists(view, beat.session)?;
         let map_version = lagan_meta::map_version(view)?;
         if alive && beat.reserved == 0 {
-            self.reservations.session_settled(beat.session, beat.term);
+            self.promises.session_settled(beat.session, beat.term);
         }
         let mut state = self.state.lock();
         let mut question = None;
@@ -391,15 +401,18 @@ mod tests {
     }
 
     #[test]
-    fn fill_is_that_of_all_nodes_that_were_heard_of_lately() {
+    fn disks_are_those_of_all_nodes_that_were_heard_of_lately() {
         let mut state = State::new(1, 0);
         for (node, heard_ms) in [(1, 5_000), (2, 5_100), (3, 0)] {
             state.nodes.heard(NodeId(node), heard_ms);
             let beat = beat(node, node * 10, u64::MAX * (node / 2));
             state.heartbeats.insert(NodeId(node), beat);
         }
-        let full = state.fill(5_200);
-        assert_eq!(full, [(NodeId(1), 10, 10), (NodeId(2), 20, u64::MAX)]);
+        let disk = |used_bytes, total_bytes| Disk {
+            used_bytes,
+            total_bytes,
+        };
+        assert_eq!(state.disks(5_200), [disk(10, 10), disk(20, u64::MAX)]);
     }
 
     #[test]

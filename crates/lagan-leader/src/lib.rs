@@ -1,15 +1,41 @@
-//! What the leader keeps in memory and does on its own: who is alive, which
-//! orphans are open nowhere, which sets to fill, who votes, who uploads what.
+//! The metadata leader: what it keeps in memory, and what it decides on its own.
 //!
-//! Nothing here is needed to be right: a new leader begins with everybody
-//! heard of lately and finds the rest in the replicated state. Every decision
-//! becomes a command that the state machine checks again.
+//! ```text
+//!  requests --> service --> promises --> raft          (mutations, creates, reads)
+//!                  \------> leader --> status, removal, waits, release, archive
+//!  eight times a second: tick --> liveness, open_check, sets, membership
+//!  once a second:  high_water --> release
+//! ```
+//!
+//! # What it keeps in memory
+//! - when each session and each node was heard of last, and what nodes said of themselves
+//!   (`liveness`, `leader`);
+//! - names of created files that are not replicated yet (`promises`);
+//! - which files every mount was asked about before they are reaped or released, and the
+//!   answers (`open_check`);
+//! - who waits for which lock (`waits`);
+//! - where the next search for uploads or orphans continues.
+//!
+//! # Why none of it is needed to be right
+//! Every decision becomes a command that the state machine checks again, on the replicated
+//! state, at its place in the log: a leader that is wrong, or does not know yet that another
+//! one leads, is refused. Promises are the one thing that others rely on, and the mount that
+//! holds a promise can make the file at any leader.
+//!
+//! # What a crash leaves
+//! Nothing here is on disk. A new leader begins with everybody heard of lately, so that a
+//! change of leader ends no session early; checks, searches and rounds of release begin
+//! again; for a moment it lets nobody take a name, until the mounts have made the files that
+//! the old leader promised (`promises::hold`). Commands that were under way happened or did
+//! not: their askers ask again.
 
 mod archive;
 pub mod clock;
+mod high_water;
 mod leader;
 mod liveness;
 mod membership;
+pub mod metrics;
 mod open_check;
 mod promises;
 mod release;
@@ -20,6 +46,7 @@ mod status;
 mod tick;
 mod waits;
 
+pub use high_water::keep_water_marks;
 pub use leader::Leader;
 pub use membership::wanted_voters;
 pub use service::MetaService;

@@ -1,4 +1,4 @@
-//! Who was heard of lately: sessions and nodes, on the leader's monotonic clock.
+//! Which sessions and nodes were heard of lately, on the leader's monotonic clock.
 //!
 //! Pure: times are passed in as milliseconds since the leader's start. A new
 //! leader begins with every session just heard of, so a change of leader never
@@ -12,12 +12,12 @@ pub const SESSION_SILENCE_MS: u64 = 30_000;
 /// machine does not; short enough that writers go on within two seconds (docs/DESIGN.md
 /// "Faults"). A node that was only slow is up again with its next heartbeat.
 pub const NODE_SILENCE_MS: u64 = 1_000;
-/// How long nodes count as silent when a term begins: a node that lives finds
+/// Silence that nodes have behind them when a term begins: a node that lives finds
 /// the new leader within the rest, one that died with the old leader should
 /// not cost the whole time once more.
 pub const NODE_SILENT_AT_TERM_MS: u64 = 300;
 
-/// When each of them was heard of last.
+/// The last sign of life of each.
 #[derive(Debug)]
 pub struct Liveness<K> {
     silence_ms: u64,
@@ -25,7 +25,7 @@ pub struct Liveness<K> {
 }
 
 impl<K: Ord + Copy> Liveness<K> {
-    /// Nobody known yet.
+    /// Makes an empty set; more silence than `silence_ms` is too much.
     pub fn new(silence_ms: u64) -> Self {
         Liveness {
             silence_ms,
@@ -33,7 +33,7 @@ impl<K: Ord + Copy> Liveness<K> {
         }
     }
 
-    /// A sign of life.
+    /// Notes a sign of life.
     pub fn heard(&mut self, key: K, now_ms: u64) {
         let last = self.heard.entry(key).or_insert(now_ms);
         *last = now_ms.max(*last);
@@ -48,30 +48,25 @@ impl<K: Ord + Copy> Liveness<K> {
             .collect();
     }
 
-    /// Nobody's silence counts up to now: it was this process that did not listen.
+    /// Forgives all silence up to now: this process did not listen.
     pub fn forgive(&mut self, now_ms: u64) {
         for heard in self.heard.values_mut() {
             *heard = now_ms.max(*heard);
         }
     }
 
-    /// Milliseconds since the last sign of life; `None`: unknown.
+    /// Returns the milliseconds since the last sign of life; `None`: unknown.
     pub fn silent_ms(&self, key: K, now_ms: u64) -> Option<u64> {
         self.heard.get(&key).map(|&at| now_ms.saturating_sub(at))
     }
 
-    /// Those that have been silent for too long.
+    /// Returns those that have been silent for too long.
     pub fn silent(&self, now_ms: u64) -> Vec<K> {
         self.heard
             .iter()
             .filter(|&(_, &at)| now_ms.saturating_sub(at) > self.silence_ms)
             .map(|(&k, _)| k)
             .collect()
-    }
-
-    /// All that are known.
-    pub fn keys(&self) -> impl Iterator<Item = K> + '_ {
-        self.heard.keys().copied()
     }
 
     /// Forgets one.
@@ -111,6 +106,6 @@ mod tests {
         sessions.retain_or_add([1, 2], 5000);
         assert_eq!(sessions.silent(5000), vec![1]);
         sessions.retain_or_add([2], 5500);
-        assert_eq!(sessions.keys().collect::<Vec<_>>(), vec![2]);
+        assert_eq!(sessions.heard.keys().collect::<Vec<_>>(), vec![&2]);
     }
 }

@@ -1,23 +1,23 @@
-//! The storage nodes that should vote (docs/DESIGN.md "Voters": 1 of 1-2, 3 of 3-4, 5 of 5 and
-//! more) and where they are, as pure functions.
+//! The storage nodes that should vote (docs/DESIGN.md "Voters": 1 of 1-2, 3 of 3-4, 5 of 5
+//! and more) and where they are, as pure functions.
 
 use lagan_types::NodeId;
-use lagan_types::cluster::{NodeInfo, NodeState, voter_count};
+use lagan_types::cluster::{NodeInfo, voter_count};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// A change of Raft's members.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Change {
-    /// These are at another address now.
+    /// These members are at another address now.
     Addrs(BTreeMap<NodeId, String>),
-    /// These shall vote.
+    /// These members shall vote.
     Voters(BTreeSet<NodeId>),
-    /// These are no nodes of the cluster any more.
+    /// These members are no nodes of the cluster any more.
     Forget(BTreeSet<NodeId>),
 }
 
-/// The next change of Raft's `members` (with their addresses) of whom `voters` vote:
-/// addresses first, so that those who are to agree can be reached.
+/// Returns the next change of Raft's `members` (with their addresses), of which `voters`
+/// vote. Addresses come first, so that those who are to agree can be reached.
 pub fn next_change(
     nodes: &[NodeInfo],
     members: &BTreeMap<NodeId, String>,
@@ -40,14 +40,14 @@ pub fn next_change(
     (!gone.is_empty()).then_some(Change::Forget(gone))
 }
 
-/// The voters wanted now. Present voters stay while they are registered, so
-/// that a node that is only down does not lose its vote; places left are given
-/// to nodes that are up, lowest number first. Where there are too many, those
-/// that are down go first. Nobody changes while most of the new ones would be down:
+/// Returns the voters wanted now. Present voters stay while they are registered, so
+/// that a node that is only down does not lose its vote; free places go
+/// to nodes that are up, lowest number first. Where there are too many voters, those
+/// that are down go first. Nothing changes while most of the new voters would be down:
 /// they could not agree to anything.
 pub fn wanted_voters(nodes: &[NodeInfo], present: &BTreeSet<NodeId>) -> BTreeSet<NodeId> {
     let count = voter_count(nodes.len());
-    let up = |n: &&NodeInfo| n.state != NodeState::Down;
+    let up = |n: &&NodeInfo| n.is_up();
     let stays = |n: &&NodeInfo| present.contains(&n.id);
     let first = nodes.iter().filter(stays).filter(up);
     let second = nodes.iter().filter(stays).filter(|n| !up(n));
@@ -71,7 +71,7 @@ mod tests {
     use super::*;
     use NodeState::{Down, Up};
     use lagan_types::StoreId;
-    use lagan_types::cluster::NodeRole;
+    use lagan_types::cluster::{NodeRole, NodeState};
 
     fn nodes(states: &[NodeState]) -> Vec<NodeInfo> {
         let node = |(i, &state): (usize, &NodeState)| NodeInfo {

@@ -1,37 +1,37 @@
-//! Which inodes are open nowhere, as a pure state machine: asked for orphans
-//! before they are reaped, and for archived files before they are released.
+//! Which inodes are open nowhere, as a pure state machine. The leader checks orphans
+//! before it reaps them, and archived files before it releases them.
 //!
 //! A check names some inodes; every session that was alive when it began must
 //! answer which of them it has open. When all have answered (or ended), those
 //! that nobody has open are known. A leader change forgets the check: its owner
 //! begins another, nothing is lost but time.
 //!
-//! A session that opens one of them after it has answered is not seen. An orphan
+//! The check misses a session that opens one of them after it has answered. An orphan
 //! cannot be opened; a file that is opened just before its release is read
-//! through the archive, as one that is opened just after it.
+//! through the archive, like one that is opened just after it.
 
 use lagan_types::{Ino, SessionId};
 use std::collections::BTreeSet;
 
-/// Inodes in one check: what fits a heartbeat's answer.
+/// Most inodes in one check: as many as fit a heartbeat's answer.
 pub const CHECK_INOS_MAX: usize = 4096;
-/// Checks of several purposes are numbered apart, so that an answer to one is
+/// Number of purposes. Their checks are numbered apart, so that an answer to one is
 /// none to another.
 const PURPOSES: u64 = 2;
 
-/// What a check is for.
+/// The purpose of a check.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Purpose {
-    /// Reaping orphans.
+    /// To reap orphans.
     Reap = 0,
-    /// Releasing local copies.
+    /// To release local copies.
     Release = 1,
 }
 
-/// Where the look after one that found `page`, in order, begins: behind a full page,
-/// else at the start again. Never behind what is merely the newest: with names coming
-/// and going all the time there is always a newer orphan, and those that were made
-/// long ago would not be looked at any more.
+/// Returns the inode at which the look after one that found `page`, in order, begins:
+/// behind a full page, else the first. Never behind a page that is not full: with names
+/// coming and going all the time there is always a newer orphan, and nobody would look at
+/// those that were made long ago any more.
 pub fn next_from(page: &[Ino]) -> Ino {
     match page.last() {
         Some(last) if page.len() >= CHECK_INOS_MAX => Ino(last.0.saturating_add(1)),
@@ -50,8 +50,8 @@ pub struct OpenCheck {
 }
 
 impl OpenCheck {
-    /// No check yet. Checks are numbered within the term: an answer to another
-    /// leader's check must not count here.
+    /// Makes the machine, without a check yet. Checks are numbered within the term: an
+    /// answer to another leader's check must not count here.
     pub fn new(term: u64, purpose: Purpose) -> Self {
         OpenCheck {
             number: ((term & 0xffff_ffff) << 32) + purpose as u64,
@@ -72,14 +72,14 @@ impl OpenCheck {
         self.running = !self.inos.is_empty();
     }
 
-    /// What to ask the session: the check's number and inodes; nothing if it
+    /// Returns the question for the session: the check's number and inodes; `None` if it
     /// has answered.
     pub fn question(&self, session: SessionId) -> Option<(u64, Vec<Ino>)> {
         (self.running && self.waiting.contains(&session))
             .then(|| (self.number, self.inos.iter().copied().collect()))
     }
 
-    /// A session's answer: what it has open of the check's inodes. Answers to
+    /// Takes a session's answer: the inodes of the check that it has open. Answers to
     /// other checks are ignored.
     pub fn answer(&mut self, session: SessionId, check: u64, open: &[Ino]) {
         if self.running && check == self.number && self.waiting.remove(&session) {
@@ -88,18 +88,18 @@ impl OpenCheck {
         }
     }
 
-    /// A session ended: it has nothing open any more.
+    /// Notes that a session ended: it has nothing open any more.
     pub fn session_ended(&mut self, session: SessionId) {
         self.waiting.remove(&session);
     }
 
-    /// Only these sessions live: others ended, however that came.
+    /// Notes that only these sessions live: the others ended in whatever way.
     pub fn keep_sessions(&mut self, live: &[SessionId]) {
         self.waiting.retain(|session| live.contains(session));
     }
 
-    /// The inodes that are open nowhere, once every session has answered; the
-    /// check is over then.
+    /// Ends the check once every session has answered, and returns the inodes that are
+    /// open nowhere.
     pub fn finished(&mut self) -> Option<Vec<Ino>> {
         if !self.running || !self.waiting.is_empty() {
             return None;

@@ -1,5 +1,7 @@
-//! Creates that are answered before they are replicated: the leader's promises
-//! (`names`), and what else must wait for them.
+//! Creates that are answered before they are replicated: the leader's promises.
+//!
+//! `names` holds the promises, `hold` keeps names free after a change of leader; both are
+//! pure. This file proposes their commands and makes other calls wait for them.
 
 mod hold;
 mod names;
@@ -20,43 +22,43 @@ use std::time::Duration;
 use tokio::sync::Notify;
 use tokio::time::{Instant, timeout_at};
 
-/// A file that is to be made has this long.
+/// Time to make a promised file.
 const MAKE_DEADLINE: Duration = Duration::from_secs(5);
 
 type Outcome = Result<Result<Answer, FsError>, ProposeError>;
 
-/// See the module.
-pub struct Reservations {
+/// The promises of the node that runs `raft`, while it leads.
+pub struct Promises {
     raft: Arc<Raft>,
     uptime: Uptime,
     names: Mutex<Names>,
-    /// A reservation ended or can be claimed again.
+    /// Notified when a promise ended or can be claimed again.
     changed: Notify,
     hold: Mutex<Hold>,
-    /// A session has settled.
+    /// Notified when a session has settled.
     settled: Notify,
     granting: AtomicBool,
 }
 
-impl std::fmt::Debug for Reservations {
+impl std::fmt::Debug for Promises {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Reservations").finish_non_exhaustive()
+        f.debug_struct("Promises").finish_non_exhaustive()
     }
 }
 
-/// What a read is to do.
+/// Where a read finds its answer.
 #[derive(Debug)]
 pub enum Reading {
-    /// Ask the state.
+    /// In the state.
     State,
-    /// This is the answer, if this node leads.
+    /// Here: the asker's own promised file. It counts only if this node leads.
     Own(Attr),
 }
 
-impl Reservations {
-    /// Of the node whose consensus that is.
+impl Promises {
+    /// Makes the promises of the node that runs `raft`.
     pub fn new(raft: Arc<Raft>) -> Self {
-        Reservations {
+        Promises {
             raft,
             uptime: Uptime::default(),
             names: Mutex::default(),
@@ -67,7 +69,7 @@ impl Reservations {
         }
     }
 
-    /// The names of the present term.
+    /// Locks the names, of the present term.
     fn names(&self) -> parking_lot::MutexGuard<'_, Names> {
         let term = self.raft.term();
         let mut names = self.names.lock();
@@ -77,7 +79,7 @@ impl Reservations {
 
     // -- sessions -------------------------------------------------------------
 
-    /// The session has no reservation left of a leader before that term.
+    /// Notes that the session has no promise left of a leader before that term.
     pub fn session_settled(&self, session: SessionId, term: u64) {
         if term != self.raft.term() {
             return;
@@ -89,7 +91,7 @@ impl Reservations {
         self.settled.notify_waiters();
     }
 
-    /// The session is over.
+    /// Gives up the promises of a session that is over.
     pub fn session_ended(&self, session: SessionId) {
         self.names().session_ended(session);
         self.changed.notify_waiters();
@@ -126,12 +128,12 @@ impl Reservations {
 
     // -- creates --------------------------------------------------------------
 
-    /// Reserves the name that a create wants, if that can be, and gives the file and
-    /// the term; `None`: replicate it.
+    /// Promises the name that a create wants, if it can, and returns the file's attributes
+    /// and the term; `None`: replicate the create.
     ///
     /// # Errors
-    /// As [`Raft::read`].
-    pub async fn reserve(
+    /// Those of [`Raft::read`].
+    pub async fn create(
         self: &Arc<Self>,
         command: &Command,
     ) -> Result<Option<(Attr, u64)>, ProposeError> {
@@ -148,7 +150,7 @@ impl Reservations {
                 self.grant_inos();
             }
             let asked = (command.session, command.seq);
-            (names.reserve(asked, file), names.term())
+            (names.wish(asked, file), names.term())
         };
         match wish {
             Wish::Not => Ok(None),
@@ -174,7 +176,7 @@ impl Reservations {
         let (volume, session) = (command.volume, command.session);
         let found = lagan_meta::preview(&view, volume, session, &file);
         let Ok(attr) = found.map_err(stopped)? else {
-            // Why not is for the state machine to say.
+            // The state machine says why not, when the create is replicated.
             return Ok(None);
         };
         if !self.names().promise(file.ino, attr.clone()) {
@@ -212,7 +214,7 @@ impl Reservations {
         self.raft.propose(command, MAKE_DEADLINE).await
     }
 
-    /// Has a reserved file made, or waits for who does it.
+    /// Makes a promised file, or waits for somebody else who makes it.
     async fn make(&self, ino: Ino) -> Result<(), ProposeError> {
         let until = Instant::now() + MAKE_DEADLINE;
         loop {
@@ -230,7 +232,7 @@ impl Reservations {
                     let made = self.propose(Op::CreateReserved { file, asked }).await;
                     let end = end_of(&made);
                     if end == End::Refused {
-                        tracing::error!(%ino, answer = ?made, "a reserved name is lost");
+                        tracing::error!(%ino, answer = ?made, "a promised name is lost");
                     }
                     self.names().made(ino, end);
                     self.changed.notify_waiters();
@@ -242,13 +244,13 @@ impl Reservations {
 
     // -- the others -------------------------------------------------------------
 
-    /// Proposes a mutation, after the reserved files that it touches are made.
+    /// Proposes a mutation, after the promised files that it touches are made.
     ///
     /// # Errors
-    /// As [`Raft::propose`].
+    /// Those of [`Raft::propose`].
     pub async fn mutate(&self, command: Command, deadline: Duration) -> Outcome {
         if !self.raft.is_leader() {
-            // It says who leads.
+            // Its error says who leads.
             return self.raft.propose(command, deadline).await;
         }
         if takes_names(&command.op) {
@@ -279,7 +281,7 @@ impl Reservations {
                 kind: Kind::Directory,
                 ..
             } => (Directories::Makes, false),
-            // Only a directory takes the place of one.
+            // Only a directory can take the place of a directory.
             Op::Rename { parent, name, .. } if self.is_no_directory(*parent, name)? => {
                 (Directories::Keeps, true)
             }
@@ -304,8 +306,8 @@ impl Reservations {
         })
     }
 
-    /// What a read is to do, if it need not wait. To be called before it takes
-    /// its view of the state.
+    /// Says where a read finds its answer, if it need not wait. Call it before the read
+    /// takes its view of the state.
     pub fn reading_now(&self, session: SessionId, query: &Query) -> Option<Reading> {
         match self.touch(session, query) {
             Touch::None => Some(Reading::State),
@@ -322,10 +324,11 @@ impl Reservations {
         names.touched(session, query)
     }
 
-    /// As [`Reservations::reading_now`], after the files were made that are in its way.
+    /// Makes the files that are in the read's way, then answers as
+    /// [`Promises::reading_now`].
     ///
     /// # Errors
-    /// As [`Raft::propose`].
+    /// Those of [`Raft::propose`].
     pub async fn before_read(
         &self,
         session: SessionId,
@@ -343,7 +346,7 @@ impl Reservations {
         }
     }
 
-    /// To be called with each read's answer.
+    /// Corrects a read's answer by the promises. Call it with each answer.
     pub fn after_read(&self, answer: &mut QueryAnswer) {
         let names = self.names();
         if !names.is_empty() {
@@ -352,9 +355,9 @@ impl Reservations {
     }
 }
 
-/// A name that is being looked at; given up when dropped.
+/// A name whose owner looks whether it is free; given up when dropped.
 struct Look<'a> {
-    of: &'a Reservations,
+    of: &'a Promises,
     ino: Option<Ino>,
 }
 
@@ -391,7 +394,7 @@ fn regular_file(op: &Op) -> Option<NewFile> {
     })
 }
 
-/// Whether another's reservation could be in its way.
+/// Whether the promise of another session could be in the way of the mutation.
 fn takes_names(op: &Op) -> bool {
     matches!(
         op,

@@ -1,8 +1,9 @@
-//! Releasing local copies of files that are open nowhere (docs/DESIGN.md "Release and recall").
+//! Releasing local copies of files that are open nowhere (docs/DESIGN.md "Release and
+//! recall").
 //!
-//! The mounts are asked which of the files they have open; what is open anywhere
-//! stays. A mount that does not answer within the time of a request leaves all of
-//! them as they are: until its session has ended, nobody knows.
+//! The leader asks the mounts which of the files they have open; a file that is open
+//! anywhere stays. If a mount does not answer within the time of a request, all files stay:
+//! until its session has ended, nobody knows what it has open.
 
 use crate::leader::Leader;
 use crate::open_check::CHECK_INOS_MAX;
@@ -16,7 +17,7 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 use tokio::time::{Instant, timeout_at};
 
-/// For one release, waiting for its turn included: a mount says what it has open
+/// Time for one release, including the wait for its turn: a mount says what it has open
 /// every second, and the asker waits longer than this.
 const DEADLINE: Duration = Duration::from_secs(5);
 /// Files in one command.
@@ -27,11 +28,26 @@ impl Leader {
     ///
     /// # Errors
     /// This node does not lead.
-    pub async fn release(&self, files: Vec<(Ino, u64)>) -> Result<MetaReply, ProposeError> {
+    pub(crate) async fn release(&self, files: Vec<(Ino, u64)>) -> Result<MetaReply, ProposeError> {
         if files.len() > CHECK_INOS_MAX {
             let reason = format!("at most {CHECK_INOS_MAX} files can be released at once");
             return Ok(MetaReply::Refused(reason));
         }
+        Ok(match self.release_closed(files).await? {
+            Some(released) => MetaReply::Released(released),
+            None => MetaReply::Refused("the cluster has no archive (s3 none)".into()),
+        })
+    }
+
+    /// Releases those of the files, [`CHECK_INOS_MAX`] at most, that are open nowhere;
+    /// `None`: the cluster has no archive.
+    ///
+    /// # Errors
+    /// This node does not lead.
+    pub(crate) async fn release_closed(
+        &self,
+        files: Vec<(Ino, u64)>,
+    ) -> Result<Option<Released>, ProposeError> {
         let end = Instant::now() + DEADLINE;
         let mut released = Released::default();
         let unknown = Released {
@@ -39,15 +55,14 @@ impl Leader {
             ..Released::default()
         };
         let Ok(_turn) = timeout_at(end, self.releasing.lock()).await else {
-            return Ok(MetaReply::Released(unknown));
+            return Ok(Some(unknown));
         };
         let inos = files.iter().map(|(ino, _)| *ino).collect();
-        let sessions = match self.sessions_now().await? {
-            Ok(sessions) => sessions,
-            Err(refused) => return Ok(refused),
+        let Some(sessions) = self.sessions_now().await? else {
+            return Ok(None);
         };
         let Some(closed) = self.closed(inos, sessions, end).await else {
-            return Ok(MetaReply::Released(unknown));
+            return Ok(Some(unknown));
         };
         let before = files.len();
         let files: Vec<_> = files
@@ -65,19 +80,18 @@ impl Leader {
                 _ => released.unknown += batch.len() as u64,
             }
         }
-        Ok(MetaReply::Released(released))
+        Ok(Some(released))
     }
 
-    /// The live sessions, or why nothing can be released.
-    async fn sessions_now(&self) -> Result<Result<Vec<SessionId>, MetaReply>, ProposeError> {
+    /// Returns the live sessions; `None`: the cluster has no archive.
+    async fn sessions_now(&self) -> Result<Option<Vec<SessionId>>, ProposeError> {
         let view = self.raft.read().await?;
         let look = || -> Result<_, StoreError> {
             let map = lagan_meta::cluster_map(&view)?;
             if map.is_none_or(|map| map.config.archive.is_none()) {
-                let reason = "the cluster has no archive (s3 none)";
-                return Ok(Err(MetaReply::Refused(reason.into())));
+                return Ok(None);
             }
-            Ok(Ok(live_sessions(&view)?))
+            Ok(Some(live_sessions(&view)?))
         };
         look().map_err(|error| {
             tracing::error!(%error, "state store");
@@ -85,7 +99,7 @@ impl Leader {
         })
     }
 
-    /// Those of the files that are open nowhere; `None`: not every mount has said.
+    /// Returns those of the files that are open nowhere; `None`: not every mount has said.
     async fn closed(
         &self,
         inos: Vec<Ino>,

@@ -1,9 +1,9 @@
 //! Taking a node out of the cluster (`lagan remove`).
 //!
-//! The command asks again and again; as long as it does, the node's sets are
-//! given to others as if it had been down for long, and its vote too. When no set
-//! needs it any more and it does not vote, its rows go in one command. Nothing
-//! of this is remembered but what was done: a command that is broken off, or a
+//! The command asks again and again. As long as it does, the leader gives the node's places
+//! in sets to others, as if it had been down for long, and its vote too. When no set
+//! needs the node any more and it does not vote, its rows go in one command. The leader
+//! remembers only what was done: a command that is broken off, or a
 //! change of leader, leaves a cluster with a dead node in fewer sets.
 
 use crate::leader::{Leader, State};
@@ -16,18 +16,18 @@ use lagan_types::query::{Query, QueryAnswer};
 use lagan_types::{Answer, FsError, NodeId, SessionId, SetId, VolumeId};
 use std::collections::BTreeMap;
 
-/// A removal that nobody asked for during this time is given up.
+/// Time after which a removal is given up, if nobody asks for it again.
 const ASKED_MS: u64 = 5_000;
-/// Reap rows that one command removes, at most.
+/// Most reap rows that one command removes.
 const ROWS: u32 = 1_024;
-/// Such commands of one request, so that it is answered in time.
+/// Most such commands in one request, so that it is answered in time.
 const ROUNDS: u32 = 64;
 
-/// Which sets files use.
+/// The sets that files use; `None`: not counted yet, so every set may be used.
 pub(crate) struct Uses(Option<BTreeMap<SetId, u64>>);
 
 impl Uses {
-    /// Of that state.
+    /// Reads them from that state.
     pub fn of(view: &View) -> Result<Self, StoreError> {
         let query = Query::SetUses;
         match lagan_meta::query(view, VolumeId(1), SessionId::SYSTEM, &query)? {
@@ -43,7 +43,7 @@ impl Uses {
 }
 
 impl State {
-    /// What the plan for the sets goes by.
+    /// Returns what the plan for the sets needs beside the map.
     pub(crate) fn circumstances(&mut self, now_ms: u64) -> Circumstances {
         self.leaving
             .retain(|_, asked_ms| now_ms.saturating_sub(*asked_ms) <= ASKED_MS);
@@ -66,7 +66,7 @@ impl State {
 }
 
 impl Leader {
-    /// One step of a removal.
+    /// Carries out one step of a removal.
     pub(crate) async fn remove_node(
         &self,
         view: &View,
@@ -93,7 +93,7 @@ impl Leader {
         }
     }
 
-    /// Its places go to others, in sets and among the voters.
+    /// Notes that the node leaves: its places in sets and among the voters go to others.
     fn leaves(&self, node: NodeId, sets: u64, votes: bool) -> MetaReply {
         let now_ms = self.uptime.ms();
         self.state.lock().leaving.insert(node, now_ms);
@@ -136,7 +136,7 @@ impl Leader {
         }
     }
 
-    /// Removes some of the node's reap rows; false: there are none.
+    /// Removes some of the node's reap rows; false: there are none; `None`: ask again later.
     async fn reap_some(&self, node: NodeId) -> Option<bool> {
         let view = self.raft.read().await.ok()?;
         let query = Query::ChunkReap {

@@ -1,27 +1,26 @@
-//! The metadata service: what any process asks of the leader.
+//! The metadata service: it answers what any process asks of the leader.
 //!
-//! Every server answers; others than the leader name who leads. One that does not vote
-//! hears nothing of elections: it names the leader that it talks to itself. A mutation of
-//! unknown outcome is answered like a missing leader: the asker sends it again,
-//! and the state machine does it once.
+//! Every server answers; one that does not lead names the leader. A server that does not
+//! vote hears nothing of elections, and names the leader that it calls itself. If nobody
+//! knows the outcome of a mutation, the answer is that of a missing leader: the asker sends
+//! it again, and the state machine carries it out once.
 
 use crate::leader::Leader;
 use crate::promises::Reading;
 use bytes::Bytes;
 use lagan_meta::kv::StoreError;
-use lagan_net::{LeaderClient, Peer, Reply, Role};
+use lagan_net::{LeaderClient, MapCell, Peer, Reply, Role};
 use lagan_raft::{ProposeError, Raft, View};
-use lagan_replica::MapCell;
 use lagan_types::message::{MetaReply, MetaRequest};
 use lagan_types::query::{Query, QueryAnswer};
 use lagan_types::{Answer, Command, FsError, NodeId, Op, SessionId, VolumeId};
 use std::sync::Arc;
 use std::time::Duration;
 
-/// A proposal that has no quorum by then is answered "ask again".
+/// Time for a proposal to find a quorum; after it the answer is "ask again".
 const PROPOSE_DEADLINE: Duration = Duration::from_secs(5);
 
-/// See the module.
+/// Answers metadata requests of one node.
 pub struct MetaService {
     node: NodeId,
     raft: Arc<Raft>,
@@ -38,8 +37,8 @@ impl std::fmt::Debug for MetaService {
 }
 
 impl MetaService {
-    /// Over the consensus and what the leader keeps in memory; `heard` is how `node`, this
-    /// one, itself calls the leader.
+    /// Makes the service of `node` over its `raft` and its `leader`; `heard` is the node's own
+    /// way to the leader.
     pub fn new(
         node: NodeId,
         raft: Arc<Raft>,
@@ -110,7 +109,7 @@ impl MetaService {
         let may_be_due = matches!(command.op, Op::ArchiveNow { .. } | Op::SetConfig { .. });
         let answer = self
             .leader
-            .reservations
+            .promises
             .mutate(command, PROPOSE_DEADLINE)
             .await?;
         if let (Ok(_), Some((session, ino, lock))) = (&answer, &locks) {
@@ -130,17 +129,17 @@ impl MetaService {
         Ok(MetaReply::Answer(answer))
     }
 
-    /// A mount creates a regular file: its name is reserved, if it can be.
+    /// Creates a regular file for a mount: promises the name, if it can be promised.
     async fn create(&self, role: Role, command: Command) -> Result<MetaReply, ProposeError> {
         if allowed(role, &command)
-            && let Some((attr, term)) = self.leader.reservations.reserve(&command).await?
+            && let Some((attr, term)) = self.leader.promises.create(&command).await?
         {
             return Ok(MetaReply::Reserved { attr, term });
         }
         self.mutate(role, command).await
     }
 
-    /// The answer to a read of few rows, if this node is known to lead: a task
+    /// Answers a read of few rows at once, if this node is known to lead: a task
     /// for it would cost more than the read.
     fn answer_at_once(&self, request: &MetaRequest) -> Option<MetaReply> {
         let MetaRequest::Query {
@@ -154,8 +153,8 @@ impl MetaService {
         if !is_small(query) {
             return None;
         }
-        // First what is reserved, then the state: what was made in between is in it.
-        let reading = self.leader.reservations.reading_now(*session, query)?;
+        // First the promises, then the state: a file made in between is in the state.
+        let reading = self.leader.promises.reading_now(*session, query)?;
         let view = self.raft.try_read()?;
         self.read(&view, reading, (*volume, *session), query).ok()
     }
@@ -166,13 +165,13 @@ impl MetaService {
         session: SessionId,
         query: &Query,
     ) -> Result<MetaReply, ProposeError> {
-        // First what is reserved, then the state: what was made in between is in it.
-        let reading = self.leader.reservations.before_read(session, query).await?;
+        // First the promises, then the state: a file made in between is in the state.
+        let reading = self.leader.promises.before_read(session, query).await?;
         let view = self.raft.read().await?;
         self.read(&view, reading, (volume, session), query)
     }
 
-    /// Answers a read, as nobody but the owner of a reserved file sees it.
+    /// Answers a read: from the promise, if the file is the asker's own, else from the state.
     fn read(
         &self,
         view: &View,
@@ -185,7 +184,7 @@ impl MetaService {
         }
         let mut reply = read_query(view, volume, session, query)?;
         if let MetaReply::Query(Ok(answer)) = &mut reply {
-            self.leader.reservations.after_read(answer);
+            self.leader.promises.after_read(answer);
         }
         Ok(reply)
     }
@@ -220,8 +219,8 @@ impl MetaService {
         MetaReply::NotLeader { leader, addr }
     }
 
-    /// Who leads, as far as this node's own calls tell; `None` if it votes: then it would
-    /// know better.
+    /// Returns the leader as far as this node's own calls tell; `None` if the node votes:
+    /// then its consensus knows better.
     fn heard_leader(&self) -> Option<NodeId> {
         let map = self.map.get();
         let addr = self.heard.leader()?.to_string();
@@ -248,7 +247,7 @@ fn read_query(
     answer.map(MetaReply::Query).map_err(|e| store_failed(&e))
 }
 
-/// Whether it reads a few rows only, so that it may hold up a connection.
+/// Whether the query reads so few rows that it may hold up a connection.
 fn is_small(query: &Query) -> bool {
     matches!(
         query,
@@ -262,15 +261,16 @@ fn is_small(query: &Query) -> bool {
     )
 }
 
-/// A mount asks about locks as the holder of some: one whose session was
-/// ended has none, and must learn that. Other reads change nothing and show
-/// everybody the same.
+/// Whether the read must fail because the session has ended. A mount asks about locks as
+/// the holder of some: without a session it has none, and must learn that. Other reads
+/// show everybody the same.
 fn ended(view: &View, session: SessionId, query: &Query) -> Result<bool, StoreError> {
     let matters = session != SessionId::SYSTEM && matches!(query, Query::GetLock { .. });
     Ok(matters && !lagan_meta::session_exists(view, session)?)
 }
 
-/// What only servers and the admin command ask.
+/// Whether a process of that role may ask this: some requests are for servers and the admin
+/// command only.
 fn may_ask(role: Role, request: &MetaRequest) -> bool {
     match request {
         MetaRequest::NodeHeartbeat(_)
@@ -295,8 +295,9 @@ fn store_failed(error: &StoreError) -> ProposeError {
     ProposeError::Stopped
 }
 
-/// Mounts change files; the cluster's own commands come from servers and the
-/// admin command. (Who may connect at all is the handshake's and, later, TLS' affair.)
+/// Whether a process of that role may propose the command: mounts change files; the
+/// cluster's own commands come from servers and the admin command. (The handshake judges who
+/// may connect at all.)
 fn allowed(role: Role, command: &Command) -> bool {
     let own = command.session == SessionId::SYSTEM;
     match &command.op {

@@ -1,5 +1,6 @@
 //! Decisions about replica sets that only the leader takes, as pure functions of
-//! the map.
+//! the map: which sets to fill anew (`plan`), and whether a node can be removed
+//! (`removal`).
 
 mod plan;
 mod removal;

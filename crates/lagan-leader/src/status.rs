@@ -1,10 +1,10 @@
-//! What `lagan status` asks for.
+//! The answer to `lagan status`.
 
 use crate::clock::wall_ms;
 use crate::leader::{Leader, State};
 use lagan_meta::kv::StoreError;
 use lagan_raft::View;
-use lagan_types::cluster::{ClusterMap, NodeState, ReplicaSet};
+use lagan_types::cluster::{ClusterMap, ReplicaSet};
 use lagan_types::message::{MetaReply, NodeStatus, Status};
 use lagan_types::query::{Counters, Query, QueryAnswer};
 use lagan_types::{NodeId, SessionId, VolumeId};
@@ -57,8 +57,8 @@ fn node_status(state: &State, node: NodeId, now_ms: u64) -> NodeStatus {
     }
 }
 
-/// Chunks in sets that have fewer live members than `copies`, as the members
-/// count them.
+/// Counts the chunks in sets that have fewer live members than `copies`, by what the
+/// members say.
 fn degraded_chunks(map: &ClusterMap, state: &State) -> u64 {
     map.sets
         .iter()
@@ -68,10 +68,7 @@ fn degraded_chunks(map: &ClusterMap, state: &State) -> u64 {
 }
 
 fn live_members(map: &ClusterMap, set: &ReplicaSet) -> usize {
-    set.nodes
-        .iter()
-        .filter(|&&n| map.node(n).is_some_and(|n| n.state != NodeState::Down))
-        .count()
+    set.nodes.iter().filter(|&&n| map.is_up(n)).count()
 }
 
 fn chunks_of(state: &State, set: &ReplicaSet) -> u64 {

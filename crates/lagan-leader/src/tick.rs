@@ -1,4 +1,8 @@
-//! What the leader looks after, eight times a second.
+//! The leader's duties, eight times a second: it ends silent sessions, marks nodes that
+//! are down, reaps orphans, changes sets and voters.
+//!
+//! One look at one state finds what is to be done; each finding becomes a command that the
+//! state machine checks again.
 
 use crate::leader::{Leader, State};
 use crate::liveness::NODE_SILENT_AT_TERM_MS;
@@ -20,18 +24,18 @@ use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 
 const INTERVAL: Duration = Duration::from_millis(125);
-/// For a new voter to catch up, before it is looked whether it is still the one wanted.
+/// Time for a new voter to catch up; after it the leader looks which voters it wants now.
 const CATCH_UP: Duration = Duration::from_secs(20);
-/// Orphans are looked for every so many rounds.
+/// Rounds between looks for orphans.
 const ORPHAN_ROUNDS: u64 = 8;
 
-/// Runs until `cancel`; does nothing while another node leads.
+/// Carries out the duties until `cancel`; does nothing while another node leads.
 pub async fn run(leader: Arc<Leader>, cancel: CancellationToken) {
     let work = async { tokio::join!(ticks(&leader), pulses(&leader)) };
     cancel.run_until_cancelled(work).await;
 }
 
-/// Beside the ticks, which may take longer than a pause.
+/// Notes that the process runs, beside the ticks, which may take longer than a pause.
 async fn pulses(leader: &Leader) {
     loop {
         leader.state.lock().pulse(leader.uptime.ms());
@@ -67,7 +71,7 @@ impl Leader {
                 _ => None,
             };
             if let (Some(Ok(_)), Some(session)) = (self.propose(op).await, ended) {
-                self.reservations.session_ended(session);
+                self.promises.session_ended(session);
             }
         }
         if let Some((change, map)) = wanted.members {
@@ -75,8 +79,8 @@ impl Leader {
         }
     }
 
-    /// A new voter takes as long as its copy of the state: meanwhile nodes and
-    /// sessions are looked after as ever.
+    /// Changes Raft's members on a task of its own: a new voter takes as long as its copy
+    /// of the state, and meanwhile nodes and sessions are looked after as ever.
     fn change_members_aside(self: &Arc<Self>, change: Change, map: ClusterMap) {
         if self.changing_members.swap(true, Ordering::AcqRel) {
             return;
@@ -88,7 +92,7 @@ impl Leader {
         });
     }
 
-    /// What is to be done now, judged on one state.
+    /// Finds what is to be done now, judged on one state.
     fn look(&self, view: &View, round: u64) -> Result<Wanted, StoreError> {
         let Some(map) = lagan_meta::cluster_map(view)? else {
             return Ok(Wanted::default());
@@ -132,7 +136,7 @@ impl Leader {
         Ok(Wanted { ops, members })
     }
 
-    /// A new term begins with everybody just heard of.
+    /// Begins a new term, if there is one, with everybody heard of lately.
     fn begin_term(&self, state: &mut State, map: &ClusterMap, sessions: &[SessionId], now: u64) {
         let term = self.raft.term();
         if state.term != term {
@@ -161,7 +165,7 @@ impl Leader {
         }
     }
 
-    /// Has those that are to vote and do not yet follow; false: not all do yet.
+    /// Makes nodes that are to vote follow the log first; false: not all do yet.
     async fn bring_up_to_date(&self, voters: &BTreeSet<NodeId>, map: &ClusterMap) -> bool {
         for node in voters.difference(&self.raft.voters()) {
             let Some(info) = map.node(*node) else {
@@ -195,14 +199,14 @@ impl Drop for Changing<'_> {
     }
 }
 
-/// What one look found to do.
+/// Commands and changes that one look found to do.
 #[derive(Default)]
 struct Wanted {
     ops: Vec<Op>,
     members: Option<(Change, ClusterMap)>,
 }
 
-/// Sets to refill, and those whose refilling is to begin or to be given up.
+/// Plans the sets whose filling begins or is given up.
 fn set_changes(
     view: &View,
     map: &ClusterMap,
@@ -224,7 +228,7 @@ fn set_changes(
     }
 }
 
-/// The node table says who votes, for people and for `lagan up`.
+/// Corrects the node table, which says who votes, for people and for `lagan up`.
 fn vote_changes(map: &ClusterMap, voters: &BTreeSet<NodeId>) -> Vec<Op> {
     let wrong = map
         .nodes
@@ -255,7 +259,7 @@ fn orphans(view: &View, from: Ino) -> Result<Vec<Ino>, StoreError> {
     }
 }
 
-/// Nodes that fell silent, came back, filled up or have space again.
+/// Finds the nodes that fell silent, came back, filled up or have space again.
 fn node_changes(state: &mut State, map: &ClusterMap, now: u64) -> Vec<Op> {
     let silent: BTreeSet<NodeId> = state.nodes.silent(now).into_iter().collect();
     let mut ops = Vec::new();

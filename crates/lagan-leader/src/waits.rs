@@ -1,28 +1,29 @@
-//! Who waits for which fcntl lock, so that a circle is found (EDEADLK).
+//! Waits for fcntl locks, so that the leader finds a circle of them (EDEADLK).
 //!
-//! Waiters ask again several times a second; this is what they asked last, in the
-//! leader's memory. A new leader knows all of them again after a moment. Only
-//! locks of processes are told: as on Linux, those of open file descriptions
-//! and flock(2) are not looked at.
+//! Waiters ask again several times a second; the leader remembers what each asked last. A
+//! new leader knows all waits again after a moment. Mounts report only
+//! locks of processes: as on Linux, those of open file descriptions
+//! and of flock(2) do not count.
 //!
-//! What must hold: no waiter is refused that would get its lock. So a wait ends
-//! here before its waiter does anything else, what holders hold is read anew
-//! for each question, and waits that nobody repeats count no more.
+//! What must hold: a waiter that would get its lock is never refused. So a wait ends
+//! here before its waiter does anything else, the locks that are held are read anew
+//! for each question, and waits that nobody repeats no longer count.
 
 use lagan_types::op::LockRange;
 use lagan_types::{Ino, SessionId};
 use std::collections::{BTreeMap, BTreeSet};
 
-/// A lock's owner in all of the cluster.
+/// The owner of a lock, unique in the cluster.
 pub type Owner = (SessionId, u64);
 
-/// A wait that was not repeated for so long is over.
+/// Time after which a wait that was not repeated is over.
 const FORGOTTEN_MS: u64 = 3_000;
-/// Owners whose waits are remembered, and waits of one (its threads'); others are
-/// not looked at, so that no mount can make the leader remember without end.
+/// Most owners whose waits are remembered. Further ones do not count, so that no mount can
+/// make the leader remember without end.
 const OWNERS_MAX: usize = 10_000;
+/// Most waits of one owner: those of its threads.
 const WAITS_MAX: usize = 64;
-/// Owners that one search goes through: the leader does nothing else meanwhile. A
+/// Most owners that one search goes through: the leader does nothing else meanwhile. A
 /// circle of more is not found (Linux gives up after ten).
 const SEARCH_MAX: usize = 256;
 
@@ -33,14 +34,14 @@ struct Wait {
     asked_ms: u64,
 }
 
-/// See the module.
+/// The waits of all owners.
 #[derive(Debug, Default)]
 pub struct Waits {
     waits: BTreeMap<Owner, Vec<Wait>>,
 }
 
 impl Waits {
-    /// The owner waits, or still waits, for the lock.
+    /// Notes that the owner waits, or still waits, for the lock.
     pub fn begin(&mut self, session: SessionId, ino: Ino, lock: LockRange, now_ms: u64) {
         self.forget(now_ms);
         let owner = (session, lock.owner);
@@ -59,7 +60,7 @@ impl Waits {
         });
     }
 
-    /// The owner got the lock, or gave up.
+    /// Notes that the owner got the lock, or gave up.
     pub fn end(&mut self, session: SessionId, ino: Ino, lock: &LockRange) {
         let owner = (session, lock.owner);
         if let Some(waits) = self.waits.get_mut(&owner) {
@@ -70,8 +71,8 @@ impl Waits {
         }
     }
 
-    /// Whether one of the holders waits, itself or through others, for what the
-    /// owner holds. `holders_of` says who stands in the way of a wait now.
+    /// Whether one of the holders waits, itself or through others, for a lock of the
+    /// owner. `holders_of` returns the owners that stand in the way of a wait now.
     ///
     /// # Errors
     /// Those of `holders_of`.

@@ -4,8 +4,8 @@ use crate::MoverError;
 use async_trait::async_trait;
 use bytes::Bytes;
 use lagan_types::cluster::ClusterMap;
-use lagan_types::message::{ArchiveJob, Released};
-use lagan_types::{Answer, ChunkId, Ino, NodeId, Op, Query, QueryAnswer};
+use lagan_types::message::ArchiveJob;
+use lagan_types::{Answer, ChunkId, NodeId, Op, Query, QueryAnswer};
 use std::sync::Arc;
 
 /// The metadata, as the cluster's own session sees it.
@@ -29,13 +29,6 @@ pub trait Meta: Send + Sync + 'static {
     /// The leader could not be asked; attempts may have been recorded.
     async fn jobs(&self, slots: u32) -> Result<Vec<ArchiveJob>, MoverError>;
 
-    /// Asks the leader to release archived files (inode, data version), a few
-    /// thousand at most; those that are open anywhere stay.
-    ///
-    /// # Errors
-    /// The leader could not be asked; some may have been released.
-    async fn release(&self, files: Vec<(Ino, u64)>) -> Result<Released, MoverError>;
-
     /// True if this node leads the metadata now, as far as it knows.
     fn is_leader(&self) -> bool;
 
@@ -47,9 +40,6 @@ pub trait Meta: Send + Sync + 'static {
 
     /// The wall clock, milliseconds since 1970.
     fn now_ms(&self) -> u64;
-
-    /// Nodes with the used and the total bytes of their disks, as far as known here.
-    fn fill(&self) -> Vec<(NodeId, u64, u64)>;
 }
 
 /// The chunks of all nodes.

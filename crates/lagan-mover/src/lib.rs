@@ -1,10 +1,9 @@
-//! The mover: archive to S3, release, recall, delete.
+//! The mover: archive to S3, recall, delete.
 //!
 //! One [`Mover`] runs on each storage node. It asks the leader for files whose
 //! time has come, uploads them from the chunks, and reports each end; the
-//! leader's mover also deletes objects that nothing names and releases local
-//! copies when space is wanted. Reading a released file goes through
-//! [`Mover::recall`] of any node.
+//! leader's mover also deletes objects that nothing names. Reading a released
+//! file goes through [`Mover::recall`] of any node.
 //!
 //! It reaches the rest of the server through the traits [`Meta`] and [`Chunks`].
 //!
@@ -45,7 +44,6 @@ mod mover;
 mod options;
 mod queue;
 mod recall;
-mod release;
 mod report;
 mod upload;
 

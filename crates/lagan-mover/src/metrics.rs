@@ -75,8 +75,6 @@ pub struct Metrics {
     pub fetched_bytes: Counter,
     /// Objects deleted.
     pub deletes: Counter,
-    /// Bytes of files released because disks were full.
-    pub released_bytes: Counter,
     /// Parts of the mover that ended by a panic.
     pub defects: Counter,
     /// Uploads under way.
@@ -97,7 +95,6 @@ pub static METRICS: Metrics = Metrics {
     recall_failures: Counter::new(),
     fetched_bytes: Counter::new(),
     deletes: Counter::new(),
-    released_bytes: Counter::new(),
     defects: Counter::new(),
     uploading: Gauge::new(),
     recalling: Gauge::new(),
@@ -108,7 +105,7 @@ type Shown = (&'static str, &'static str, u64);
 
 impl Metrics {
     /// The counters.
-    pub fn counters(&self) -> [Shown; 12] {
+    pub fn counters(&self) -> [Shown; 11] {
         let m = self;
         [
             (
@@ -160,11 +157,6 @@ impl Metrics {
                 "lagan_mover_deletes_total",
                 "Objects deleted in S3",
                 m.deletes.get(),
-            ),
-            (
-                "lagan_mover_released_bytes_total",
-                "Bytes of files released because disks were full",
-                m.released_bytes.get(),
             ),
             (
                 "lagan_mover_defects_total",

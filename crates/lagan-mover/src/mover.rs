@@ -8,9 +8,7 @@ use crate::metrics::METRICS;
 use crate::queue::Queue;
 use crate::recall::Recaller;
 use crate::upload::Uploader;
-use crate::{
-    Chunks, Meta, MoverError, Options, RecallError, RecallFailure, commit, delete, release,
-};
+use crate::{Chunks, Meta, MoverError, Options, RecallError, RecallFailure, commit, delete};
 use bytes::Bytes;
 use lagan_object::ObjectStore;
 use lagan_types::Ino;
@@ -218,7 +216,6 @@ impl Duties {
         let mut down = Down::default();
         let mut said = HashMap::new();
         let (mut sweep_at, mut uploads_at) = (Instant::now() + SWEEP, Instant::now());
-        let mut release_at = Instant::now();
         loop {
             tokio::time::sleep(self.options.duty).await;
             let now = Instant::now();
@@ -237,13 +234,6 @@ impl Duties {
                 "fail attempts of nodes that are down",
                 fail_of_nodes(&*self.meta, &gone).await,
             );
-            if now >= release_at {
-                let released = self.release().await;
-                if matches!(released, Ok(bytes) if bytes > 0) {
-                    release_at = Instant::now() + self.options.release_pause;
-                }
-                note(&mut said, "release", released.map(|bytes| bytes as usize));
-            }
             if self.gate.is_open() {
                 note(&mut said, "delete objects", self.delete().await);
                 if now >= uploads_at {
@@ -276,16 +266,6 @@ impl Duties {
         };
         let age = self.options.stale_upload;
         delete::abort_stale_uploads(&*self.meta, &*self.store, &prefix, age).await
-    }
-
-    /// Releases files if a node is too full; returns the bytes released.
-    async fn release(&self) -> Result<u64, MoverError> {
-        let map = self.meta.map();
-        let wanted = release::wanted(&self.meta.fill(), &map.config, map.nodes.len());
-        match wanted {
-            Some(bytes) => release::release(&*self.meta, bytes).await,
-            None => Ok(0),
-        }
     }
 }
 

@@ -32,8 +32,6 @@ pub struct Options {
     pub stale_upload: Duration,
     /// Pause between looks at the leader's duties.
     pub duty: Duration,
-    /// Pause between releases: freed chunks take a while to become free space.
-    pub release_pause: Duration,
     /// Limits at which an endpoint counts as down, and the times of probes.
     pub breaker: BreakerConfig,
 }
@@ -53,7 +51,6 @@ impl Default for Options {
             down_node: Duration::from_secs(600),
             stale_upload: Duration::from_secs(24 * 3600),
             duty: Duration::from_secs(1),
-            release_pause: Duration::from_secs(30),
             breaker: BreakerConfig::default(),
         }
     }

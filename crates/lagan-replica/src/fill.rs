@@ -1,23 +1,24 @@
 //! Filling a set's joining node with the set's chunks.
 //!
 //! The set is sealed while it is filled, so its chunks are fixed but for
-//! deletes: a page of ids from a live member, a copy of each that is missing
-//! here, then the same of the next one: a chunk that rotted on one is on the
-//! other. After the last page the row is changed. A crash begins again at the
-//! first page and copies only what is missing.
+//! deletes. The node asks a live member for a page of ids, copies each chunk that is
+//! missing here, and goes on to the last page; then it does the same with the next
+//! member, since a chunk that rotted on one is on the other. At the end it changes
+//! the set's row. After a crash it begins again at the first page and copies only
+//! what is missing.
 //!
-//! What this node holds of sets that it does not belong to (it was replaced
-//! while it was away, or a fill was let go) is deleted here too, as far as a
-//! member has it, and all of it once the set is gone. One task does both, so a set is never emptied by an old map
-//! while it is filled by a newer one.
+//! The same task deletes chunks of sets that this node does not belong to (it was
+//! replaced while it was away, or a fill was aborted): those that a member has, and
+//! all of them once the set is gone. One task does both, so an old map never empties a
+//! set that a newer one fills.
 
-use crate::heal::{blocking, fetch};
 use crate::metrics::METRICS;
 use crate::peers::Peers;
-use crate::reap::Meta;
+use crate::read::{NoCopy, fetch_from};
+use crate::work::{Meta, Work, blocking};
 use bytes::Bytes;
 use lagan_chunk::Store;
-use lagan_types::cluster::{ClusterMap, NodeState, ReplicaSet};
+use lagan_types::cluster::{ClusterMap, ReplicaSet};
 use lagan_types::message::{ChunkReply, ChunkRequest};
 use lagan_types::op::{Op, SetChange};
 use lagan_types::{ChunkId, Epoch, NodeId, SetId};
@@ -26,31 +27,25 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 
-/// Ids in a page.
+/// Ids in one page.
 const PAGE: u32 = 4096;
-/// Wait between looks at the map.
+/// Time between looks at the map.
 const IDLE: Duration = Duration::from_millis(500);
 
 /// Fills the sets that this node joins, until `cancel`.
-pub async fn run(
-    meta: Arc<dyn Meta>,
-    store: Arc<Store>,
-    peers: Arc<Peers>,
-    node: NodeId,
-    cancel: CancellationToken,
-) {
+pub async fn run(work: Work, cancel: CancellationToken) {
     let mut left = BTreeSet::new();
     loop {
-        let map = peers.map();
-        if let Err(e) = leave(&store, &peers, &map, node, &mut left).await {
+        let map = work.peers.map();
+        if let Err(e) = leave(&work, &map, &mut left).await {
             tracing::debug!(error = %e, "chunks of sets that this node left");
         }
-        for set in map.sets.iter().filter(|s| s.joining == Some(node)) {
+        for set in map.sets.iter().filter(|s| s.joining == Some(work.node)) {
             if cancel.is_cancelled() {
                 return;
             }
-            match fill(&store, &peers, node, set).await {
-                Ok(copied) => finish(&*meta, set, copied).await,
+            match fill(&work, set).await {
+                Ok(copied) => finish(&*work.meta, set, copied).await,
                 Err(e) => {
                     tracing::warn!(set = %set.id, error = %e, "set is not filled yet");
                 }
@@ -77,21 +72,11 @@ async fn finish(meta: &dyn Meta, set: &ReplicaSet, copied: u64) {
     }
 }
 
-/// Copies what is missing here; how many chunks that was.
-async fn fill(
-    store: &Arc<Store>,
-    peers: &Peers,
-    node: NodeId,
-    set: &ReplicaSet,
-) -> Result<u64, String> {
-    let map = peers.map();
-    let live = |n: &NodeId| map.node(*n).is_some_and(|n| n.state != NodeState::Down);
-    let sources: Vec<NodeId> = set
-        .nodes
-        .iter()
-        .copied()
-        .filter(|n| *n != node && live(n))
-        .collect();
+/// Copies the chunks of the set that are missing here; returns how many.
+async fn fill(work: &Work, set: &ReplicaSet) -> Result<u64, String> {
+    let map = work.peers.map();
+    let live = |n: &NodeId| *n != work.node && map.is_up(*n);
+    let sources: Vec<NodeId> = set.nodes.iter().copied().filter(live).collect();
     if sources.is_empty() {
         return Err("no member is up".into());
     }
@@ -99,10 +84,10 @@ async fn fill(
     for &source in &sources {
         let mut after = None;
         loop {
-            let ids = page(peers, source, set.id, after).await?;
+            let ids = page(&work.peers, source, set.id, after).await?;
             let Some(&(last, _)) = ids.last() else { break };
             for (id, _) in ids {
-                copied += u64::from(copy(store, peers, &sources, id).await?);
+                copied += u64::from(copy(work, &sources, id).await?);
             }
             after = Some(last);
         }
@@ -110,33 +95,30 @@ async fn fill(
     Ok(copied)
 }
 
-/// Deletes what is here of sets that this node is no member of, and that a
-/// member has. What no member has stays: it may be the last copy. Rows in `done`
+/// Deletes chunks of sets that this node is no member of, as far as a member has
+/// them. A chunk that no member has stays: it may be the last copy. Set rows in `done`
 /// are not looked at again.
 async fn leave(
-    store: &Arc<Store>,
-    peers: &Peers,
+    work: &Work,
     map: &ClusterMap,
-    node: NodeId,
     done: &mut BTreeSet<(SetId, Epoch)>,
 ) -> Result<(), String> {
-    for (id, count) in store.set_counts() {
+    for (id, count) in work.store.set_counts() {
         let Some(set) = map.set(id) else {
             if is_gone(map, id) {
-                drop_set(store, id).await?;
+                drop_set(&work.store, id).await?;
                 tracing::info!(set = %id, dropped = count, "deleted chunks of a set that is gone");
             }
             continue;
         };
-        let ours = set.nodes.contains(&node) || set.joining.is_some();
+        let ours = set.nodes.contains(&work.node) || set.joining.is_some();
         if ours || done.contains(&(id, set.epoch)) {
             continue;
         }
-        let live = |n: &&NodeId| map.node(**n).is_some_and(|n| n.state != NodeState::Down);
-        let Some(&member) = set.nodes.iter().find(live) else {
+        let Some(&member) = set.nodes.iter().find(|n| map.is_up(**n)) else {
             continue;
         };
-        let dropped = leave_set(store, peers, id, member).await?;
+        let dropped = leave_set(work, id, member).await?;
         done.insert((id, set.epoch));
         if dropped > 0 {
             tracing::info!(set = %id, dropped, of = count, "deleted chunks of a set that others hold now");
@@ -145,13 +127,14 @@ async fn leave(
     Ok(())
 }
 
-/// Whether the set was in the map once: a set goes when nothing names its chunks
-/// any more, and numbers rise, so that a map with a later one is no older.
+/// Whether a set that is not in the map was in an older one. Sets go when nothing
+/// names their chunks any more, and their numbers rise, so a map with a later set is
+/// not too old to know this one.
 fn is_gone(map: &ClusterMap, set: SetId) -> bool {
     map.sets.last().is_some_and(|last| set < last.id)
 }
 
-/// Deletes all that is here of a set.
+/// Deletes all chunks of a set that are here.
 async fn drop_set(store: &Arc<Store>, set: SetId) -> Result<(), String> {
     loop {
         let local = store.clone();
@@ -166,21 +149,16 @@ async fn drop_set(store: &Arc<Store>, set: SetId) -> Result<(), String> {
     }
 }
 
-/// One set, against what `member` lists; how many were deleted.
-async fn leave_set(
-    store: &Arc<Store>,
-    peers: &Peers,
-    set: SetId,
-    member: NodeId,
-) -> Result<usize, String> {
+/// Deletes the chunks of one set that `member` lists; returns how many.
+async fn leave_set(work: &Work, set: SetId, member: NodeId) -> Result<usize, String> {
     let (mut after, mut dropped) = (None, 0);
     loop {
-        let theirs = page(peers, member, set, after).await?;
+        let theirs = page(&work.peers, member, set, after).await?;
         let Some(&(last, _)) = theirs.last() else {
             return Ok(dropped);
         };
         let ids: Vec<ChunkId> = theirs.into_iter().map(|(id, _)| id).collect();
-        let local = store.clone();
+        let local = work.store.clone();
         dropped += blocking(move || local.delete(&ids))
             .await
             .map_err(|e| e.to_string())?;
@@ -207,32 +185,22 @@ async fn page(
 }
 
 /// Copies one chunk from the first source that has it. False: it was here, or
-/// it is gone everywhere.
-async fn copy(
-    store: &Arc<Store>,
-    peers: &Peers,
-    sources: &[NodeId],
-    id: ChunkId,
-) -> Result<bool, String> {
-    if store.contains(id).map_err(|e| e.to_string())? {
+/// no source has it.
+async fn copy(work: &Work, sources: &[NodeId], id: ChunkId) -> Result<bool, String> {
+    if work.store.contains(id).map_err(|e| e.to_string())? {
         return Ok(false);
     }
-    let mut problem = None;
-    for &source in sources {
-        match fetch(peers, source, id).await {
-            Ok(Some(whole)) => {
-                let local = store.clone();
-                blocking(move || local.write_blocking(id, whole.data, &whole.crcs))
-                    .await
-                    .map_err(|e| e.to_string())?;
-                METRICS.filled.inc();
-                return Ok(true);
-            }
-            Ok(None) => {}
-            Err(e) => problem = Some(format!("chunk {id} from node {source}: {e}")),
-        }
-    }
-    problem.map_or(Ok(false), Err)
+    let whole = match fetch_from(&work.peers, sources, id, None).await {
+        Ok(whole) => whole,
+        Err(NoCopy::Absent) => return Ok(false),
+        Err(e) => return Err(format!("chunk {id} from {e}")),
+    };
+    let local = work.store.clone();
+    blocking(move || local.write_blocking(id, whole.data, &whole.crcs))
+        .await
+        .map_err(|e| e.to_string())?;
+    METRICS.filled.inc();
+    Ok(true)
 }
 
 #[cfg(test)]

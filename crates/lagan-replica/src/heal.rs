@@ -1,33 +1,30 @@
 //! Healing: a damaged or missing replica is replaced by a copy of another.
 //!
 //! Chunks never change, so two replicas are equal or one is corrupt: healing
-//! is copying. A suspect is verified first; a healthy one is left alone.
+//! is copying. The healer verifies a suspect first and leaves a healthy one alone.
 //!
 //! # What is brought back
-//! A damaged record is replaced in one step by the store: a crash leaves the bad
-//! one, which is found again, or the good one. What is not here may have been
-//! deleted, so it is written only if the metadata, asked now, names it at the place
-//! where the reporter saw it. While that is done no reap row is worked off here: a
-//! chunk that is freed before the question is not named, and the row of one that is
-//! freed after it is worked off after the write, also when a crash comes between.
+//! The store replaces a damaged record in one step: a crash leaves the bad
+//! one, which is found again, or the good one. A chunk that is not here may have
+//! been deleted, so the healer writes it only if the metadata, asked now, names it
+//! at the place where the reporter saw it. Meanwhile no reap row is worked off here:
+//! a chunk that is freed before the question is not named, and the row of one that
+//! is freed after it is worked off after the write, also when a crash comes between.
 //!
 //! # When no member has a good copy
-//! If all members say so and the file's version is archived, its extent is pointed
-//! at the object (`ReleaseExtent`). Otherwise nothing changes: a member that is down
-//! may have the bytes.
+//! If all members say so and the file's version is archived, the healer points the
+//! extent at the object (`ReleaseExtent`). Otherwise nothing changes: a member that
+//! is down may have the bytes.
 //!
 //! # What is forgotten
-//! The queue is in memory and bounded. What is dropped from it, or fails, is
-//! reported again by the next reader that meets it and by each `lagan check`.
+//! The queue is in memory and bounded. A suspect that is dropped from it, or that
+//! could not be healed, is reported again by the next reader that meets it and by
+//! each `lagan check`.
 
 use crate::metrics::METRICS;
-use crate::peers::Peers;
-use crate::work::Work;
-use bytes::Bytes;
+use crate::read::{NoCopy, WholeChunk, fetch_from};
+use crate::work::{Work, blocking};
 use lagan_chunk::ChunkError;
-use lagan_types::chunk::{combine_crcs, verify_blocks};
-use lagan_types::limits::CHUNK_LEN_MAX;
-use lagan_types::message::{ChunkReply, ChunkRequest};
 use lagan_types::op::Op;
 use lagan_types::query::{Query, QueryAnswer};
 use lagan_types::{Answer, ChunkId, Content, FsError, Ino, NodeId};
@@ -43,40 +40,23 @@ const SUSPECTS_MAX: usize = 1024;
 /// A chunk that may be damaged or missing here.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Suspect {
-    /// Which.
+    /// The chunk.
     pub id: ChunkId,
     /// A file, and an offset in it, that named the chunk when it was reported. Without
-    /// it only a damaged replica is healed, not a missing one.
+    /// this place only a damaged replica is healed, not a missing one.
     pub named: Option<(Ino, u64)>,
 }
 
-/// Takes suspects; [`Healer::run`] works them off.
+/// Queues suspects; [`Healer::run`] works them off.
 #[derive(Debug)]
 pub struct Healer {
     suspects: mpsc::Sender<Suspect>,
-    /// Those in the queue, so that each waits once.
+    /// The suspects in the queue, so that each waits once.
     waiting: Mutex<HashSet<Suspect>>,
 }
 
-/// A whole chunk as a peer has it, verified.
-#[derive(Debug, Clone)]
-pub struct WholeChunk {
-    /// Its bytes.
-    pub data: Bytes,
-    /// Its block CRCs.
-    pub crcs: Vec<u32>,
-}
-
-impl WholeChunk {
-    fn content(&self) -> (u32, u32) {
-        let len = self.data.len() as u32;
-        // Verified blocks of a whole chunk always combine.
-        (len, combine_crcs(&self.crcs, len).unwrap_or_default())
-    }
-}
-
 impl Healer {
-    /// A healer, and the queue that [`Healer::run`] takes.
+    /// Makes a healer, and the queue that [`Healer::run`] takes.
     pub fn new() -> (Arc<Healer>, mpsc::Receiver<Suspect>) {
         let (suspects, queue) = mpsc::channel(SUSPECTS_MAX);
         let healer = Healer {
@@ -86,7 +66,7 @@ impl Healer {
         (Arc::new(healer), queue)
     }
 
-    /// The chunk may be damaged or missing here. Never waits.
+    /// Queues a chunk that may be damaged or missing here. Never waits.
     pub fn suspect(&self, suspect: Suspect) {
         let mut waiting = self.waiting.lock();
         if !waiting.insert(suspect) {
@@ -113,7 +93,7 @@ impl Healer {
                     None => return,
                 },
             };
-            // Before the look: a report that comes during it may know more.
+            // Removed before the look: a report that comes during it may know more.
             self.waiting.lock().remove(&suspect);
             let chunk = suspect.id;
             match heal(&work, suspect).await {
@@ -139,7 +119,7 @@ impl Healer {
     }
 }
 
-/// Why a suspect stays as it is, in words.
+/// Why a suspect stays as it is.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum HealError {
     /// The next report may find better circumstances.
@@ -159,7 +139,7 @@ impl HealError {
 /// What was done about a suspect.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Healed {
-    /// It is healthy, or not to be here.
+    /// The replica is healthy, or has no place here.
     Nothing,
     /// A good copy is here now.
     Copied,
@@ -167,7 +147,7 @@ pub(crate) enum Healed {
     FromArchive,
 }
 
-/// The state of the replica here.
+/// State of the replica on this node; a good one with its length and CRC.
 enum Here {
     Good(u32, u32),
     Damaged,
@@ -183,11 +163,11 @@ enum Others {
     Unsure(String),
 }
 
-/// What the metadata says of a chunk.
+/// An extent that names a chunk.
 #[derive(Clone, Copy)]
 struct Name {
     ino: Ino,
-    /// First byte of the extent.
+    /// First byte of the extent in the file.
     offset: u64,
     /// The file's data version.
     version: u64,
@@ -195,7 +175,7 @@ struct Name {
     content: (u32, u32),
 }
 
-/// Verifies the chunk here and puts it right if it is damaged or missing.
+/// Verifies the chunk on this node and replaces it if it is damaged or missing.
 pub(crate) async fn heal(work: &Work, suspect: Suspect) -> Result<Healed, HealError> {
     let here = look(work, suspect.id).await?;
     let Some(place) = suspect.named else {
@@ -204,7 +184,7 @@ pub(crate) async fn heal(work: &Work, suspect: Suspect) -> Result<Healed, HealEr
             Here::Good(..) | Here::Missing => Ok(Healed::Nothing),
         };
     };
-    // See the module: from the question to the write nothing is reaped here.
+    // From the question to the write nothing is reaped here: see the module.
     let _held = work.reaping.lock().await;
     let Some(name) = named(work, suspect.id, place).await? else {
         return Ok(Healed::Nothing);
@@ -220,8 +200,8 @@ pub(crate) async fn heal(work: &Work, suspect: Suspect) -> Result<Healed, HealEr
     }
 }
 
-/// Of a chunk whose name nobody told: bad bytes are no better than others, so it
-/// need not be known whether it is still named.
+/// Heals a damaged chunk whose place nobody reported. Whether a file still names it
+/// does not matter: replacing bad bytes by good ones never does harm.
 async fn replace_damaged(work: &Work, id: ChunkId) -> Result<Healed, HealError> {
     if !is_member(work, id) {
         return Ok(Healed::Nothing);
@@ -260,7 +240,7 @@ async fn look(work: &Work, id: ChunkId) -> Result<Here, HealError> {
     }
 }
 
-/// Whether the file still names the chunk at that offset, and as what.
+/// Returns the extent, if the file still names the chunk at that offset.
 async fn named(
     work: &Work,
     id: ChunkId,
@@ -302,7 +282,7 @@ fn is_member(work: &Work, id: ChunkId) -> bool {
         .is_some_and(|set| set.nodes.contains(&work.node))
 }
 
-/// Asks the other members, the first good copy counts: of that content, if it is known.
+/// Asks the other members for a good copy: with that length and CRC, if they are known.
 async fn from_others(
     work: &Work,
     id: ChunkId,
@@ -312,22 +292,19 @@ async fn from_others(
     let Some(set) = map.set(id.set()) else {
         return Err(HealError::later("its set is unknown"));
     };
-    let mut silent = None;
-    for &other in set.nodes.iter().filter(|&&n| n != work.node) {
-        match fetch(&work.peers, other, id).await {
-            Ok(Some(whole)) if content.is_none_or(|c| c == whole.content()) => {
-                return Ok(Others::Good(whole));
-            }
-            Ok(_) | Err(FetchError::Damaged(_)) => {}
-            Err(e @ FetchError::NoAnswer(_)) => {
-                silent = Some(format!("node {other} may have a copy: {e}"));
-            }
+    // Also those that are down: one of them may have the last good copy.
+    let members = set.nodes.iter().copied();
+    let others: Vec<NodeId> = members.filter(|&n| n != work.node).collect();
+    Ok(match fetch_from(&work.peers, &others, id, content).await {
+        Ok(whole) => Others::Good(whole),
+        Err(NoCopy::Absent | NoCopy::Damaged { .. }) => Others::None,
+        Err(NoCopy::NoAnswer { node, why }) => {
+            Others::Unsure(format!("node {node} may have a copy: {why}"))
         }
-    }
-    Ok(silent.map_or(Others::None, Others::Unsure))
+    })
 }
 
-/// Writes a good copy of a chunk that is named, while nothing is reaped.
+/// Writes a good copy of a chunk that is named. The caller holds `reaping`.
 async fn restore(work: &Work, id: ChunkId, whole: WholeChunk) -> Result<Healed, HealError> {
     let store = work.store.clone();
     let written = blocking(move || {
@@ -337,8 +314,8 @@ async fn restore(work: &Work, id: ChunkId, whole: WholeChunk) -> Result<Healed, 
         Ok(())
     });
     written.await.map_err(HealError::later)?;
-    // Who fills sets looks at the same map when it deletes what is no longer ours:
-    // it has not seen a newer one yet, or it is seen here.
+    // `fill` deletes chunks of sets that this node left, by the same map: either it has
+    // not seen the newer map yet, or this look sees it.
     if !is_member(work, id) {
         let store = work.store.clone();
         let deleted = blocking(move || store.delete(&[id])).await;
@@ -348,7 +325,8 @@ async fn restore(work: &Work, id: ChunkId, whole: WholeChunk) -> Result<Healed, 
     Ok(Healed::Copied)
 }
 
-/// No member has the bytes: the object has them, if there is one of this version.
+/// Points the extent at the object, if there is one of this version: no member has
+/// the bytes.
 async fn from_archive(work: &Work, id: ChunkId, name: Name) -> Result<Healed, HealError> {
     let op = Op::ReleaseExtent {
         ino: name.ino,
@@ -363,63 +341,6 @@ async fn from_archive(work: &Work, id: ChunkId, name: Name) -> Result<Healed, He
             name.ino
         ))),
         _ => Ok(Healed::FromArchive),
-    }
-}
-
-/// Why a peer's copy could not be had.
-#[derive(Debug, thiserror::Error)]
-pub enum FetchError {
-    /// It is there, and not whole: in words.
-    #[error("{0}")]
-    Damaged(String),
-    /// Nobody knows: in words.
-    #[error("{0}")]
-    NoAnswer(String),
-}
-
-/// Fetches and verifies a whole chunk from `node`; `None`: it is not there.
-///
-/// # Errors
-/// No answer, or bytes without the CRCs they came with.
-pub async fn fetch(
-    peers: &Peers,
-    node: NodeId,
-    id: ChunkId,
-) -> Result<Option<WholeChunk>, FetchError> {
-    let request = ChunkRequest::Read {
-        id,
-        offset: 0,
-        len: CHUNK_LEN_MAX,
-    };
-    let (head, data) = peers
-        .call(node, &request, Bytes::new(), CHUNK_LEN_MAX as u64)
-        .await
-        .map_err(|e| FetchError::NoAnswer(e.to_string()))?;
-    match head {
-        ChunkReply::Blocks {
-            chunk_len,
-            first_block: 0,
-            crcs,
-        } if data.len() == chunk_len as usize && verify_blocks(&data, &crcs) => {
-            Ok(Some(WholeChunk { data, crcs }))
-        }
-        ChunkReply::NotFound => Ok(None),
-        ChunkReply::Blocks { .. } => {
-            let why = "sent bytes that do not fit their crcs";
-            Err(FetchError::Damaged(why.into()))
-        }
-        ChunkReply::Damaged => Err(FetchError::Damaged("has it damaged".into())),
-        other => Err(FetchError::NoAnswer(format!("answered {other:?}"))),
-    }
-}
-
-/// Runs disk work off the async workers.
-pub(crate) async fn blocking<T: Send + 'static>(
-    work: impl FnOnce() -> Result<T, ChunkError> + Send + 'static,
-) -> Result<T, ChunkError> {
-    match tokio::task::spawn_blocking(work).await {
-        Ok(result) => result,
-        Err(_) => Err(ChunkError::Closed),
     }
 }
 

@@ -1,20 +1,33 @@
-//! Replica sets on one node: replicated writes, reads, healing, and filling.
+//! Replica sets on one node: replicated writes, reads, healing, filling, reaping.
 //!
-//! What must hold (INV-1): [`service`] acknowledges a chunk only when it is on
-//! disk on every member of its set. The leader plans which sets are to be
-//! refilled; [`fill`] carries out the part of it that concerns this node.
+//! ```text
+//!  mounts, other nodes --> service --> store     (write, read, list, verify)
+//!                             | \----> peers     (forwarded writes)
+//!                             v suspects
+//!                     heal, fill, reap           (background work, see Work)
+//!                             \--> read --> store, or else peers
+//! ```
+//!
+//! What must hold (INV-1): [`ChunkService`] acknowledges a chunk only when it is on
+//! disk on every member of its set. The leader plans which sets are filled anew;
+//! [`fill`] carries out the part of the plan that concerns this node.
+//!
+//! A crash loses nothing but the healer's queue: all other work begins again from the
+//! replicated state and does nothing twice.
 
 pub mod fill;
 pub mod heal;
 pub mod metrics;
-pub mod peers;
+mod peers;
+mod read;
 pub mod reap;
-pub mod service;
-pub mod work;
+mod service;
+mod work;
 
-pub use peers::{MapCell, Peers};
+pub use peers::{PeerError, Peers};
+pub use read::{NoCopy, ReadError, read};
 pub use service::ChunkService;
-pub use work::Work;
+pub use work::{Meta, Work};
 
 #[cfg(test)]
 mod tests;

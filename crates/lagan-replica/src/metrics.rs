@@ -11,17 +11,17 @@ impl Counter {
         Counter(AtomicU64::new(0))
     }
 
-    /// One more.
+    /// Adds one.
     pub fn inc(&self) {
         self.add(1);
     }
 
-    /// `n` more.
+    /// Adds `n`.
     pub fn add(&self, n: u64) {
         self.0.fetch_add(n, Ordering::Relaxed);
     }
 
-    /// How many.
+    /// Returns the number.
     pub fn get(&self) -> u64 {
         self.0.load(Ordering::Relaxed)
     }
@@ -32,13 +32,13 @@ impl Counter {
 pub struct Metrics {
     /// Chunks written for clients, on all members.
     pub writes: Counter,
-    /// Their bytes.
+    /// Bytes of these chunks.
     pub write_bytes: Counter,
     /// Writes that a member failed.
     pub write_member_failures: Counter,
     /// Reads answered.
     pub reads: Counter,
-    /// Their bytes.
+    /// Bytes of these reads.
     pub read_bytes: Counter,
     /// Calls to peers that got no answer.
     pub peer_errors: Counter,
@@ -52,7 +52,7 @@ pub struct Metrics {
     pub reaped: Counter,
 }
 
-/// This process' counters.
+/// The counters of this process.
 pub static METRICS: Metrics = Metrics {
     writes: Counter::new(),
     write_bytes: Counter::new(),
@@ -67,7 +67,7 @@ pub static METRICS: Metrics = Metrics {
 };
 
 impl Metrics {
-    /// Name, help and value of each.
+    /// Returns name, help and value of each.
     pub fn all(&self) -> [(&'static str, &'static str, u64); 10] {
         [
             (

@@ -1,54 +1,20 @@
-//! The cluster map as this node has it, and calls to the other nodes.
+//! Calls to the other nodes, at the addresses that the cluster map gives them.
 
 use crate::metrics::METRICS;
 use bytes::Bytes;
-use lagan_net::{NetError, Pool, Service};
+use lagan_net::{MapCell, NetError, Pool, Service};
 use lagan_types::NodeId;
 use lagan_types::cluster::ClusterMap;
 use lagan_types::message::{ChunkReply, ChunkRequest};
-use parking_lot::RwLock;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::sync::Notify;
 
-/// Answers within this, or the peer counts as silent: a write must find
-/// another set well within two seconds.
+/// Time for an answer, beside the transfer: a peer that takes longer counts as
+/// silent, since a write must find another set well within two seconds.
 const CALL_BASE: Duration = Duration::from_millis(900);
-/// Slowest transfer that a call is given time for, bytes a millisecond.
+/// Slowest transfer that a call allows for, bytes a millisecond.
 const RATE_MIN_BYTES_MS: u64 = 8 * 1024;
-
-/// The newest cluster map that this node has seen. Versions never go back.
-#[derive(Debug, Default)]
-pub struct MapCell {
-    map: RwLock<Arc<ClusterMap>>,
-    stale: Notify,
-}
-
-impl MapCell {
-    /// The map. Version 0 before the first one arrived.
-    pub fn get(&self) -> Arc<ClusterMap> {
-        self.map.read().clone()
-    }
-
-    /// Puts a newer map in place; an older one is ignored.
-    pub fn put(&self, map: ClusterMap) {
-        let mut cell = self.map.write();
-        if map.version > cell.version {
-            *cell = Arc::new(map);
-        }
-    }
-
-    /// Asks for a fetch: something was seen that this map does not know.
-    pub fn want_newer(&self) {
-        self.stale.notify_one();
-    }
-
-    /// Waits until somebody asks for a fetch.
-    pub async fn wanted(&self) {
-        self.stale.notified().await;
-    }
-}
 
 /// Calls to the chunk services of other nodes.
 #[derive(Debug)]
@@ -60,16 +26,16 @@ pub struct Peers {
 /// Why a peer gave no answer.
 #[derive(Debug, thiserror::Error)]
 pub enum PeerError {
-    /// The map does not know it.
+    /// The map does not know the node.
     #[error("node {0} is not in the cluster map")]
     Unknown(NodeId),
-    /// Its address is none.
+    /// The map has no address of it that can be parsed.
     #[error("node {0} has the malformed address {1:?}")]
     Address(NodeId, String),
-    /// The network.
+    /// The call failed.
     #[error("node {node}: {source}")]
     Net {
-        /// Which.
+        /// The node.
         node: NodeId,
         /// What happened.
         source: NetError,
@@ -77,22 +43,22 @@ pub enum PeerError {
 }
 
 impl Peers {
-    /// Calls go through `pool`, to the addresses that `map` names.
+    /// Makes calls through `pool`, to the addresses that `map` names.
     pub fn new(pool: Arc<Pool>, map: Arc<MapCell>) -> Self {
         Peers { pool, map }
     }
 
-    /// The map.
+    /// Returns the map.
     pub fn map(&self) -> Arc<ClusterMap> {
         self.map.get()
     }
 
-    /// The map's cell.
+    /// Returns the map's cell.
     pub fn map_cell(&self) -> &Arc<MapCell> {
         &self.map
     }
 
-    /// Asks `node`'s chunk service.
+    /// Asks `node`'s chunk service. `answer_len` is how many bytes the answer may have.
     ///
     /// # Errors
     /// The node is unknown, gone or silent.

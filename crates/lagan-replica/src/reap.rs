@@ -1,47 +1,34 @@
-//! Deleting what the metadata freed: each node works off its own rows of the
-//! reap queue, which stay until it says so.
+//! Deleting chunks that the metadata freed: each node works off its own rows of the
+//! reap queue, which stay until the node reports them done.
 //!
-//! A crash between delete and answer repeats the delete, which does nothing.
-//! Without a cluster map nothing is deleted: it says what this node is filled with.
-//! While this node is being filled for a set, its rows wait, so that a copy made
-//! meanwhile from a member that is behind is deleted afterwards. They also wait while
-//! the healer brings back a chunk that was missing here, see there.
+//! A crash between delete and report repeats the delete, which does nothing.
+//! Without a cluster map nothing is deleted, since only the map says which sets this
+//! node is being filled for. While it is being filled, its rows wait, so that a copy
+//! made meanwhile from a member that is behind is deleted afterwards. The rows also
+//! wait while the healer brings back a chunk that was missing here (see `heal`).
 
-use crate::heal::blocking;
 use crate::metrics::METRICS;
-use crate::work::Work;
-use async_trait::async_trait;
+use crate::work::{Meta, Work, blocking};
 use lagan_chunk::{ChunkError, Store};
 use lagan_types::limits::BLOCK_IDS;
 use lagan_types::op::Op;
 use lagan_types::query::{Query, QueryAnswer, ReapChunks};
-use lagan_types::{Answer, BlockId, ChunkId, FsError, NodeId, SetId, VolumeId};
+use lagan_types::{BlockId, ChunkId, NodeId, SetId, VolumeId};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 
 /// Rows in one round.
 const ROWS: u32 = 256;
-/// Wait after an empty round.
+/// Time to wait after an empty round.
 const IDLE: Duration = Duration::from_millis(1000);
-
-/// The metadata as the work of this crate needs it; `server/` carries it out.
-#[async_trait]
-pub trait Meta: Send + Sync + 'static {
-    /// Replicates a command of the cluster's own.
-    async fn mutate(&self, op: Op) -> Result<Answer, FsError>;
-    /// A linearizable read.
-    async fn query(&self, query: Query) -> Result<QueryAnswer, FsError>;
-    /// The cluster's time, milliseconds.
-    fn now_ms(&self) -> u64;
-}
 
 /// Works off this node's reap rows until `cancel`.
 pub async fn run(work: Work, cancel: CancellationToken) {
     loop {
-        let now = work.peers.map();
-        let filling = now.sets.iter().any(|s| s.joining == Some(work.node));
-        let worked = if filling || now.version == 0 {
+        let map = work.peers.map();
+        let filling = map.sets.iter().any(|s| s.joining == Some(work.node));
+        let worked = if filling || map.version == 0 {
             false
         } else {
             let _held = work.reaping.lock().await;
@@ -62,7 +49,7 @@ pub async fn run(work: Work, cancel: CancellationToken) {
     }
 }
 
-/// One page of rows. True if there was any.
+/// Works off one page of rows. True if there was any.
 async fn round(meta: &dyn Meta, store: &Arc<Store>, node: NodeId) -> Result<bool, String> {
     let query = Query::ChunkReap {
         node,
@@ -88,7 +75,7 @@ async fn round(meta: &dyn Meta, store: &Arc<Store>, node: NodeId) -> Result<bool
 }
 
 fn delete(store: &Store, rows: &[(u64, ReapChunks)]) -> Result<usize, ChunkError> {
-    // Of what is here: the map may not know the newest sets yet.
+    // The sets of what is here: the map may not know the newest ones yet.
     let sets: Vec<SetId> = store.set_counts().into_keys().collect();
     let mut ids = Vec::new();
     for (_, row) in rows {
@@ -102,7 +89,7 @@ fn delete(store: &Store, rows: &[(u64, ReapChunks)]) -> Result<usize, ChunkError
     store.delete(&ids)
 }
 
-/// The chunks of a closed block that are here and that nothing names.
+/// Adds the chunks of a closed block that are here and that nothing names.
 fn unnamed(
     store: &Store,
     sets: &[SetId],

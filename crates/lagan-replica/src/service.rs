@@ -1,9 +1,9 @@
-//! The chunk service of one node: what mounts and other nodes ask of it.
+//! The chunk service of one node: it answers mounts and other nodes.
 //!
-//! A write with `forward` is acknowledged when the chunk is on disk here and on
-//! every other member of its set; if one fails or is silent, the writer is told
-//! who, and takes a new id in another set. Nothing is repaired in place: what
-//! some members have then is garbage that no metadata names.
+//! The service acknowledges a write with `forward` when the chunk is on disk here and
+//! on every other member of its set. If a member fails or is silent, the answer names
+//! it, and the writer takes a new id in another set. Nothing is repaired in place:
+//! copies that some members have then are garbage that no metadata names.
 
 use crate::heal::{Healer, Suspect};
 use crate::metrics::METRICS;
@@ -25,11 +25,11 @@ const LIST_MAX: usize = 16_384;
 /// Chunks verified in one call: each may be 4 MiB to read.
 const VERIFY_MAX: usize = 64;
 
-/// Reads up to this length are answered at once if that takes no disk: a longer
-/// copy would hold up what comes behind it.
+/// Longest read that is answered at once where that takes no disk: a longer
+/// copy would hold up the requests behind it.
 const NOW_LEN_MAX: u32 = 128 * 1024;
 
-/// See the module.
+/// Answers chunk requests of one node, over its store and its peers.
 pub struct ChunkService {
     store: Arc<Store>,
     peers: Arc<Peers>,
@@ -39,7 +39,7 @@ pub struct ChunkService {
     disk: Handle,
 }
 
-/// A chunk that a client wants on every member of its set.
+/// A chunk to be written: here, and on the other members if it is forwarded.
 struct Write {
     id: ChunkId,
     set_epoch: Epoch,
@@ -56,7 +56,7 @@ impl std::fmt::Debug for ChunkService {
 }
 
 impl ChunkService {
-    /// The service of `node` over its `store`; disk reads run on `disk`.
+    /// Makes the service of `node` over its `store`; disk reads run on `disk`.
     pub fn new(
         store: Arc<Store>,
         peers: Arc<Peers>,
@@ -73,8 +73,8 @@ impl ChunkService {
         })
     }
 
-    /// Answers a request. Never blocks: what waits is given to the disk runtime.
-    /// `Recall` and what is asked of objects is not ours to answer.
+    /// Answers a request. Never blocks: work that waits goes to the disk runtime.
+    /// Refuses `Recall` and questions about objects, which are the mover's.
     pub fn handle(self: &Arc<Self>, request: ChunkRequest, data: Bytes, mut reply: Reply) {
         match request {
             ChunkRequest::Write {
@@ -164,7 +164,7 @@ impl ChunkService {
         }
     }
 
-    /// What can be refused before a byte is written. The store checks the CRCs.
+    /// Refuses what can be refused before a byte is written. The store checks the CRCs.
     fn check(&self, write: &Write, forward: bool) -> Result<(), ChunkReply> {
         let len = write.data.len();
         if len == 0 || len > CHUNK_LEN_MAX as usize {
@@ -179,8 +179,8 @@ impl ChunkService {
             SetState::Older => Err(ChunkReply::StaleEpoch),
             SetState::Newer => {
                 self.peers.map_cell().want_newer();
-                // A member stores what it is sent: a commit of a wrong epoch
-                // is refused anyway. Who forwards must know the members.
+                // A member stores what it is sent: a commit of a wrong epoch is refused
+                // anyway. A node that forwards must know the members.
                 if forward {
                     Err(ChunkReply::StaleEpoch)
                 } else {
@@ -190,7 +190,7 @@ impl ChunkService {
         }
     }
 
-    /// Here and on all other members at the same time.
+    /// Writes the chunk here and on all other members at the same time.
     async fn write_all(&self, write: Write) -> ChunkReply {
         let map = self.peers.map();
         let Some(set) = map.set(write.id.set()) else {
@@ -220,7 +220,7 @@ impl ChunkService {
         ChunkReply::Written
     }
 
-    /// The other members that do not have the chunk on disk afterwards.
+    /// Writes the chunk on the other members; returns those that did not confirm it.
     async fn forward(&self, set: &ReplicaSet, write: &Write) -> Vec<NodeId> {
         let mut others = set.nodes.iter().copied().filter(|&n| n != self.node);
         let request = ChunkRequest::Write {
@@ -323,7 +323,7 @@ async fn stored(peers: &Peers, node: NodeId, request: &ChunkRequest, data: &Byte
     }
 }
 
-/// The answer to a read.
+/// Builds the answer to a read.
 fn blocks(range: BlockRange) -> (ChunkReply, Bytes) {
     METRICS.reads.inc();
     METRICS.read_bytes.add(range.data.len() as u64);

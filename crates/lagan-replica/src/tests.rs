@@ -2,15 +2,15 @@
 //! its replication: sets lose members, are filled, are left.
 
 use crate::heal::Healer;
-use crate::reap::{self, Meta};
-use crate::{ChunkService, MapCell, Peers, Work, fill};
+use crate::{ChunkService, Meta, Peers, Work, fill, reap};
 use async_trait::async_trait;
 use bytes::Bytes;
 use lagan_chunk::Store;
 use lagan_meta::kv::{Table, Write};
 use lagan_meta::memory::MemoryStore;
 use lagan_net::{
-    Handler, Hello, Peer, Pool, PoolOptions, Reply, Request, Role, Server, ServerLimits, Service,
+    Handler, Hello, MapCell, Peer, Pool, PoolOptions, Reply, Request, Role, Server, ServerLimits,
+    Service,
 };
 use lagan_types::cluster::{ClusterMap, Config, NodeInfo, NodeRole, NodeState, ReplicaSet};
 use lagan_types::op::{Op, SessionIdentity, SetChange};
@@ -21,6 +21,7 @@ use lagan_types::{
 };
 use parking_lot::Mutex;
 use std::net::SocketAddr;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tempfile::TempDir;
@@ -95,10 +96,14 @@ pub(crate) struct Node {
     pub map: Arc<MapCell>,
     peers: Arc<Peers>,
     pub cancel: CancellationToken,
-    _dir: TempDir,
+    dir: TempDir,
 }
 
 impl Node {
+    pub fn dir(&self) -> &Path {
+        self.dir.path()
+    }
+
     fn start(state: &State, id: u64) -> Node {
         let dir = tempfile::tempdir().unwrap();
         let mut options = lagan_chunk::Options::new(dir.path());
@@ -142,7 +147,7 @@ impl Node {
             map,
             peers,
             cancel,
-            _dir: dir,
+            dir,
         }
     }
 
@@ -158,13 +163,7 @@ impl Node {
 
     fn work(&self, state: &Arc<State>) {
         let work = self.parts(state);
-        tokio::spawn(fill::run(
-            work.meta.clone(),
-            self.store.clone(),
-            self.peers.clone(),
-            self.id,
-            self.cancel.clone(),
-        ));
+        tokio::spawn(fill::run(work.clone(), self.cancel.clone()));
         tokio::spawn(reap::run(work, self.cancel.clone()));
     }
 

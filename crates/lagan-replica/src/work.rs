@@ -1,13 +1,28 @@
-//! What the background work of one node shares.
+//! Everything that the background work of one node shares: the metadata, the
+//! chunks, the other nodes.
 
 use crate::peers::Peers;
-use crate::reap::Meta;
-use lagan_chunk::Store;
-use lagan_types::NodeId;
+use async_trait::async_trait;
+use lagan_chunk::{ChunkError, Store};
+use lagan_types::op::Op;
+use lagan_types::query::{Query, QueryAnswer};
+use lagan_types::{Answer, FsError, NodeId};
 use std::sync::Arc;
 use tokio::sync::Mutex;
 
-/// See the module. Clones share all of it.
+/// The metadata as this crate needs it; `server/` implements it.
+#[async_trait]
+pub trait Meta: Send + Sync + 'static {
+    /// Replicates a command of the cluster's own.
+    async fn mutate(&self, op: Op) -> Result<Answer, FsError>;
+    /// Answers a query by a linearizable read.
+    async fn query(&self, query: Query) -> Result<QueryAnswer, FsError>;
+    /// Returns the cluster's time, milliseconds since 1970.
+    fn now_ms(&self) -> u64;
+}
+
+/// One node's store and its ways to the metadata and to the other nodes. Clones share
+/// all of it.
 #[derive(Clone)]
 pub struct Work {
     /// The metadata.
@@ -24,7 +39,7 @@ pub struct Work {
 }
 
 impl Work {
-    /// Of `node`.
+    /// Joins the parts of `node`.
     pub fn new(meta: Arc<dyn Meta>, store: Arc<Store>, peers: Arc<Peers>, node: NodeId) -> Self {
         Work {
             meta,
@@ -41,5 +56,15 @@ impl std::fmt::Debug for Work {
         f.debug_struct("Work")
             .field("node", &self.node)
             .finish_non_exhaustive()
+    }
+}
+
+/// Runs disk work off the async workers.
+pub(crate) async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, ChunkError> + Send + 'static,
+) -> Result<T, ChunkError> {
+    match tokio::task::spawn_blocking(work).await {
+        Ok(result) => result,
+        Err(_) => Err(ChunkError::Closed),
     }
 }

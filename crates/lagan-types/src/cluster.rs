@@ -50,6 +50,13 @@ pub struct NodeInfo {
     pub voter: bool,
 }
 
+impl NodeInfo {
+    /// Whether the leader hears from the node; one that is full is up, too.
+    pub fn is_up(&self) -> bool {
+        self.state != NodeState::Down
+    }
+}
+
 /// How many of `nodes` storage nodes vote (docs/DESIGN.md "Voters").
 pub fn voter_count(nodes: usize) -> usize {
     match nodes {
@@ -111,6 +118,11 @@ impl ClusterMap {
     /// The node's row.
     pub fn node(&self, id: NodeId) -> Option<&NodeInfo> {
         self.nodes.iter().find(|n| n.id == id)
+    }
+
+    /// Whether the node is in the map and up.
+    pub fn is_up(&self, id: NodeId) -> bool {
+        self.node(id).is_some_and(NodeInfo::is_up)
     }
 
     /// The set's row.

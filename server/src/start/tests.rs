@@ -1,10 +1,15 @@
 //! A first server on loopback, stopped in the middle of its birth.
 
 use super::*;
-use lagan_types::cluster::NodeState;
+use crate::birth::{BIRTH_DEADLINE, COMPLETION_LOOK, FIRST, birth};
+use crate::identity::Membership;
+use lagan_replica::Meta as _;
+use lagan_types::cluster::Config as ClusterConfig;
+use lagan_types::message::{MetaReply, MetaRequest};
 use lagan_types::op::{LockKind, LockRange};
 use lagan_types::query::Query;
-use lagan_types::{ClusterId, Incarnation, Ino};
+use lagan_types::{ClusterId, Command, FsError, Incarnation, Ino, Op, SessionId, Time, VolumeId};
+use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::Instant;
@@ -33,7 +38,7 @@ fn config(data: &Path) -> Config {
 
 fn node(config: &Arc<Config>) -> Arc<Node> {
     let data = DataDir::open(&config.data, || StoreId(7)).expect("data directory");
-    new_node(config.clone(), data, tokio::runtime::Handle::current())
+    Node::new(config.clone(), data, tokio::runtime::Handle::current())
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -89,7 +94,7 @@ async fn cut_off(node: &Arc<Node>, configured: bool) {
         node: FIRST,
     };
     node.data.lock().join(membership).expect("identity");
-    let member = start_member(node, membership).await.expect("stores");
+    let member = node.start_member(membership).await.expect("stores");
     let addr = node.parts.config.peer_listen.to_string();
     member.raft.initialize(addr).await.expect("consensus");
     if configured {
@@ -134,7 +139,7 @@ async fn init_goes_on_after_a_crash(configured: bool) {
             .map
             .get()
             .node(FIRST)
-            .is_some_and(|n| n.state == NodeState::Up)
+            .is_some_and(|n| n.state == lagan_types::cluster::NodeState::Up)
     })
     .await;
     let again = birth(&second, request).await.expect_err("it has one");
@@ -164,7 +169,6 @@ async fn older_copy_of_a_store_stops_with_the_reason() {
     // A newer boot of this store is known: this one is a copy of its past.
     let mut info = member.info();
     info.boot = lagan_types::cluster::next_boot(info.boot, 3);
-    use lagan_replica::reap::Meta;
     let newer = Op::RegisterNode { info };
     member.edge.mutate(newer).await.expect("registered");
     eventually("it stops by itself", || first.parts.cancel.is_cancelled()).await;

@@ -1,18 +1,18 @@
 //! A new leader lets nobody take a name before every session had the time to
-//! make the files whose names the leader before it had reserved.
+//! make the files that the leader before it had promised.
 //!
-//! Pure: times are milliseconds of the leader's uptime. It ends when each
-//! session has said that it has no reservation left, and in any case after
+//! Pure: times are milliseconds of the leader's uptime. The hold ends when each
+//! session has said that it has no promise left, and in any case after
 //! [`HOLD_MS`]: a mount that cannot reach the new leader for so long loses
-//! its reservations (INV-6a; docs/DESIGN.md "Promises").
+//! its promises (INV-6a; docs/DESIGN.md "Promises").
 
 use lagan_types::SessionId;
 use std::collections::BTreeSet;
 
-/// How long a new leader waits for sessions that say nothing.
+/// Longest wait of a new leader for sessions that say nothing.
 pub const HOLD_MS: u64 = 1_000;
 
-/// See the module.
+/// The hold of one term.
 #[derive(Debug, Default)]
 pub struct Hold {
     term: u64,
@@ -22,7 +22,7 @@ pub struct Hold {
 }
 
 impl Hold {
-    /// This node leads in that term; the first call for a term begins its hold.
+    /// Notes that this node leads in that term; the first call for a term begins its hold.
     pub fn enter(&mut self, term: u64, now_ms: u64) {
         if self.term != term {
             *self = Hold {
@@ -33,15 +33,15 @@ impl Hold {
         }
     }
 
-    /// The session has no reservation of an earlier term.
+    /// Notes that the session has no promise of an earlier term.
     pub fn settled(&mut self, session: SessionId) {
         if !self.over {
             self.settled.insert(session);
         }
     }
 
-    /// Milliseconds until names may be taken if nobody says anything; 0: now.
-    /// `sessions`: those that live, asked for only while it matters.
+    /// Returns the milliseconds until names may be taken if nobody says anything; 0: now.
+    /// `sessions` lists those that live; it is asked only while that matters.
     pub fn left_ms<E>(
         &mut self,
         now_ms: u64,

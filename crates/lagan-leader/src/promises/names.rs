@@ -1,20 +1,20 @@
-//! Names that the leader has reserved for files which are not replicated yet.
+//! Promises: names of created files that are not replicated yet.
 //!
-//! A create is answered from here, without a sync; the file becomes part of the
+//! The leader answers a create from here, without a sync; the file becomes part of the
 //! replicated state with its first commit, or before anybody else looks at it.
-//! Pure: what is to be proposed or waited for is returned.
+//! Pure: each call returns what its caller must propose or wait for.
 //!
 //! What must hold while this node leads in [`Names::enter`]'s term:
-//! - A promised file can still be made: its name is taken by nobody else and
+//! - A promised file can still be made: nobody else takes its name, and
 //!   its directory stays. So a mutation that could be in the way is marked
 //!   before it is proposed, the files that it touches are made first, and while it is
-//!   under way its names are not reserved.
+//!   under way its names are not promised.
 //! - Nobody but the owner's session sees the state without a promised file: a
 //!   read that touches one waits until it is made. (A read looks here before it
 //!   takes its view of the state.)
-//! - A number is given to one reservation only.
+//! - No inode number is given to two promises.
 //!
-//! A crash leaves nothing of this: the mount that holds a promise makes the file at
+//! After a crash nothing of this is left: the mount that holds a promise makes the file at
 //! the new leader, which lets nobody take names before that (`hold`).
 
 use lagan_types::op::NewFile;
@@ -26,74 +26,75 @@ use std::ops::Range;
 /// A directory and a name in it.
 pub type Name = (Ino, Vec<u8>);
 
-/// Reservations at a time, of all sessions: more are replicated at once.
-const HELD_MAX: usize = 16_384;
-/// Numbers asked for at a time, and when to ask again.
+/// Most promises at a time, of all sessions; further creates are replicated at once.
+const PROMISES_MAX: usize = 16_384;
+/// Inode numbers that the leader asks for at a time.
 pub const INOS_GRANT: u32 = 16_384;
+/// It asks for more when fewer than these are left.
 const INOS_LOW: u64 = 4_096;
 
-/// Where a reservation is.
+/// How far a promise has come.
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Step {
-    /// Not promised: it is being looked whether the name is free.
+    /// Not promised yet: its owner looks whether the name is free.
     New,
-    /// Promised.
+    /// Promised, and nobody makes it yet.
     Held(Attr),
     /// Promised, and a command that makes it is under way.
     Proposed(Attr),
-    /// Such a command ended without an answer: it may be made.
+    /// Such a command ended without an answer: the file may be made.
     Doubtful(Attr),
 }
 
 #[derive(Debug)]
-struct Reserved {
-    /// The call that asked.
+struct Promise {
+    /// The call that asked: session and sequence.
     asked: (SessionId, u64),
     file: NewFile,
     step: Step,
 }
 
-/// What comes of a wish for a name.
+/// The answer to a wish for a name.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Wish {
-    /// Look whether it can be made, then [`Names::promise`] or [`Names::cancel`].
+    /// Look whether the file can be made, then call [`Names::promise`] or [`Names::cancel`].
     Look(NewFile),
-    /// The call came before: this was its answer.
+    /// The call came before, and this was its answer.
     Again(Attr),
-    /// Replicate the create.
+    /// No promise: replicate the create.
     Not,
 }
 
-/// What a read finds in its way.
+/// Promises that a read finds in its way.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Touch {
     /// Nothing.
     None,
-    /// The asker's own file: this is the answer.
+    /// The file is the asker's own, and this is the answer.
     Own(Attr),
-    /// These are to be made first.
+    /// These files are to be made first.
     Make(Vec<Ino>),
 }
 
-/// What to do about a reservation that must be made.
+/// What to do about a promise that must be made.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Claim {
-    /// It is made, or given up.
+    /// The file is made, or the promise given up.
     Gone,
-    /// Somebody is at it.
+    /// Somebody else makes it: wait.
     Wait,
     /// Propose it, then call [`Names::made`].
     Propose(NewFile, (SessionId, u64)),
 }
 
-/// What a mutation may do to directories.
+/// The effect that a mutation may have on directories.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Directories {
-    /// Nothing.
+    /// It neither makes nor removes one.
     Keeps,
-    /// Bring one to a name.
+    /// It may bring one to a name.
     Makes,
-    /// Remove one.
+    /// It may remove one.
     Removes,
 }
 
@@ -118,34 +119,34 @@ pub enum End {
     /// It was not proposed: this node does not lead just now, or has too much to do. It
     /// may go on leading in the same term.
     NotProposed,
-    /// Unknown.
+    /// Nobody knows whether it was carried out.
     Unknown,
 }
 
-/// See the module.
+/// The promises of one term, and the mutations that could be in their way.
 #[derive(Debug, Default)]
 pub struct Names {
     term: u64,
-    reserved: HashMap<Ino, Reserved>,
+    promises: HashMap<Ino, Promise>,
     by_name: HashMap<Name, Ino>,
-    /// Of directories with reservations: how many, and the time of the last.
+    /// How many promises each directory has, and the time of the last one.
     directories: HashMap<Ino, (usize, Time)>,
     /// Names of mutations under way.
     busy: HashMap<Name, usize>,
     /// Mutations under way that may remove a directory.
     removing: usize,
-    /// Those, and others that may bring a directory to a name.
+    /// The same, and others that may bring a directory to a name.
     moving: usize,
     inos: Range<u64>,
 }
 
 impl Names {
-    /// Whether nothing is reserved.
+    /// Whether nothing is promised.
     pub fn is_empty(&self) -> bool {
-        self.reserved.is_empty()
+        self.promises.is_empty()
     }
 
-    /// The term in which this node leads; what is from another is forgotten.
+    /// Notes the term in which this node leads; promises of another term are forgotten.
     pub fn enter(&mut self, term: u64) {
         if self.term != term {
             *self = Names {
@@ -155,7 +156,7 @@ impl Names {
         }
     }
 
-    /// The term of what is reserved.
+    /// Returns the term of the promises.
     pub fn term(&self) -> u64 {
         self.term
     }
@@ -167,7 +168,7 @@ impl Names {
         self.inos.end.saturating_sub(self.inos.start) < INOS_LOW
     }
 
-    /// Numbers that were granted in that term.
+    /// Takes inode numbers that were granted in that term.
     pub fn grant(&mut self, term: u64, first: Ino, count: u32) {
         if self.term == term {
             self.inos = first.0..first.0.saturating_add(u64::from(count));
@@ -176,12 +177,12 @@ impl Names {
 
     // -- creates ------------------------------------------------------------
 
-    /// A session wishes a name; `file.ino` is filled in.
-    pub fn reserve(&mut self, asked: (SessionId, u64), mut file: NewFile) -> Wish {
+    /// Answers a session's wish for a name; [`Wish::Look`] has `file.ino` filled in.
+    pub fn wish(&mut self, asked: (SessionId, u64), mut file: NewFile) -> Wish {
         let name = (file.parent, file.name.clone());
         if let Some(ino) = self.by_name.get(&name) {
-            return match self.reserved.get(ino) {
-                Some(Reserved {
+            return match self.promises.get(ino) {
+                Some(Promise {
                     asked: before,
                     step: Step::Held(attr) | Step::Proposed(attr),
                     ..
@@ -189,7 +190,7 @@ impl Names {
                 _ => Wish::Not,
             };
         }
-        let full = self.reserved.len() >= HELD_MAX;
+        let full = self.promises.len() >= PROMISES_MAX;
         if full || self.removing > 0 || self.busy.contains_key(&name) {
             return Wish::Not;
         }
@@ -198,43 +199,44 @@ impl Names {
         };
         file.ino = Ino(ino);
         self.by_name.insert(name, file.ino);
-        let reserved = Reserved {
+        let promise = Promise {
             asked,
             file: file.clone(),
             step: Step::New,
         };
-        self.reserved.insert(file.ino, reserved);
+        self.promises.insert(file.ino, promise);
         Wish::Look(file)
     }
 
-    /// The name is free: promised, unless the term is over.
+    /// Promises a name that was found free. False: the promise is gone, since the term is
+    /// over.
     pub fn promise(&mut self, ino: Ino, attr: Attr) -> bool {
-        let Some(reserved) = self.reserved.get_mut(&ino) else {
+        let Some(promise) = self.promises.get_mut(&ino) else {
             return false;
         };
         let time = attr.ctime;
-        reserved.step = Step::Held(attr);
-        let directory = self.directories.entry(reserved.file.parent);
+        promise.step = Step::Held(attr);
+        let directory = self.directories.entry(promise.file.parent);
         let directory = directory.or_insert((0, time));
         directory.0 += 1;
         directory.1 = directory.1.max(time);
         true
     }
 
-    /// The name is not free, or nobody waits for it any more.
+    /// Gives up a name that is not free, or that nobody waits for any more.
     pub fn cancel(&mut self, ino: Ino) {
-        if self.reserved.get(&ino).is_some_and(|r| r.step == Step::New) {
+        if self.promises.get(&ino).is_some_and(|r| r.step == Step::New) {
             self.forget(ino);
         }
     }
 
     fn forget(&mut self, ino: Ino) {
-        let Some(reserved) = self.reserved.remove(&ino) else {
+        let Some(promise) = self.promises.remove(&ino) else {
             return;
         };
-        let NewFile { parent, name, .. } = reserved.file;
+        let NewFile { parent, name, .. } = promise.file;
         self.by_name.remove(&(parent, name));
-        if reserved.step != Step::New
+        if promise.step != Step::New
             && let Some(directory) = self.directories.get_mut(&parent)
         {
             directory.0 -= 1;
@@ -244,10 +246,10 @@ impl Names {
         }
     }
 
-    /// The session is over: nobody holds its promises.
+    /// Gives up the promises of a session that is over: nobody holds them.
     pub fn session_ended(&mut self, session: SessionId) {
-        let of = |r: &Reserved| r.asked.0 == session && matches!(r.step, Step::Held(_));
-        let held = self.reserved.iter().filter(|(_, r)| of(r));
+        let of = |r: &Promise| r.asked.0 == session && matches!(r.step, Step::Held(_));
+        let held = self.promises.iter().filter(|(_, r)| of(r));
         let inos: Vec<Ino> = held.map(|(ino, _)| *ino).collect();
         for ino in inos {
             self.forget(ino);
@@ -256,47 +258,47 @@ impl Names {
 
     // -- making them ----------------------------------------------------------
 
-    /// Somebody needs the file made.
+    /// Says what somebody must do who needs the file made.
     pub fn claim(&mut self, ino: Ino) -> Claim {
-        let Some(reserved) = self.reserved.get_mut(&ino) else {
+        let Some(promise) = self.promises.get_mut(&ino) else {
             return Claim::Gone;
         };
-        match &reserved.step {
+        match &promise.step {
             Step::New | Step::Proposed(_) => Claim::Wait,
             Step::Held(attr) | Step::Doubtful(attr) => {
-                reserved.step = Step::Proposed(attr.clone());
-                Claim::Propose(reserved.file.clone(), reserved.asked)
+                promise.step = Step::Proposed(attr.clone());
+                Claim::Propose(promise.file.clone(), promise.asked)
             }
         }
     }
 
-    /// The command that [`Names::claim`] wanted has ended.
+    /// Notes how the command ended that [`Names::claim`] wanted.
     pub fn made(&mut self, ino: Ino, end: End) {
         match end {
-            // Refused: the name is lost, which must not be. The owner hears of it.
+            // Refused: the name is lost, which must not happen. The owner hears of it.
             End::Done | End::Refused => self.forget(ino),
-            End::NotProposed => self.hold_again(ino),
+            End::NotProposed => self.keep(ino),
             End::Unknown => self.doubt(ino),
         }
     }
 
     fn doubt(&mut self, ino: Ino) {
-        if let Some(reserved) = self.reserved.get_mut(&ino)
-            && let Step::Held(attr) | Step::Proposed(attr) = &reserved.step
+        if let Some(promise) = self.promises.get_mut(&ino)
+            && let Step::Held(attr) | Step::Proposed(attr) = &promise.step
         {
-            reserved.step = Step::Doubtful(attr.clone());
+            promise.step = Step::Doubtful(attr.clone());
         }
     }
 
     // -- mutations ------------------------------------------------------------
 
-    /// Whether a mutation under way may bring a directory to a name: what is
-    /// seen there in the state may be another thing by then.
+    /// Whether a mutation under way may bring a directory to a name. If so, the state
+    /// does not show what will be there when the next mutation is carried out.
     pub fn moves_directories(&self) -> bool {
         self.moving > 0
     }
 
-    /// A mutation is about to be proposed.
+    /// Marks a mutation that is about to be proposed.
     pub fn begin(&mut self, op: &Op, directories: Directories) -> Mark {
         let names = op.names().into_iter();
         let names: Vec<Name> = names
@@ -307,16 +309,16 @@ impl Names {
             _ => None,
         };
         let mut first: Vec<Ino> = if directories == Directories::Removes {
-            self.reserved.keys().copied().collect()
+            self.promises.keys().copied().collect()
         } else {
             let by_name = names.iter().filter_map(|n| self.by_name.get(n).copied());
             by_name.collect()
         };
         for ino in op.inodes() {
-            if self.reserved.contains_key(&ino) {
+            if self.promises.contains_key(&ino) {
                 first.push(ino);
             } else if self.directories.contains_key(&ino) {
-                // Its times, mode and lists count for what is made after it only.
+                // Its new times, mode and ACLs count only for files made after it.
                 first.extend(self.held_in(ino));
             }
         }
@@ -326,10 +328,10 @@ impl Names {
         }
         self.removing += usize::from(directories == Directories::Removes);
         self.moving += usize::from(directories != Directories::Keeps);
-        if let Some(reserved) = own.and_then(|ino| self.reserved.get_mut(&ino))
-            && let Step::Held(attr) = &reserved.step
+        if let Some(promise) = own.and_then(|ino| self.promises.get_mut(&ino))
+            && let Step::Held(attr) = &promise.step
         {
-            reserved.step = Step::Proposed(attr.clone());
+            promise.step = Step::Proposed(attr.clone());
         }
         Mark {
             term: self.term,
@@ -340,8 +342,8 @@ impl Names {
         }
     }
 
-    /// The mutation has ended. Of unknown outcome, its names stay busy in this
-    /// term: it may yet be carried out.
+    /// Ends a mutation. If nobody knows its outcome, its names stay busy in this term,
+    /// since it may yet be carried out.
     pub fn end(&mut self, mark: Mark, end: End) {
         if mark.term != self.term {
             return;
@@ -349,7 +351,7 @@ impl Names {
         if let Some(ino) = mark.own {
             match end {
                 End::Done => self.forget(ino),
-                End::Refused | End::NotProposed => self.hold_again(ino),
+                End::Refused | End::NotProposed => self.keep(ino),
                 End::Unknown => self.doubt(ino),
             }
         }
@@ -368,19 +370,19 @@ impl Names {
         }
     }
 
-    fn hold_again(&mut self, ino: Ino) {
-        if let Some(reserved) = self.reserved.get_mut(&ino)
-            && let Step::Proposed(attr) = &reserved.step
+    fn keep(&mut self, ino: Ino) {
+        if let Some(promise) = self.promises.get_mut(&ino)
+            && let Step::Proposed(attr) = &promise.step
         {
-            reserved.step = Step::Held(attr.clone());
+            promise.step = Step::Held(attr.clone());
         }
     }
 
     // -- reads ----------------------------------------------------------------
 
-    /// What is in a read's way.
+    /// Finds the promises in a read's way.
     pub fn touched(&self, session: SessionId, query: &Query) -> Touch {
-        if self.reserved.is_empty() {
+        if self.promises.is_empty() {
             return Touch::None;
         }
         let ino = match query {
@@ -388,23 +390,23 @@ impl Names {
             Query::ReadDir { ino, .. } => return self.touched_in(*ino),
             other => other.inode(),
         };
-        let found = ino.and_then(|ino| Some((ino, self.reserved.get(&ino)?)));
+        let found = ino.and_then(|ino| Some((ino, self.promises.get(&ino)?)));
         match found {
             None => Touch::None,
-            Some((_, reserved)) if reserved.asked.0 == session => match (&reserved.step, query) {
+            Some((_, promise)) if promise.asked.0 == session => match (&promise.step, query) {
                 (
                     Step::Held(attr) | Step::Proposed(attr),
                     Query::Lookup { .. } | Query::GetAttr { .. },
                 ) => Touch::Own(attr.clone()),
-                _ => Touch::Make(vec![reserved.file.ino]),
+                _ => Touch::Make(vec![promise.file.ino]),
             },
             Some((ino, _)) => Touch::Make(vec![ino]),
         }
     }
 
-    /// The files that are reserved in a directory.
+    /// Returns the files that are promised in a directory.
     fn held_in(&self, directory: Ino) -> impl Iterator<Item = Ino> {
-        let all = self.reserved.values().map(|r| &r.file);
+        let all = self.promises.values().map(|r| &r.file);
         all.filter(move |f| f.parent == directory).map(|f| f.ino)
     }
 
@@ -417,7 +419,7 @@ impl Names {
         }
     }
 
-    /// Shows directories as changed by what is reserved in them.
+    /// Gives directories in the answer the times that the promises in them will give them.
     pub fn show(&self, answer: &mut QueryAnswer) {
         if self.directories.is_empty() {
             return;
@@ -434,7 +436,7 @@ impl Names {
 
     fn show_attr(&self, attr: &mut Attr) {
         if let Some((_, time)) = self.directories.get(&attr.ino) {
-            // As it will be when the file is made.
+            // The times that it will have when the file is made.
             if *time > attr.ctime {
                 attr.mtime = *time;
                 attr.ctime = *time;

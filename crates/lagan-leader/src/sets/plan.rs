@@ -1,25 +1,26 @@
-//! Which sets to refill, as a pure function of the map.
+//! Which sets to fill anew, as a pure function of the map.
 //!
-//! A set needs a node when it has fewer members than `copies` (a short set of
-//! a time when too few nodes were up), or when a member has been down for
+//! A set needs a node when it has fewer members than `copies` (it was made when too few
+//! nodes were up), or when a member has been down for
 //! longer than `replace_after`, or is being removed, and a spare can take its
-//! place. A set whose chunks no file names is left alone. Filling is:
-//! seal the set with `joining` named (`StartJoin`), copy its chunks, change the
-//! row (`FinishJoin`). A joining node that dies is let go (`AbortJoin`).
+//! place. A set whose chunks no file names is left alone. Filling has three steps:
+//! the leader seals the set and names the joining node (`StartJoin`), the node copies the
+//! chunks, and then changes the row (`FinishJoin`). If a joining node dies, the leader gives
+//! the join up (`AbortJoin`).
 
 use lagan_types::cluster::{ClusterMap, NodeState, ReplicaSet};
 use lagan_types::op::SetChange;
 use lagan_types::{NodeId, SetId};
 use std::collections::{BTreeMap, BTreeSet};
 
-/// Sets that are filled at the same time: each costs a node's bandwidth.
+/// Most sets that are filled at the same time: each costs a node's bandwidth.
 pub const JOINS_MAX: usize = 4;
 
-/// How long each node that is down has been silent, milliseconds, as the
-/// leader counts on its monotonic clock.
+/// Milliseconds that each node that is down has been silent, by the leader's monotonic
+/// clock.
 pub type DownFor = BTreeMap<NodeId, u64>;
 
-/// What the leader knows beside the map.
+/// Facts that the leader knows beside the map.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Circumstances {
     /// Nodes that are silent, and for how long.
@@ -28,7 +29,7 @@ pub struct Circumstances {
     pub leaving: BTreeSet<NodeId>,
 }
 
-/// The changes to propose now. Deterministic; empty when nothing is to be done.
+/// Returns the changes to propose now. Deterministic; empty when nothing is to be done.
 /// `used` says whether files name chunks of a set; it is asked about few.
 pub fn plan(
     map: &ClusterMap,
@@ -59,12 +60,8 @@ pub fn plan(
     changes
 }
 
-fn is_up(map: &ClusterMap, node: NodeId) -> bool {
-    map.node(node).is_some_and(|n| n.state != NodeState::Down)
-}
-
 fn aborts(map: &ClusterMap, now: &Circumstances) -> Vec<SetChange> {
-    let lost = |n: NodeId| !is_up(map, n) || now.leaving.contains(&n);
+    let lost = |n: NodeId| !map.is_up(n) || now.leaving.contains(&n);
     map.sets
         .iter()
         .filter(|s| s.joining.is_some_and(lost))
@@ -83,14 +80,14 @@ fn joining_load(map: &ClusterMap) -> BTreeMap<NodeId, usize> {
     load
 }
 
-/// Who should join the set, and whom it replaces.
+/// Returns the node that should join the set, and the member that it replaces.
 fn needs(
     map: &ClusterMap,
     set: &ReplicaSet,
     now: &Circumstances,
     load: &BTreeMap<NodeId, usize>,
 ) -> Option<(NodeId, Option<NodeId>)> {
-    if set.joining.is_some() || !set.nodes.iter().any(|&n| is_up(map, n)) {
+    if set.joining.is_some() || !set.nodes.iter().any(|&n| map.is_up(n)) {
         return None;
     }
     let leaving = if set.nodes.len() < map.config.copies as usize {
@@ -101,17 +98,18 @@ fn needs(
     Some((spare(map, set, now, load)?, leaving))
 }
 
-/// A member that is being removed, or has been down for longer than the configured time.
+/// Finds a member that is being removed, or has been down for longer than the configured
+/// time.
 fn lost_member(map: &ClusterMap, set: &ReplicaSet, now: &Circumstances) -> Option<NodeId> {
     let long = |n: &NodeId| {
         let down_ms = now.down_for.get(n);
-        !is_up(map, *n) && down_ms.is_some_and(|&ms| ms >= map.config.replace_after_ms)
+        !map.is_up(*n) && down_ms.is_some_and(|&ms| ms >= map.config.replace_after_ms)
     };
     let lost = |n: &NodeId| now.leaving.contains(n) || long(n);
     set.nodes.iter().copied().find(lost)
 }
 
-/// The node that is up, has space, is not a member, and fills the fewest sets.
+/// Finds the node that is up, has space, is not a member, and fills the fewest sets.
 fn spare(
     map: &ClusterMap,
     set: &ReplicaSet,

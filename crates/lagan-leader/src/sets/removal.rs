@@ -4,20 +4,20 @@
 //! What must hold: without `force` nothing that a file names has fewer replicas
 //! afterwards than before, or than `copies`. So the node must be down (else it
 //! would go on writing), and each used set that has it gives its place to a spare
-//! first, unless enough others are in it. With `force` what can be saved that way
-//! is, and the rest goes with the node.
+//! first, unless enough others are in it. With `force` the same is done where it can be, and
+//! the rest goes with the node.
 
 use lagan_types::cluster::{ClusterMap, NodeState, ReplicaSet};
 use lagan_types::{NodeId, SetId};
 
-/// What is to be done with the node.
+/// The judgement of a removal.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Verdict {
-    /// It stays, for that reason.
+    /// The node stays, for that reason.
     Refused(String),
-    /// So many sets get another node first.
+    /// That many sets must get another node first.
     Wait(u64),
-    /// It can go.
+    /// The node can go.
     Ready,
 }
 
@@ -27,10 +27,10 @@ pub fn judge(map: &ClusterMap, node: NodeId, force: bool, used: impl Fn(SetId) -
     if map.nodes.len() < 2 {
         return Verdict::Refused("it is the only server".into());
     }
-    if !map.nodes.iter().any(|n| n.id != node && is_live(map, n.id)) {
+    if !map.nodes.iter().any(|n| n.id != node && n.is_up()) {
         return Verdict::Refused("no other server is up".into());
     }
-    if !force && is_live(map, node) {
+    if !force && map.is_up(node) {
         return Verdict::Refused(
             "it is up: stop it first, or say --force to have it thrown out".into(),
         );
@@ -66,7 +66,7 @@ pub fn judge(map: &ClusterMap, node: NodeId, force: bool, used: impl Fn(SetId) -
     Verdict::Ready
 }
 
-/// What a set needs before the node can leave it.
+/// The thing that a set needs before the node can leave it.
 enum Need {
     Nothing,
     /// It gets a spare, or is just being filled.
@@ -81,7 +81,7 @@ fn need(map: &ClusterMap, set: &ReplicaSet, node: NodeId) -> Need {
     if set.joining.is_some() {
         return Need::Work;
     }
-    let live = set.nodes.iter().filter(|n| is_live(map, **n));
+    let live = set.nodes.iter().filter(|n| map.is_up(**n));
     let others = live.clone().filter(|n| **n != node).count();
     if others >= map.config.copies as usize {
         return Need::Nothing;
@@ -96,10 +96,6 @@ fn need(map: &ClusterMap, set: &ReplicaSet, node: NodeId) -> Need {
         Some(_) => Need::Work,
         None => Need::Spare,
     }
-}
-
-fn is_live(map: &ClusterMap, node: NodeId) -> bool {
-    map.node(node).is_some_and(|n| n.state != NodeState::Down)
 }
 
 #[cfg(test)]

@@ -9,7 +9,7 @@ use lagan_testing::memory::MemoryStore;
 use lagan_types::attr::ArchiveState;
 use lagan_types::cluster::{ArchiveConfig, ClusterMap, Config, NodeInfo, NodeRole, NodeState};
 use lagan_types::extent::{ChunkRef, Content, Edit};
-use lagan_types::message::{ArchiveJob, Released};
+use lagan_types::message::ArchiveJob;
 use lagan_types::op::{ArchiveStart, Commit, SessionIdentity};
 use lagan_types::query::{Counters, Object};
 use lagan_types::{
@@ -52,11 +52,8 @@ pub struct World {
     pub away: AtomicBool,
     /// Jobs are recorded, but their answer is lost.
     pub lose_jobs: AtomicBool,
-    pub fill: Mutex<Vec<(NodeId, u64, u64)>>,
-    /// Reads of chunks and looks at the disks' fill panic, this often.
+    /// Reads of chunks and looks for objects to delete panic, this often.
     pub panics: AtomicU64,
-    /// Files that a mount has open.
-    pub open: Mutex<Vec<Ino>>,
     pub s3: Arc<MemoryStore>,
     dir: tempfile::TempDir,
 }
@@ -132,9 +129,7 @@ impl World {
             leads: AtomicBool::new(true),
             away: AtomicBool::new(false),
             lose_jobs: AtomicBool::new(false),
-            fill: Mutex::default(),
             panics: AtomicU64::new(0),
-            open: Mutex::default(),
             s3: Arc::new(MemoryStore::new()),
             dir: tempfile::tempdir().unwrap(),
         };
@@ -192,7 +187,6 @@ impl World {
             file_backoff: Backoff::new(2, 10),
             cache_dir: self.dir.path().join("recall"),
             recall_deadline: Duration::from_secs(5),
-            release_pause: Duration::from_millis(200),
             breaker: BreakerConfig {
                 probe: Backoff::new(5, 20),
                 permanent_probe_ms: 20,
@@ -440,6 +434,9 @@ impl Meta for World {
     }
 
     async fn query(&self, query: Query) -> Result<QueryAnswer, MoverError> {
+        if matches!(query, Query::ObjectReap { .. }) {
+            self.panic_if_wanted();
+        }
         if self.away.load(Ordering::Relaxed) {
             return Err(MoverError::Meta("no leader".into()));
         }
@@ -487,25 +484,6 @@ impl Meta for World {
         Ok(jobs.collect())
     }
 
-    async fn release(&self, files: Vec<(Ino, u64)>) -> Result<Released, MoverError> {
-        let open = self.open.lock().clone();
-        let before = files.len();
-        let files: Vec<_> = files
-            .into_iter()
-            .filter(|(ino, _)| !open.contains(ino))
-            .collect();
-        let open = (before - files.len()) as u64;
-        match self.mutate(Op::Release { files }).await? {
-            Answer::Released { files, bytes } => Ok(Released {
-                files,
-                bytes,
-                open,
-                unknown: 0,
-            }),
-            other => panic!("{other:?}"),
-        }
-    }
-
     fn is_leader(&self) -> bool {
         self.leads.load(Ordering::Relaxed)
     }
@@ -520,11 +498,6 @@ impl Meta for World {
 
     fn now_ms(&self) -> u64 {
         self.now()
-    }
-
-    fn fill(&self) -> Vec<(NodeId, u64, u64)> {
-        self.panic_if_wanted();
-        self.fill.lock().clone()
     }
 }
 

@@ -1,6 +1,8 @@
 use super::*;
+use crate::read::fetch;
 use crate::reap;
 use crate::tests::{Node, State, cluster, set_of};
+use bytes::Bytes;
 use lagan_types::cluster::{ArchiveConfig, ClusterMap};
 use lagan_types::extent::{ChunkRef, Edit};
 use lagan_types::op::{ArchiveFinish, ArchiveStart, Commit, SessionIdentity, SetAttr};
@@ -290,7 +292,10 @@ async fn extent_without_a_good_replica_turns_to_the_archive_if_all_members_say_s
     // A member that does not answer may have it.
     lose(&nodes[1], two.id);
     nodes[0].cancel.cancel();
-    while fetch(&work.peers, NodeId(1), two.id).await.is_ok() {
+    while !matches!(
+        fetch(&work.peers, NodeId(1), two.id).await,
+        Err(NoCopy::NoAnswer { .. })
+    ) {
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
     let healed = heal(&work, two).await;

@@ -430,7 +430,7 @@ fn refusal(process: &Process) -> Option<Failure> {
     if process.role != Role::Server {
         return None;
     }
-    let reason = lagan_server::identity::refusal(&process.data)?;
+    let reason = lagan_server::refusal(&process.data)?;
     Some(Failure::error(format!("{}: {reason}", process.name)))
 }
 

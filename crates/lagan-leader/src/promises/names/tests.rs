@@ -48,8 +48,8 @@ fn names() -> Names {
 
 /// Promises a name to the owner.
 fn hold(names: &mut Names, name: &str, seq: u64) -> NewFile {
-    let Wish::Look(file) = names.reserve((OWNER, seq), file(name)) else {
-        panic!("not reserved: {name}");
+    let Wish::Look(file) = names.wish((OWNER, seq), file(name)) else {
+        panic!("not promised: {name}");
     };
     assert!(names.promise(file.ino, attr(file.ino, Kind::File, 50)));
     file
@@ -95,12 +95,12 @@ fn lookup(name: &str) -> Query {
 }
 
 #[test]
-fn a_name_is_reserved_once_and_a_retry_gets_the_same_answer() {
+fn a_name_is_promised_once_and_a_retry_gets_the_same_answer() {
     let mut names = names();
     let held = hold(&mut names, "a", 1);
-    assert_eq!(names.reserve((OTHER, 1), file("a")), Wish::Not);
-    assert_eq!(names.reserve((OWNER, 2), file("a")), Wish::Not);
-    let again = names.reserve((OWNER, 1), file("a"));
+    assert_eq!(names.wish((OTHER, 1), file("a")), Wish::Not);
+    assert_eq!(names.wish((OWNER, 2), file("a")), Wish::Not);
+    let again = names.wish((OWNER, 1), file("a"));
     assert_eq!(again, Wish::Again(attr(held.ino, Kind::File, 50)));
     let other = hold(&mut names, "b", 2);
     assert_ne!(held.ino, other.ino);
@@ -111,9 +111,9 @@ fn without_numbers_creates_are_replicated() {
     let mut names = Names::default();
     names.enter(1);
     assert!(names.wants_inos());
-    assert_eq!(names.reserve((OWNER, 1), file("a")), Wish::Not);
+    assert_eq!(names.wish((OWNER, 1), file("a")), Wish::Not);
     names.grant(2, Ino(5), 10);
-    assert_eq!(names.reserve((OWNER, 1), file("a")), Wish::Not);
+    assert_eq!(names.wish((OWNER, 1), file("a")), Wish::Not);
 }
 
 #[test]
@@ -123,14 +123,14 @@ fn another_term_forgets_promises_and_numbers() {
     names.enter(2);
     assert!(names.is_empty());
     assert_eq!(names.claim(held.ino), Claim::Gone);
-    assert_eq!(names.reserve((OWNER, 2), file("b")), Wish::Not);
+    assert_eq!(names.wish((OWNER, 2), file("b")), Wish::Not);
 }
 
 #[test]
 fn name_that_is_not_free_is_given_up() {
     let mut names = names();
-    let Wish::Look(looked) = names.reserve((OWNER, 1), file("a")) else {
-        panic!("not reserved");
+    let Wish::Look(looked) = names.wish((OWNER, 1), file("a")) else {
+        panic!("not promised");
     };
     assert_eq!(names.claim(looked.ino), Claim::Wait);
     names.cancel(looked.ino);
@@ -141,16 +141,16 @@ fn name_that_is_not_free_is_given_up() {
 }
 
 #[test]
-fn mutation_under_way_keeps_its_names_from_being_reserved() {
+fn mutation_under_way_keeps_its_names_from_being_promised() {
     let mut names = names();
     let mark = names.begin(&rename("x", "a"), Directories::Keeps);
-    assert_eq!(names.reserve((OWNER, 1), file("a")), Wish::Not);
-    assert_eq!(names.reserve((OWNER, 1), file("x")), Wish::Not);
+    assert_eq!(names.wish((OWNER, 1), file("a")), Wish::Not);
+    assert_eq!(names.wish((OWNER, 1), file("x")), Wish::Not);
     names.end(mark, End::Done);
     hold(&mut names, "a", 1);
     let mark = names.begin(&unlink("x"), Directories::Keeps);
     names.end(mark, End::Unknown);
-    assert_eq!(names.reserve((OWNER, 2), file("x")), Wish::Not);
+    assert_eq!(names.wish((OWNER, 2), file("x")), Wish::Not);
 }
 
 #[test]
@@ -188,7 +188,7 @@ fn files_are_made_before_their_directorys_attributes_change() {
 }
 
 #[test]
-fn removal_of_a_directory_has_everything_made_and_reserves_nothing() {
+fn removal_of_a_directory_has_everything_made_and_promises_nothing() {
     let mut names = names();
     let a = hold(&mut names, "a", 1);
     let rmdir = Op::Rmdir {
@@ -199,14 +199,14 @@ fn removal_of_a_directory_has_everything_made_and_reserves_nothing() {
     let mark = names.begin(&rmdir, Directories::Removes);
     assert_eq!(mark.first, [a.ino]);
     assert!(names.moves_directories());
-    assert_eq!(names.reserve((OWNER, 2), file("b")), Wish::Not);
+    assert_eq!(names.wish((OWNER, 2), file("b")), Wish::Not);
     names.end(mark, End::Done);
     assert!(!names.moves_directories());
     hold(&mut names, "b", 2);
 }
 
 #[test]
-fn owners_commit_ends_the_reservation_if_it_was_carried_out() {
+fn owners_commit_ends_the_promise_if_it_was_carried_out() {
     let mut names = names();
     let a = hold(&mut names, "a", 1);
     let mark = names.begin(&commit(&a), Directories::Keeps);
@@ -250,7 +250,7 @@ fn promise_outlives_a_moment_in_which_nothing_can_be_proposed() {
 }
 
 #[test]
-fn other_sessions_see_a_reserved_file_only_once_it_is_made() {
+fn other_sessions_see_a_promised_file_only_once_it_is_made() {
     let mut names = names();
     let a = hold(&mut names, "a", 1);
     let make = Touch::Make(vec![a.ino]);
