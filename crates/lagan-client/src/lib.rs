@@ -20,44 +20,17 @@
 //! A crash of the mount loses what no flush, fsync or close has committed;
 //! chunks that were written for it are garbage, freed when the session ends.
 
-mod access;
-mod append;
-mod attrs;
-mod buffer;
-mod cache;
-pub mod client;
-mod cluster;
-mod commit;
-mod copy;
-mod dirs;
+mod calls;
+mod chunks;
 pub mod error;
-mod fetch;
-mod files;
-mod flush;
-mod heartbeat;
-mod ids;
-mod link;
-mod lists;
-mod locks;
-mod mend;
-mod names;
-mod open;
+mod file;
+mod leader;
 pub mod options;
-mod placement;
-mod read;
-mod reserved;
-mod session;
-mod space;
-mod store;
-mod tidy;
-mod window;
-mod write;
-mod xattrs;
 
-pub use client::Client;
-pub use copy::CopySpan;
+pub use calls::Client;
+pub use calls::copy::CopySpan;
+pub use calls::locks::Waiter;
 pub use error::ConnectError;
-pub use locks::Waiter;
 pub use options::{
     AccessTimes, Caller, DirPage, Invalidate, NewInode, OpenOptions, Opened, Options, Seek, StatFs,
 };

@@ -15,7 +15,7 @@
 //! remembered when the kernel gets their attributes, right before it reads them.
 
 use crate::Client;
-use crate::files::{Inode, wall_time};
+use crate::file::inode::{Inode, wall_time};
 use crate::options::AccessTimes;
 use lagan_types::access::Access;
 use lagan_types::limits::ACCESSES_MAX;

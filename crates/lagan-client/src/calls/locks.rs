@@ -1,7 +1,7 @@
 //! Advisory locks: kept by the leader, so that they hold across mounts.
 
 use crate::Client;
-use crate::session::unanswered;
+use crate::leader::session::unanswered;
 use lagan_types::message::{MetaReply, MetaRequest};
 use lagan_types::op::{LockKind, LockRange};
 use lagan_types::{FsError, Ino, Op, Query, QueryAnswer};

@@ -1,7 +1,7 @@
 //! Attributes: getattr, setattr, and what the kernel must forget before it sees them.
 
 use crate::Client;
-use crate::cache::Seen;
+use crate::file::pages::Seen;
 use crate::options::{Caller, Invalidate};
 use lagan_types::op::SetAttr;
 use lagan_types::{Answer, Attr, FsError, Ino, Kind, Op, Query, QueryAnswer};

@@ -6,7 +6,7 @@
 //! [`FsError::SessionEnded`] until they are opened again.
 
 use crate::Client;
-use crate::window::Window;
+use crate::leader::window::Window;
 use lagan_net::NetError;
 use lagan_types::message::{MetaReply, MetaRequest};
 use lagan_types::op::Command;
@@ -304,7 +304,7 @@ impl Client {
 
 /// Opens a session.
 pub(crate) async fn open_session(
-    link: &crate::link::Link,
+    link: &crate::leader::link::Link,
     options: &crate::Options,
     predecessor: Option<SessionId>,
     until: Instant,

@@ -4,9 +4,10 @@
 //! a chunk is good, or none can be reached, they are read from the object.
 
 use crate::Client;
-use crate::cache::{FileMap, Part, Source, UNIT_LEN};
-use crate::fetch::{ChunkSpec, Missing};
-use crate::files::{Handle, Inode};
+use crate::chunks::blocks::UNIT_LEN;
+use crate::chunks::fetch::{ChunkSpec, Missing};
+use crate::file::inode::{Handle, Inode};
+use crate::file::map::{FileMap, Part, Source};
 use bytes::{Bytes, BytesMut};
 use lagan_types::limits::{CHUNK_LEN_MAX, EXTENTS_PAGE_MAX, FILE_LEN_MAX};
 use lagan_types::{FsError, Ino, Query, QueryAnswer};
@@ -157,7 +158,7 @@ impl Client {
             }
             self.fetch_map(inode, missing, until)
                 .await
-                .map_err(crate::store::data_error)?;
+                .map_err(crate::chunks::store::data_error)?;
             refetch = false;
         }
     }
@@ -390,7 +391,7 @@ impl View {
     }
 }
 
-fn view_of(state: &crate::files::InodeState, map: &FileMap, offset: u64, len: u32) -> View {
+fn view_of(state: &crate::file::inode::InodeState, map: &FileMap, offset: u64, len: u32) -> View {
     let size = map.size().max(state.buffer.end());
     View {
         version: map.version(),

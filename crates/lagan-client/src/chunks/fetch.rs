@@ -8,8 +8,8 @@
 //! old.
 
 use crate::Client;
-use crate::cache::UNIT_LEN;
-use crate::link::left;
+use crate::chunks::blocks::UNIT_LEN;
+use crate::leader::link::left;
 use bytes::Bytes;
 use lagan_types::chunk::{combine_crcs, verify_blocks};
 use lagan_types::limits::BLOCK_LEN;

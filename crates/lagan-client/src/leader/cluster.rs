@@ -1,8 +1,8 @@
 //! The cluster map as this mount knows it, and which nodes it distrusts.
 
 use crate::Client;
-use crate::link::is_local;
-use crate::placement::Placement;
+use crate::leader::link::is_local;
+use crate::leader::placement::Placement;
 use lagan_types::cluster::ClusterMap;
 use lagan_types::message::{MetaReply, MetaRequest};
 use lagan_types::{FsError, NodeId};
@@ -106,7 +106,7 @@ impl Client {
                 Ok(())
             }
             Ok(MetaReply::Map(None)) => Ok(()),
-            other => Err(crate::session::unanswered(other)),
+            other => Err(crate::leader::session::unanswered(other)),
         }
     }
 }

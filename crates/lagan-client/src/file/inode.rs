@@ -3,11 +3,11 @@
 //! Lock order: table of inodes, table of handles, one inode's state. None is
 //! held across an await.
 
-use crate::append::Appends;
-use crate::buffer::{Buffer, Placed};
-use crate::cache::FileMap;
+use crate::chunks::store::Stored;
+use crate::file::appends::Appends;
+use crate::file::buffer::{Buffer, Placed};
+use crate::file::map::FileMap;
 use crate::options::OpenOptions;
-use crate::store::Stored;
 use bytes::Bytes;
 use lagan_types::access::Access;
 use lagan_types::{Attr, FsError, Ino, SessionId, Time};

@@ -1,10 +1,10 @@
 //! Commits: the step that makes durable chunks part of a file.
 
 use crate::Client;
-use crate::buffer::Placed;
-use crate::files::{Piece, one_session};
-use crate::reserved::Promise;
-use crate::store::{Stored, data_error};
+use crate::chunks::store::{Stored, data_error};
+use crate::file::buffer::Placed;
+use crate::file::inode::{Piece, one_session};
+use crate::leader::promises::Promise;
 use lagan_types::extent::{ChunkRef, Edit};
 use lagan_types::op::Commit;
 use lagan_types::{Answer, Attr, FsError, Ino, Op};

@@ -1,7 +1,7 @@
 //! write, flush, fsync.
 
 use crate::Client;
-use crate::files::{Handle, Piece, wall_time};
+use crate::file::inode::{Handle, Piece, wall_time};
 use crate::options::Caller;
 use bytes::Bytes;
 use lagan_types::FsError;

@@ -12,10 +12,10 @@
 //! lost, and the next commit tries again.
 
 use crate::Client;
-use crate::cache::UNIT_LEN;
-use crate::commit::Change;
-use crate::fetch::{ChunkSpec, Missing};
-use crate::files::{Inode, Piece};
+use crate::chunks::blocks::UNIT_LEN;
+use crate::chunks::fetch::{ChunkSpec, Missing};
+use crate::file::commit::Change;
+use crate::file::inode::{Inode, Piece};
 use bytes::{Bytes, BytesMut};
 use lagan_types::extent::Edit;
 use lagan_types::limits::REWRITE_EXTENTS_MAX;

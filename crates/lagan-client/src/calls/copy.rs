@@ -2,9 +2,9 @@
 //! read and written.
 
 use crate::Client;
-use crate::files::Handle;
+use crate::chunks::store::data_error;
+use crate::file::inode::Handle;
 use crate::options::Caller;
-use crate::store::data_error;
 use lagan_types::op::CopyRange;
 use lagan_types::{Answer, FsError, Op};
 use tokio::time::Instant;

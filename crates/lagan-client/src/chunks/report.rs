@@ -1,7 +1,7 @@
 //! Replicas that are missing or damaged: who is told, and what else has the bytes.
 
 use crate::Client;
-use crate::fetch::ChunkSpec;
+use crate::chunks::fetch::ChunkSpec;
 use bytes::Bytes;
 use lagan_types::message::ChunkRequest;
 use lagan_types::{Ino, NodeId, Query, QueryAnswer};

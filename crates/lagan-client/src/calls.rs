@@ -1,21 +1,33 @@
 //! A session with a cluster: how it starts, and how it ends.
 
-use crate::access::{self, Accesses};
-use crate::cache::{BlockCache, KernelPages};
-use crate::cluster::Cluster;
-use crate::dirs::Dirs;
+pub(crate) mod access;
+pub(crate) mod attrs;
+pub(crate) mod copy;
+pub(crate) mod dirs;
+pub(crate) mod locks;
+pub(crate) mod names;
+pub(crate) mod no_acl;
+pub(crate) mod open;
+pub(crate) mod space;
+pub(crate) mod xattrs;
+
+use crate::calls::access::Accesses;
+use crate::calls::dirs::Dirs;
+use crate::calls::locks::LockOwners;
+use crate::calls::no_acl::Lists;
+use crate::chunks::blocks::BlockCache;
+use crate::chunks::fetch::Fetching;
 use crate::error::ConnectError;
-use crate::fetch::Fetching;
-use crate::files::{Creates, Files};
-use crate::heartbeat;
-use crate::ids::Ids;
-use crate::link::{Link, resolve};
-use crate::lists::Lists;
-use crate::locks::LockOwners;
+use crate::file::inode::{Creates, Files};
+use crate::file::pages::KernelPages;
+use crate::file::tidy::Tidy;
+use crate::leader::cluster::Cluster;
+use crate::leader::heartbeat;
+use crate::leader::ids::Ids;
+use crate::leader::link::{Link, resolve};
+use crate::leader::promises::Reserved;
+use crate::leader::session::{Session, open_session};
 use crate::options::{AccessTimes, Invalidate, Options};
-use crate::reserved::Reserved;
-use crate::session::{Session, open_session};
-use crate::tidy::Tidy;
 use lagan_types::cluster::ClusterMap;
 use lagan_types::message::{MetaReply, MetaRequest};
 use lagan_types::{FsError, Op, SessionId};

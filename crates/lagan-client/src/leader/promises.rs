@@ -11,8 +11,8 @@
 //!   promise that arrives after that was said is not taken.
 
 use crate::Client;
-use crate::files::InodeState;
-use crate::open::Pin;
+use crate::calls::open::Pin;
+use crate::file::inode::InodeState;
 use lagan_types::op::NewFile;
 use lagan_types::{Answer, Attr, FsError, Ino, Op, Query, SessionId};
 use parking_lot::Mutex;

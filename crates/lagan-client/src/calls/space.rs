@@ -1,11 +1,11 @@
 //! Space: statfs, fallocate, lseek.
 
 use crate::Client;
-use crate::commit::Change;
-use crate::files::Handle;
+use crate::chunks::store::data_error;
+use crate::file::commit::Change;
+use crate::file::inode::Handle;
+use crate::leader::session::unanswered;
 use crate::options::{Caller, Seek, StatFs};
-use crate::session::unanswered;
-use crate::store::data_error;
 use lagan_types::cluster::NodeState;
 use lagan_types::limits::{FILE_LEN_MAX, NAME_LEN_MAX};
 use lagan_types::message::{MetaReply, MetaRequest, NodeStatus, Status};

@@ -1,9 +1,9 @@
 //! open, create, release.
 
 use crate::Client;
-use crate::cache::FileMap;
-use crate::files::Inode;
-use crate::names::{create_op, masked_op};
+use crate::calls::names::{create_op, masked_op};
+use crate::file::inode::Inode;
+use crate::file::map::FileMap;
 use crate::options::{NewInode, OpenOptions, Opened};
 use lagan_types::op::SetAttr;
 use lagan_types::{Answer, Attr, FsError, Ino, Kind, Op, Query, QueryAnswer};

@@ -6,10 +6,10 @@
 //! file system (fsync(2)).
 
 use crate::Client;
-use crate::buffer::{Placed, batches};
-use crate::commit::{Change, Slice};
-use crate::files::{Inode, Piece};
-use crate::store::data_error;
+use crate::chunks::store::data_error;
+use crate::file::buffer::{Placed, batches};
+use crate::file::commit::{Change, Slice};
+use crate::file::inode::{Inode, Piece};
 use lagan_types::FsError;
 use lagan_types::limits::COMMIT_EDITS_MAX;
 use std::sync::Arc;

@@ -4,10 +4,10 @@
 //! the next one takes a new id in another set.
 
 use crate::Client;
-use crate::ids::Lease;
-use crate::link::left;
-use crate::placement::NoSet;
-use crate::session::VOLUME;
+use crate::leader::ids::Lease;
+use crate::leader::link::left;
+use crate::leader::placement::NoSet;
+use crate::leader::session::VOLUME;
 use bytes::Bytes;
 use lagan_types::chunk::{block_crcs, combine_crcs};
 use lagan_types::extent::ChunkRef;

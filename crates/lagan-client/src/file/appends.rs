@@ -11,10 +11,11 @@
 //! byte is written about once for each time that its extent doubles.
 
 use crate::Client;
-use crate::cache::{FileMap, UNIT_LEN};
-use crate::commit::{Change, Committed, Slice};
-use crate::fetch::ChunkSpec;
-use crate::files::{Inode, Piece};
+use crate::chunks::blocks::UNIT_LEN;
+use crate::chunks::fetch::ChunkSpec;
+use crate::file::commit::{Change, Committed, Slice};
+use crate::file::inode::{Inode, Piece};
+use crate::file::map::FileMap;
 use bytes::{Bytes, BytesMut};
 use lagan_types::limits::{APPEND_MERGE_LEN_MAX, CHUNK_LEN_MAX};
 use lagan_types::{Content, Extent, FsError};
@@ -227,7 +228,7 @@ impl Client {
             let Some(Ok(stored)) = slice.piece.stored.get() else {
                 continue;
             };
-            let data = crate::buffer::Placed::data(&slice.piece);
+            let data = crate::file::buffer::Placed::data(&slice.piece);
             if data.len() <= APPEND_MERGE_LEN_MAX as usize {
                 self.blocks.put(stored.refer.id, 0, data.clone());
             }
