@@ -13,37 +13,25 @@ pub(crate) mod xattrs;
 
 use crate::calls::access::Accesses;
 use crate::calls::dirs::Dirs;
-use crate::calls::locks::LockOwners;
 use crate::calls::no_acl::Lists;
 use crate::chunks::blocks::BlockCache;
 use crate::chunks::fetch::Fetching;
 use crate::error::ConnectError;
-use crate::file::inode::{Creates, Files};
+use crate::file::flush;
+use crate::file::inode::Files;
 use crate::file::pages::KernelPages;
 use crate::file::tidy::Tidy;
-use crate::leader::cluster::Cluster;
-use crate::leader::heartbeat;
-use crate::leader::ids::Ids;
-use crate::leader::link::{Link, resolve};
-use crate::leader::promises::Reserved;
-use crate::leader::session::{Session, open_session};
+use crate::leader::Leader;
+use crate::leader::connect::Joined;
 use crate::options::{AccessTimes, Invalidate, Options};
-use lagan_types::cluster::ClusterMap;
-use lagan_types::message::{MetaReply, MetaRequest};
+use crate::tasks::Tasks;
 use lagan_types::{FsError, Op, SessionId};
 use parking_lot::RwLock;
-use std::future::Future;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
-use tokio::runtime::Handle;
 use tokio::sync::Semaphore;
 use tokio::time::Instant;
-use tokio_util::sync::CancellationToken;
-use tokio_util::task::TaskTracker;
 
-/// How long a mount waits for its cluster at start.
-const CONNECT_WAIT: Duration = Duration::from_secs(20);
 /// Room for written data, at least: a few of the largest writes.
 const WRITE_BUFFER_MIN: usize = 16 * 1024 * 1024;
 /// Time of a shutdown that is kept for closing the session, at most.
@@ -63,15 +51,10 @@ type Invalidator = Arc<dyn Fn(Invalidate) -> bool + Send + Sync>;
 pub struct Client {
     pub(crate) me: Weak<Client>,
     pub(crate) options: Options,
-    pub(crate) link: Link,
-    pub(crate) session: Session,
-    pub(crate) ids: Ids,
-    pub(crate) cluster: Cluster,
+    pub(crate) leader: Arc<Leader>,
+    pub(crate) tasks: Arc<Tasks>,
     pub(crate) files: Files,
-    pub(crate) creates: Creates,
-    pub(crate) reserved: Reserved,
     pub(crate) dirs: Dirs,
-    pub(crate) locks: LockOwners,
     pub(crate) blocks: BlockCache,
     pub(crate) pages: KernelPages,
     pub(crate) fetching: Fetching,
@@ -82,11 +65,6 @@ pub struct Client {
     pub(crate) memory: Semaphore,
     pub(crate) sends: Semaphore,
     pub(crate) ahead: Arc<Semaphore>,
-    pub(crate) cancel: CancellationToken,
-    /// The session is being closed: no other follows it.
-    pub(crate) closing: AtomicBool,
-    tasks: TaskTracker,
-    runtime: Handle,
     invalidator: RwLock<Option<Invalidator>>,
 }
 
@@ -97,47 +75,34 @@ impl Client {
     /// # Errors
     /// The text says what to do.
     pub async fn connect(mut options: Options) -> Result<Arc<Client>, ConnectError> {
-        let (servers, unknown) = resolve(&options.servers).await?;
-        let until = Instant::now() + CONNECT_WAIT.min(options.timeout);
-        let link = Link::new(servers, options.bind_from);
-        let map = tokio::select! {
-            map = first_map(&link, &options, until) => map?,
-            never = link.keep_looking(&unknown) => match never {},
-        };
-        if map.config.volume != options.volume {
-            return Err(ConnectError::NoSuchVolume {
-                wanted: options.volume,
-                found: map.config.volume,
-            });
-        }
-        link.set_incarnation(map.config.incarnation);
-        link.set_nodes(&map);
-        let (session, _) = open_session(&link, &options, options.predecessor, until)
-            .await
-            .map_err(|e| ConnectError::Refused(format!("open a session: {e}")))?;
+        let joined = Joined::connect(&options).await?;
         options.write_buffer_bytes = options.write_buffer_bytes.max(WRITE_BUFFER_MIN);
-        let client = Arc::new_cyclic(|me| Client::new(me.clone(), options, link, session));
-        client.cluster.install(map, client.options.bind_from);
-        client.prefetch_block();
-        client.tasks.spawn(heartbeat::run(client.me.clone()));
+        let client = Arc::new_cyclic(|me| Client::new(me.clone(), options, joined));
+        client.leader.start();
+        let me = || client.me.clone();
+        client.tasks.every(flush::EVERY, me(), |client| async move {
+            client.flush_old();
+        });
         if client.options.access_times != AccessTimes::None {
-            client.tasks.spawn(access::run(client.me.clone()));
+            client
+                .tasks
+                .every(access::EVERY, me(), |client| async move {
+                    client
+                        .tell_accesses(Instant::now() + access::DEADLINE)
+                        .await;
+                });
         }
         Ok(client)
     }
 
-    fn new(me: Weak<Client>, options: Options, link: Link, session: SessionId) -> Self {
+    fn new(me: Weak<Client>, options: Options, joined: Joined) -> Self {
+        let tasks = Arc::new(Tasks::new());
         Client {
+            leader: Leader::new(joined, options.clone(), tasks.clone(), me.clone()),
+            tasks,
             me,
-            link,
-            session: Session::new(session),
-            ids: Ids::new(session),
-            cluster: Cluster::default(),
             files: Files::default(),
-            creates: Creates::default(),
-            reserved: Reserved::default(),
             dirs: Dirs::default(),
-            locks: LockOwners::default(),
             blocks: BlockCache::new(options.read_cache_bytes),
             pages: KernelPages::default(),
             fetching: Fetching::default(),
@@ -147,10 +112,6 @@ impl Client {
             memory: Semaphore::new(options.write_buffer_bytes),
             sends: Semaphore::new(SENDS_MAX),
             ahead: Arc::new(Semaphore::new(AHEAD_MAX)),
-            cancel: CancellationToken::new(),
-            closing: AtomicBool::new(false),
-            tasks: TaskTracker::new(),
-            runtime: Handle::current(),
             invalidator: RwLock::default(),
             options,
         }
@@ -169,7 +130,7 @@ impl Client {
 
     /// This mount's session. It changes when the old one was ended.
     pub fn session(&self) -> SessionId {
-        self.session.id()
+        self.leader.session()
     }
 
     /// Commits everything that was written and closes the session, within
@@ -184,45 +145,16 @@ impl Client {
         let flushed = tokio::time::timeout_at(flush_until, self.flush_all(flush_until)).await;
         let flushed = flushed.unwrap_or(Err(FsError::Io));
         self.tell_accesses(flush_until).await;
-        self.closing.store(true, Ordering::Release);
+        self.leader.closing();
         let session = self.session();
         let op = Op::CloseSession { session };
-        let closed = self.mutate_by(op, Some(session), until).await;
+        let closed = self.leader.mutate_by(op, Some(session), until).await;
         if let Err(error) = closed {
             tracing::warn!(%error, %session, "close the session");
         }
-        self.cancel.cancel();
-        self.tasks.close();
-        // What is left are fetches and sends that nobody waits for.
-        let _ = tokio::time::timeout_at(until, self.tasks.wait()).await;
-        self.link.close();
+        self.tasks.end(until).await;
+        self.leader.link().close();
         flushed
-    }
-
-    /// Runs a task in the background; it ends with the client.
-    pub(crate) fn spawn<F, T>(&self, task: F)
-    where
-        F: FnOnce(Arc<Client>) -> T,
-        T: Future<Output = ()> + Send + 'static,
-    {
-        let Some(me) = self.me.upgrade() else {
-            return;
-        };
-        let cancel = self.cancel.clone();
-        let task = task(me);
-        let work = async move {
-            tokio::select! {
-                () = cancel.cancelled() => {}
-                () = task => {}
-            }
-        };
-        self.tasks.spawn_on(work, &self.runtime);
-    }
-}
-
-impl Drop for Client {
-    fn drop(&mut self) {
-        self.cancel.cancel();
     }
 }
 
@@ -231,26 +163,5 @@ impl std::fmt::Debug for Client {
         f.debug_struct("Client")
             .field("session", &self.session())
             .finish_non_exhaustive()
-    }
-}
-
-async fn first_map(
-    link: &Link,
-    options: &Options,
-    until: Instant,
-) -> Result<ClusterMap, ConnectError> {
-    match link.meta(&MetaRequest::Map { known: 0 }, until).await {
-        Ok(MetaReply::Map(Some(map))) => Ok(map),
-        Ok(MetaReply::Map(None)) => Err(ConnectError::NoCluster),
-        Ok(MetaReply::Refused(reason)) => Err(ConnectError::Refused(reason)),
-        Ok(_) => Err(ConnectError::Refused("unexpected answer".to_owned())),
-        Err(lagan_net::NetError::Refused { addr, reason }) => {
-            Err(ConnectError::Refused(format!("{addr}: {reason}")))
-        }
-        Err(error) => Err(ConnectError::NoAnswer {
-            servers: options.servers.join(", "),
-            seconds: CONNECT_WAIT.min(options.timeout).as_secs(),
-            reason: error.to_string(),
-        }),
     }
 }

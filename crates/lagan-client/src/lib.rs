@@ -26,6 +26,7 @@ pub mod error;
 mod file;
 mod leader;
 pub mod options;
+mod tasks;
 
 pub use calls::Client;
 pub use calls::copy::CopySpan;

@@ -22,14 +22,13 @@ use lagan_types::limits::ACCESSES_MAX;
 use lagan_types::{Attr, FsError, Ino, Kind, Op, Time};
 use parking_lot::Mutex;
 use std::collections::HashMap;
-use std::sync::Weak;
 use std::time::Duration;
-use tokio::time::{Instant, MissedTickBehavior};
+use tokio::time::Instant;
 
 /// Between two rounds of telling.
-const EVERY: Duration = Duration::from_secs(1);
+pub(super) const EVERY: Duration = Duration::from_secs(1);
 /// Patience of one round: through changes of the leader. Nobody waits for it.
-const DEADLINE: Duration = Duration::from_secs(30);
+pub(super) const DEADLINE: Duration = Duration::from_secs(30);
 /// Reads that wait, at most: a megabyte; more are dropped.
 const WAITING_MAX: usize = 32 * ACCESSES_MAX;
 /// Directories and symbolic links remembered, at most.
@@ -172,28 +171,6 @@ impl Accesses {
     }
 }
 
-/// Tells of reads until the client is gone or shut down.
-pub(crate) async fn run(client: Weak<Client>) {
-    let mut tick = tokio::time::interval(EVERY);
-    tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    loop {
-        let Some(cancel) = client.upgrade().map(|c| c.cancel.clone()) else {
-            return;
-        };
-        tokio::select! {
-            () = cancel.cancelled() => return,
-            _ = tick.tick() => {}
-        }
-        let Some(client) = client.upgrade() else {
-            return;
-        };
-        tokio::select! {
-            () = cancel.cancelled() => return,
-            () = client.tell_accesses(Instant::now() + DEADLINE) => {}
-        }
-    }
-}
-
 impl Client {
     /// A file was read.
     pub(crate) fn note_read(&self, inode: &Inode) {
@@ -221,7 +198,10 @@ impl Client {
             }
             // A file that is only promised need not be made for this.
             let op = Op::Accesses(reads.clone());
-            let told = self.mutate_now(op, Some(self.session()), until).await;
+            let told = self
+                .leader
+                .mutate_now(op, Some(self.leader.session()), until)
+                .await;
             let Err(error) = told else {
                 continue;
             };

@@ -22,15 +22,18 @@ impl Client {
             let appends = !inode.state.lock().appends.is_empty();
             if appends {
                 // An error is told by the flush of the handle that wrote.
-                let _ = self.flush_inode(&inode, self.deadline()).await;
+                let _ = self.flush_inode(&inode, self.leader.deadline()).await;
             }
         }
-        let until = self.deadline();
-        let mut answer = self.query_by(Query::GetAttr { ino }, until).await;
+        let until = self.leader.deadline();
+        let mut answer = self.leader.query_by(Query::GetAttr { ino }, until).await;
         if let Err(error) = &answer
-            && self.make_unknown(*error, |f| f.ino == ino, until).await
+            && self
+                .leader
+                .make_unknown(*error, |f| f.ino == ino, until)
+                .await
         {
-            answer = self.query_by(Query::GetAttr { ino }, until).await;
+            answer = self.leader.query_by(Query::GetAttr { ino }, until).await;
         }
         match answer? {
             QueryAnswer::Attr(attr) => Ok(self.show(attr).await),
@@ -48,13 +51,14 @@ impl Client {
         ino: Ino,
         mut set: SetAttr,
     ) -> Result<Attr, FsError> {
-        let until = self.deadline();
+        let until = self.leader.deadline();
         if let Some(inode) = self.files.inode(ino) {
             // Later, the flush would change size, times and mode again.
             let _ = self.flush_inode(&inode, until).await;
         }
         set.kill_suid |= set.size.is_some() && !caller.privileged();
         match self
+            .leader
             .mutate_by(Op::SetAttr { ino, set }, None, until)
             .await?
         {
@@ -106,7 +110,7 @@ impl Client {
         match self.files.inode(attr.ino) {
             Some(inode) if attr.kind == Kind::File => {
                 // Late is better than never: the size is right at the latest after the flush.
-                let _ = inode.settled(attr.version, self.deadline()).await;
+                let _ = inode.settled(attr.version, self.leader.deadline()).await;
                 inode.state.lock().merged(attr)
             }
             _ => attr,

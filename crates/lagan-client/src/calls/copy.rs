@@ -2,8 +2,8 @@
 //! read and written.
 
 use crate::Client;
-use crate::chunks::store::data_error;
 use crate::file::inode::Handle;
+use crate::leader::link::data_error;
 use crate::options::Caller;
 use lagan_types::op::CopyRange;
 use lagan_types::{Answer, FsError, Op};
@@ -53,7 +53,7 @@ impl Client {
         let (from, to) = (self.files.handle(span.from)?, self.files.handle(span.to)?);
         from.check()?;
         to.check()?;
-        let until = self.deadline();
+        let until = self.leader.deadline();
         self.flush_inode(&from.inode, until).await?;
         let flushed = self.flush_inode(&to.inode, until).await;
         to.take_error().and(flushed)?;
@@ -106,7 +106,11 @@ impl Client {
             through,
             before,
             attr,
-        } = self.mutate_by(op, None, until).await.map_err(data_error)?
+        } = self
+            .leader
+            .mutate_by(op, None, until)
+            .await
+            .map_err(data_error)?
         else {
             return Err(FsError::Malformed);
         };

@@ -129,7 +129,7 @@ impl Client {
             entries,
             end,
             parent,
-        } = self.query(query).await?
+        } = self.leader.query(query).await?
         else {
             return Err(FsError::Malformed);
         };
@@ -160,6 +160,8 @@ impl Client {
     pub async fn fsyncdir(&self, fh: u64) -> Result<(), FsError> {
         let dir = self.dirs.open.lock().get(&fh).cloned();
         let dir = dir.ok_or(FsError::Stale)?;
-        self.make_all_in(dir.ino, self.deadline()).await
+        self.leader
+            .make_all_in(dir.ino, self.leader.deadline())
+            .await
     }
 }

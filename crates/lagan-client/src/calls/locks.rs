@@ -1,12 +1,10 @@
 //! Advisory locks: kept by the leader, so that they hold across mounts.
 
 use crate::Client;
-use crate::leader::session::unanswered;
+use crate::leader::link::unanswered;
 use lagan_types::message::{MetaReply, MetaRequest};
 use lagan_types::op::{LockKind, LockRange};
 use lagan_types::{FsError, Ino, Op, Query, QueryAnswer};
-use parking_lot::Mutex;
-use std::collections::{HashMap, HashSet};
 use std::time::Duration;
 
 /// Waits between tries for a lock that another holds, at first and at most.
@@ -23,69 +21,16 @@ pub struct Waiter {
     pub process_lock: bool,
 }
 
-/// Who of this mount may hold locks: who does not need no call at close.
-#[derive(Debug, Default)]
-pub(crate) struct LockOwners {
-    owners: Mutex<HashSet<(Ino, u64)>>,
-    /// Who locked through which handle. The kernel says at the end of a process'
-    /// lock and of a flock whose it was, but not of a lock that belongs to an open
-    /// file description (F_OFD_SETLK): that ends with its handle.
-    through: Mutex<HashMap<u64, HashSet<u64>>>,
-}
-
-impl LockOwners {
-    /// Whether the owner may hold a lock on the inode.
-    pub fn has(&self, ino: Ino, owner: u64) -> bool {
-        self.owners.lock().contains(&(ino, owner))
-    }
-
-    /// The owner holds none on the inode.
-    pub fn forget(&self, ino: Ino, owner: u64) {
-        self.owners.lock().remove(&(ino, owner));
-    }
-
-    /// All locks that a process took through a handle ended: what it locks anew
-    /// must not end with that handle.
-    pub fn left(&self, fh: u64, owner: u64) {
-        let mut through = self.through.lock();
-        if let Some(owners) = through.get_mut(&fh) {
-            owners.remove(&owner);
-            if owners.is_empty() {
-                through.remove(&fh);
-            }
-        }
-    }
-
-    /// The handle ends: who locked through it and did not leave.
-    pub fn closed(&self, fh: u64) -> HashSet<u64> {
-        self.through.lock().remove(&fh).unwrap_or_default()
-    }
-
-    fn note_through(&self, fh: u64, owner: u64) {
-        self.through.lock().entry(fh).or_default().insert(owner);
-    }
-
-    fn note(&self, ino: Ino, owner: u64) {
-        self.owners.lock().insert((ino, owner));
-    }
-
-    /// All locks are gone; returns where there were some.
-    pub fn clear(&self) -> HashSet<Ino> {
-        self.through.lock().clear();
-        self.owners.lock().drain().map(|(ino, _)| ino).collect()
-    }
-}
-
 impl Client {
     /// F_GETLK: a lock that stands in the way. One of another mount has pid 0.
     ///
     /// # Errors
     /// As [`Client::getattr`].
     pub async fn getlk(&self, ino: Ino, lock: LockRange) -> Result<Option<LockRange>, FsError> {
-        match self.query(Query::GetLock { ino, lock }).await? {
+        match self.leader.query(Query::GetLock { ino, lock }).await? {
             QueryAnswer::Lock(None) => Ok(None),
             QueryAnswer::Lock(Some((session, found))) => {
-                let local = session == self.session();
+                let local = session == self.leader.session();
                 Ok(Some(LockRange {
                     pid: if local { found.pid } else { 0 },
                     ..found
@@ -108,7 +53,7 @@ impl Client {
         ask: impl Fn() -> Waiter + Send + Sync,
     ) -> Result<(), FsError> {
         if lock.kind != LockKind::Unlock {
-            self.locks.note_through(fh, lock.owner);
+            self.leader.locks().note_through(fh, lock.owner);
         }
         self.setlk(ino, lock, wait, ask).await
     }
@@ -133,19 +78,19 @@ impl Client {
         {
             // Who takes the lock next must see what was written under it. An
             // error is told by the flush of the handle that wrote.
-            let _ = self.flush_inode(&inode, self.deadline()).await;
+            let _ = self.flush_inode(&inode, self.leader.deadline()).await;
         }
         if lock.kind != LockKind::Unlock {
             // Before the call: its outcome may stay unknown.
-            self.locks.note(ino, lock.owner);
+            self.leader.locks().note(ino, lock.owner);
         }
         loop {
-            match self.mutate(Op::SetLock { ino, lock }).await {
+            match self.leader.mutate(Op::SetLock { ino, lock }).await {
                 Err(FsError::WouldBlock) if wait => {}
                 Ok(_) => {
                     let all = lock.start == 0 && lock.end == u64::MAX;
                     if all && lock.kind == LockKind::Unlock {
-                        self.locks.forget(ino, lock.owner);
+                        self.leader.locks().forget(ino, lock.owner);
                     }
                     return Ok(());
                 }
@@ -186,15 +131,20 @@ impl Client {
     /// Whether nothing stands in the way; with `told` the leader learns who waits.
     async fn is_free(&self, ino: Ino, lock: LockRange, told: bool) -> Result<bool, FsError> {
         if !told {
-            let held = self.query(Query::GetLock { ino, lock }).await?;
+            let held = self.leader.query(Query::GetLock { ino, lock }).await?;
             return Ok(held == QueryAnswer::Lock(None));
         }
         let request = MetaRequest::WaitLock {
-            session: self.session(),
+            session: self.leader.session(),
             ino,
             lock,
         };
-        match self.link.meta(&request, self.deadline()).await {
+        match self
+            .leader
+            .link()
+            .meta(&request, self.leader.deadline())
+            .await
+        {
             Ok(MetaReply::Query(Ok(held))) => Ok(held == QueryAnswer::Lock(None)),
             Ok(MetaReply::Query(Err(error))) => Err(error),
             other => Err(unanswered(other)),
@@ -203,14 +153,15 @@ impl Client {
 
     /// Drops all locks of the owner on the inode, if it may have some.
     pub(crate) async fn drop_locks(&self, ino: Ino, owner: u64, until: tokio::time::Instant) {
-        if !self.locks.has(ino, owner) {
+        if !self.leader.locks().has(ino, owner) {
             return;
         }
         match self
+            .leader
             .mutate_by(Op::DropLocks { ino, owner }, None, until)
             .await
         {
-            Ok(_) => self.locks.forget(ino, owner),
+            Ok(_) => self.leader.locks().forget(ino, owner),
             Err(error) => tracing::warn!(%ino, %error, "drop the locks of a closed file"),
         }
     }

@@ -23,13 +23,13 @@ impl Client {
     /// [`FsError::TimedOut`].
     pub async fn lookup(&self, parent: Ino, name: &[u8]) -> Result<Attr, FsError> {
         let name = check_name(name)?;
-        let until = self.deadline();
+        let until = self.leader.deadline();
         let query = Query::Lookup { parent, name };
-        let mut answer = self.query_by(query.clone(), until).await;
+        let mut answer = self.leader.query_by(query.clone(), until).await;
         if let (Err(error), Query::Lookup { name, .. }) = (&answer, &query) {
             let touches = |f: &NewFile| f.parent == parent && f.name == *name;
-            if self.make_unknown(*error, touches, until).await {
-                answer = self.query_by(query, until).await;
+            if self.leader.make_unknown(*error, touches, until).await {
+                answer = self.leader.query_by(query, until).await;
             }
         }
         match answer? {
@@ -59,8 +59,12 @@ impl Client {
         exclusive: bool,
     ) -> Result<Answer, FsError> {
         let masked = masked_op(parent, name, &new, exclusive)?;
-        match self.mutate(create_op(parent, name, new, exclusive)?).await {
-            Err(FsError::DefaultAcl) => self.mutate(masked).await,
+        match self
+            .leader
+            .mutate(create_op(parent, name, new, exclusive)?)
+            .await
+        {
+            Err(FsError::DefaultAcl) => self.leader.mutate(masked).await,
             other => other,
         }
     }
@@ -70,7 +74,7 @@ impl Client {
     /// # Errors
     /// [`FsError::Invalid`] for anything else.
     pub async fn readlink(&self, ino: Ino) -> Result<Vec<u8>, FsError> {
-        match self.query(Query::ReadLink { ino }).await? {
+        match self.leader.query(Query::ReadLink { ino }).await? {
             QueryAnswer::Bytes(target) => {
                 self.accesses.note_known(ino);
                 Ok(target)
@@ -86,7 +90,7 @@ impl Client {
     /// for a directory, and those of [`Client::lookup`].
     pub async fn link(&self, ino: Ino, parent: Ino, name: &[u8]) -> Result<Attr, FsError> {
         let name = check_name(name)?;
-        match self.mutate(Op::Link { ino, parent, name }).await? {
+        match self.leader.mutate(Op::Link { ino, parent, name }).await? {
             Answer::Attr(attr) => Ok(self.show(attr).await),
             _ => Err(FsError::Malformed),
         }
@@ -98,7 +102,10 @@ impl Client {
     /// [`FsError::IsDirectory`] and those of [`Client::lookup`].
     pub async fn unlink(&self, parent: Ino, name: &[u8]) -> Result<(), FsError> {
         let name = check_name(name)?;
-        self.mutate(Op::Unlink { parent, name }).await.map(|_| ())
+        self.leader
+            .mutate(Op::Unlink { parent, name })
+            .await
+            .map(|_| ())
     }
 
     /// rmdir(2).
@@ -107,7 +114,10 @@ impl Client {
     /// [`FsError::NotEmpty`] and those of [`Client::lookup`].
     pub async fn rmdir(&self, parent: Ino, name: &[u8]) -> Result<(), FsError> {
         let name = check_name(name)?;
-        self.mutate(Op::Rmdir { parent, name }).await.map(|_| ())
+        self.leader
+            .mutate(Op::Rmdir { parent, name })
+            .await
+            .map(|_| ())
     }
 
     /// renameat2(2).
@@ -132,7 +142,7 @@ impl Client {
             no_replace,
             exchange,
         };
-        self.mutate(op).await.map(|_| ())
+        self.leader.mutate(op).await.map(|_| ())
     }
 }
 

@@ -26,7 +26,7 @@ impl Client {
     }
 
     async fn open_truncated(&self, inode: &Arc<Inode>, kill_suid: bool) -> Result<Attr, FsError> {
-        let until = self.deadline();
+        let until = self.leader.deadline();
         let _ = self.flush_inode(inode, until).await;
         let op = Op::SetAttr {
             ino: inode.ino,
@@ -36,7 +36,7 @@ impl Client {
                 ..SetAttr::default()
             },
         };
-        match self.mutate_by(op, None, until).await? {
+        match self.leader.mutate_by(op, None, until).await? {
             Answer::Attr(attr) => {
                 let mut state = inode.state.lock();
                 if attr.size == 0 {
@@ -51,10 +51,10 @@ impl Client {
 
     async fn open_at_leader(&self, inode: &Arc<Inode>) -> Result<Attr, FsError> {
         let ino = inode.ino;
-        let answer = match self.query(Query::Open { ino }).await {
+        let answer = match self.leader.query(Query::Open { ino }).await {
             // Unlinked, but open here already: /proc/self/fd can open it again.
             Err(FsError::Stale) if self.files.opens(ino) > 1 => {
-                self.query(Query::GetAttr { ino }).await?
+                self.leader.query(Query::GetAttr { ino }).await?
             }
             other => other?,
         };
@@ -95,12 +95,16 @@ impl Client {
         exclusive: bool,
         open: OpenOptions,
     ) -> Result<(Attr, Opened), FsError> {
-        let under_way = self.creates.begin();
+        let under_way = self.leader.creates().begin();
         let caller = new.uid;
         let masked = masked_op(parent, name, &new, exclusive)?;
         let op = create_op(parent, name, new, exclusive)?;
-        let (answer, reserved) = match self.create_or_reserve(op, self.deadline()).await {
-            Err(FsError::DefaultAcl) => (self.mutate(masked).await?, false),
+        let (answer, promised) = match self
+            .leader
+            .create_or_promise(op, self.leader.deadline())
+            .await
+        {
+            Err(FsError::DefaultAcl) => (self.leader.mutate(masked).await?, false),
             other => other?,
         };
         let Answer::Created { mut attr, created } = answer else {
@@ -111,9 +115,9 @@ impl Client {
         }
         let pin = Pin::new(self, attr.ino);
         drop(under_way);
-        if reserved && self.reserved.get(attr.ino).is_none() {
+        if promised && self.leader.promise_of(attr.ino).is_none() {
             // The session ended, or the name was lost, before there was a handle to tell it to.
-            self.query(Query::GetAttr { ino: attr.ino }).await?;
+            self.leader.query(Query::GetAttr { ino: attr.ino }).await?;
         }
         if created {
             let mut state = pin.inode.state.lock();
@@ -122,7 +126,7 @@ impl Client {
         } else if open.truncate && attr.size > 0 {
             attr = self.open_truncated(&pin.inode, open.kill_suid).await?;
         }
-        // The first write asks, and must not make a reserved name known.
+        // The first write asks, and must not make a promised name known.
         self.lists.answered(&attr);
         self.accesses.shown(&mut attr);
         attr = pin.inode.state.lock().merged(attr);
@@ -154,11 +158,11 @@ impl Client {
             return;
         };
         let ino = handle.inode.ino;
-        let until = self.deadline();
+        let until = self.leader.deadline();
         if let Err(error) = self.flush_inode(&handle.inode, until).await {
             tracing::warn!(%ino, fh, %error, "data written after the last flush is lost");
         }
-        let mut owners = self.locks.closed(fh);
+        let mut owners = self.leader.locks().closed(fh);
         owners.extend(flock_owner);
         for owner in owners {
             self.drop_locks(ino, owner, until).await;
@@ -168,9 +172,9 @@ impl Client {
 
     /// An open ends. What the last one leaves unflushed has failed already;
     /// its room is free again.
-    fn unpin(&self, ino: Ino) {
+    pub(crate) fn unpin(&self, ino: Ino) {
         if let Some(inode) = self.files.unpin(ino) {
-            self.give_up_reserved(ino);
+            self.leader.give_up_promise(ino);
             let freed = inode.state.lock().discard();
             if freed > 0 {
                 self.pages.lost(ino);

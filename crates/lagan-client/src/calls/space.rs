@@ -1,10 +1,9 @@
 //! Space: statfs, fallocate, lseek.
 
 use crate::Client;
-use crate::chunks::store::data_error;
 use crate::file::commit::Change;
 use crate::file::inode::Handle;
-use crate::leader::session::unanswered;
+use crate::leader::link::{data_error, unanswered};
 use crate::options::{Caller, Seek, StatFs};
 use lagan_types::cluster::NodeState;
 use lagan_types::limits::{FILE_LEN_MAX, NAME_LEN_MAX};
@@ -54,9 +53,9 @@ impl Client {
     /// # Errors
     /// [`FsError::TimedOut`].
     pub async fn statfs(&self) -> Result<StatFs, FsError> {
-        let until = self.deadline();
+        let until = self.leader.deadline();
         loop {
-            let status = match self.link.meta(&MetaRequest::Status, until).await {
+            let status = match self.leader.link().meta(&MetaRequest::Status, until).await {
                 Ok(MetaReply::Status(status)) => status,
                 other => return Err(unanswered(other)),
             };
@@ -76,13 +75,14 @@ impl Client {
     /// # Errors
     /// [`FsError::NoSpace`] if no set takes chunks because servers are full.
     pub(crate) async fn check_space(&self) -> Result<(), FsError> {
-        if !self.cluster.current().full() {
+        if !self.leader.cluster().current().full() {
             return Ok(());
         }
         // Without a leader nothing is known: the flush will tell.
-        self.refresh_map(Instant::now() + FULL_ASK)
+        self.leader
+            .refresh_map(Instant::now() + FULL_ASK)
             .await
-            .map_or(Ok(()), |()| match self.cluster.current().full() {
+            .map_or(Ok(()), |()| match self.leader.cluster().current().full() {
                 true => Err(FsError::NoSpace),
                 false => Ok(()),
             })
@@ -112,7 +112,7 @@ impl Client {
         if end > FILE_LEN_MAX {
             return Err(FsError::FileTooLarge);
         }
-        let until = self.deadline();
+        let until = self.leader.deadline();
         let inode = &handle.inode;
         let flushed = self.flush_inode(inode, until).await;
         handle.take_error().and(flushed)?;
@@ -180,7 +180,7 @@ impl Client {
     /// hole follows.
     pub async fn lseek(&self, fh: u64, offset: u64, whence: Seek) -> Result<u64, FsError> {
         let handle = self.files.handle(fh)?;
-        let until = self.deadline();
+        let until = self.leader.deadline();
         let inode = &handle.inode;
         let _ = self.flush_inode(inode, until).await;
         handle.check()?;

@@ -44,7 +44,7 @@ impl Client {
             return Err(FsError::NoAttribute);
         }
         let name = name.to_vec();
-        match self.query(Query::GetXattr { ino, name }).await? {
+        match self.leader.query(Query::GetXattr { ino, name }).await? {
             QueryAnswer::Bytes(value) => Ok(value),
             _ => Err(FsError::Malformed),
         }
@@ -60,7 +60,7 @@ impl Client {
             extent_count,
             object,
             ..
-        } = self.query(Query::File { ino }).await?
+        } = self.leader.query(Query::File { ino }).await?
         else {
             return Err(FsError::Malformed);
         };
@@ -68,7 +68,7 @@ impl Client {
             return Err(FsError::NoAttribute);
         }
         // What servers are up, and the bucket, as of now.
-        self.refresh_map(self.deadline()).await?;
+        self.leader.refresh_map(self.leader.deadline()).await?;
         let text = match name {
             b"state" => attr.archive.as_str().to_owned(),
             b"copies" => {
@@ -77,7 +77,7 @@ impl Client {
             }
             _ => {
                 let object = object.ok_or(FsError::NoAttribute)?;
-                let placement = self.cluster.current();
+                let placement = self.leader.cluster().current();
                 let archive = placement.map.config.archive.as_ref();
                 let bucket = archive.map_or("", |a| a.bucket.as_str());
                 format!("{bucket}/{}", object.key)
@@ -94,8 +94,8 @@ impl Client {
     /// # Errors
     /// [`FsError::TimedOut`] when that takes longer than a call may.
     async fn copies(&self, ino: Ino, page: Vec<Extent>, more: bool) -> Result<String, FsError> {
-        let until = self.deadline();
-        let placement = self.cluster.current();
+        let until = self.leader.deadline();
+        let placement = self.leader.cluster().current();
         let wanted = placement.map.config.copies as usize;
         let healthy = |e: &Extent| match e.content {
             Content::Chunk { id, .. } => placement.copies(id.set()).0,
@@ -129,7 +129,7 @@ impl Client {
             offset,
             limit: EXTENTS_PAGE_MAX as u32,
         };
-        match self.query_by(query, until).await? {
+        match self.leader.query_by(query, until).await? {
             QueryAnswer::Extents { extents, more, .. } => Ok((extents, more)),
             _ => Err(FsError::Malformed),
         }
@@ -164,7 +164,7 @@ impl Client {
     }
 
     async fn set(&self, ino: Ino, op: Op) -> Result<(), FsError> {
-        let done = self.mutate(op).await.map(|_| ());
+        let done = self.leader.mutate(op).await.map(|_| ());
         self.lists.forget(ino);
         done
     }
@@ -195,7 +195,7 @@ impl Client {
     /// # Errors
     /// As [`Client::getattr`].
     pub async fn listxattr(&self, ino: Ino) -> Result<Vec<Vec<u8>>, FsError> {
-        match self.query(Query::ListXattr { ino }).await? {
+        match self.leader.query(Query::ListXattr { ino }).await? {
             QueryAnswer::Names(names) => Ok(names),
             _ => Err(FsError::Malformed),
         }
@@ -215,7 +215,7 @@ impl Client {
         }
         let gone_is_done = name == CAPABILITY && !self.lists.has_no_capability(ino);
         let name = name.to_vec();
-        match self.mutate(Op::RemoveXattr { ino, name }).await {
+        match self.leader.mutate(Op::RemoveXattr { ino, name }).await {
             Err(FsError::NoAttribute) if gone_is_done => Ok(()),
             other => other.map(|_| ()),
         }

@@ -190,9 +190,9 @@ impl Client {
         let mut pause = PAUSE;
         let mut newest = false;
         loop {
-            let suspects = self.cluster.suspects();
-            let placement = self.cluster.current();
-            let draw = self.cluster.draw();
+            let suspects = self.leader.cluster().suspects();
+            let placement = self.leader.cluster().current();
+            let draw = self.leader.cluster().draw();
             let nodes = placement.order(chunk.id.set(), |n| suspects.contains(&n), draw);
             if nodes.is_empty() && newest {
                 // The set is gone, or all its members are.
@@ -217,7 +217,7 @@ impl Client {
             pause = (pause * 2).min(PAUSE_MAX);
             // Members may have moved; without a leader the old map must do.
             let soon = until.min(Instant::now() + PAUSE_MAX);
-            newest = self.refresh_map(soon).await.is_ok();
+            newest = self.leader.refresh_map(soon).await.is_ok();
         }
     }
 
@@ -254,15 +254,15 @@ impl Client {
             }
             match tokio::time::timeout(HEDGE, first_of(&mut running)).await {
                 Ok((node, Outcome::Found(bytes))) => {
-                    self.cluster.trust(node);
+                    self.leader.cluster().trust(node);
                     self.report(&counts.missing, chunk);
                     return Ok(bytes);
                 }
                 Ok((node, Outcome::NotFound)) => counts.missing.push(node),
                 Ok((_, Outcome::Bad)) => counts.bad += 1,
-                Ok((node, Outcome::Failed)) => self.cluster.suspect(node),
+                Ok((node, Outcome::Failed)) => self.leader.cluster().suspect(node),
                 Err(_) => {
-                    asked.inspect(|&node| self.cluster.suspect(node));
+                    asked.inspect(|&node| self.leader.cluster().suspect(node));
                     // One has it not: look at the map before waiting for the silent.
                     if !counts.missing.is_empty() && rest.len() == 0 {
                         return Err(counts);
@@ -280,7 +280,7 @@ impl Client {
         len: u32,
         until: Instant,
     ) -> (NodeId, Outcome) {
-        let addr = self.cluster.current().addr(node).map(str::parse);
+        let addr = self.leader.cluster().current().addr(node).map(str::parse);
         let Some(Ok(addr)) = addr else {
             return (node, Outcome::Failed);
         };
@@ -291,7 +291,8 @@ impl Client {
         };
         let deadline = ATTEMPT.min(left(until));
         let outcome = match self
-            .link
+            .leader
+            .link()
             .chunk(addr, &request, Bytes::new(), deadline)
             .await
         {
@@ -324,8 +325,8 @@ impl Client {
         };
         let mut pause = PAUSE;
         loop {
-            let suspects = self.cluster.suspects();
-            let placement = self.cluster.current();
+            let suspects = self.leader.cluster().suspects();
+            let placement = self.leader.cluster().current();
             let (mut missing, mut refused) = (0, 0);
             let nodes = placement.any_order(|n| suspects.contains(&n), 0);
             for &node in &nodes {
@@ -333,7 +334,10 @@ impl Client {
                     continue;
                 };
                 let deadline = RECALL_ATTEMPT.min(left(until));
-                let reply = self.link.chunk(addr, &request, Bytes::new(), deadline);
+                let reply = self
+                    .leader
+                    .link()
+                    .chunk(addr, &request, Bytes::new(), deadline);
                 match reply.await {
                     Ok((ChunkReply::Recalled { crc }, data))
                         if data.len() == len as usize && crc32fast::hash(&data) == crc =>
@@ -354,7 +358,7 @@ impl Client {
                     }
                     Err(error) => {
                         tracing::debug!(%node, %error, %ino, "recall failed");
-                        self.cluster.suspect(node);
+                        self.leader.cluster().suspect(node);
                     }
                 }
             }

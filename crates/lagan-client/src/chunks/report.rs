@@ -32,14 +32,17 @@ impl Client {
             },
             None => ChunkRequest::ReportBad { id: chunk.id },
         };
-        let placement = self.cluster.current();
+        let placement = self.leader.cluster().current();
         for &node in nodes {
             let Some(Ok(addr)) = placement.addr(node).map(str::parse::<SocketAddr>) else {
                 continue;
             };
             let request = request.clone();
-            self.spawn(move |client| async move {
-                let report = client.link.chunk(addr, &request, Bytes::new(), DEADLINE);
+            self.tasks.spawn(&self.me, move |client| async move {
+                let report = client
+                    .leader
+                    .link()
+                    .chunk(addr, &request, Bytes::new(), DEADLINE);
                 if let Err(error) = report.await {
                     tracing::debug!(%node, %error, "report a bad replica");
                 }
@@ -49,7 +52,11 @@ impl Client {
 
     /// As [`Client::report`], to all members of the chunk's set.
     pub(crate) fn report_everywhere(&self, chunk: ChunkSpec) {
-        let nodes = self.cluster.current().order(chunk.id.set(), |_| false, 0);
+        let nodes = self
+            .leader
+            .cluster()
+            .current()
+            .order(chunk.id.set(), |_| false, 0);
         self.report(&nodes, chunk);
     }
 
@@ -87,7 +94,7 @@ impl Client {
 
     /// Whether an object is named that has exactly the bytes of that version.
     async fn is_archived(&self, (ino, version): (Ino, u64), until: Instant) -> bool {
-        match self.query_by(Query::File { ino }, until).await {
+        match self.leader.query_by(Query::File { ino }, until).await {
             Ok(QueryAnswer::File { object, .. }) => object.is_some_and(|o| o.version == version),
             _ => false,
         }

@@ -4,8 +4,8 @@
 //! the next one takes a new id in another set.
 
 use crate::Client;
-use crate::leader::ids::Lease;
-use crate::leader::link::left;
+use crate::leader::ids::IdTicket;
+use crate::leader::link::{data_error, left};
 use crate::leader::placement::NoSet;
 use crate::leader::session::VOLUME;
 use bytes::Bytes;
@@ -32,13 +32,13 @@ const PAUSE_MAX: Duration = Duration::from_millis(500);
 pub(crate) struct Stored {
     /// What a commit says of it; `skip` is 0.
     pub refer: ChunkRef,
-    lease: Lease,
+    ticket: IdTicket,
 }
 
 impl Stored {
     /// The session that must commit it.
     pub fn session(&self) -> SessionId {
-        self.lease.session
+        self.ticket.session
     }
 }
 
@@ -94,9 +94,9 @@ impl Client {
     async fn choose_target(&self, writing: &mut Writing) -> Result<Target, FsError> {
         let mut asked = false;
         loop {
-            let placement = self.cluster.current();
-            let suspects = self.cluster.suspects();
-            let draw = self.cluster.draw();
+            let placement = self.leader.cluster().current();
+            let suspects = self.leader.cluster().suspects();
+            let draw = self.leader.cluster().draw();
             match placement.choose(|n| suspects.contains(&n), &writing.full, draw) {
                 Ok(set) => {
                     let target = placement
@@ -118,7 +118,10 @@ impl Client {
                 Err(NoSet::None) => writing.pause().await?,
             }
             asked = true;
-            self.refresh_map(writing.until).await.map_err(data_error)?;
+            self.leader
+                .refresh_map(writing.until)
+                .await
+                .map_err(data_error)?;
         }
     }
 
@@ -127,8 +130,12 @@ impl Client {
         writing: &mut Writing,
         target: Target,
     ) -> Result<Option<Stored>, FsError> {
-        let lease = self.take_id(writing.until).await.map_err(data_error)?;
-        let id = ChunkId::new(VOLUME, target.set, lease.block, lease.index);
+        let ticket = self
+            .leader
+            .take_id(writing.until)
+            .await
+            .map_err(data_error)?;
+        let id = ChunkId::new(VOLUME, target.set, ticket.block, ticket.index);
         let request = ChunkRequest::Write {
             id,
             set_epoch: target.epoch,
@@ -137,33 +144,37 @@ impl Client {
         };
         let deadline = writing.attempt_deadline();
         let reply = self
-            .link
+            .leader
+            .link()
             .chunk(target.addr, &request, writing.data.clone(), deadline)
             .await;
         match reply {
             Ok((ChunkReply::Written, _)) => {
-                self.cluster.trust(target.node);
+                self.leader.cluster().trust(target.node);
                 return Ok(Some(Stored {
                     refer: writing.chunk_ref(id, target.epoch),
-                    lease,
+                    ticket,
                 }));
             }
             Ok((ChunkReply::MembersFailed(nodes), _)) => {
                 for node in nodes {
-                    self.cluster.suspect(node);
+                    self.leader.cluster().suspect(node);
                 }
             }
             Ok((ChunkReply::StaleEpoch, _)) => {
-                self.refresh_map(writing.until).await.map_err(data_error)?;
+                self.leader
+                    .refresh_map(writing.until)
+                    .await
+                    .map_err(data_error)?;
             }
             Ok((ChunkReply::Full, _)) => writing.full.push(target.set),
             Ok((reply, _)) => {
                 tracing::debug!(node = %target.node, ?reply, "chunk write failed");
-                self.cluster.suspect(target.node);
+                self.leader.cluster().suspect(target.node);
             }
             Err(error) => {
                 tracing::debug!(node = %target.node, %error, "chunk write failed");
-                self.cluster.suspect(target.node);
+                self.leader.cluster().suspect(target.node);
             }
         }
         Ok(None)
@@ -198,13 +209,5 @@ impl Writing {
         }
         self.attempt += 1;
         Ok(())
-    }
-}
-
-/// An error of metadata, in a call about data: its deadline is EIO.
-pub(crate) fn data_error(error: FsError) -> FsError {
-    match error {
-        FsError::TimedOut => FsError::Io,
-        other => other,
     }
 }

@@ -1,9 +1,10 @@
 //! Commits: the step that makes durable chunks part of a file.
 
 use crate::Client;
-use crate::chunks::store::{Stored, data_error};
+use crate::chunks::store::Stored;
 use crate::file::buffer::Placed;
 use crate::file::inode::{Piece, one_session};
+use crate::leader::link::data_error;
 use crate::leader::promises::Promise;
 use lagan_types::extent::{ChunkRef, Edit};
 use lagan_types::op::Commit;
@@ -171,7 +172,7 @@ impl Client {
                 sessions.push(slice.stored()?.session());
             }
             let session = one_session(sessions.into_iter())?;
-            let promise = self.reserved.get(change.ino);
+            let promise = self.leader.promise_of(change.ino);
             let session = session.or(promise.as_ref().map(|p| p.session));
             let commit = Commit {
                 ino: change.ino,
@@ -186,14 +187,14 @@ impl Client {
                 Some(Promise { file, .. }) => Op::CreateCommit { file, commit },
                 None => Op::Commit(commit),
             };
-            match self.mutate_now(op, session, until).await {
+            match self.leader.mutate_now(op, session, until).await {
                 Ok(Answer::Committed {
                     before,
                     appended_at,
                     attr,
                 }) => {
                     if promised {
-                        self.reserved_made(&attr);
+                        self.leader.promise_kept(&attr);
                     }
                     return Ok(Committed {
                         before,
@@ -207,7 +208,7 @@ impl Client {
                 }
                 Err(FsError::StaleEpoch) => return Err(FsError::Io),
                 Err(error) if promised => {
-                    return Err(data_error(self.reserved_failed(change.ino, error)));
+                    return Err(data_error(self.leader.promise_refused(change.ino, error)));
                 }
                 Err(error) => return Err(data_error(error)),
             }
@@ -217,8 +218,8 @@ impl Client {
     /// Writes the chunks again whose sets have changed; if by our map none
     /// has, the leader knows better: all of them.
     async fn store_again(&self, change: &mut Change, until: Instant) -> Result<(), FsError> {
-        self.refresh_map(until).await.map_err(data_error)?;
-        let placement = self.cluster.current();
+        self.leader.refresh_map(until).await.map_err(data_error)?;
+        let placement = self.leader.cluster().current();
         let is_stale = |s: &Slice| {
             let Ok(stored) = s.stored() else {
                 return false;

@@ -6,10 +6,10 @@
 //! file system (fsync(2)).
 
 use crate::Client;
-use crate::chunks::store::data_error;
 use crate::file::buffer::{Placed, batches};
 use crate::file::commit::{Change, Slice};
 use crate::file::inode::{Inode, Piece};
+use crate::leader::link::data_error;
 use lagan_types::FsError;
 use lagan_types::limits::COMMIT_EDITS_MAX;
 use std::sync::Arc;
@@ -17,6 +17,8 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 use tokio::time::Instant;
 
+/// Time between looks for data that waits for long.
+pub(crate) const EVERY: Duration = Duration::from_secs(1);
 /// Written data is committed at the latest after this.
 const COMMIT_AFTER: Duration = Duration::from_secs(4);
 /// A file has at most this many bytes uncommitted before a commit begins.
@@ -52,7 +54,8 @@ impl Client {
         if !inode.state.lock().is_dirty() {
             return match live {
                 true => self
-                    .make_reserved(inode.ino, until)
+                    .leader
+                    .make_promised(inode.ino, until)
                     .await
                     .map_err(data_error),
                 false => Ok(()),
@@ -64,7 +67,7 @@ impl Client {
         if live {
             result = result.and(self.flush_appends(inode, until).await);
             // Another flush may have failed to.
-            let made = self.make_reserved(inode.ino, until).await;
+            let made = self.leader.make_promised(inode.ino, until).await;
             result = result.and(made.map_err(data_error));
         }
         let mut state = inode.state.lock();
@@ -201,15 +204,15 @@ impl Client {
             return;
         }
         let inode = inode.clone();
-        self.spawn(move |client| async move {
-            let until = client.deadline();
+        self.tasks.spawn(&self.me, move |client| async move {
+            let until = client.leader.deadline();
             // Its error is recorded for the handles.
             let _ = client.flush_parts(&inode, live, until).await;
             inode.flushing.store(false, Ordering::Release);
         });
     }
 
-    /// Starts flushes of files that hold data for long. Called every second.
+    /// Starts flushes of files that hold data for long. Called every [`EVERY`].
     pub(crate) fn flush_old(&self) {
         for inode in self.files.inodes() {
             let since = inode.state.lock().dirty_since;

@@ -194,6 +194,15 @@ impl InodeState {
         })
     }
 
+    /// Learns that a promised file was made: the attributes that the leader showed
+    /// before do not count any more, whatever its clock said.
+    pub fn replace_attr(&mut self, promised: &Attr, made: &Attr) {
+        if self.attr.as_ref() == Some(promised) {
+            self.attr = None;
+        }
+        self.learn(made);
+    }
+
     /// Something was written.
     pub fn wrote(&mut self, kill_suid: bool, now: Time) {
         self.kill_suid |= kill_suid;
@@ -363,42 +372,6 @@ impl Files {
                 handle.ended.store(true, Ordering::Release);
             }
         }
-    }
-}
-
-/// Creates under way: an inode that one of them opens has no number yet.
-#[derive(Debug, Default)]
-pub(crate) struct Creates {
-    inner: Mutex<(u64, std::collections::BTreeSet<u64>)>,
-}
-
-/// One create under way.
-pub(crate) struct CreateTicket<'a>(&'a Creates, u64);
-
-impl Drop for CreateTicket<'_> {
-    fn drop(&mut self) {
-        self.0.inner.lock().1.remove(&self.1);
-    }
-}
-
-impl Creates {
-    /// A create begins; it ends when the ticket is dropped.
-    pub fn begin(&self) -> CreateTicket<'_> {
-        let mut inner = self.inner.lock();
-        inner.0 += 1;
-        let n = inner.0;
-        inner.1.insert(n);
-        CreateTicket(self, n)
-    }
-
-    /// The number of the last one that began.
-    pub fn last(&self) -> u64 {
-        self.inner.lock().0
-    }
-
-    /// Whether all up to that number have ended.
-    pub fn ended(&self, through: u64) -> bool {
-        self.inner.lock().1.first().is_none_or(|n| *n > through)
     }
 }
 

@@ -77,7 +77,7 @@ impl Client {
         if offset >= FILE_LEN_MAX {
             return Ok(Bytes::new());
         }
-        let until = self.deadline();
+        let until = self.leader.deadline();
         let inode = &handle.inode;
         if !inode.state.lock().appends.is_empty() {
             // An error is told by the flush of the handle that wrote.
@@ -158,7 +158,7 @@ impl Client {
             }
             self.fetch_map(inode, missing, until)
                 .await
-                .map_err(crate::chunks::store::data_error)?;
+                .map_err(crate::leader::link::data_error)?;
             refetch = false;
         }
     }
@@ -190,7 +190,7 @@ impl Client {
             offset,
             limit: EXTENTS_PAGE_MAX as u32,
         };
-        match self.query_by(query, until).await? {
+        match self.leader.query_by(query, until).await? {
             QueryAnswer::Extents {
                 version,
                 size,
@@ -272,7 +272,7 @@ impl Client {
     async fn piece(&self, ask: Ask, chunk: ChunkSpec, at: u32, len: u32) -> Result<Bytes, Missing> {
         // Nodes that are known to be down are asked last: one that lost its power is
         // silent, and each read would wait for it anew.
-        let mut unreachable = self.cluster.current().all_down(chunk.id.set())
+        let mut unreachable = self.leader.cluster().current().all_down(chunk.id.set())
             && self.blocks.get(chunk.id, at, len).is_none();
         let fetched = loop {
             if unreachable && let Some(bytes) = self.piece_meanwhile(ask, chunk, len).await {
@@ -373,8 +373,8 @@ impl Client {
         let Ok(permit) = self.ahead.clone().try_acquire_owned() else {
             return;
         };
-        self.spawn(move |client| async move {
-            let until = client.deadline();
+        self.tasks.spawn(&self.me, move |client| async move {
+            let until = client.leader.deadline();
             // Who needs it asks again.
             let _ = client.fetch_unit(chunk, unit, until).await;
             drop(permit);

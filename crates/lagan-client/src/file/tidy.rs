@@ -123,9 +123,9 @@ impl Client {
             return;
         }
         let inode = inode.clone();
-        self.spawn(|client| async move {
+        self.tasks.spawn(&self.me, |client| async move {
             while let Some(region) = client.tidy.next(inode.ino) {
-                let until = client.deadline().min(Instant::now() + PATIENCE);
+                let until = client.leader.deadline().min(Instant::now() + PATIENCE);
                 if let Err(error) = client.tidy_region(&inode, region, until).await {
                     tracing::debug!(ino = %inode.ino, region, %error, "extents stay as they are");
                 }
@@ -198,7 +198,10 @@ impl Client {
             from: row,
             chunk: stored.refer.clone(),
         });
-        let done = self.mutate_by(op, Some(stored.session()), until).await;
+        let done = self
+            .leader
+            .mutate_by(op, Some(stored.session()), until)
+            .await;
         let mut state = inode.state.lock();
         if let Err(error) = done {
             // Somebody else changed it, or what was known was old.

@@ -54,7 +54,7 @@ impl Client {
         if end.is_none_or(|e| e > FILE_LEN_MAX) {
             return Err(FsError::FileTooLarge);
         }
-        let until = self.deadline();
+        let until = self.leader.deadline();
         self.check_space().await?;
         self.reserve(data.len() as u32, until).await?;
         // Room taken is room to give back, also if this call is dropped here.
@@ -118,8 +118,8 @@ impl Client {
     }
 
     fn send_soon(&self, piece: Arc<Piece>) {
-        self.spawn(move |client| async move {
-            let until = client.deadline();
+        self.tasks.spawn(&self.me, move |client| async move {
+            let until = client.leader.deadline();
             // The flush that commits the piece finds its error.
             let _ = client.store_piece(&piece, until).await;
         });
@@ -131,11 +131,11 @@ impl Client {
     /// Why data written through this handle could not be committed, once.
     pub async fn flush(&self, fh: u64, lock_owner: u64) -> Result<(), FsError> {
         let handle = self.files.handle(fh)?;
-        let until = self.deadline();
+        let until = self.leader.deadline();
         let flushed = self.flush_inode(&handle.inode, until).await;
         let ino = handle.inode.ino;
         self.drop_locks(ino, lock_owner, until).await;
-        self.locks.left(fh, lock_owner);
+        self.leader.locks().left(fh, lock_owner);
         handle.check()?;
         handle.take_error().and(flushed)
     }
@@ -146,7 +146,9 @@ impl Client {
     /// As [`Client::flush`].
     pub async fn fsync(&self, fh: u64) -> Result<(), FsError> {
         let handle = self.files.handle(fh)?;
-        let flushed = self.flush_inode(&handle.inode, self.deadline()).await;
+        let flushed = self
+            .flush_inode(&handle.inode, self.leader.deadline())
+            .await;
         handle.check()?;
         handle.take_error().and(flushed)
     }

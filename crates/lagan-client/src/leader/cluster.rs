@@ -1,7 +1,6 @@
 //! The cluster map as this mount knows it, and which nodes it distrusts.
 
-use crate::Client;
-use crate::leader::link::is_local;
+use crate::leader::link::{Link, is_local, unanswered};
 use crate::leader::placement::Placement;
 use lagan_types::cluster::ClusterMap;
 use lagan_types::message::{MetaReply, MetaRequest};
@@ -18,7 +17,7 @@ use tokio::time::Instant;
 /// is another: longer than the leader needs to see that it is down.
 const SUSPECT_FOR: Duration = Duration::from_secs(5);
 
-/// See the module.
+/// The cluster map, and the nodes that failed a moment ago.
 #[derive(Debug, Default)]
 pub(crate) struct Cluster {
     placement: RwLock<Arc<Placement>>,
@@ -33,7 +32,7 @@ impl Cluster {
         self.placement.read().clone()
     }
 
-    /// Its version.
+    /// The version of the newest map.
     pub fn version(&self) -> u64 {
         self.placement.read().map.version
     }
@@ -53,7 +52,7 @@ impl Cluster {
         }
     }
 
-    /// A node failed or was silent.
+    /// Distrusts a node that failed or was silent.
     pub fn suspect(&self, node: NodeId) {
         let until = Instant::now() + SUSPECT_FOR;
         if self.suspects.lock().insert(node, until).is_none() {
@@ -61,7 +60,7 @@ impl Cluster {
         }
     }
 
-    /// A node answered.
+    /// Trusts a node that answered.
     pub fn trust(&self, node: NodeId) {
         let mut suspects = self.suspects.lock();
         if !suspects.is_empty() {
@@ -69,7 +68,7 @@ impl Cluster {
         }
     }
 
-    /// Nodes to avoid now.
+    /// The nodes to avoid now.
     pub fn suspects(&self) -> Vec<NodeId> {
         let mut suspects = self.suspects.lock();
         if suspects.is_empty() {
@@ -80,33 +79,36 @@ impl Cluster {
         suspects.keys().copied().collect()
     }
 
-    /// A number that spreads choices.
+    /// Draws a number that spreads choices.
     pub fn draw(&self) -> usize {
         self.draw.fetch_add(1, Ordering::Relaxed)
     }
-}
 
-impl Client {
-    /// Fetches the map if the leader has a newer one; one call at a time, and
-    /// who waited for another's does not repeat it.
+    /// Fetches the map if the leader has a newer one. One call does so at a time; a
+    /// call that waited for another's fetch does not repeat it.
     ///
     /// # Errors
     /// [`FsError::TimedOut`].
-    pub(crate) async fn refresh_map(&self, until: Instant) -> Result<(), FsError> {
-        let known = self.cluster.version();
-        let turn = tokio::time::timeout_at(until, self.cluster.fetching.lock());
+    pub async fn refresh(
+        &self,
+        link: &Link,
+        bind_from: Option<IpAddr>,
+        until: Instant,
+    ) -> Result<(), FsError> {
+        let known = self.version();
+        let turn = tokio::time::timeout_at(until, self.fetching.lock());
         let _turn = turn.await.map_err(|_| FsError::TimedOut)?;
-        if self.cluster.version() > known {
+        if self.version() > known {
             return Ok(());
         }
-        match self.link.meta(&MetaRequest::Map { known }, until).await {
+        match link.meta(&MetaRequest::Map { known }, until).await {
             Ok(MetaReply::Map(Some(map))) => {
-                self.link.set_nodes(&map);
-                self.cluster.install(map, self.options.bind_from);
+                link.set_nodes(&map);
+                self.install(map, bind_from);
                 Ok(())
             }
             Ok(MetaReply::Map(None)) => Ok(()),
-            other => Err(crate::leader::session::unanswered(other)),
+            other => Err(unanswered(other)),
         }
     }
 }

@@ -6,15 +6,15 @@ use lagan_host::servers::{LookUpError, look_up};
 use lagan_net::{
     ConnectionOptions, Hello, LeaderClient, NetError, Pool, PoolOptions, Role, Service,
 };
-use lagan_types::Incarnation;
 use lagan_types::cluster::ClusterMap;
 use lagan_types::message::{ChunkReply, ChunkRequest, MetaReply, MetaRequest};
+use lagan_types::{FsError, Incarnation};
 use std::convert::Infallible;
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 use tokio::time::Instant;
 
-/// Between looks for names that are not known.
+/// Wait between looks for names that are not known.
 const LOOK_AGAIN: Duration = Duration::from_secs(1);
 
 /// Connections to a cluster.
@@ -24,13 +24,13 @@ pub(crate) struct Link {
     leader: LeaderClient,
 }
 
-/// What is left until then.
+/// How long is left until then.
 pub(crate) fn left(until: Instant) -> Duration {
     until.saturating_duration_since(Instant::now())
 }
 
 impl Link {
-    /// A way to the cluster of these servers; nothing is connected yet.
+    /// Prepares a way to the cluster of these servers; nothing is connected yet.
     pub fn new(servers: Vec<SocketAddr>, bind_from: Option<IpAddr>) -> Self {
         let mut options = PoolOptions::new(Hello::client(Role::Mount, None, Service::Meta));
         options.connection = ConnectionOptions {
@@ -44,7 +44,7 @@ impl Link {
         }
     }
 
-    /// From now on only servers of that life of the cluster are talked to.
+    /// Talks only to servers of that life of the cluster from now on.
     pub fn set_incarnation(&self, incarnation: Incarnation) {
         self.pool
             .set_hello(Hello::client(Role::Mount, Some(incarnation), Service::Meta));
@@ -66,7 +66,7 @@ impl Link {
         }
     }
 
-    /// As [`Link::look_again`], over and over; never ends.
+    /// Does [`Link::look_again`] over and over; never ends.
     pub async fn keep_looking(&self, names: &[String]) -> Infallible {
         loop {
             tokio::time::sleep(LOOK_AGAIN).await;
@@ -74,7 +74,7 @@ impl Link {
         }
     }
 
-    /// Has the leader answer, asking again until then.
+    /// Has the leader answer; asks again until then.
     pub async fn meta(&self, request: &MetaRequest, until: Instant) -> Result<MetaReply, NetError> {
         self.leader.call(request, left(until)).await
     }
@@ -98,11 +98,12 @@ impl Link {
     }
 }
 
-/// Turns `ip:port` and `name:port` into addresses; also gives the names that are not known
+/// Turns `ip:port` and `name:port` into addresses. Also gives the names that are not known
 /// just now, if others are.
 ///
 /// # Errors
-/// What is no address, or none at all, or that no name is known.
+/// [`ConnectError::Address`] for text that is no address, [`ConnectError::NoServers`]
+/// for none at all, [`ConnectError::UnknownNames`] if no name is known.
 pub(crate) async fn resolve(
     servers: &[String],
 ) -> Result<(Vec<SocketAddr>, Vec<String>), ConnectError> {
@@ -133,6 +134,29 @@ pub(crate) async fn resolve(
             );
             Ok((found, unknown))
         }
+    }
+}
+
+/// What it means that the leader gave a reply of the wrong kind, or none.
+pub(crate) fn unanswered(reply: Result<MetaReply, NetError>) -> FsError {
+    match reply {
+        Err(error) => {
+            tracing::debug!(%error, "no answer from the metadata leader");
+            FsError::TimedOut
+        }
+        Ok(MetaReply::Refused(reason)) => {
+            tracing::warn!(reason, "metadata leader refused");
+            FsError::Io
+        }
+        Ok(_) => FsError::Malformed,
+    }
+}
+
+/// Turns an error of metadata into that of a call about data: the deadline is EIO there.
+pub(crate) fn data_error(error: FsError) -> FsError {
+    match error {
+        FsError::TimedOut => FsError::Io,
+        other => other,
     }
 }
 
