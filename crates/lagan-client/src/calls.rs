@@ -14,8 +14,7 @@ pub(crate) mod xattrs;
 use crate::calls::access::Accesses;
 use crate::calls::dirs::Dirs;
 use crate::calls::no_acl::Lists;
-use crate::chunks::blocks::BlockCache;
-use crate::chunks::fetch::Fetching;
+use crate::chunks::Chunks;
 use crate::error::ConnectError;
 use crate::file::flush;
 use crate::file::inode::Files;
@@ -36,10 +35,6 @@ use tokio::time::Instant;
 const WRITE_BUFFER_MIN: usize = 16 * 1024 * 1024;
 /// Time of a shutdown that is kept for closing the session, at most.
 const CLOSE_WAIT: Duration = Duration::from_secs(2);
-/// Chunks on their way to servers at the same time.
-const SENDS_MAX: usize = 32;
-/// Units fetched ahead at the same time.
-const AHEAD_MAX: usize = 16;
 
 type Invalidator = Arc<dyn Fn(Invalidate) -> bool + Send + Sync>;
 
@@ -52,19 +47,16 @@ pub struct Client {
     pub(crate) me: Weak<Client>,
     pub(crate) options: Options,
     pub(crate) leader: Arc<Leader>,
+    pub(crate) chunks: Arc<Chunks>,
     pub(crate) tasks: Arc<Tasks>,
     pub(crate) files: Files,
     pub(crate) dirs: Dirs,
-    pub(crate) blocks: BlockCache,
     pub(crate) pages: KernelPages,
-    pub(crate) fetching: Fetching,
     pub(crate) lists: Lists,
     pub(crate) accesses: Accesses,
     pub(crate) tidy: Tidy,
     /// Bytes of written data that still have room.
     pub(crate) memory: Semaphore,
-    pub(crate) sends: Semaphore,
-    pub(crate) ahead: Arc<Semaphore>,
     invalidator: RwLock<Option<Invalidator>>,
 }
 
@@ -97,21 +89,20 @@ impl Client {
 
     fn new(me: Weak<Client>, options: Options, joined: Joined) -> Self {
         let tasks = Arc::new(Tasks::new());
+        let leader = Leader::new(joined, options.clone(), tasks.clone(), me.clone());
+        let cache_bytes = options.read_cache_bytes;
         Client {
-            leader: Leader::new(joined, options.clone(), tasks.clone(), me.clone()),
+            chunks: Chunks::new(leader.clone(), tasks.clone(), cache_bytes),
+            leader,
             tasks,
             me,
             files: Files::default(),
             dirs: Dirs::default(),
-            blocks: BlockCache::new(options.read_cache_bytes),
             pages: KernelPages::default(),
-            fetching: Fetching::default(),
             lists: Lists::default(),
             accesses: Accesses::new(options.access_times),
             tidy: Tidy::default(),
             memory: Semaphore::new(options.write_buffer_bytes),
-            sends: Semaphore::new(SENDS_MAX),
-            ahead: Arc::new(Semaphore::new(AHEAD_MAX)),
             invalidator: RwLock::default(),
             options,
         }

@@ -1,4 +1,4 @@
-//! Bytes of chunks, least recently used first out.
+//! A cache of chunks' bytes; the least recently used leave it first.
 
 use bytes::Bytes;
 use lagan_types::ChunkId;
@@ -9,13 +9,24 @@ use std::collections::{BTreeMap, HashMap};
 /// Chunks are fetched and kept in units of this many bytes: what the kernel
 /// asks for at most in one read.
 pub const UNIT_LEN: u32 = 1024 * 1024;
-/// Shorter bytes are copied: they may be a part of a received buffer, all of
-/// which they would keep in memory.
+/// Shorter bytes are copied: they may be a part of a received buffer, and would
+/// keep all of it in memory.
 const COPY_LEN: usize = 64 * 1024;
-/// Bookkeeping of one entry, roughly.
+/// Memory that one entry costs beside its bytes, roughly.
 const ENTRY_OVERHEAD_BYTES: usize = 256;
 
 type Key = (ChunkId, u32);
+
+/// Cuts `at..at + len` of a chunk at the ends of units: first bytes and lengths.
+pub fn by_units(at: u32, len: u32) -> impl Iterator<Item = (u32, u32)> {
+    let end = at.saturating_add(len);
+    let first = (at < end).then_some(at);
+    let starts = std::iter::successors(first, move |at| {
+        let next = (at / UNIT_LEN + 1).checked_mul(UNIT_LEN)?;
+        (next < end).then_some(next)
+    });
+    starts.map(move |at| (at, (end - at).min(UNIT_LEN - at % UNIT_LEN)))
+}
 
 /// A bounded cache of verified chunk bytes. Chunks never change, so nothing in
 /// it is ever stale.
@@ -124,6 +135,15 @@ mod tests {
 
     fn id(n: u16) -> ChunkId {
         ChunkId::new(VolumeId(1), SetId(1), BlockId(1), n)
+    }
+
+    #[test]
+    fn a_range_is_cut_at_the_ends_of_units() {
+        let cut = |at, len| by_units(at, len).collect::<Vec<_>>();
+        assert_eq!(cut(5, 0), []);
+        assert_eq!(cut(UNIT_LEN, UNIT_LEN), [(UNIT_LEN, UNIT_LEN)]);
+        let three = [(UNIT_LEN - 1, 1), (UNIT_LEN, UNIT_LEN), (2 * UNIT_LEN, 7)];
+        assert_eq!(cut(UNIT_LEN - 1, UNIT_LEN + 8), three);
     }
 
     #[test]

@@ -1,67 +1,32 @@
-//! Reads bytes of chunks and archived objects: any replica, nearest first,
-//! verified here.
+//! Reads bytes of chunks: any replica, nearest first, verified here.
 //!
 //! A replica that is silent is not waited for: after a moment the next one is
 //! asked too, and the first good answer counts. A bad block is reported to its
 //! node, which heals it, and so is a replica that one node lacks and another has.
-//! "Not found" everywhere means that the file's map was
-//! old.
+//! "Not found" everywhere means that the file's map was old.
 
-use crate::Client;
+use crate::chunks::Chunks;
 use crate::chunks::blocks::UNIT_LEN;
+use crate::chunks::spec::{ChunkSpec, Missing};
 use crate::leader::link::left;
 use bytes::Bytes;
 use lagan_types::chunk::{combine_crcs, verify_blocks};
 use lagan_types::limits::BLOCK_LEN;
 use lagan_types::message::{ChunkReply, ChunkRequest};
-use lagan_types::{ChunkId, FsError, Ino, NodeId};
-use parking_lot::Mutex;
-use std::collections::HashMap;
-use std::future::{Future, poll_fn};
+use lagan_types::{FsError, NodeId};
+use std::future::poll_fn;
 use std::pin::Pin;
-use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
-use tokio::sync::OnceCell;
 use tokio::time::Instant;
 
-/// Silence of a replica until the next one is asked too.
-const HEDGE: Duration = Duration::from_millis(500);
-/// One attempt's silence, at most.
-const ATTEMPT: Duration = Duration::from_secs(10);
-/// One attempt to have bytes recalled: S3 may be slow.
-const RECALL_ATTEMPT: Duration = Duration::from_secs(30);
+/// How long a replica is silent before the next one is asked too.
+pub(super) const HEDGE: Duration = Duration::from_millis(500);
+/// How long one attempt waits, at most.
+pub(super) const ATTEMPT: Duration = Duration::from_secs(10);
 /// Wait between rounds over all replicas, at first and at most.
 const PAUSE: Duration = Duration::from_millis(50);
 const PAUSE_MAX: Duration = Duration::from_secs(1);
-
-/// A chunk as the file's map describes it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct ChunkSpec {
-    /// Which.
-    pub id: ChunkId,
-    /// Its length.
-    pub len: u32,
-    /// Its CRC-32.
-    pub crc: u32,
-    /// A file and an offset in it that name it, to tell the server of a bad replica.
-    pub named: Option<(Ino, u64)>,
-}
-
-/// Why bytes could not be had.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Missing {
-    /// A replica does not have it, and none gave it: the map may be old.
-    NotFound {
-        /// Every replica answered so.
-        everywhere: bool,
-    },
-    /// Each replica's node was asked, by the newest map, and none answered. They may
-    /// come back.
-    Unreachable,
-    /// What the caller gets.
-    Failed(FsError),
-}
 
 /// One replica's answer.
 enum Outcome {
@@ -72,36 +37,14 @@ enum Outcome {
 }
 
 type Attempt<'a> = Pin<Box<dyn Future<Output = (NodeId, Outcome)> + Send + 'a>>;
-type Unit = (ChunkId, u32);
-type Shared = Arc<OnceCell<Result<Bytes, Missing>>>;
 
-/// Whole units that are being fetched, so that each is fetched once.
-#[derive(Debug, Default)]
-pub(crate) struct Fetching {
-    units: Mutex<HashMap<Unit, Shared>>,
-}
-
-impl Client {
-    /// As [`Client::reachable_chunk_bytes`], but waits for nodes that do not answer.
-    pub(crate) async fn chunk_bytes(
-        &self,
-        chunk: ChunkSpec,
-        at: u32,
-        len: u32,
-        until: Instant,
-    ) -> Result<Bytes, Missing> {
-        loop {
-            let fetched = self.reachable_chunk_bytes(chunk, at, len, false, until);
-            match fetched.await {
-                Err(Missing::Unreachable) => self.pause_until(PAUSE_MAX, until).await?,
-                other => return other,
-            }
-        }
-    }
-
-    /// Bytes `at..at + len` of a chunk, which must lie in one unit. With
+impl Chunks {
+    /// Reads bytes `at..at + len` of a chunk, which must lie in one unit. With
     /// `whole` the whole unit is fetched: more of it will be read soon.
-    pub(crate) async fn reachable_chunk_bytes(
+    ///
+    /// # Errors
+    /// [`Missing::Unreachable`] when no node answers, as long as somebody leads.
+    pub(super) async fn reachable_bytes(
         &self,
         chunk: ChunkSpec,
         at: u32,
@@ -113,7 +56,7 @@ impl Client {
             return Ok(bytes);
         }
         let unit = at / UNIT_LEN;
-        let under_way = self.fetching.units.lock().contains_key(&(chunk.id, unit));
+        let under_way = self.units.is_under_way((chunk.id, unit));
         if whole || under_way {
             let bytes = self.fetch_unit(chunk, unit, until).await?;
             let from = (at % UNIT_LEN) as usize;
@@ -128,20 +71,24 @@ impl Client {
         slice(&bytes, (at - start) as usize, len)
     }
 
-    /// A whole unit, fetched once however many ask for it at the same time.
-    pub(crate) async fn fetch_unit(
+    /// Reads a whole unit; it is fetched once however many ask for it at the same time.
+    async fn fetch_unit(
         &self,
         chunk: ChunkSpec,
         unit: u32,
         until: Instant,
     ) -> Result<Bytes, Missing> {
-        let start = unit * UNIT_LEN;
-        let len = chunk.len.saturating_sub(start).min(UNIT_LEN);
+        let (start, len) = unit_of(chunk, unit);
         if let Some(bytes) = self.blocks.get(chunk.id, start, len) {
             return Ok(bytes);
         }
         loop {
-            let fetched = self.fetch_shared(chunk, unit, (start, len), until).await;
+            let fetch = async {
+                let bytes = self.fetch(chunk, start, len, until).await?;
+                self.blocks.put(chunk.id, start, bytes.clone());
+                Ok(bytes)
+            };
+            let fetched = self.units.once((chunk.id, unit), fetch).await;
             // The deadline may have been that of another, who asked first.
             let early =
                 fetched == Err(Missing::Failed(FsError::Io)) && Instant::now() + PAUSE_MAX < until;
@@ -151,35 +98,34 @@ impl Client {
         }
     }
 
-    async fn fetch_shared(
-        &self,
-        chunk: ChunkSpec,
-        unit: u32,
-        (start, len): (u32, u32),
-        until: Instant,
-    ) -> Result<Bytes, Missing> {
-        let key = (chunk.id, unit);
-        let cell = self.fetching.units.lock().entry(key).or_default().clone();
-        let fetched = cell
-            .get_or_init(|| async {
-                let fetched = self.fetch(chunk, start, len, until).await;
-                if let Ok(bytes) = &fetched {
-                    self.blocks.put(chunk.id, start, bytes.clone());
-                }
-                fetched
-            })
-            .await
-            .clone();
-        let mut units = self.fetching.units.lock();
-        if units.get(&key).is_some_and(|c| Arc::ptr_eq(c, &cell)) {
-            units.remove(&key);
+    /// Fetches the units of `at..at + len` in the background.
+    pub fn prefetch(&self, chunk: ChunkSpec, at: u32, len: u64) {
+        let last = (u64::from(at) + len - 1) / u64::from(UNIT_LEN);
+        for unit in at / UNIT_LEN..=last as u32 {
+            self.prefetch_unit(chunk, unit);
         }
-        fetched
     }
 
-    /// Asks the chunk's replicas for `start..start + len` until one gives it;
-    /// `start` is a block's start, the answer is whole blocks from there on. Ends when no
-    /// node answers, as long as somebody leads: what the caller does then is its own affair.
+    /// Fetches a unit in the background, unless it is there or too much of that goes on.
+    fn prefetch_unit(&self, chunk: ChunkSpec, unit: u32) {
+        let (start, len) = unit_of(chunk, unit);
+        if len == 0 || self.blocks.get(chunk.id, start, len).is_some() {
+            return;
+        }
+        let Ok(permit) = self.ahead.clone().try_acquire_owned() else {
+            return;
+        };
+        self.tasks.spawn(&self.me, move |chunks| async move {
+            let until = chunks.leader.deadline();
+            // A reader that needs it asks again.
+            let _ = chunks.fetch_unit(chunk, unit, until).await;
+            drop(permit);
+        });
+    }
+
+    /// Asks the chunk's replicas for `start..start + len` until one gives it; `start` is
+    /// a block's start, and the answer is whole blocks from there on. Ends when no
+    /// node answers, as long as somebody leads: the caller knows what to do then.
     async fn fetch(
         &self,
         chunk: ChunkSpec,
@@ -221,11 +167,11 @@ impl Client {
         }
     }
 
-    /// Waits so long, before something is tried again that must end by then.
+    /// Waits before something is tried again that must end by `until`.
     ///
     /// # Errors
     /// [`FsError::Io`] at once if there is no time for that.
-    pub(crate) async fn pause_until(&self, pause: Duration, until: Instant) -> Result<(), Missing> {
+    pub(super) async fn pause_until(&self, pause: Duration, until: Instant) -> Result<(), Missing> {
         if Instant::now() + pause >= until {
             return Err(Missing::Failed(FsError::Io));
         }
@@ -233,6 +179,7 @@ impl Client {
         Ok(())
     }
 
+    /// Asks each node once, the next one when the last is silent for [`HEDGE`].
     async fn fetch_round(
         &self,
         nodes: &[NodeId],
@@ -308,75 +255,9 @@ impl Client {
         }
         (node, outcome)
     }
-
-    /// Bytes `at..at + len` of an archived object, through any storage node.
-    pub(crate) async fn recall(
-        &self,
-        (ino, version): (Ino, u64),
-        at: u64,
-        len: u32,
-        until: Instant,
-    ) -> Result<Bytes, Missing> {
-        let request = ChunkRequest::Recall {
-            ino,
-            version,
-            offset: at,
-            len,
-        };
-        let mut pause = PAUSE;
-        loop {
-            let suspects = self.leader.cluster().suspects();
-            let placement = self.leader.cluster().current();
-            let (mut missing, mut refused) = (0, 0);
-            let nodes = placement.any_order(|n| suspects.contains(&n), 0);
-            for &node in &nodes {
-                let Some(Ok(addr)) = placement.addr(node).map(str::parse) else {
-                    continue;
-                };
-                let deadline = RECALL_ATTEMPT.min(left(until));
-                let reply = self
-                    .leader
-                    .link()
-                    .chunk(addr, &request, Bytes::new(), deadline);
-                match reply.await {
-                    Ok((ChunkReply::Recalled { crc }, data))
-                        if data.len() == len as usize && crc32fast::hash(&data) == crc =>
-                    {
-                        return Ok(data);
-                    }
-                    Ok((ChunkReply::NotFound, _)) => missing += 1,
-                    Ok((reply, _)) => {
-                        tracing::warn!(%node, ?reply, %ino, "recall failed");
-                        let never = matches!(
-                            reply,
-                            ChunkReply::RecallFailed {
-                                transient: false,
-                                ..
-                            }
-                        );
-                        refused += usize::from(never);
-                    }
-                    Err(error) => {
-                        tracing::debug!(%node, %error, %ino, "recall failed");
-                        self.leader.cluster().suspect(node);
-                    }
-                }
-            }
-            if missing > 0 {
-                let everywhere = missing == nodes.len();
-                return Err(Missing::NotFound { everywhere });
-            }
-            let hopeless = refused > 0 && refused == nodes.len();
-            if hopeless || Instant::now() + pause >= until {
-                return Err(Missing::Failed(FsError::Io));
-            }
-            tokio::time::sleep(pause).await;
-            pause = (pause * 2).min(PAUSE_MAX);
-        }
-    }
 }
 
-/// Replicas that do not have the bytes.
+/// The replicas of a round that do not have the bytes.
 #[derive(Default)]
 struct Counts {
     missing: Vec<NodeId>,
@@ -415,6 +296,12 @@ fn judge(reply: &ChunkReply, data: Bytes, chunk: ChunkSpec, start: u32, len: u32
     Outcome::Found(data.slice(from..to))
 }
 
+/// First byte and length of a chunk's unit.
+fn unit_of(chunk: ChunkSpec, unit: u32) -> (u32, u32) {
+    let start = unit * UNIT_LEN;
+    (start, chunk.len.saturating_sub(start).min(UNIT_LEN))
+}
+
 fn slice(bytes: &Bytes, from: usize, len: u32) -> Result<Bytes, Missing> {
     if from + len as usize > bytes.len() {
         return Err(Missing::Failed(FsError::Corrupt));
@@ -440,7 +327,7 @@ async fn first_of(running: &mut Vec<Attempt<'_>>) -> (NodeId, Outcome) {
 mod tests {
     use super::*;
     use lagan_types::chunk::block_crcs;
-    use lagan_types::{BlockId, SetId, VolumeId};
+    use lagan_types::{BlockId, ChunkId, SetId, VolumeId};
 
     fn chunk(data: &[u8]) -> ChunkSpec {
         ChunkSpec {

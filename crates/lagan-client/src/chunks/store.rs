@@ -1,10 +1,10 @@
 //! Makes bytes durable as a chunk: on every member of a set, or in another set.
 //!
-//! Nothing partial is repaired in place: an attempt that failed gave its id up,
+//! Nothing partial is repaired in place: an attempt that failed gave its id up, and
 //! the next one takes a new id in another set.
 
-use crate::Client;
-use crate::leader::ids::IdTicket;
+use crate::chunks::Chunks;
+use crate::chunks::piece::{Piece, Stored};
 use crate::leader::link::{data_error, left};
 use crate::leader::placement::NoSet;
 use crate::leader::session::VOLUME;
@@ -12,14 +12,16 @@ use bytes::Bytes;
 use lagan_types::chunk::{block_crcs, combine_crcs};
 use lagan_types::extent::ChunkRef;
 use lagan_types::message::{ChunkReply, ChunkRequest};
-use lagan_types::{ChunkId, Epoch, FsError, NodeId, SessionId, SetId};
+use lagan_types::{ChunkId, Epoch, FsError, NodeId, SetId};
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
+use tokio::task::JoinSet;
 use tokio::time::Instant;
 
-/// Silence of a first attempt: a server that takes longer is passed over.
+/// How long a first attempt waits: a server that takes longer is passed over.
 const ATTEMPT: Duration = Duration::from_secs(1);
-/// And of later ones, at most: a slow cluster is better than none.
+/// How long later ones wait, at most: a slow cluster is better than none.
 const ATTEMPT_MAX: Duration = Duration::from_secs(10);
 /// Slowest transfer that is not taken for silence, bytes per millisecond.
 const BYTES_PER_MS: u64 = 2 * 1024 * 1024 / 1000;
@@ -27,27 +29,12 @@ const BYTES_PER_MS: u64 = 2 * 1024 * 1024 / 1000;
 const PAUSE: Duration = Duration::from_millis(10);
 const PAUSE_MAX: Duration = Duration::from_millis(500);
 
-/// A chunk that is durable on all members of its set and that no commit names yet.
-#[derive(Debug)]
-pub(crate) struct Stored {
-    /// What a commit says of it; `skip` is 0.
-    pub refer: ChunkRef,
-    ticket: IdTicket,
-}
-
-impl Stored {
-    /// The session that must commit it.
-    pub fn session(&self) -> SessionId {
-        self.ticket.session
-    }
-}
-
 /// A chunk on its way.
 struct Writing {
     data: Bytes,
     block_crcs: Vec<u32>,
     crc: u32,
-    /// Sets that said that they are full.
+    /// Sets that answered that they are full.
     full: Vec<SetId>,
     attempt: u32,
     until: Instant,
@@ -61,17 +48,64 @@ struct Target {
     addr: SocketAddr,
 }
 
-impl Client {
+impl Chunks {
+    /// Sends pieces that were not sent yet, several at a time.
+    ///
+    /// # Errors
+    /// The first that failed; the others are waited for all the same.
+    pub async fn store_all(&self, pieces: &[Arc<Piece>], until: Instant) -> Result<(), FsError> {
+        if let [only] = pieces {
+            return self.store_piece(only, until).await;
+        }
+        let me = self.me.upgrade().ok_or(FsError::Io)?;
+        let mut tasks = JoinSet::new();
+        for piece in pieces.iter().filter(|p| p.stored.get().is_none()) {
+            let (chunks, piece) = (me.clone(), piece.clone());
+            tasks.spawn(async move {
+                // Its result is in the piece.
+                let _ = chunks.store_piece(&piece, until).await;
+            });
+        }
+        while tasks.join_next().await.is_some() {}
+        pieces.iter().try_for_each(|p| p.stored().map(|_| ()))
+    }
+
+    /// Sends one piece, unless that was done or is under way.
+    ///
+    /// # Errors
+    /// Those of [`Chunks::store_chunk`]; [`FsError::Io`] if it had to wait too long for others.
+    pub async fn store_piece(&self, piece: &Piece, until: Instant) -> Result<(), FsError> {
+        let stored = piece.stored.get_or_init(|| async {
+            let permit = tokio::time::timeout_at(until, self.sends.acquire()).await;
+            let Ok(Ok(_permit)) = permit else {
+                return Err(FsError::Io);
+            };
+            self.store_chunk(piece.bytes(), until).await.map(Arc::new)
+        });
+        stored.await.as_ref().map(|_| ()).map_err(|e| *e)
+    }
+
+    /// Sends one piece in the background. A flush that commits it finds its error.
+    pub fn store_soon(&self, piece: Arc<Piece>) {
+        self.tasks.spawn(&self.me, move |chunks| async move {
+            let until = chunks.leader.deadline();
+            let _ = chunks.store_piece(&piece, until).await;
+        });
+    }
+
+    /// Keeps the bytes of a piece that is stored for readers.
+    pub fn keep(&self, piece: &Piece) {
+        if let Ok(stored) = piece.stored() {
+            self.blocks.put(stored.refer.id, 0, piece.bytes().clone());
+        }
+    }
+
     /// Writes `data` as one chunk.
     ///
     /// # Errors
     /// [`FsError::NoSpace`] if no set has room, [`FsError::Io`] at the
-    /// deadline, and as [`Client::mutate`] for the id.
-    pub(crate) async fn store_chunk(
-        &self,
-        data: &Bytes,
-        until: Instant,
-    ) -> Result<Stored, FsError> {
+    /// deadline, and those of [`crate::leader::Leader::take_id`].
+    async fn store_chunk(&self, data: &Bytes, until: Instant) -> Result<Stored, FsError> {
         let block_crcs = block_crcs(data);
         let crc = combine_crcs(&block_crcs, data.len() as u32).ok_or(FsError::Io)?;
         let mut writing = Writing {

@@ -11,14 +11,15 @@
 //! byte is written about once for each time that its extent doubles.
 
 use crate::Client;
-use crate::chunks::blocks::UNIT_LEN;
-use crate::chunks::fetch::ChunkSpec;
-use crate::file::commit::{Change, Committed, Slice};
-use crate::file::inode::{Inode, Piece};
+use crate::chunks::piece::Piece;
+use crate::chunks::range::Ask;
+use crate::chunks::spec::ChunkSpec;
+use crate::file::commit::{Change, Slice};
+use crate::file::inode::Inode;
 use crate::file::map::FileMap;
 use bytes::{Bytes, BytesMut};
 use lagan_types::limits::{APPEND_MERGE_LEN_MAX, CHUNK_LEN_MAX};
-use lagan_types::{Content, Extent, FsError};
+use lagan_types::{Extent, FsError};
 use std::sync::Arc;
 use tokio::time::Instant;
 
@@ -123,14 +124,18 @@ impl Client {
         {
             return Ok(());
         }
-        let mut slices = Vec::with_capacity(groups.len());
-        let mut at = 0;
-        for data in groups {
-            let len = data.len() as u64;
-            slices.push(Slice::new(at, Piece::new(at, data)));
-            at += len;
-        }
-        self.store_all(&slices, until).await?;
+        let mut end = 0;
+        let pieces: Vec<_> = groups
+            .into_iter()
+            .map(|data| {
+                let at = end;
+                end += data.len() as u64;
+                Piece::new(at, data)
+            })
+            .collect();
+        self.chunks.store_all(&pieces, until).await?;
+        let slices = pieces.into_iter().map(|p| Slice::new(p.offset(), p));
+        let slices = slices.collect();
         let mut change = Change::new(inode.ino, slices);
         change.append = true;
         change.kill_suid = kill_suid;
@@ -154,9 +159,8 @@ impl Client {
             return Ok(false);
         };
         let piece = Piece::new(tail.offset, both);
-        let slices = vec![Slice::new(tail.offset, piece.clone())];
-        self.store_all(&slices, until).await?;
-        let mut change = Change::new(inode.ino, slices);
+        self.chunks.store_piece(&piece, until).await?;
+        let mut change = Change::new(inode.ino, vec![Slice::new(tail.offset, piece)]);
         change.expect_version = Some(tail.version);
         change.kill_suid = kill_suid;
         let done = match self.commit(&mut change, until).await {
@@ -196,7 +200,11 @@ impl Client {
             .as_ref()
             .filter(|m| m.version() == state.version)?;
         let count = rewritten(map.tail().map(|e| e.len), new);
-        let mut parts: Vec<_> = map.tail().map_while(chunk_of).take(count).collect();
+        let part = |extent: &Extent| {
+            let (chunk, skip) = ChunkSpec::of(&extent.content)?;
+            Some((chunk, skip, extent.len))
+        };
+        let mut parts: Vec<_> = map.tail().map_while(part).take(count).collect();
         parts.reverse();
         let len = parts.iter().map(|(_, _, len)| len).sum();
         (len > 0).then_some(Tail {
@@ -210,13 +218,9 @@ impl Client {
     async fn tail_and(&self, tail: &Tail, new: &Bytes, until: Instant) -> Option<Bytes> {
         let mut both = BytesMut::with_capacity(tail.len as usize + new.len());
         for &(chunk, skip, len) in &tail.parts {
-            let (mut at, end) = (skip, skip.checked_add(len as u32)?);
-            while at < end {
-                let len = (end - at).min(UNIT_LEN - at % UNIT_LEN);
-                let old = self.chunk_bytes(chunk, at, len, until).await;
-                both.extend_from_slice(&old.ok()?);
-                at += len;
-            }
+            let (ask, len) = (Ask::replicas(until), u32::try_from(len).ok()?);
+            let old = self.chunks.range(ask, chunk, skip, len, &mut both);
+            old.await.ok()?;
         }
         both.extend_from_slice(new);
         Some(both.freeze())
@@ -225,56 +229,10 @@ impl Client {
     /// Keeps short appended chunks for the next append to read.
     fn keep_small(&self, change: &Change) {
         for slice in &change.slices {
-            let Some(Ok(stored)) = slice.piece.stored.get() else {
-                continue;
-            };
-            let data = crate::file::buffer::Placed::data(&slice.piece);
-            if data.len() <= APPEND_MERGE_LEN_MAX as usize {
-                self.blocks.put(stored.refer.id, 0, data.clone());
+            if slice.piece.len() <= APPEND_MERGE_LEN_MAX as u64 {
+                self.chunks.keep(&slice.piece);
             }
         }
-    }
-
-    /// Follows a commit with what is known of the inode.
-    pub(crate) fn note_commit(&self, inode: &Inode, change: &Change, done: &Committed) {
-        let edits = change.edits_at(done.appended_at);
-        let mut state = inode.state.lock();
-        let followed = match &mut state.map {
-            Some(map) if map.version() == done.before => {
-                map.follow(&edits, done.attr.version, done.attr.size)
-            }
-            _ => false,
-        };
-        if !followed {
-            state.map = None;
-        }
-        state.learn(&done.attr);
-        drop(state);
-        if !change.append && change.expect_version.is_none() {
-            self.pages
-                .committed(inode.ino, done.before, done.attr.version);
-        }
-    }
-}
-
-/// The chunk of an extent, the extent's first byte in it, and its bytes.
-fn chunk_of(extent: &Extent) -> Option<(ChunkSpec, u32, u64)> {
-    match extent.content {
-        Content::Chunk {
-            id,
-            skip,
-            chunk_len,
-            chunk_crc,
-        } => {
-            let chunk = ChunkSpec {
-                id,
-                len: chunk_len,
-                crc: chunk_crc,
-                named: None,
-            };
-            Some((chunk, skip, extent.len))
-        }
-        _ => None,
     }
 }
 

@@ -8,23 +8,13 @@
 //! and live runs win over all pieces. A piece is kept, with its bytes, until
 //! the commit that names its chunk has succeeded, so that it can be sent again.
 
+use crate::chunks::piece::Piece;
 use bytes::{Bytes, BytesMut};
 use lagan_types::limits::{CHUNK_LEN_MAX, COMMIT_EDITS_MAX};
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 const WINDOW: u64 = CHUNK_LEN_MAX as u64;
-
-/// Bytes of a file on their way to become a chunk.
-pub trait Placed: Clone {
-    /// First byte in the file.
-    fn offset(&self) -> u64;
-    /// The bytes; never empty, at most [`CHUNK_LEN_MAX`].
-    fn data(&self) -> &Bytes;
-    /// First byte after them.
-    fn end(&self) -> u64 {
-        self.offset() + self.data().len() as u64
-    }
-}
 
 /// Contiguous bytes within one window, still open to writes.
 #[derive(Debug)]
@@ -89,27 +79,16 @@ fn roomy(len: usize) -> usize {
     }
 }
 
-/// The uncommitted bytes of one file; `P` is what a frozen run becomes.
-#[derive(Debug)]
-pub struct Buffer<P> {
+/// The uncommitted bytes of one file.
+#[derive(Debug, Default)]
+pub struct Buffer {
     live: BTreeMap<u64, Run>,
-    pieces: Vec<P>,
+    pieces: Vec<Arc<Piece>>,
     live_bytes: u64,
     piece_bytes: u64,
 }
 
-impl<P> Default for Buffer<P> {
-    fn default() -> Self {
-        Buffer {
-            live: BTreeMap::new(),
-            pieces: Vec::new(),
-            live_bytes: 0,
-            piece_bytes: 0,
-        }
-    }
-}
-
-impl<P: Placed> Buffer<P> {
+impl Buffer {
     /// True if everything written has been committed.
     pub fn is_empty(&self) -> bool {
         self.live.is_empty() && self.pieces.is_empty()
@@ -136,22 +115,17 @@ impl<P: Placed> Buffer<P> {
             .live
             .last_key_value()
             .map_or(0, |(&at, run)| at + run.len());
-        self.pieces.iter().map(P::end).fold(live, u64::max)
+        self.pieces.iter().map(|p| p.end()).fold(live, u64::max)
     }
 
     /// The frozen pieces, oldest first.
-    pub fn pieces(&self) -> &[P] {
+    pub fn pieces(&self) -> &[Arc<Piece>] {
         &self.pieces
     }
 
-    /// Adds `data` at `offset`. Runs that now fill their window are frozen by
-    /// `freeze` and returned, so that they can be sent at once.
-    pub fn write(
-        &mut self,
-        offset: u64,
-        data: &Bytes,
-        mut freeze: impl FnMut(u64, Bytes) -> P,
-    ) -> Vec<P> {
+    /// Adds `data` at `offset`. Runs that now fill their window are frozen and
+    /// returned, so that they can be sent at once.
+    pub fn write(&mut self, offset: u64, data: &Bytes) -> Vec<Arc<Piece>> {
         let mut full = Vec::new();
         let mut done = 0;
         while done < data.len() {
@@ -162,7 +136,7 @@ impl<P: Placed> Buffer<P> {
             if start.is_multiple_of(WINDOW)
                 && self.live.get(&start).is_some_and(|r| r.len() == WINDOW)
             {
-                full.extend(self.freeze_run(start, &mut freeze));
+                full.extend(self.freeze_run(start));
             }
             done += len;
         }
@@ -222,31 +196,29 @@ impl<P: Placed> Buffer<P> {
         }
     }
 
-    fn freeze_run(&mut self, start: u64, freeze: &mut impl FnMut(u64, Bytes) -> P) -> Option<P> {
+    fn freeze_run(&mut self, start: u64) -> Option<Arc<Piece>> {
         let run = self.live.remove(&start)?;
         self.live_bytes -= run.len();
         self.piece_bytes += run.len();
-        let piece = freeze(start, run.into_bytes());
+        let piece = Piece::new(start, run.into_bytes());
         self.pieces.push(piece.clone());
         Some(piece)
     }
 
     /// Freezes every live run.
-    pub fn freeze_all(&mut self, mut freeze: impl FnMut(u64, Bytes) -> P) -> Vec<P> {
-        let mut frozen = Vec::with_capacity(self.live.len());
+    pub fn freeze_all(&mut self) {
         while let Some((&start, _)) = self.live.first_key_value() {
-            frozen.extend(self.freeze_run(start, &mut freeze));
+            self.freeze_run(start);
         }
-        frozen
     }
 
     /// Forgets pieces that were committed or given up; returns how many bytes
     /// that were.
-    pub fn retire(&mut self, gone: impl Fn(&P) -> bool) -> u64 {
+    pub fn retire(&mut self, gone: impl Fn(&Arc<Piece>) -> bool) -> u64 {
         let mut bytes = 0;
         self.pieces.retain(|p| {
             let gone = gone(p);
-            bytes += if gone { p.data().len() as u64 } else { 0 };
+            bytes += if gone { p.len() } else { 0 };
             !gone
         });
         self.piece_bytes -= bytes;
@@ -260,15 +232,15 @@ impl<P: Placed> Buffer<P> {
         bytes
     }
 
-    /// What of `offset..offset + len` is held, oldest first: (file offset,
-    /// bytes); where two overlap, the later one is right.
+    /// The held bytes of `offset..offset + len` with their offsets in the file, oldest
+    /// first; where two overlap, the later one is right.
     pub fn overlay(&self, offset: u64, len: u64) -> Vec<(u64, Bytes)> {
         let end = offset.saturating_add(len);
         let mut found = Vec::new();
         for piece in &self.pieces {
             if let Some((from, to)) = common(piece.offset(), piece.end(), offset, end) {
                 let at = (from - piece.offset()) as usize;
-                found.push((from, piece.data().slice(at..at + (to - from) as usize)));
+                found.push((from, piece.bytes().slice(at..at + (to - from) as usize)));
             }
         }
         let first = self
@@ -294,9 +266,9 @@ fn common(a: u64, a_end: u64, b: u64, b_end: u64) -> Option<(u64, u64)> {
 
 /// Cuts pieces, oldest first, into commits: within one no two overlap and
 /// there are at most [`COMMIT_EDITS_MAX`], in order of offset.
-pub fn batches<P: Placed>(pieces: &[P]) -> Vec<Vec<P>> {
+pub fn batches(pieces: &[Arc<Piece>]) -> Vec<Vec<Arc<Piece>>> {
     let mut all = Vec::new();
-    let mut batch: BTreeMap<u64, P> = BTreeMap::new();
+    let mut batch: BTreeMap<u64, Arc<Piece>> = BTreeMap::new();
     for piece in pieces {
         let overlaps = batch
             .range(..piece.end())

@@ -1,17 +1,15 @@
 //! Commits: the step that makes durable chunks part of a file.
 
 use crate::Client;
-use crate::chunks::store::Stored;
-use crate::file::buffer::Placed;
-use crate::file::inode::{Piece, one_session};
+use crate::chunks::piece::Piece;
+use crate::file::inode::Inode;
 use crate::leader::link::data_error;
 use crate::leader::promises::Promise;
 use lagan_types::extent::{ChunkRef, Edit};
 use lagan_types::op::Commit;
-use lagan_types::{Answer, Attr, FsError, Ino, Op};
+use lagan_types::{Answer, Attr, FsError, Ino, Op, SessionId};
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::task::JoinSet;
 use tokio::time::Instant;
 
 /// Wait before a commit is tried again after its sets changed.
@@ -36,21 +34,13 @@ impl Slice {
         Slice {
             offset,
             skip: 0,
-            len: piece.data().len() as u64,
+            len: piece.len(),
             piece,
         }
     }
 
-    fn stored(&self) -> Result<&Arc<Stored>, FsError> {
-        match self.piece.stored.get() {
-            Some(Ok(stored)) => Ok(stored),
-            Some(Err(error)) => Err(*error),
-            None => Err(FsError::Io),
-        }
-    }
-
     fn edit(&self, offset: u64) -> Option<Edit> {
-        let stored = self.stored().ok()?;
+        let stored = self.piece.stored().ok()?;
         Some(Edit {
             offset,
             len: self.len,
@@ -121,41 +111,6 @@ impl Change {
 }
 
 impl Client {
-    /// Sends pieces that were not sent yet, several at a time.
-    ///
-    /// # Errors
-    /// The first that failed; the others are waited for all the same.
-    pub(crate) async fn store_all(&self, slices: &[Slice], until: Instant) -> Result<(), FsError> {
-        if let [only] = slices {
-            return self.store_piece(&only.piece, until).await;
-        }
-        let Some(me) = self.me.upgrade() else {
-            return Err(FsError::Io);
-        };
-        let mut tasks = JoinSet::new();
-        for slice in slices.iter().filter(|s| s.piece.stored.get().is_none()) {
-            let (client, piece) = (me.clone(), slice.piece.clone());
-            tasks.spawn(async move {
-                // Its result is in the piece.
-                let _ = client.store_piece(&piece, until).await;
-            });
-        }
-        while tasks.join_next().await.is_some() {}
-        slices.iter().try_for_each(|s| s.stored().map(|_| ()))
-    }
-
-    /// Sends one piece, unless that was done or is under way.
-    pub(crate) async fn store_piece(&self, piece: &Piece, until: Instant) -> Result<(), FsError> {
-        let stored = piece.stored.get_or_init(|| async {
-            let permit = tokio::time::timeout_at(until, self.sends.acquire()).await;
-            let Ok(Ok(_permit)) = permit else {
-                return Err(FsError::Io);
-            };
-            self.store_chunk(piece.bytes(), until).await.map(Arc::new)
-        });
-        stored.await.as_ref().map(|_| ()).map_err(|e| *e)
-    }
-
     /// Commits; where sets changed since the chunks were written, these are
     /// written again. All slices must be stored.
     ///
@@ -169,7 +124,7 @@ impl Client {
         loop {
             let mut sessions = Vec::with_capacity(change.slices.len());
             for slice in &change.slices {
-                sessions.push(slice.stored()?.session());
+                sessions.push(slice.piece.stored()?.session());
             }
             let session = one_session(sessions.into_iter())?;
             let promise = self.leader.promise_of(change.ino);
@@ -221,7 +176,7 @@ impl Client {
         self.leader.refresh_map(until).await.map_err(data_error)?;
         let placement = self.leader.cluster().current();
         let is_stale = |s: &Slice| {
-            let Ok(stored) = s.stored() else {
+            let Ok(stored) = s.piece.stored() else {
                 return false;
             };
             let set = placement.map.set(stored.refer.id.set());
@@ -234,6 +189,43 @@ impl Client {
         for slice in change.slices.iter_mut().filter(|s| !any || is_stale(s)) {
             slice.piece = Piece::new(slice.piece.offset(), slice.piece.bytes().clone());
         }
-        self.store_all(&change.slices, until).await
+        let pieces: Vec<_> = change.slices.iter().map(|s| s.piece.clone()).collect();
+        self.chunks.store_all(&pieces, until).await
     }
+
+    /// Notes what a commit did to an inode: its map, its attributes, the kernel's pages.
+    pub(crate) fn note_commit(&self, inode: &Inode, change: &Change, done: &Committed) {
+        let edits = change.edits_at(done.appended_at);
+        let mut state = inode.state.lock();
+        let followed = match &mut state.map {
+            Some(map) if map.version() == done.before => {
+                map.follow(&edits, done.attr.version, done.attr.size)
+            }
+            _ => false,
+        };
+        if !followed {
+            state.map = None;
+        }
+        state.learn(&done.attr);
+        drop(state);
+        if !change.append && change.expect_version.is_none() {
+            self.pages
+                .committed(inode.ino, done.before, done.attr.version);
+        }
+    }
+}
+
+/// The session that a commit belongs to: that of all its ids, or none without any.
+///
+/// # Errors
+/// [`FsError::SessionEnded`] if they are of several sessions.
+fn one_session(ids: impl Iterator<Item = SessionId>) -> Result<Option<SessionId>, FsError> {
+    let mut found = None;
+    for id in ids {
+        if found.is_some_and(|f| f != id) {
+            return Err(FsError::SessionEnded);
+        }
+        found = Some(id);
+    }
+    Ok(found)
 }

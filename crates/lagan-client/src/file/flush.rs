@@ -6,9 +6,10 @@
 //! file system (fsync(2)).
 
 use crate::Client;
-use crate::file::buffer::{Placed, batches};
+use crate::chunks::piece::Piece;
+use crate::file::buffer::batches;
 use crate::file::commit::{Change, Slice};
-use crate::file::inode::{Inode, Piece};
+use crate::file::inode::Inode;
 use crate::leader::link::data_error;
 use lagan_types::FsError;
 use lagan_types::limits::COMMIT_EDITS_MAX;
@@ -90,7 +91,7 @@ impl Client {
         let (pieces, kill_suid) = {
             let mut state = inode.state.lock();
             if live {
-                state.buffer.freeze_all(Piece::new);
+                state.buffer.freeze_all();
             }
             let pieces = state.buffer.pieces().to_vec();
             let kill = !pieces.is_empty() && std::mem::take(&mut state.kill_suid);
@@ -111,11 +112,9 @@ impl Client {
         until: Instant,
     ) -> Result<(), FsError> {
         for batch in batches(pieces) {
-            let slices: Vec<_> = batch
-                .iter()
-                .map(|p| Slice::new(p.offset(), p.clone()))
-                .collect();
-            self.store_all(&slices, until).await?;
+            self.chunks.store_all(&batch, until).await?;
+            let slices = batch.iter().map(|p| Slice::new(p.offset(), p.clone()));
+            let slices = slices.collect();
             let mut change = Change::new(inode.ino, slices);
             change.kill_suid = kill_suid;
             let _under_way = inode.begin_commit();

@@ -3,54 +3,18 @@
 //! Lock order: table of inodes, table of handles, one inode's state. None is
 //! held across an await.
 
-use crate::chunks::store::Stored;
 use crate::file::appends::Appends;
-use crate::file::buffer::{Buffer, Placed};
+use crate::file::buffer::Buffer;
 use crate::file::map::FileMap;
 use crate::options::OpenOptions;
-use bytes::Bytes;
 use lagan_types::access::Access;
-use lagan_types::{Attr, FsError, Ino, SessionId, Time};
+use lagan_types::{Attr, FsError, Ino, Time};
 use parking_lot::Mutex;
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use tokio::sync::{Notify, OnceCell};
+use tokio::sync::Notify;
 use tokio::time::Instant;
-
-/// Bytes that become one chunk; sent once, by whoever comes first.
-#[derive(Debug)]
-pub(crate) struct Piece {
-    offset: u64,
-    data: Bytes,
-    /// The chunk, once it is durable.
-    pub stored: OnceCell<Result<Arc<Stored>, FsError>>,
-}
-
-impl Piece {
-    /// Bytes that nobody has sent yet.
-    pub fn new(offset: u64, data: Bytes) -> Arc<Self> {
-        Arc::new(Piece {
-            offset,
-            data,
-            stored: OnceCell::new(),
-        })
-    }
-
-    /// The bytes.
-    pub fn bytes(&self) -> &Bytes {
-        &self.data
-    }
-}
-
-impl Placed for Arc<Piece> {
-    fn offset(&self) -> u64 {
-        self.offset
-    }
-    fn data(&self) -> &Bytes {
-        &self.data
-    }
-}
 
 /// An inode that is open here, or has unflushed data.
 #[derive(Debug)]
@@ -110,7 +74,7 @@ pub(crate) struct InodeState {
     /// Extents; used only if of `version`.
     pub map: Option<FileMap>,
     /// Positional writes that are not committed.
-    pub buffer: Buffer<Arc<Piece>>,
+    pub buffer: Buffer,
     /// Appends that are not committed.
     pub appends: Appends,
     /// An unprivileged caller wrote.
@@ -378,18 +342,4 @@ impl Files {
 /// The local wall clock: what a user sees of a write before its commit.
 pub(crate) fn wall_time() -> Time {
     Time::after_1970(lagan_host::wall::since_1970())
-}
-
-/// Whose ids a commit uses: all of one session, or none.
-pub(crate) fn one_session(
-    ids: impl Iterator<Item = SessionId>,
-) -> Result<Option<SessionId>, FsError> {
-    let mut found = None;
-    for id in ids {
-        if found.is_some_and(|f| f != id) {
-            return Err(FsError::SessionEnded);
-        }
-        found = Some(id);
-    }
-    Ok(found)
 }

@@ -1,7 +1,8 @@
 //! A file's extents at one data version. Pure.
 
+use crate::chunks::spec::ChunkSpec;
 use lagan_types::extent::Edit;
-use lagan_types::{ChunkId, Content, Extent};
+use lagan_types::{Content, Extent};
 use std::ops::Range;
 
 /// Extents that one file may have cached: 1 GiB of whole chunks in a row and
@@ -39,14 +40,10 @@ pub enum Source {
     Hole,
     /// In a chunk.
     Chunk {
-        /// Which.
-        id: ChunkId,
+        /// The chunk, without a name.
+        chunk: ChunkSpec,
         /// First byte in it.
         at: u32,
-        /// Its length.
-        chunk_len: u32,
-        /// Its CRC-32.
-        chunk_crc: u32,
     },
     /// In an archived object.
     Object {
@@ -290,26 +287,18 @@ fn hole(from: u64, to: u64) -> Part {
 
 fn source(extent: &Extent, at: u64) -> Source {
     let into = at - extent.offset;
-    match extent.content {
-        Content::Chunk {
-            id,
-            skip,
-            chunk_len,
-            chunk_crc,
-        } => match u32::try_from(into + skip as u64) {
-            Ok(at) if at < chunk_len => Source::Chunk {
-                id,
-                at,
-                chunk_len,
-                chunk_crc,
-            },
+    if let Some((chunk, skip)) = ChunkSpec::of(&extent.content) {
+        return match u32::try_from(into + u64::from(skip)) {
+            Ok(at) if at < chunk.len => Source::Chunk { chunk, at },
             _ => Source::Lost,
-        },
+        };
+    }
+    match extent.content {
         Content::Object { version, offset } => Source::Object {
             version,
             at: offset.saturating_add(into),
         },
-        Content::Lost => Source::Lost,
+        Content::Chunk { .. } | Content::Lost => Source::Lost,
     }
 }
 

@@ -5,7 +5,8 @@
 
 use crate::Client;
 use crate::chunks::blocks::UNIT_LEN;
-use crate::chunks::fetch::{ChunkSpec, Missing};
+use crate::chunks::range::Ask;
+use crate::chunks::spec::Missing;
 use crate::file::inode::{Handle, Inode};
 use crate::file::map::{FileMap, Part, Source};
 use bytes::{Bytes, BytesMut};
@@ -20,8 +21,6 @@ const MAP_RETRIES: u32 = 3;
 /// Wait before the second of these and later ones: what names the bytes may be
 /// changing right now.
 const MAP_PAUSE: Duration = Duration::from_millis(200);
-/// Wait before all nodes of a chunk are asked again that did not answer.
-const UNREACHABLE_PAUSE: Duration = Duration::from_millis(500);
 
 /// What a read consists of.
 struct View {
@@ -33,19 +32,6 @@ struct View {
     overlay: Vec<(u64, Bytes)>,
     /// Where the read ends: `offset + len` or the end of the file.
     end: u64,
-}
-
-/// How the parts of a read are fetched.
-#[derive(Clone, Copy)]
-struct Ask {
-    ino: Ino,
-    /// The data version that the parts are of.
-    version: u64,
-    /// Whole units: more will be read soon.
-    whole: bool,
-    /// The map was fetched since no replica had something: it is not just old.
-    sure: bool,
-    until: Instant,
 }
 
 impl Client {
@@ -91,13 +77,12 @@ impl Client {
         loop {
             let view = self.view(inode, offset, len, refetch, until).await?;
             let ask = Ask {
-                ino: inode.ino,
                 version: view.version,
                 whole: sequential,
                 sure: !first,
                 until,
             };
-            match self.fill(ask, &view, offset).await {
+            match self.fill(inode.ino, ask, &view, offset).await {
                 Ok(bytes) => {
                     self.read_ahead(handle, offset, view.end);
                     return Ok(bytes);
@@ -205,25 +190,25 @@ impl Client {
         }
     }
 
-    async fn fill(&self, ask: Ask, view: &View, offset: u64) -> Result<Bytes, Missing> {
+    async fn fill(&self, ino: Ino, ask: Ask, view: &View, offset: u64) -> Result<Bytes, Missing> {
         if view.end <= offset {
             return Ok(Bytes::new());
         }
         if let ([part], []) = (view.parts.as_slice(), view.overlay.as_slice())
             && part.len == view.end - offset
-            && let Source::Chunk { at, .. } = part.source
+            && let Source::Chunk { chunk, at } = part.source
             && (at % UNIT_LEN) as u64 + part.len <= UNIT_LEN as u64
-            && let Some(chunk) = spec(ask.ino, part)
         {
-            return self.piece(ask, chunk, at, part.len as u32).await;
+            let chunk = chunk.named(ino, part.offset);
+            return self.chunks.bytes(ask, chunk, at, part.len as u32).await;
         }
-        self.prefetch_parts(ask.ino, view.parts.iter().skip(1));
+        self.prefetch_parts(ino, view.parts.iter().skip(1));
         let mut out = BytesMut::zeroed((view.end - offset) as usize);
         for part in &view.parts {
             if !view.hides(part) {
                 let at = (part.offset - offset) as usize;
                 let to = &mut out[at..at + part.len as usize];
-                self.fill_part(ask, part, to).await?;
+                self.fill_part(ino, ask, part, to).await?;
             }
         }
         for (at, bytes) in &view.overlay {
@@ -233,87 +218,30 @@ impl Client {
         Ok(out.freeze())
     }
 
-    async fn fill_part(&self, ask: Ask, part: &Part, out: &mut [u8]) -> Result<(), Missing> {
+    async fn fill_part(
+        &self,
+        ino: Ino,
+        ask: Ask,
+        part: &Part,
+        mut out: &mut [u8],
+    ) -> Result<(), Missing> {
         match part.source {
             Source::Hole => Ok(()),
             Source::Lost => Err(Missing::Failed(FsError::Corrupt)),
             Source::Object { version, at } => {
-                let bytes = self
-                    .recall((ask.ino, version), at, part.len as u32, ask.until)
-                    .await?;
-                out.copy_from_slice(&bytes);
+                let len = part.len as u32;
+                let object = self.chunks.recall((ino, version), at, len, ask.until);
+                out.copy_from_slice(&object.await?);
                 Ok(())
             }
-            Source::Chunk { at, chunk_len, .. } => {
-                let chunk = spec(ask.ino, part).ok_or(Missing::Failed(FsError::Corrupt))?;
-                if at as u64 + part.len > chunk_len as u64 {
+            Source::Chunk { chunk, at } => {
+                if u64::from(at) + part.len > u64::from(chunk.len) {
                     return Err(Missing::Failed(FsError::Corrupt));
                 }
-                let (mut at, mut done) = (at, 0);
-                while done < out.len() {
-                    let room = (UNIT_LEN - at % UNIT_LEN) as usize;
-                    let len = room.min(out.len() - done);
-                    let here = ChunkSpec {
-                        named: Some((ask.ino, part.offset + done as u64)),
-                        ..chunk
-                    };
-                    let bytes = self.piece(ask, here, at, len as u32).await?;
-                    out[done..done + len].copy_from_slice(&bytes);
-                    done += len;
-                    at += len as u32;
-                }
-                Ok(())
+                let (chunk, len) = (chunk.named(ino, part.offset), part.len as u32);
+                self.chunks.range(ask, chunk, at, len, &mut out).await
             }
         }
-    }
-
-    /// Bytes `at..at + len` of a chunk that lie where `chunk.named` says, in one
-    /// unit. Where no replica has them or can be reached, the file's object may.
-    async fn piece(&self, ask: Ask, chunk: ChunkSpec, at: u32, len: u32) -> Result<Bytes, Missing> {
-        // Nodes that are known to be down are asked last: one that lost its power is
-        // silent, and each read would wait for it anew.
-        let mut unreachable = self.leader.cluster().current().all_down(chunk.id.set())
-            && self.blocks.get(chunk.id, at, len).is_none();
-        let fetched = loop {
-            if unreachable && let Some(bytes) = self.piece_meanwhile(ask, chunk, len).await {
-                return Ok(bytes);
-            }
-            let fetched = self.reachable_chunk_bytes(chunk, at, len, ask.whole, ask.until);
-            match fetched.await {
-                // Both may come back: nodes, and the archive.
-                Err(Missing::Unreachable) if unreachable => {
-                    self.pause_until(UNREACHABLE_PAUSE, ask.until).await?;
-                }
-                Err(Missing::Unreachable) => unreachable = true,
-                other => break other,
-            }
-        };
-        let everywhere = match fetched {
-            Err(Missing::Failed(FsError::Corrupt)) => true,
-            Err(Missing::NotFound { everywhere }) if ask.sure => everywhere,
-            other => return other,
-        };
-        let Some((ino, offset)) = chunk.named else {
-            return fetched;
-        };
-        let object = self.archived_bytes((ino, ask.version), offset, len, ask.until);
-        let Some(bytes) = object.await else {
-            return fetched;
-        };
-        tracing::warn!(%ino, chunk = %chunk.id, "no replica is good, read from the archive");
-        if everywhere {
-            self.report_everywhere(chunk);
-        }
-        Ok(bytes)
-    }
-
-    /// The bytes of a piece from the file's object, while none of its nodes is there.
-    async fn piece_meanwhile(&self, ask: Ask, chunk: ChunkSpec, len: u32) -> Option<Bytes> {
-        let (ino, offset) = chunk.named?;
-        let object = self.archived_meanwhile((ino, ask.version), offset, len, ask.until);
-        let bytes = object.await?;
-        tracing::debug!(%ino, chunk = %chunk.id, "no replica can be reached, read from the archive");
-        Some(bytes)
     }
 
     /// Fetches what a sequential reader will ask for next.
@@ -353,32 +281,11 @@ impl Client {
 
     fn prefetch_parts<'a>(&self, ino: Ino, parts: impl Iterator<Item = &'a Part>) {
         for part in parts {
-            let (Some(chunk), Source::Chunk { at, .. }) = (spec(ino, part), &part.source) else {
-                continue;
-            };
-            let last = (*at as u64 + part.len - 1) / UNIT_LEN as u64;
-            for unit in *at / UNIT_LEN..=last as u32 {
-                self.prefetch(chunk, unit);
+            if let Source::Chunk { chunk, at } = part.source {
+                let chunk = chunk.named(ino, part.offset);
+                self.chunks.prefetch(chunk, at, part.len);
             }
         }
-    }
-
-    /// Fetches a unit in the background, unless too much of that goes on.
-    fn prefetch(&self, chunk: ChunkSpec, unit: u32) {
-        let start = unit * UNIT_LEN;
-        let len = chunk.len.saturating_sub(start).min(UNIT_LEN);
-        if len == 0 || self.blocks.get(chunk.id, start, len).is_some() {
-            return;
-        }
-        let Ok(permit) = self.ahead.clone().try_acquire_owned() else {
-            return;
-        };
-        self.tasks.spawn(&self.me, move |client| async move {
-            let until = client.leader.deadline();
-            // Who needs it asks again.
-            let _ = client.fetch_unit(chunk, unit, until).await;
-            drop(permit);
-        });
     }
 }
 
@@ -398,23 +305,5 @@ fn view_of(state: &crate::file::inode::InodeState, map: &FileMap, offset: u64, l
         parts: map.plan(offset, len as u64),
         overlay: state.buffer.overlay(offset, len as u64),
         end: (offset + len as u64).min(size),
-    }
-}
-
-/// The chunk of a part, named at the part's start.
-fn spec(ino: Ino, part: &Part) -> Option<ChunkSpec> {
-    match part.source {
-        Source::Chunk {
-            id,
-            chunk_len,
-            chunk_crc,
-            ..
-        } => Some(ChunkSpec {
-            id,
-            len: chunk_len,
-            crc: chunk_crc,
-            named: Some((ino, part.offset)),
-        }),
-        _ => None,
     }
 }

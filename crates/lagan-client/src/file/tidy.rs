@@ -12,10 +12,11 @@
 //! lost, and the next commit tries again.
 
 use crate::Client;
-use crate::chunks::blocks::UNIT_LEN;
-use crate::chunks::fetch::{ChunkSpec, Missing};
+use crate::chunks::piece::Piece;
+use crate::chunks::range::Ask;
+use crate::chunks::spec::{ChunkSpec, Missing};
 use crate::file::commit::Change;
-use crate::file::inode::{Inode, Piece};
+use crate::file::inode::Inode;
 use bytes::{Bytes, BytesMut};
 use lagan_types::extent::Edit;
 use lagan_types::limits::REWRITE_EXTENTS_MAX;
@@ -189,10 +190,8 @@ impl Client {
         let offset = row.first().map_or(0, |e| e.offset);
         let data = self.bytes_of(&row, until).await?;
         let piece = Piece::new(offset, data);
-        self.store_piece(&piece, until).await?;
-        let Some(Ok(stored)) = piece.stored.get() else {
-            return Err(FsError::Io);
-        };
+        self.chunks.store_piece(&piece, until).await?;
+        let stored = piece.stored()?;
         let op = Op::Rewrite(Rewrite {
             ino: inode.ino,
             from: row,
@@ -210,7 +209,7 @@ impl Client {
         }
         let edit = Edit {
             offset,
-            len: piece.bytes().len() as u64,
+            len: piece.len(),
             content: Some(stored.refer.clone()),
         };
         let followed = state.map.as_mut().is_some_and(|map| {
@@ -244,28 +243,11 @@ impl Client {
     }
 
     async fn extent_bytes(&self, extent: &Extent, until: Instant) -> Result<Bytes, Missing> {
-        let Content::Chunk {
-            id,
-            skip,
-            chunk_len,
-            chunk_crc,
-        } = extent.content
-        else {
-            return Err(Missing::Failed(FsError::Invalid));
-        };
-        let chunk = ChunkSpec {
-            id,
-            len: chunk_len,
-            crc: chunk_crc,
-            named: None,
-        };
+        let invalid = Missing::Failed(FsError::Invalid);
+        let (chunk, skip) = ChunkSpec::of(&extent.content).ok_or(invalid)?;
         let mut bytes = BytesMut::with_capacity(extent.len as usize);
-        let (mut at, end) = (skip, skip.saturating_add(extent.len as u32));
-        while at < end {
-            let len = (end - at).min(UNIT_LEN - at % UNIT_LEN);
-            bytes.extend_from_slice(&self.chunk_bytes(chunk, at, len, until).await?);
-            at += len;
-        }
+        let (ask, len) = (Ask::replicas(until), extent.len as u32);
+        self.chunks.range(ask, chunk, skip, len, &mut bytes).await?;
         Ok(bytes.freeze())
     }
 }

@@ -1,7 +1,8 @@
 //! write, flush, fsync.
 
 use crate::Client;
-use crate::file::inode::{Handle, Piece, wall_time};
+use crate::chunks::piece::Piece;
+use crate::file::inode::{Handle, wall_time};
 use crate::options::Caller;
 use bytes::Bytes;
 use lagan_types::FsError;
@@ -68,7 +69,7 @@ impl Client {
             self.pages.lost(handle.inode.ino);
         }
         for piece in full {
-            self.send_soon(piece);
+            self.chunks.store_soon(piece);
         }
         if handle.options.sync {
             let flushed = self.flush_inode(&handle.inode, until).await;
@@ -110,19 +111,11 @@ impl Client {
         let mut full = Vec::new();
         match place {
             None => state.appends.push(data),
-            Some(offset) => full = state.buffer.write(offset, data, Piece::new),
+            Some(offset) => full = state.buffer.write(offset, data),
         }
         state.wrote(!caller.privileged(), wall_time());
         room.1 = room.1.saturating_sub(state.held_bytes() - before);
         Ok(full)
-    }
-
-    fn send_soon(&self, piece: Arc<Piece>) {
-        self.tasks.spawn(&self.me, move |client| async move {
-            let until = client.leader.deadline();
-            // The flush that commits the piece finds its error.
-            let _ = client.store_piece(&piece, until).await;
-        });
     }
 
     /// One descriptor was closed: commits, and drops the owner's fcntl locks.

@@ -26,9 +26,12 @@ const CONNECT_WAIT: Duration = Duration::from_secs(20);
 
 /// A cluster that was found, and a session in it.
 pub(crate) struct Joined {
-    pub(super) link: Link,
-    pub(super) map: ClusterMap,
-    pub(super) session: SessionId,
+    /// The way to its servers.
+    pub link: Link,
+    /// Its map.
+    pub map: ClusterMap,
+    /// The open session.
+    pub session: SessionId,
 }
 
 impl Joined {

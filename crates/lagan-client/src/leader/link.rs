@@ -14,6 +14,8 @@ use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 use tokio::time::Instant;
 
+#[cfg(test)]
+pub(crate) mod fake;
 /// Wait between looks for names that are not known.
 const LOOK_AGAIN: Duration = Duration::from_secs(1);
 
@@ -22,6 +24,9 @@ const LOOK_AGAIN: Duration = Duration::from_secs(1);
 pub(crate) struct Link {
     pool: Pool,
     leader: LeaderClient,
+    /// Answers in the servers' place.
+    #[cfg(test)]
+    fake: Option<std::sync::Arc<dyn fake::Servers>>,
 }
 
 /// How long is left until then.
@@ -41,6 +46,8 @@ impl Link {
         Link {
             leader: LeaderClient::new(pool.clone(), servers),
             pool,
+            #[cfg(test)]
+            fake: None,
         }
     }
 
@@ -76,6 +83,10 @@ impl Link {
 
     /// Has the leader answer; asks again until then.
     pub async fn meta(&self, request: &MetaRequest, until: Instant) -> Result<MetaReply, NetError> {
+        #[cfg(test)]
+        if let Some(fake) = &self.fake {
+            return fake::answer(fake.meta(request), left(until)).await;
+        }
         self.leader.call(request, left(until)).await
     }
 
@@ -87,6 +98,10 @@ impl Link {
         data: Bytes,
         deadline: Duration,
     ) -> Result<(ChunkReply, Bytes), NetError> {
+        #[cfg(test)]
+        if let Some(fake) = &self.fake {
+            return fake::answer(fake.chunk(addr, request), deadline).await;
+        }
         self.pool
             .call_typed(addr, Service::Chunk, request, data, deadline)
             .await

@@ -1,6 +1,6 @@
 use super::*;
 use lagan_types::extent::ChunkRef;
-use lagan_types::{BlockId, Epoch, SetId, VolumeId};
+use lagan_types::{BlockId, ChunkId, Epoch, SetId, VolumeId};
 use proptest::prelude::*;
 
 fn id(n: u16) -> ChunkId {
@@ -124,7 +124,7 @@ proptest! {
                 for i in 0..part.len {
                     let want = model[(at + i) as usize];
                     let got = match part.source {
-                        Source::Chunk { id, at, .. } => Some((id.index(), at as u64 + i)),
+                        Source::Chunk { chunk, at } => Some((chunk.id.index(), at as u64 + i)),
                         _ => None,
                     };
                     prop_assert_eq!(got, want);
