@@ -45,6 +45,11 @@ mod renew;
 pub(crate) mod session;
 mod window;
 
+#[cfg(test)]
+pub(crate) mod fake;
+#[cfg(test)]
+mod tests;
+
 /// A session with a cluster: all that is asked of the leader goes through it.
 pub(crate) struct Leader {
     me: Weak<Leader>,

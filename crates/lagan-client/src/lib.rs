@@ -27,6 +27,7 @@ mod file;
 mod leader;
 pub mod options;
 mod tasks;
+mod wall;
 
 pub use calls::Client;
 pub use calls::copy::CopySpan;

@@ -1,4 +1,4 @@
-//! Attributes: getattr, setattr, and what the kernel must forget before it sees them.
+//! Attributes: getattr, setattr, and pages that the kernel must drop before it sees them.
 
 use crate::Client;
 use crate::file::pages::Seen;
@@ -13,17 +13,16 @@ use std::time::Duration;
 const INVALIDATE_WAIT: Duration = Duration::from_secs(10);
 
 impl Client {
-    /// An inode's attributes, with what this mount wrote and has not committed.
+    /// An inode's attributes, with the effect of what this mount wrote and has not committed.
     ///
     /// # Errors
     /// [`FsError::NotFound`] or [`FsError::Stale`] if it is gone, [`FsError::TimedOut`].
     pub async fn getattr(&self, ino: Ino) -> Result<Attr, FsError> {
-        if let Some(inode) = self.files.inode(ino) {
-            let appends = !inode.state.lock().appends.is_empty();
-            if appends {
-                // An error is told by the flush of the handle that wrote.
-                let _ = self.flush_inode(&inode, self.leader.deadline()).await;
-            }
+        if let Some(inode) = self.files.table().inode(ino)
+            && inode.has_appends()
+        {
+            // An error is told by the flush of the handle that wrote.
+            let _ = self.files.flush_inode(&inode, self.leader.deadline()).await;
         }
         let until = self.leader.deadline();
         let mut answer = self.leader.query_by(Query::GetAttr { ino }, until).await;
@@ -52,9 +51,9 @@ impl Client {
         mut set: SetAttr,
     ) -> Result<Attr, FsError> {
         let until = self.leader.deadline();
-        if let Some(inode) = self.files.inode(ino) {
+        if let Some(inode) = self.files.table().inode(ino) {
             // Later, the flush would change size, times and mode again.
-            let _ = self.flush_inode(&inode, until).await;
+            let _ = self.files.flush_inode(&inode, until).await;
         }
         set.kill_suid |= set.size.is_some() && !caller.privileged();
         match self
@@ -63,9 +62,9 @@ impl Client {
             .await?
         {
             Answer::Attr(attr) => {
-                self.lists.answered(&attr);
+                self.no_acl.answered(&attr);
                 let attr = self.merged(attr).await;
-                self.pages.answered_set(&attr);
+                self.files.pages().answered_set(&attr);
                 Ok(attr)
             }
             _ => Err(FsError::Malformed),
@@ -77,7 +76,7 @@ impl Client {
     /// a write by others clears setuid with its commit.
     ///
     /// # Errors
-    /// As [`Client::setattr`].
+    /// Those of [`Client::setattr`].
     pub async fn change_nothing(&self, caller: Caller, ino: Ino) -> Result<Attr, FsError> {
         let attr = self.getattr(ino).await?;
         if !caller.privileged() && attr.uid != caller.uid {
@@ -92,34 +91,35 @@ impl Client {
 
     /// Makes attributes from the leader ready for the kernel: merged with
     /// unflushed writes, and after stale pages are gone.
-    pub(crate) async fn show(&self, attr: Attr) -> Attr {
-        self.lists.answered(&attr);
+    pub(super) async fn show(&self, attr: Attr) -> Attr {
+        self.no_acl.answered(&attr);
         let attr = self.merged(attr).await;
         if attr.kind == Kind::File
-            && let Seen::Stale(doubt) = self.pages.answered(&attr)
+            && let Seen::Stale(doubt) = self.files.pages().answered(&attr)
             && self.invalidate(attr.ino).await
         {
-            self.pages.dropped(&attr, doubt);
+            self.files.pages().dropped(&attr, doubt);
         }
         attr
     }
 
-    /// With what was written here and is not committed, and reads that are not told yet.
+    /// Puts over them what was written here and is not committed, and reads that are
+    /// not told yet.
     async fn merged(&self, mut attr: Attr) -> Attr {
         self.accesses.shown(&mut attr);
-        match self.files.inode(attr.ino) {
+        match self.files.table().inode(attr.ino) {
             Some(inode) if attr.kind == Kind::File => {
                 // Late is better than never: the size is right at the latest after the flush.
                 let _ = inode.settled(attr.version, self.leader.deadline()).await;
-                inode.state.lock().merged(attr)
+                inode.merged(attr)
             }
             _ => attr,
         }
     }
 
     /// Has the kernel drop the inode's pages and waits until it did; false: it has not.
-    pub(crate) async fn invalidate(&self, ino: Ino) -> bool {
-        let Some(tell) = self.invalidator() else {
+    pub(super) async fn invalidate(&self, ino: Ino) -> bool {
+        let Some(tell) = self.invalidator.read().clone() else {
             return true;
         };
         let told = tokio::task::spawn_blocking(move || tell(Invalidate::Data(ino)));

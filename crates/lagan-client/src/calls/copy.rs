@@ -2,7 +2,7 @@
 //! read and written.
 
 use crate::Client;
-use crate::file::inode::Handle;
+use crate::file::handle::Handle;
 use crate::leader::link::data_error;
 use crate::options::Caller;
 use lagan_types::op::CopyRange;
@@ -28,11 +28,11 @@ pub struct CopySpan {
     pub to: u64,
     /// First byte in it.
     pub to_offset: u64,
-    /// Bytes.
+    /// Length.
     pub len: u64,
 }
 
-/// What one command did.
+/// What one command did: bytes that it copied, and those that must be read and written instead.
 struct Step {
     len: u64,
     through: u64,
@@ -50,15 +50,18 @@ impl Client {
     /// short count. The kernel refuses targets that append now; one that was
     /// opened to append may not do so any more.
     pub async fn copy_file_range(&self, caller: Caller, span: CopySpan) -> Result<u64, FsError> {
-        let (from, to) = (self.files.handle(span.from)?, self.files.handle(span.to)?);
+        let (from, to) = (
+            self.files.table().handle(span.from)?,
+            self.files.table().handle(span.to)?,
+        );
         from.check()?;
         to.check()?;
         let until = self.leader.deadline();
-        self.flush_inode(&from.inode, until).await?;
-        let flushed = self.flush_inode(&to.inode, until).await;
+        self.files.flush_inode(from.inode(), until).await?;
+        let flushed = self.files.flush_inode(to.inode(), until).await;
         to.take_error().and(flushed)?;
         // A copy within a file may move its end, and must not copy itself.
-        let commands = if from.inode.ino == to.inode.ino {
+        let commands = if from.inode().ino == to.inode().ino {
             1
         } else {
             COMMANDS_MAX
@@ -72,8 +75,8 @@ impl Client {
             };
             done += step.len;
             if step.through > 0 && done == 0 {
-                // The servers looked at its newest content; this mount may know an older.
-                from.inode.state.lock().map = None;
+                // The servers looked at its newest content; this mount may know older content.
+                from.inode().forget_map();
                 return self.copy_through(caller, rest, step.through).await;
             }
             if step.len == 0 || step.through > 0 || done == span.len {
@@ -83,7 +86,7 @@ impl Client {
         Ok(done)
     }
 
-    /// One command.
+    /// Has the servers copy, by one command.
     async fn share(
         &self,
         caller: Caller,
@@ -92,7 +95,7 @@ impl Client {
         span: CopySpan,
         until: Instant,
     ) -> Result<Step, FsError> {
-        let (source, target) = (from.inode.ino, to.inode.ino);
+        let (source, target) = (from.inode().ino, to.inode().ino);
         let op = Op::CopyRange(CopyRange {
             from: source,
             from_offset: span.from_offset,
@@ -115,12 +118,7 @@ impl Client {
             return Err(FsError::Malformed);
         };
         if len > 0 {
-            let mut state = to.inode.state.lock();
-            state.map = None;
-            state.learn(&attr);
-            drop(state);
-            // The kernel drops the pages of what it had copied.
-            self.pages.committed(target, before, attr.version);
+            self.files.note_copied(to.inode(), before, &attr);
         }
         Ok(Step { len, through })
     }
@@ -156,7 +154,7 @@ impl Client {
 }
 
 impl CopySpan {
-    /// What is left after so many bytes.
+    /// The span that is left after so many bytes.
     fn after(self, done: u64) -> Self {
         CopySpan {
             from_offset: self.from_offset.saturating_add(done),

@@ -5,73 +5,13 @@
 //! (rewinddir(3)).
 
 use crate::Client;
+use crate::calls::open_dirs::{OpenDir, Page};
 use crate::options::{DirPage, OpenOptions};
-use lagan_types::query::Entry;
 use lagan_types::{FsError, Ino, Query, QueryAnswer};
-use parking_lot::Mutex;
-use std::collections::HashMap;
-use std::sync::Arc;
-use std::time::Duration;
 use tokio::time::Instant;
 
 /// Entries asked for at a time.
 const PAGE_LEN: u32 = 1024;
-/// Entries given at a time: more than fits into one answer to the kernel.
-const GIVEN_LEN: usize = 256;
-/// A page is used up within this, or asked for again.
-const PAGE_AGE: Duration = Duration::from_secs(1);
-
-/// Open directories.
-#[derive(Debug, Default)]
-pub(crate) struct Dirs {
-    open: Mutex<HashMap<u64, Arc<Dir>>>,
-}
-
-#[derive(Debug)]
-struct Dir {
-    ino: Ino,
-    /// Opened with O_NOATIME.
-    no_atime: bool,
-    page: Mutex<Option<Page>>,
-}
-
-#[derive(Debug)]
-struct Page {
-    /// Entries follow this cookie.
-    after: u64,
-    attrs: bool,
-    fetched: Instant,
-    entries: Vec<Entry>,
-    end: bool,
-    parent: Ino,
-}
-
-impl Page {
-    /// Entries after `cookie`, if this page has some or knows that there are none.
-    fn from(&self, cookie: u64, attrs: bool) -> Option<DirPage> {
-        let usable = cookie > 0
-            && cookie >= self.after
-            && (self.attrs || !attrs)
-            && self.fetched.elapsed() < PAGE_AGE;
-        if !usable {
-            return None;
-        }
-        let first = self.entries.partition_point(|e| e.cookie <= cookie);
-        if first == self.entries.len() && !self.end {
-            return None;
-        }
-        Some(self.part(first))
-    }
-
-    fn part(&self, first: usize) -> DirPage {
-        let last = self.entries.len().min(first + GIVEN_LEN);
-        DirPage {
-            entries: self.entries[first..last].to_vec(),
-            end: self.end && last == self.entries.len(),
-            parent: self.parent,
-        }
-    }
-}
 
 impl Client {
     /// Opens a directory. Of `open`, O_NOATIME counts.
@@ -79,13 +19,8 @@ impl Client {
     /// # Errors
     /// None now.
     pub async fn opendir(&self, ino: Ino, open: OpenOptions) -> Result<u64, FsError> {
-        let fh = self.files.next_fh();
-        let dir = Dir {
-            ino,
-            no_atime: open.no_atime,
-            page: Mutex::default(),
-        };
-        self.dirs.open.lock().insert(fh, Arc::new(dir));
+        let fh = self.files.table().next_fh();
+        self.dirs.insert(fh, ino, open.no_atime);
         Ok(fh)
     }
 
@@ -97,10 +32,8 @@ impl Client {
     /// [`FsError::NotFound`] or [`FsError::Stale`] if it is gone,
     /// [`FsError::NotDirectory`], [`FsError::TimedOut`].
     pub async fn readdir(&self, fh: u64, cookie: u64, attrs: bool) -> Result<DirPage, FsError> {
-        let dir = self.dirs.open.lock().get(&fh).cloned();
-        let dir = dir.ok_or(FsError::Stale)?;
-        let kept = dir.page.lock().as_ref().and_then(|p| p.from(cookie, attrs));
-        let mut given = match kept {
+        let dir = self.dirs.get(fh)?;
+        let mut given = match dir.kept(cookie, attrs) {
             Some(given) => given,
             None => self.fetch_entries(&dir, cookie, attrs).await?,
         };
@@ -117,7 +50,12 @@ impl Client {
         Ok(given)
     }
 
-    async fn fetch_entries(&self, dir: &Dir, cookie: u64, attrs: bool) -> Result<DirPage, FsError> {
+    async fn fetch_entries(
+        &self,
+        dir: &OpenDir,
+        cookie: u64,
+        attrs: bool,
+    ) -> Result<DirPage, FsError> {
         let query = Query::ReadDir {
             ino: dir.ino,
             cookie,
@@ -133,22 +71,19 @@ impl Client {
         else {
             return Err(FsError::Malformed);
         };
-        let page = Page {
+        Ok(dir.keep(Page {
             after: cookie,
             attrs,
             fetched,
             entries,
             end,
             parent,
-        };
-        let given = page.part(0);
-        *dir.page.lock() = Some(page);
-        Ok(given)
+        }))
     }
 
     /// Closes a directory.
     pub async fn releasedir(&self, fh: u64) {
-        self.dirs.open.lock().remove(&fh);
+        self.dirs.remove(fh);
     }
 
     /// fsync(2) of a directory: the names that were promised to this mount in it
@@ -158,8 +93,7 @@ impl Client {
     /// [`FsError::Stale`] for a handle that is not open; [`FsError::Io`], once, if
     /// a promised name was lost; [`FsError::SessionEnded`], [`FsError::TimedOut`].
     pub async fn fsyncdir(&self, fh: u64) -> Result<(), FsError> {
-        let dir = self.dirs.open.lock().get(&fh).cloned();
-        let dir = dir.ok_or(FsError::Stale)?;
+        let dir = self.dirs.get(fh)?;
         self.leader
             .make_all_in(dir.ino, self.leader.deadline())
             .await

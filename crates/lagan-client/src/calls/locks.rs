@@ -11,7 +11,7 @@ use std::time::Duration;
 const PAUSE: Duration = Duration::from_millis(10);
 const PAUSE_MAX: Duration = Duration::from_millis(200);
 
-/// What is known of a process that waits for a lock.
+/// What the kernel knows of a process that waits for a lock.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Waiter {
     /// It has a signal to handle: its call ends.
@@ -22,10 +22,10 @@ pub struct Waiter {
 }
 
 impl Client {
-    /// F_GETLK: a lock that stands in the way. One of another mount has pid 0.
+    /// F_GETLK: finds a lock that stands in the way. One of another mount has pid 0.
     ///
     /// # Errors
-    /// As [`Client::getattr`].
+    /// Those of [`Client::getattr`].
     pub async fn getlk(&self, ino: Ino, lock: LockRange) -> Result<Option<LockRange>, FsError> {
         match self.leader.query(Query::GetLock { ino, lock }).await? {
             QueryAnswer::Lock(None) => Ok(None),
@@ -40,10 +40,10 @@ impl Client {
         }
     }
 
-    /// As [`Client::setlk`]; the lock ends with the handle, if not before.
+    /// Does [`Client::setlk`]; the lock ends with the handle, if not before.
     ///
     /// # Errors
-    /// As [`Client::setlk`].
+    /// Those of [`Client::setlk`].
     pub async fn setlk_through(
         &self,
         fh: u64,
@@ -74,11 +74,11 @@ impl Client {
         ask: impl Fn() -> Waiter + Send + Sync,
     ) -> Result<(), FsError> {
         if lock.kind != LockKind::Write
-            && let Some(inode) = self.files.inode(ino)
+            && let Some(inode) = self.files.table().inode(ino)
         {
-            // Who takes the lock next must see what was written under it. An
+            // The next holder of the lock must see what was written under it. An
             // error is told by the flush of the handle that wrote.
-            let _ = self.flush_inode(&inode, self.leader.deadline()).await;
+            let _ = self.files.flush_inode(&inode, self.leader.deadline()).await;
         }
         if lock.kind != LockKind::Unlock {
             // Before the call: its outcome may stay unknown.
@@ -152,7 +152,7 @@ impl Client {
     }
 
     /// Drops all locks of the owner on the inode, if it may have some.
-    pub(crate) async fn drop_locks(&self, ino: Ino, owner: u64, until: tokio::time::Instant) {
+    pub(super) async fn drop_locks(&self, ino: Ino, owner: u64, until: tokio::time::Instant) {
         if !self.leader.locks().has(ino, owner) {
             return;
         }

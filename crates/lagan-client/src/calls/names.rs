@@ -6,9 +6,11 @@ use lagan_types::limits::NAME_LEN_MAX;
 use lagan_types::op::NewFile;
 use lagan_types::{Answer, Attr, FsError, Ino, Op, Query, QueryAnswer};
 
+/// Checks a name before the leader is asked.
+///
 /// # Errors
-/// [`FsError::NameTooLong`], before the leader is asked.
-pub(crate) fn check_name(name: &[u8]) -> Result<Vec<u8>, FsError> {
+/// [`FsError::NameTooLong`].
+pub(super) fn check_name(name: &[u8]) -> Result<Vec<u8>, FsError> {
     if name.len() > NAME_LEN_MAX {
         return Err(FsError::NameTooLong);
     }
@@ -16,7 +18,7 @@ pub(crate) fn check_name(name: &[u8]) -> Result<Vec<u8>, FsError> {
 }
 
 impl Client {
-    /// The inode of a name.
+    /// Finds the inode of a name.
     ///
     /// # Errors
     /// [`FsError::NotFound`], [`FsError::NotDirectory`], [`FsError::NameTooLong`],
@@ -51,7 +53,7 @@ impl Client {
 
     /// Makes an inode; where the directory's default ACL takes the umask's
     /// place, by a second call.
-    pub(crate) async fn create_inode(
+    pub(super) async fn create_inode(
         &self,
         parent: Ino,
         name: &[u8],
@@ -69,7 +71,7 @@ impl Client {
         }
     }
 
-    /// A symbolic link's target. Moves its access time.
+    /// Reads a symbolic link's target. Moves its access time.
     ///
     /// # Errors
     /// [`FsError::Invalid`] for anything else.
@@ -147,7 +149,7 @@ impl Client {
 }
 
 /// The mutation that makes an inode.
-pub(crate) fn create_op(
+pub(super) fn create_op(
     parent: Ino,
     name: &[u8],
     new: NewInode,
@@ -166,8 +168,8 @@ pub(crate) fn create_op(
     })
 }
 
-/// The same in a directory with a default ACL.
-pub(crate) fn masked_op(
+/// The mutation that makes it in a directory with a default ACL.
+pub(super) fn masked_op(
     parent: Ino,
     name: &[u8],
     new: &NewInode,

@@ -5,7 +5,7 @@
 //! who is not the owner, and for capabilities before it executes a file and before
 //! the first write, each time right after it got the attributes: their
 //! answer says whether there can be any, so that the leader is not asked
-//! again. What is not known here is asked.
+//! again. The leader is asked only for what is not known here.
 
 use lagan_types::{Attr, Ino, Time};
 use parking_lot::Mutex;
@@ -14,10 +14,10 @@ use std::collections::HashMap;
 /// Inodes remembered, at most.
 const PLACES: u64 = 8192;
 
-/// See the module.
+/// Inodes without an access control list or without capabilities.
 #[derive(Debug, Default)]
-pub(crate) struct Lists {
-    /// Each inode has one place by its number: its ctime, and what it has.
+pub(crate) struct NoAcl {
+    /// Each inode has one place by its number, with its ctime and what it has.
     places: Mutex<HashMap<u64, (Ino, Time, Has)>>,
 }
 
@@ -27,8 +27,8 @@ struct Has {
     capability: bool,
 }
 
-impl Lists {
-    /// The kernel gets those attributes.
+impl NoAcl {
+    /// Learns from attributes that the kernel gets.
     pub fn answered(&self, attr: &Attr) {
         let mut places = self.places.lock();
         let place = places.entry(attr.ino.0 % PLACES);
@@ -44,7 +44,7 @@ impl Lists {
         }
     }
 
-    /// Something was set.
+    /// Forgets an inode, of which something was set.
     pub fn forget(&self, ino: Ino) {
         let mut places = self.places.lock();
         if places.get(&(ino.0 % PLACES)).is_some_and(|p| p.0 == ino) {
@@ -53,7 +53,7 @@ impl Lists {
     }
 
     /// Whether it is known that there is no list.
-    pub fn has_none(&self, ino: Ino) -> bool {
+    pub fn has_no_list(&self, ino: Ino) -> bool {
         self.known(ino).is_some_and(|has| !has.xattrs)
     }
 
@@ -97,38 +97,38 @@ mod tests {
 
     #[test]
     fn the_newest_attributes_decide_and_the_unknown_is_asked() {
-        let lists = Lists::default();
-        assert!(!lists.has_none(Ino(5)));
-        lists.answered(&attr(5, 1, false));
-        assert!(lists.has_none(Ino(5)));
-        lists.answered(&attr(5, 3, true));
-        lists.answered(&attr(5, 2, false));
-        assert!(!lists.has_none(Ino(5)));
-        lists.answered(&attr(5, 4, false));
-        lists.forget(Ino(5));
-        assert!(!lists.has_none(Ino(5)));
+        let known = NoAcl::default();
+        assert!(!known.has_no_list(Ino(5)));
+        known.answered(&attr(5, 1, false));
+        assert!(known.has_no_list(Ino(5)));
+        known.answered(&attr(5, 3, true));
+        known.answered(&attr(5, 2, false));
+        assert!(!known.has_no_list(Ino(5)));
+        known.answered(&attr(5, 4, false));
+        known.forget(Ino(5));
+        assert!(!known.has_no_list(Ino(5)));
     }
 
     #[test]
     fn other_attributes_are_no_capabilities() {
-        let lists = Lists::default();
-        assert!(!lists.has_no_capability(Ino(5)));
-        lists.answered(&attr(5, 1, true));
-        assert!(lists.has_no_capability(Ino(5)) && !lists.has_none(Ino(5)));
+        let known = NoAcl::default();
+        assert!(!known.has_no_capability(Ino(5)));
+        known.answered(&attr(5, 1, true));
+        assert!(known.has_no_capability(Ino(5)) && !known.has_no_list(Ino(5)));
         let mut capable = attr(5, 2, true);
         capable.mode |= HAS_CAPABILITY;
-        lists.answered(&capable);
-        lists.answered(&attr(5, 1, true));
-        assert!(!lists.has_no_capability(Ino(5)));
+        known.answered(&capable);
+        known.answered(&attr(5, 1, true));
+        assert!(!known.has_no_capability(Ino(5)));
     }
 
     #[test]
     fn inodes_that_share_a_place_are_not_taken_for_each_other() {
-        let lists = Lists::default();
-        lists.answered(&attr(5, 9, false));
-        lists.answered(&attr(5 + PLACES, 1, false));
-        assert!(!lists.has_none(Ino(5)) && lists.has_none(Ino(5 + PLACES)));
-        lists.forget(Ino(5));
-        assert!(lists.has_none(Ino(5 + PLACES)));
+        let known = NoAcl::default();
+        known.answered(&attr(5, 9, false));
+        known.answered(&attr(5 + PLACES, 1, false));
+        assert!(!known.has_no_list(Ino(5)) && known.has_no_list(Ino(5 + PLACES)));
+        known.forget(Ino(5));
+        assert!(known.has_no_list(Ino(5 + PLACES)));
     }
 }

@@ -14,8 +14,8 @@ const OWN: &[u8] = b"user.lagan.";
 /// The list that permission bits follow.
 const ACCESS: &[u8] = b"system.posix_acl_access";
 
-/// What the kernel asks for whenever it checks the permissions of somebody who
-/// is not the owner.
+/// Whether the kernel asks for it whenever it checks the permissions of somebody
+/// who is not the owner.
 fn is_acl(name: &[u8]) -> bool {
     name == ACCESS || name == b"system.posix_acl_default"
 }
@@ -34,13 +34,13 @@ impl Client {
     /// [`FsError::NoAttribute`], [`FsError::Range`] for a name that is too long.
     pub async fn getxattr(&self, ino: Ino, name: &[u8]) -> Result<Vec<u8>, FsError> {
         check(name)?;
-        if name == CAPABILITY && self.lists.has_no_capability(ino) {
+        if name == CAPABILITY && self.no_acl.has_no_capability(ino) {
             return Err(FsError::NoAttribute);
         }
         if let Some(own) = name.strip_prefix(OWN) {
             return self.own_attribute(ino, own).await;
         }
-        if is_acl(name) && self.lists.has_none(ino) {
+        if is_acl(name) && self.no_acl.has_no_list(ino) {
             return Err(FsError::NoAttribute);
         }
         let name = name.to_vec();
@@ -67,7 +67,7 @@ impl Client {
         if attr.kind != Kind::File {
             return Err(FsError::NoAttribute);
         }
-        // What servers are up, and the bucket, as of now.
+        // The newest map says which servers are up, and the bucket.
         self.leader.refresh_map(self.leader.deadline()).await?;
         let text = match name {
             b"state" => attr.archive.as_str().to_owned(),
@@ -165,7 +165,7 @@ impl Client {
 
     async fn set(&self, ino: Ino, op: Op) -> Result<(), FsError> {
         let done = self.leader.mutate(op).await.map(|_| ());
-        self.lists.forget(ino);
+        self.no_acl.forget(ino);
         done
     }
 
@@ -173,7 +173,7 @@ impl Client {
     /// that the caller is in the inode's group, set-group-id goes, as by chmod(2).
     ///
     /// # Errors
-    /// As [`Client::setxattr`].
+    /// Those of [`Client::setxattr`].
     pub async fn set_access_list(
         &self,
         ino: Ino,
@@ -193,7 +193,7 @@ impl Client {
     /// The names of the stored attributes.
     ///
     /// # Errors
-    /// As [`Client::getattr`].
+    /// Those of [`Client::getattr`].
     pub async fn listxattr(&self, ino: Ino) -> Result<Vec<Vec<u8>>, FsError> {
         match self.leader.query(Query::ListXattr { ino }).await? {
             QueryAnswer::Names(names) => Ok(names),
@@ -213,7 +213,7 @@ impl Client {
         if name.starts_with(OWN) {
             return Err(FsError::NotPermitted);
         }
-        let gone_is_done = name == CAPABILITY && !self.lists.has_no_capability(ino);
+        let gone_is_done = name == CAPABILITY && !self.no_acl.has_no_capability(ino);
         let name = name.to_vec();
         match self.leader.mutate(Op::RemoveXattr { ino, name }).await {
             Err(FsError::NoAttribute) if gone_is_done => Ok(()),

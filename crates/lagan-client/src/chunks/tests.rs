@@ -1,28 +1,23 @@
 use super::*;
-use crate::Options;
 use crate::chunks::fetch::{ATTEMPT, HEDGE};
 use crate::chunks::piece::Piece;
 use crate::chunks::range::Ask;
 use crate::chunks::spec::{ChunkSpec, Missing};
-use crate::leader::connect::Joined;
-use crate::leader::link::Link;
-use crate::leader::link::fake::{Said, Servers};
-use crate::leader::open_files::OpenFiles;
+use crate::leader::fake::{self, Said, Servers};
 use blocks::UNIT_LEN;
 use bytes::{Bytes, BytesMut};
 use lagan_types::attr::{ArchiveState, Attr};
 use lagan_types::chunk::block_crcs;
-use lagan_types::cluster::{ClusterMap, Config, NodeInfo, NodeRole, NodeState, ReplicaSet};
+use lagan_types::cluster::ClusterMap;
 use lagan_types::limits::BLOCK_LEN;
 use lagan_types::message::{ChunkReply, ChunkRequest, MetaReply, MetaRequest};
-use lagan_types::op::SessionIdentity;
 use lagan_types::query::Object;
 use lagan_types::{
-    Answer, BlockId, ChunkId, Epoch, FsError, Ino, Kind, NodeId, Op, Query, QueryAnswer, SessionId,
-    SetId, StoreId, Time, VolumeId,
+    Answer, BlockId, ChunkId, Epoch, FsError, Ino, Kind, NodeId, Op, Query, QueryAnswer, SetId,
+    Time, VolumeId,
 };
 use parking_lot::Mutex;
-use std::collections::{BTreeMap, HashSet};
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::time::Duration;
 use tokio::time::Instant;
@@ -95,7 +90,7 @@ impl Servers for Fake {
 
     fn chunk(&self, addr: SocketAddr, request: &ChunkRequest) -> Said<(ChunkReply, Bytes)> {
         let mut world = self.0.lock();
-        let node = (1..).find(|&n| addr == address(n).parse().unwrap());
+        let node = (1..).find(|&n| addr == fake::address(n).parse().unwrap());
         let node = node.unwrap();
         let replica = world.replicas.get(&node).copied().unwrap_or(Absent);
         match request {
@@ -132,10 +127,6 @@ impl Servers for Fake {
 
 fn done() -> Said<(ChunkReply, Bytes)> {
     Said::This((ChunkReply::Done, Bytes::new()))
-}
-
-fn address(node: u64) -> String {
-    format!("10.0.0.{node}:1")
 }
 
 impl World {
@@ -216,56 +207,10 @@ impl World {
     }
 }
 
-/// Nobody has files open.
-struct Nobody;
-
-impl OpenFiles for Nobody {
-    fn is_open(&self, _: Ino) -> bool {
-        false
-    }
-    fn hold(&self, _: Ino) {}
-    fn let_go(&self, _: Ino) {}
-    fn promise_made(&self, _: &Attr, _: &Attr) {}
-    fn promise_lost(&self, _: Ino) {}
-    fn session_lost(&self, _: &HashSet<Ino>) {}
-}
-
 /// The chunks storey over servers that are not there.
 struct Cluster {
     fake: Arc<Fake>,
     chunks: Arc<Chunks>,
-}
-
-fn map(sets: &[&[u64]]) -> ClusterMap {
-    ClusterMap {
-        version: 1,
-        nodes: (1..=9)
-            .map(|id| NodeInfo {
-                id: NodeId(id),
-                name: format!("n{id}"),
-                store: StoreId(u128::from(id)),
-                boot: 1,
-                addr: address(id),
-                peer_addr: String::new(),
-                http: String::new(),
-                role: NodeRole::Storage,
-                state: NodeState::Up,
-                voter: true,
-            })
-            .collect(),
-        sets: (1..)
-            .zip(sets)
-            .map(|(id, nodes)| ReplicaSet {
-                id: SetId(id),
-                nodes: nodes.iter().map(|&n| NodeId(n)).collect(),
-                epoch: Epoch(1),
-                sealed: false,
-                joining: None,
-                leaving: None,
-            })
-            .collect(),
-        config: Config::default(),
-    }
 }
 
 impl Cluster {
@@ -282,7 +227,7 @@ impl Cluster {
         let fake = Arc::new(Fake(Mutex::new(World {
             data: data.into(),
             replicas: (1..).zip(replicas.iter().copied()).collect(),
-            map: map(sets),
+            map: fake::map(sets),
             no_leader: false,
             archived: None,
             asked: Vec::new(),
@@ -290,23 +235,10 @@ impl Cluster {
             written: Vec::new(),
             recalls: 0,
         })));
-        let identity = SessionIdentity {
-            machine: "machine".into(),
-            boot: "boot".into(),
-            mount_point: "/mnt".into(),
-            instance: 1,
-        };
-        let mut options = Options::new(Vec::new(), "vol".into(), identity);
-        // No server is near.
-        options.bind_from = Some("10.0.1.1".parse().unwrap());
-        let joined = Joined {
-            link: Link::fake(fake.clone()),
-            map: fake.0.lock().map.clone(),
-            session: SessionId(1),
-        };
+        let joined = fake::joined(fake.clone(), fake.0.lock().map.clone());
         let tasks = Arc::new(Tasks::new());
-        let files = Weak::<Nobody>::new();
-        let leader = Leader::new(joined, options, tasks.clone(), files);
+        let files = Weak::<fake::Nobody>::new();
+        let leader = Leader::new(joined, fake::options(), tasks.clone(), files);
         let chunks = Chunks::new(leader, tasks, 32 << 20);
         Cluster { fake, chunks }
     }

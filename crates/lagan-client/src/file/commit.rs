@@ -1,7 +1,7 @@
 //! Commits: the step that makes durable chunks part of a file.
 
-use crate::Client;
 use crate::chunks::piece::Piece;
+use crate::file::Files;
 use crate::file::inode::Inode;
 use crate::leader::link::data_error;
 use crate::leader::promises::Promise;
@@ -20,7 +20,7 @@ const PAUSE: Duration = Duration::from_millis(20);
 pub(crate) struct Slice {
     /// First byte in the file, or after the true end.
     pub offset: u64,
-    /// Bytes of the piece before the first.
+    /// Bytes of the piece before the first one of the slice.
     pub skip: u32,
     /// Bytes.
     pub len: u64,
@@ -29,7 +29,7 @@ pub(crate) struct Slice {
 }
 
 impl Slice {
-    /// All of a piece.
+    /// Takes all of a piece.
     pub fn new(offset: u64, piece: Arc<Piece>) -> Self {
         Slice {
             offset,
@@ -64,7 +64,7 @@ pub(crate) struct Change {
     pub append: bool,
     /// The size is at least this.
     pub size_min: u64,
-    /// Only at this data version.
+    /// The commit is refused at any other data version than this.
     pub expect_version: Option<u64>,
     /// Clear setuid and setgid.
     pub kill_suid: bool,
@@ -82,7 +82,7 @@ pub(crate) struct Committed {
 }
 
 impl Change {
-    /// Puts these slices into the file.
+    /// Prepares a commit that puts these slices into the file.
     pub fn new(ino: Ino, slices: Vec<Slice>) -> Self {
         Change {
             ino,
@@ -110,13 +110,18 @@ impl Change {
     }
 }
 
-impl Client {
+impl Files {
     /// Commits; where sets changed since the chunks were written, these are
-    /// written again. All slices must be stored.
+    /// written again. All slices must be stored. A promised file is made in the
+    /// same step.
+    ///
+    /// The session may end meanwhile: then this call has it replaced, and the
+    /// inode's data is dropped under it (`leader/renew.rs` says what holds then).
     ///
     /// # Errors
-    /// As the metadata answers; [`FsError::Io`] at the deadline, outcome unknown.
-    pub(crate) async fn commit(
+    /// Whatever the metadata answers; [`FsError::Io`] at the deadline, with the
+    /// outcome unknown.
+    pub(super) async fn commit(
         &self,
         change: &mut Change,
         until: Instant,
@@ -170,8 +175,8 @@ impl Client {
         }
     }
 
-    /// Writes the chunks again whose sets have changed; if by our map none
-    /// has, the leader knows better: all of them.
+    /// Writes the chunks again whose sets have changed. If by our map none has, the
+    /// leader knows better: all are written again.
     async fn store_again(&self, change: &mut Change, until: Instant) -> Result<(), FsError> {
         self.leader.refresh_map(until).await.map_err(data_error)?;
         let placement = self.leader.cluster().current();
@@ -193,8 +198,8 @@ impl Client {
         self.chunks.store_all(&pieces, until).await
     }
 
-    /// Notes what a commit did to an inode: its map, its attributes, the kernel's pages.
-    pub(crate) fn note_commit(&self, inode: &Inode, change: &Change, done: &Committed) {
+    /// Follows a commit with the map, the attributes and the kernel's pages of the inode.
+    pub(super) fn note_commit(&self, inode: &Inode, change: &Change, done: &Committed) {
         let edits = change.edits_at(done.appended_at);
         let mut state = inode.state.lock();
         let followed = match &mut state.map {
@@ -212,6 +217,16 @@ impl Client {
             self.pages
                 .committed(inode.ino, done.before, done.attr.version);
         }
+    }
+
+    /// Follows a copy into the file, which the servers made: the kernel drops the
+    /// pages of the range by itself.
+    pub fn note_copied(&self, inode: &Inode, before: u64, attr: &Attr) {
+        let mut state = inode.state.lock();
+        state.map = None;
+        state.learn(attr);
+        drop(state);
+        self.pages.committed(inode.ino, before, attr.version);
     }
 }
 

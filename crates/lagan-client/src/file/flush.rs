@@ -5,11 +5,12 @@
 //! each handle gets the error once, from its next flush or fsync, as with any
 //! file system (fsync(2)).
 
-use crate::Client;
 use crate::chunks::piece::Piece;
+use crate::file::Files;
 use crate::file::buffer::batches;
 use crate::file::commit::{Change, Slice};
 use crate::file::inode::Inode;
+use crate::file::room::Room;
 use crate::leader::link::data_error;
 use lagan_types::FsError;
 use lagan_types::limits::COMMIT_EDITS_MAX;
@@ -20,7 +21,7 @@ use tokio::time::Instant;
 
 /// Time between looks for data that waits for long.
 pub(crate) const EVERY: Duration = Duration::from_secs(1);
-/// Written data is committed at the latest after this.
+/// A commit of written data begins after this, at the latest.
 const COMMIT_AFTER: Duration = Duration::from_secs(4);
 /// A file has at most this many bytes uncommitted before a commit begins.
 const COMMIT_BYTES: u64 = 64 * 1024 * 1024;
@@ -32,20 +33,17 @@ const APPEND_BYTES: u64 = 4 * 1024 * 1024;
 /// How long a writer waits for room before it looks again for a file to flush.
 const ROOM_WAIT: Duration = Duration::from_millis(200);
 
-impl Client {
-    /// Commits everything that was written to the inode before the call.
+impl Files {
+    /// Commits everything that was written to the inode before the call, and has the
+    /// file made if it is only promised.
     ///
     /// # Errors
-    /// Why it could not; recorded for the handles, too.
-    pub(crate) async fn flush_inode(
-        &self,
-        inode: &Arc<Inode>,
-        until: Instant,
-    ) -> Result<(), FsError> {
+    /// Why it could not be committed. The handles get the error as well.
+    pub async fn flush_inode(&self, inode: &Arc<Inode>, until: Instant) -> Result<(), FsError> {
         self.flush_parts(inode, true, until).await
     }
 
-    /// As [`Client::flush_inode`]; without `live`, only runs that are full.
+    /// Does [`Files::flush_inode`]; without `live`, only for runs that are full.
     async fn flush_parts(
         &self,
         inode: &Arc<Inode>,
@@ -67,7 +65,7 @@ impl Client {
         let mut result = self.flush_pieces(inode, live, until).await;
         if live {
             result = result.and(self.flush_appends(inode, until).await);
-            // Another flush may have failed to.
+            // Another flush may have failed to make it.
             let made = self.leader.make_promised(inode.ino, until).await;
             result = result.and(made.map_err(data_error));
         }
@@ -127,8 +125,9 @@ impl Client {
         Ok(())
     }
 
-    /// Forgets pieces that were committed or are lost; the error is there
-    /// before the file looks clean to another flush.
+    /// Forgets pieces that were committed or are lost. An error is noted before the
+    /// file looks clean to another flush. Pieces that the session's end dropped
+    /// meanwhile are not there any more, and free no room a second time.
     fn retire(&self, inode: &Inode, gone: &[Arc<Piece>], lost: Option<FsError>) {
         let mut state = inode.state.lock();
         let freed = state
@@ -139,7 +138,7 @@ impl Client {
             state.failed(error);
         }
         drop(state);
-        self.give_back(freed);
+        self.room.give_back(freed);
     }
 
     async fn flush_appends(&self, inode: &Arc<Inode>, until: Instant) -> Result<(), FsError> {
@@ -153,7 +152,7 @@ impl Client {
             return Ok(());
         }
         let mut placing = Placing {
-            client: self,
+            room: &self.room,
             inode,
             bytes: groups.iter().map(|g| g.len() as u64).sum(),
             lost: Some(FsError::Io),
@@ -164,12 +163,12 @@ impl Client {
     }
 
     /// Starts a flush in the background if there is much to commit.
-    pub(crate) fn flush_if_much(&self, inode: &Arc<Inode>) {
+    pub(super) fn flush_if_much(&self, inode: &Arc<Inode>) {
         let (much, live) = {
             let state = inode.state.lock();
             let runs = state.buffer.runs() >= COMMIT_EDITS_MAX;
             let appends = state.appends.held_bytes() >= APPEND_BYTES;
-            let limit = COMMIT_BYTES.min(self.options.write_buffer_bytes as u64 / 2);
+            let limit = COMMIT_BYTES.min(self.room.all_bytes() / 2);
             let live = runs || appends;
             (live || state.held_bytes() >= limit, live)
         };
@@ -182,7 +181,7 @@ impl Client {
     ///
     /// # Errors
     /// [`FsError::Io`] at the deadline.
-    pub(crate) async fn flush_scattered(
+    pub(super) async fn flush_scattered(
         &self,
         inode: &Arc<Inode>,
         until: Instant,
@@ -198,22 +197,22 @@ impl Client {
     }
 
     /// Starts a flush in the background unless one is under way.
-    pub(crate) fn flush_soon(&self, inode: &Arc<Inode>, live: bool) {
+    fn flush_soon(&self, inode: &Arc<Inode>, live: bool) {
         if inode.flushing.swap(true, Ordering::AcqRel) {
             return;
         }
         let inode = inode.clone();
-        self.tasks.spawn(&self.me, move |client| async move {
-            let until = client.leader.deadline();
+        self.tasks.spawn(&self.me, move |files| async move {
+            let until = files.leader.deadline();
             // Its error is recorded for the handles.
-            let _ = client.flush_parts(&inode, live, until).await;
+            let _ = files.flush_parts(&inode, live, until).await;
             inode.flushing.store(false, Ordering::Release);
         });
     }
 
-    /// Starts flushes of files that hold data for long. Called every [`EVERY`].
-    pub(crate) fn flush_old(&self) {
-        for inode in self.files.inodes() {
+    /// Starts flushes of files that hold data for long; called every [`EVERY`].
+    pub fn flush_old(&self) {
+        for inode in self.table.inodes() {
             let since = inode.state.lock().dirty_since;
             if since.is_some_and(|s| s.elapsed() >= COMMIT_AFTER) {
                 self.flush_soon(&inode, true);
@@ -226,18 +225,14 @@ impl Client {
     ///
     /// # Errors
     /// [`FsError::Io`] at the deadline.
-    pub(crate) async fn reserve(&self, bytes: u32, until: Instant) -> Result<(), FsError> {
+    pub(super) async fn take_room(&self, bytes: u32, until: Instant) -> Result<(), FsError> {
         loop {
-            if let Ok(room) = self.memory.try_acquire_many(bytes) {
-                room.forget();
+            if self.room.try_take(bytes) {
                 return Ok(());
             }
             self.flush_largest();
             let wait = until.min(Instant::now() + ROOM_WAIT);
-            if let Ok(Ok(room)) =
-                tokio::time::timeout_at(wait, self.memory.acquire_many(bytes)).await
-            {
-                room.forget();
+            if self.room.take(bytes, wait).await {
                 return Ok(());
             }
             if Instant::now() >= until {
@@ -246,18 +241,9 @@ impl Client {
         }
     }
 
-    /// Room that is free again.
-    pub(crate) fn give_back(&self, bytes: u64) {
-        if bytes > 0 {
-            self.memory.add_permits(bytes as usize);
-        }
-    }
-
     fn flush_largest(&self) {
-        let largest = self
-            .files
-            .inodes()
-            .into_iter()
+        let inodes = self.table.inodes().into_iter();
+        let largest = inodes
             .map(|inode| {
                 let held = inode.state.lock().held_bytes();
                 (held, inode)
@@ -274,9 +260,9 @@ impl Client {
     ///
     /// # Errors
     /// The first error; the others are flushed all the same.
-    pub(crate) async fn flush_all(&self, until: Instant) -> Result<(), FsError> {
+    pub async fn flush_all(&self, until: Instant) -> Result<(), FsError> {
         let mut result = Ok(());
-        for inode in self.files.inodes() {
+        for inode in self.table.inodes() {
             result = result.and(self.flush_inode(&inode, until).await);
         }
         result
@@ -286,10 +272,10 @@ impl Client {
 /// Appends that a commit is placing. If the call is dropped half-way, whether
 /// they are in the file is unknown: an error for the handles.
 struct Placing<'a> {
-    client: &'a Client,
+    room: &'a Room,
     inode: &'a Inode,
     bytes: u64,
-    /// What the handles get when this is dropped.
+    /// The error that the handles get when this is dropped.
     lost: Option<FsError>,
 }
 
@@ -301,6 +287,6 @@ impl Drop for Placing<'_> {
             state.failed(error);
         }
         drop(state);
-        self.client.give_back(freed);
+        self.room.give_back(freed);
     }
 }

@@ -1,18 +1,15 @@
-//! Open files: what this mount knows of each inode it has open, and the handles.
+//! An open inode: what this mount knows of it, and what it wrote and did not commit.
 //!
-//! Lock order: table of inodes, table of handles, one inode's state. None is
-//! held across an await.
+//! The lock of an inode's state is taken last of all: no other lock is taken
+//! under it but that of [`crate::file::pages`], and it is not held across an await.
 
 use crate::file::appends::Appends;
 use crate::file::buffer::Buffer;
 use crate::file::map::FileMap;
-use crate::options::OpenOptions;
 use lagan_types::access::Access;
 use lagan_types::{Attr, FsError, Ino, Time};
 use parking_lot::Mutex;
-use std::collections::HashMap;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::AtomicBool;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
@@ -21,14 +18,14 @@ use tokio::time::Instant;
 pub(crate) struct Inode {
     /// Its number.
     pub ino: Ino,
-    /// Held by whoever commits: one at a time, so that commits are in order.
-    pub turn: tokio::sync::Mutex<()>,
+    /// Held by the call that commits: one at a time, so that commits are in order.
+    pub(super) turn: tokio::sync::Mutex<()>,
     /// Everything that changes.
-    pub state: Mutex<InodeState>,
+    pub(super) state: Mutex<InodeState>,
     /// A background flush is under way or about to be.
-    pub flushing: AtomicBool,
-    /// A commit has ended.
-    pub committed: Notify,
+    pub(super) flushing: AtomicBool,
+    /// Told whenever a commit has ended.
+    committed: Notify,
 }
 
 /// A commit of positional writes under way; it ends when this is dropped.
@@ -42,7 +39,51 @@ impl Drop for UnderWay<'_> {
 }
 
 impl Inode {
-    /// A commit is about to be sent.
+    /// Starts without knowing anything of the inode.
+    pub fn new(ino: Ino) -> Self {
+        Inode {
+            ino,
+            turn: tokio::sync::Mutex::default(),
+            state: Mutex::default(),
+            flushing: AtomicBool::new(false),
+            committed: Notify::new(),
+        }
+    }
+
+    /// Whether appends wait for their commit.
+    pub fn has_appends(&self) -> bool {
+        !self.state.lock().appends.is_empty()
+    }
+
+    /// Learns attributes that came from the leader.
+    pub fn learn(&self, attr: &Attr) {
+        self.state.lock().learn(attr);
+    }
+
+    /// Learns attributes and a page of extents that came in one answer of the leader.
+    pub fn learn_both(&self, attr: &Attr, page: FileMap) {
+        let mut state = self.state.lock();
+        state.learn_map(page);
+        state.learn(attr);
+    }
+
+    /// Forgets the extents: they are asked for when they are needed.
+    pub fn forget_map(&self) {
+        self.state.lock().map = None;
+    }
+
+    /// The attributes as this mount's processes see them: with what it wrote.
+    /// `attr` came from the leader.
+    pub fn merged(&self, attr: Attr) -> Attr {
+        self.state.lock().merged(attr)
+    }
+
+    /// Notes a read of the file; see [`InodeState::accessed`].
+    pub fn accessed(&self, now: Time) -> Option<Access> {
+        self.state.lock().accessed(now)
+    }
+
+    /// Begins a commit: it is about to be sent.
     pub fn begin_commit(&self) -> UnderWay<'_> {
         let mut state = self.state.lock();
         state.committing = Some(state.version);
@@ -71,21 +112,21 @@ pub(crate) struct InodeState {
     pub attr: Option<Attr>,
     /// The newest data version seen.
     pub version: u64,
-    /// Extents; used only if of `version`.
+    /// Extents; they are used only if they are of `version`.
     pub map: Option<FileMap>,
     /// Positional writes that are not committed.
     pub buffer: Buffer,
     /// Appends that are not committed.
     pub appends: Appends,
-    /// An unprivileged caller wrote.
+    /// An unprivileged caller wrote: the commit clears setuid and setgid.
     pub kill_suid: bool,
     /// The version that was known when the commit under way was sent.
     pub committing: Option<u64>,
-    /// Since when there is something to commit.
+    /// When the oldest bytes that are not committed were written.
     pub dirty_since: Option<Instant>,
     /// Wall time of the last write that is not committed.
     pub wrote_at: Time,
-    /// Errors of deferred writes, counted, and the last.
+    /// How many deferred writes failed, and the error of the last.
     pub errors: (u64, Option<FsError>),
     /// The read that was noted last: the ctime that was known, and the second.
     noted: Option<(Time, i64)>,
@@ -139,8 +180,8 @@ impl InodeState {
         attr
     }
 
-    /// The file is read. Gives what is to be told of it: nothing if that would
-    /// not move the access time, or was noted in the same second.
+    /// Notes a read of the file. Returns what the leader is to hear: nothing if the
+    /// read does not move the access time, or was noted in the same second.
     pub fn accessed(&mut self, now: Time) -> Option<Access> {
         let attr = self.attr.as_mut()?;
         let noted = Some((attr.ctime, now.secs));
@@ -167,179 +208,22 @@ impl InodeState {
         self.learn(made);
     }
 
-    /// Something was written.
+    /// Notes that something was written.
     pub fn wrote(&mut self, kill_suid: bool, now: Time) {
         self.kill_suid |= kill_suid;
         self.wrote_at = now;
         self.dirty_since.get_or_insert_with(Instant::now);
     }
 
-    /// A deferred write failed.
+    /// Notes that a deferred write failed.
     pub fn failed(&mut self, error: FsError) {
         self.errors = (self.errors.0 + 1, Some(error));
     }
 
-    /// Forgets all that is not committed; returns how many bytes that were.
+    /// Drops all bytes that are not committed; returns how many these were.
     pub fn discard(&mut self) -> u64 {
         self.kill_suid = false;
         self.dirty_since = None;
         self.buffer.clear() + self.appends.clear()
     }
-}
-
-/// An open file.
-#[derive(Debug)]
-pub(crate) struct Handle {
-    /// Its inode.
-    pub inode: Arc<Inode>,
-    /// How it was opened.
-    pub options: OpenOptions,
-    /// Errors of the inode that were reported through it or were there before.
-    seen_errors: AtomicU64,
-    /// What it wrote or locked was lost with the session.
-    ended: AtomicBool,
-    /// The reader's place.
-    pub ahead: Mutex<ReadAhead>,
-}
-
-/// Where a sequential reader is.
-#[derive(Debug, Default, Clone, Copy)]
-pub(crate) struct ReadAhead {
-    /// Where the last read ended.
-    pub next: u64,
-    /// Bytes read in a row.
-    pub run: u64,
-    /// What was asked for ahead ends here.
-    pub asked_to: u64,
-}
-
-impl Handle {
-    /// # Errors
-    /// [`FsError::SessionEnded`] if the handle must be opened again.
-    pub fn check(&self) -> Result<(), FsError> {
-        if self.ended.load(Ordering::Acquire) {
-            return Err(FsError::SessionEnded);
-        }
-        Ok(())
-    }
-
-    /// An error of deferred writes, once per handle.
-    pub fn take_error(&self) -> Result<(), FsError> {
-        let (count, last) = self.inode.state.lock().errors;
-        match last {
-            Some(error) if self.seen_errors.swap(count, Ordering::AcqRel) < count => Err(error),
-            _ => Ok(()),
-        }
-    }
-
-    /// Whether reads and writes do not go through the kernel's pages.
-    pub fn is_direct(&self) -> bool {
-        self.options.direct || self.options.append
-    }
-}
-
-/// The tables.
-#[derive(Debug, Default)]
-pub(crate) struct Files {
-    inodes: Mutex<HashMap<Ino, (Arc<Inode>, u64)>>,
-    handles: Mutex<HashMap<u64, Arc<Handle>>>,
-    next_fh: AtomicU64,
-}
-
-impl Files {
-    /// A number for a new handle, of files or directories.
-    pub fn next_fh(&self) -> u64 {
-        self.next_fh.fetch_add(1, Ordering::Relaxed) + 1
-    }
-
-    /// Counts an open of the inode, before the leader is asked: from now on it
-    /// is not reported as closed. Undone by [`Files::unpin`].
-    pub fn pin(&self, ino: Ino) -> Arc<Inode> {
-        let mut inodes = self.inodes.lock();
-        let entry = inodes.entry(ino).or_insert_with(|| {
-            let inode = Inode {
-                ino,
-                turn: tokio::sync::Mutex::default(),
-                state: Mutex::default(),
-                flushing: AtomicBool::new(false),
-                committed: Notify::new(),
-            };
-            (Arc::new(inode), 0)
-        });
-        entry.1 += 1;
-        entry.0.clone()
-    }
-
-    /// Undoes [`Files::pin`]. The last time it gives the inode, which may hold
-    /// what could not be flushed.
-    pub fn unpin(&self, ino: Ino) -> Option<Arc<Inode>> {
-        let mut inodes = self.inodes.lock();
-        let entry = inodes.get_mut(&ino)?;
-        entry.1 -= 1;
-        if entry.1 > 0 {
-            return None;
-        }
-        inodes.remove(&ino).map(|(inode, _)| inode)
-    }
-
-    /// The inode, if it is open.
-    pub fn inode(&self, ino: Ino) -> Option<Arc<Inode>> {
-        self.inodes.lock().get(&ino).map(|(i, _)| i.clone())
-    }
-
-    /// Whether it is open, or being opened.
-    pub fn is_open(&self, ino: Ino) -> bool {
-        self.inodes.lock().contains_key(&ino)
-    }
-
-    /// How many opens count.
-    pub fn opens(&self, ino: Ino) -> u64 {
-        self.inodes.lock().get(&ino).map_or(0, |(_, n)| *n)
-    }
-
-    /// All open inodes.
-    pub fn inodes(&self) -> Vec<Arc<Inode>> {
-        let inodes = self.inodes.lock();
-        inodes.values().map(|(i, _)| i.clone()).collect()
-    }
-
-    /// Makes a handle of a pinned inode.
-    pub fn insert(&self, inode: Arc<Inode>, options: OpenOptions) -> u64 {
-        let fh = self.next_fh();
-        let seen = inode.state.lock().errors.0;
-        let handle = Handle {
-            inode,
-            options,
-            seen_errors: AtomicU64::new(seen),
-            ended: AtomicBool::new(false),
-            ahead: Mutex::default(),
-        };
-        self.handles.lock().insert(fh, Arc::new(handle));
-        fh
-    }
-
-    /// # Errors
-    /// [`FsError::Stale`] for a handle that is not open.
-    pub fn handle(&self, fh: u64) -> Result<Arc<Handle>, FsError> {
-        self.handles.lock().get(&fh).cloned().ok_or(FsError::Stale)
-    }
-
-    /// Takes a handle out; its inode stays pinned.
-    pub fn remove(&self, fh: u64) -> Option<Arc<Handle>> {
-        self.handles.lock().remove(&fh)
-    }
-
-    /// All handles of the inode must be opened again.
-    pub fn end_handles(&self, ino: Ino) {
-        for handle in self.handles.lock().values() {
-            if handle.inode.ino == ino {
-                handle.ended.store(true, Ordering::Release);
-            }
-        }
-    }
-}
-
-/// The local wall clock: what a user sees of a write before its commit.
-pub(crate) fn wall_time() -> Time {
-    Time::after_1970(lagan_host::wall::since_1970())
 }

@@ -1,19 +1,17 @@
 //! The leader storey's questions and news, for the files that are open.
 
-use crate::Client;
-use crate::file::inode::Inode;
+use crate::file::Files;
 use crate::leader::open_files::OpenFiles;
 use lagan_types::{Attr, FsError, Ino};
 use std::collections::HashSet;
-use std::sync::Arc;
 
-impl OpenFiles for Client {
+impl OpenFiles for Files {
     fn is_open(&self, ino: Ino) -> bool {
-        self.files.is_open(ino)
+        self.table.is_open(ino)
     }
 
     fn hold(&self, ino: Ino) {
-        self.files.pin(ino);
+        self.table.pin(ino);
     }
 
     fn let_go(&self, ino: Ino) {
@@ -21,32 +19,33 @@ impl OpenFiles for Client {
     }
 
     fn promise_made(&self, promised: &Attr, made: &Attr) {
-        if let Some(inode) = self.files.inode(made.ino) {
+        if let Some(inode) = self.table.inode(made.ino) {
             inode.state.lock().replace_attr(promised, made);
         }
     }
 
     fn promise_lost(&self, ino: Ino) {
-        self.files.end_handles(ino);
+        self.table.end_handles(ino);
         self.pages.lost(ino);
-        if let Some(inode) = self.files.inode(ino) {
+        if let Some(inode) = self.table.inode(ino) {
             let mut state = inode.state.lock();
             state.failed(FsError::Io);
             let freed = state.discard();
             drop(state);
-            self.give_back(freed);
+            self.room.give_back(freed);
         }
     }
 
     fn session_lost(&self, lost: &HashSet<Ino>) {
-        let is_lost =
-            |inode: &Arc<Inode>| lost.contains(&inode.ino) || inode.state.lock().is_dirty();
-        for inode in self.files.inodes().iter().filter(|i| is_lost(i)) {
-            // The handles are first: what is written after this is refused.
-            self.files.end_handles(inode.ino);
-            self.pages.lost(inode.ino);
-            let freed = inode.state.lock().discard();
-            self.give_back(freed);
+        for inode in self.table.inodes() {
+            if lost.contains(&inode.ino) || inode.state.lock().is_dirty() {
+                // First the handles, then the data. A write looks at its handle under
+                // the lock that `discard` takes: it is dropped here, or refused.
+                self.table.end_handles(inode.ino);
+                self.pages.lost(inode.ino);
+                let freed = inode.state.lock().discard();
+                self.room.give_back(freed);
+            }
         }
     }
 }

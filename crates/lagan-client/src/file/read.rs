@@ -1,14 +1,16 @@
-//! read: own unflushed bytes over chunks, objects and holes.
+//! Reads: this mount's own unflushed bytes over chunks, objects and holes.
 //!
 //! A file that is archived as it is has its bytes in two places: where no replica of
 //! a chunk is good, or none can be reached, they are read from the object.
 
-use crate::Client;
 use crate::chunks::blocks::UNIT_LEN;
 use crate::chunks::range::Ask;
 use crate::chunks::spec::Missing;
-use crate::file::inode::{Handle, Inode};
+use crate::file::Files;
+use crate::file::handle::Handle;
+use crate::file::inode::{Inode, InodeState};
 use crate::file::map::{FileMap, Part, Source};
+use crate::leader::link::data_error;
 use bytes::{Bytes, BytesMut};
 use lagan_types::limits::{CHUNK_LEN_MAX, EXTENTS_PAGE_MAX, FILE_LEN_MAX};
 use lagan_types::{FsError, Ino, Query, QueryAnswer};
@@ -16,7 +18,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::Instant;
 
-/// How often "not found" makes a read fetch the map again.
+/// How often "not found" makes a read fetch the map again, at most.
 const MAP_RETRIES: u32 = 3;
 /// Wait before the second of these and later ones: what names the bytes may be
 /// changing right now.
@@ -34,31 +36,13 @@ struct View {
     end: u64,
 }
 
-impl Client {
-    /// Reads at most `len` bytes; fewer only at the end of the file. Moves the
-    /// access time.
+impl Files {
+    /// Reads at most `len` bytes; fewer only at the end of the file. The access time stays.
     ///
     /// # Errors
     /// [`FsError::Corrupt`] if the bytes are lost or wrong everywhere,
     /// [`FsError::Io`] at the deadline, [`FsError::SessionEnded`].
-    pub async fn read(&self, fh: u64, offset: u64, len: u32) -> Result<Bytes, FsError> {
-        let handle = self.files.handle(fh)?;
-        let bytes = self.read_handle(&handle, offset, len).await?;
-        self.note_read(&handle.inode);
-        Ok(bytes)
-    }
-
-    /// As [`Client::read`], and the access time stays: O_NOATIME, and what this
-    /// mount reads for purposes of its own.
-    ///
-    /// # Errors
-    /// As [`Client::read`].
-    pub async fn read_unnoted(&self, fh: u64, offset: u64, len: u32) -> Result<Bytes, FsError> {
-        let handle = self.files.handle(fh)?;
-        self.read_handle(&handle, offset, len).await
-    }
-
-    async fn read_handle(&self, handle: &Handle, offset: u64, len: u32) -> Result<Bytes, FsError> {
+    pub async fn read(&self, handle: &Handle, offset: u64, len: u32) -> Result<Bytes, FsError> {
         handle.check()?;
         if offset >= FILE_LEN_MAX {
             return Ok(Bytes::new());
@@ -89,7 +73,7 @@ impl Client {
                 }
                 Err(Missing::Failed(error)) => return Err(error),
                 Err(Missing::NotFound { everywhere }) => nowhere += u32::from(everywhere),
-                // Ends only with the time for it.
+                // That ends only with the time for it.
                 Err(Missing::Unreachable) => return Err(FsError::Io),
             }
             if nowhere > MAP_RETRIES {
@@ -107,7 +91,7 @@ impl Client {
         }
     }
 
-    /// What the range consists of, at the newest version known now or later.
+    /// Finds out what the range consists of, at the newest version known now or later.
     async fn view(
         &self,
         inode: &Arc<Inode>,
@@ -143,13 +127,13 @@ impl Client {
             }
             self.fetch_map(inode, missing, until)
                 .await
-                .map_err(crate::leader::link::data_error)?;
+                .map_err(data_error)?;
             refetch = false;
         }
     }
 
     /// Fetches a page of extents that has `offset`, or leads there from what is known.
-    pub(crate) async fn fetch_map(
+    pub(super) async fn fetch_map(
         &self,
         inode: &Inode,
         offset: u64,
@@ -164,7 +148,7 @@ impl Client {
     }
 
     /// Fetches the page of extents that starts exactly there.
-    pub(crate) async fn fetch_page(
+    pub(super) async fn fetch_page(
         &self,
         inode: &Inode,
         offset: u64,
@@ -246,7 +230,7 @@ impl Client {
 
     /// Fetches what a sequential reader will ask for next.
     fn read_ahead(&self, handle: &Handle, offset: u64, end: u64) {
-        let limit = self.options.read_ahead_bytes as u64;
+        let limit = self.read_ahead_bytes;
         let (from, to) = {
             let mut ahead = handle.ahead.lock();
             let len = end.saturating_sub(offset);
@@ -298,7 +282,7 @@ impl View {
     }
 }
 
-fn view_of(state: &crate::file::inode::InodeState, map: &FileMap, offset: u64, len: u32) -> View {
+fn view_of(state: &InodeState, map: &FileMap, offset: u64, len: u32) -> View {
     let size = map.size().max(state.buffer.end());
     View {
         version: map.version(),

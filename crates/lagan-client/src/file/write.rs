@@ -1,50 +1,36 @@
-//! write, flush, fsync.
+//! Writes: bytes go into an inode's buffer, or among its appends.
 
-use crate::Client;
 use crate::chunks::piece::Piece;
-use crate::file::inode::{Handle, wall_time};
+use crate::file::Files;
+use crate::file::handle::Handle;
+use crate::file::room::Taken;
 use crate::options::Caller;
+use crate::wall::wall_time;
 use bytes::Bytes;
 use lagan_types::FsError;
 use lagan_types::limits::{CHUNK_LEN_MAX, FILE_LEN_MAX};
 use std::sync::Arc;
+use std::time::Duration;
+use tokio::time::Instant;
 
-impl Client {
-    /// Writes; short only for more than [`CHUNK_LEN_MAX`] bytes. The data may
-    /// wait in memory until a flush. For a handle opened with `append` the
-    /// offset is ignored.
+/// How long a write waits for a newer map when the present one says "full".
+const FULL_ASK: Duration = Duration::from_secs(1);
+
+impl Files {
+    /// Writes at `place`, or without one at the end. Fewer bytes are written only
+    /// if there are more than [`CHUNK_LEN_MAX`].
     ///
     /// # Errors
     /// [`FsError::FileTooLarge`]; [`FsError::NoSpace`] if it is known that no set
-    /// takes chunks; [`FsError::SessionEnded`] for a handle that
-    /// must be opened again; [`FsError::Io`] if there was no room in time;
-    /// with `sync` what [`Client::fsync`] says.
+    /// takes chunks; [`FsError::SessionEnded`] for a handle that must be opened
+    /// again; [`FsError::Io`] if there was no room in time; with O_SYNC those of a flush.
     pub async fn write(
         &self,
+        handle: &Handle,
         caller: Caller,
-        fh: u64,
-        offset: u64,
-        data: Bytes,
-    ) -> Result<u32, FsError> {
-        let append = self.files.handle(fh)?.options.append;
-        let place = if append { None } else { Some(offset) };
-        self.write_at(caller, fh, place, data).await
-    }
-
-    /// As [`Client::write`], at that place, or without one at the end, however
-    /// the handle was opened: F_SETFL changes O_APPEND, and mapped pages may be
-    /// written through any handle.
-    ///
-    /// # Errors
-    /// As [`Client::write`].
-    pub async fn write_at(
-        &self,
-        caller: Caller,
-        fh: u64,
         place: Option<u64>,
         data: Bytes,
     ) -> Result<u32, FsError> {
-        let handle = self.files.handle(fh)?;
         handle.check()?;
         let data = data.slice(..data.len().min(CHUNK_LEN_MAX as usize));
         if data.is_empty() {
@@ -57,13 +43,13 @@ impl Client {
         }
         let until = self.leader.deadline();
         self.check_space().await?;
-        self.reserve(data.len() as u32, until).await?;
+        self.take_room(data.len() as u32, until).await?;
         // Room taken is room to give back, also if this call is dropped here.
-        let mut room = Room(self, data.len() as u64);
-        self.flush_other_kind(&handle, append, until).await;
+        let mut taken = Taken::new(&self.room, data.len() as u64);
+        self.flush_other_kind(handle, append, until).await;
         self.flush_scattered(&handle.inode, until).await?;
-        let full = self.put(&handle, caller, place, &data, &mut room)?;
-        drop(room);
+        let full = self.put(handle, caller, place, &data, &mut taken)?;
+        drop(taken);
         if append && !handle.is_direct() {
             // The kernel's pages have it where it took the end to be.
             self.pages.lost(handle.inode.ino);
@@ -81,8 +67,8 @@ impl Client {
     }
 
     /// Appends and positional writes do not wait side by side: their order
-    /// would be lost. An error is the handle's that wrote.
-    async fn flush_other_kind(&self, handle: &Handle, append: bool, until: tokio::time::Instant) {
+    /// would be lost. An error is told through the handle that wrote.
+    async fn flush_other_kind(&self, handle: &Handle, append: bool, until: Instant) {
         let other = {
             let state = handle.inode.state.lock();
             if append {
@@ -102,10 +88,10 @@ impl Client {
         caller: Caller,
         place: Option<u64>,
         data: &Bytes,
-        room: &mut Room<'_>,
+        taken: &mut Taken<'_>,
     ) -> Result<Vec<Arc<Piece>>, FsError> {
         let mut state = handle.inode.state.lock();
-        // Again, now that a session's end would wait for the lock.
+        // Again, now that the end of a session would wait for the lock to drop the bytes.
         handle.check()?;
         let before = state.held_bytes();
         let mut full = Vec::new();
@@ -114,44 +100,26 @@ impl Client {
             Some(offset) => full = state.buffer.write(offset, data),
         }
         state.wrote(!caller.privileged(), wall_time());
-        room.1 = room.1.saturating_sub(state.held_bytes() - before);
+        taken.used(state.held_bytes() - before);
         Ok(full)
     }
 
-    /// One descriptor was closed: commits, and drops the owner's fcntl locks.
+    /// Looks whether written bytes could become chunks, as far as the map tells.
+    /// Before it says no, it asks whether there is a newer map.
     ///
     /// # Errors
-    /// Why data written through this handle could not be committed, once.
-    pub async fn flush(&self, fh: u64, lock_owner: u64) -> Result<(), FsError> {
-        let handle = self.files.handle(fh)?;
-        let until = self.leader.deadline();
-        let flushed = self.flush_inode(&handle.inode, until).await;
-        let ino = handle.inode.ino;
-        self.drop_locks(ino, lock_owner, until).await;
-        self.leader.locks().left(fh, lock_owner);
-        handle.check()?;
-        handle.take_error().and(flushed)
-    }
-
-    /// Commits what was written to the file through any handle of this mount.
-    ///
-    /// # Errors
-    /// As [`Client::flush`].
-    pub async fn fsync(&self, fh: u64) -> Result<(), FsError> {
-        let handle = self.files.handle(fh)?;
-        let flushed = self
-            .flush_inode(&handle.inode, self.leader.deadline())
-            .await;
-        handle.check()?;
-        handle.take_error().and(flushed)
-    }
-}
-
-/// Room for written data that was reserved and is not used (yet).
-struct Room<'a>(&'a Client, u64);
-
-impl Drop for Room<'_> {
-    fn drop(&mut self) {
-        self.0.give_back(self.1);
+    /// [`FsError::NoSpace`] if no set takes chunks because servers are full.
+    async fn check_space(&self) -> Result<(), FsError> {
+        if !self.leader.cluster().current().full() {
+            return Ok(());
+        }
+        // Without a leader nothing is known: the flush will tell.
+        self.leader
+            .refresh_map(Instant::now() + FULL_ASK)
+            .await
+            .map_or(Ok(()), |()| match self.leader.cluster().current().full() {
+                true => Err(FsError::NoSpace),
+                false => Ok(()),
+            })
     }
 }

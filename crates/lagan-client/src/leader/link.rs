@@ -15,7 +15,8 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 #[cfg(test)]
-pub(crate) mod fake;
+pub(super) mod fake;
+
 /// Wait between looks for names that are not known.
 const LOOK_AGAIN: Duration = Duration::from_secs(1);
 
