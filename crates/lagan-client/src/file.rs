@@ -15,7 +15,7 @@
 //! other. It implements [`OpenFiles`], by which the leader storey asks which files
 //! are open and tells that a promise or the session is lost (`open_files.rs`).
 //!
-//! What a mount remembers of a file is never stale:
+//! A mount uses nothing stale of what it remembers of a file:
 //! - [`map::FileMap`] has a file's extents at one data version, used only while no newer
 //!   version was seen. The kernel asks for attributes before each read, so that
 //!   what another mount has closed is seen.
@@ -111,7 +111,7 @@ impl Files {
         &self.table
     }
 
-    /// What the kernel's pages of each inode may be from.
+    /// The data versions that the kernel's pages may be from.
     pub fn pages(&self) -> &KernelPages {
         &self.pages
     }

@@ -1,4 +1,4 @@
-//! copy_file_range: the servers share chunks; what is only in the archive is
+//! copy_file_range: the servers share chunks; bytes that are only in the archive are
 //! read and written.
 
 use crate::Client;
@@ -32,7 +32,8 @@ pub struct CopySpan {
     pub len: u64,
 }
 
-/// What one command did: bytes that it copied, and those that must be read and written instead.
+/// The effect of one command: bytes that it copied, and those that must be read and
+/// written instead.
 struct Step {
     len: u64,
     through: u64,

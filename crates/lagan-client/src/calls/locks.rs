@@ -11,7 +11,7 @@ use std::time::Duration;
 const PAUSE: Duration = Duration::from_millis(10);
 const PAUSE_MAX: Duration = Duration::from_millis(200);
 
-/// What the kernel knows of a process that waits for a lock.
+/// A process that waits for a lock, as the kernel knows it.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Waiter {
     /// It has a signal to handle: its call ends.

@@ -1,5 +1,5 @@
-//! Which inodes have no access control list and no capabilities, as of the
-//! attributes that the kernel got last.
+//! Inodes without access control list or capabilities, by the attributes that the
+//! kernel got last.
 //!
 //! The kernel asks for the list whenever it checks the permissions of somebody
 //! who is not the owner, and for capabilities before it executes a file and before

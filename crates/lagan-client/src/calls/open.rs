@@ -16,7 +16,7 @@ impl Client {
     /// # Errors
     /// [`FsError::Stale`] if it is gone, [`FsError::TimedOut`].
     pub async fn open(&self, ino: Ino, open: OpenOptions) -> Result<Opened, FsError> {
-        // Counted from here on, so that the leader is not told that it is closed.
+        // It counts from here on, so that the leader is not told that it is closed.
         let pin = Pin::new(&self.files, ino);
         let attr = if open.truncate {
             self.open_truncated(pin.inode(), open.kill_suid).await?
@@ -53,7 +53,7 @@ impl Client {
     async fn open_at_leader(&self, inode: &Arc<Inode>) -> Result<Attr, FsError> {
         let ino = inode.ino;
         let answer = match self.leader.query(Query::Open { ino }).await {
-            // Unlinked, but open here already: /proc/self/fd can open it again.
+            // It is unlinked, but open here already: /proc/self/fd can open it again.
             Err(FsError::Stale) if self.files.table().opens(ino) > 1 => {
                 self.leader.query(Query::GetAttr { ino }).await?
             }
@@ -83,8 +83,8 @@ impl Client {
     /// there is opened, if it is clear that the caller may do so.
     ///
     /// The kernel asks for this where it has found nothing under the name, and checks
-    /// no permission afterwards. What another mount has made there meanwhile it must
-    /// look at itself: [`FsError::Stale`] makes it begin again, once, with a lookup
+    /// no permission afterwards. It must look itself at a file that another mount has
+    /// made there meanwhile: [`FsError::Stale`] makes it begin again, once, with a lookup
     /// (`do_filp_open` in Linux' fs/namei.c).
     ///
     /// # Errors

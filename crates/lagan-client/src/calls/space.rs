@@ -21,7 +21,7 @@ const UNHEARD_PAUSE: Duration = Duration::from_millis(50);
 /// Inodes that statfs calls free: there is no limit but disk space.
 const FREE_FILES: u64 = 1 << 32;
 
-/// What a mode of fallocate(2) means.
+/// Decodes a mode of fallocate(2).
 fn allocation(mode: i32) -> Result<Allocation, FsError> {
     const PUNCH: i32 = PUNCH_HOLE | KEEP_SIZE;
     const ZERO_KEEP: i32 = ZERO_RANGE | KEEP_SIZE;
@@ -36,7 +36,7 @@ fn allocation(mode: i32) -> Result<Allocation, FsError> {
 }
 
 impl Client {
-    /// What statfs(2) says: capacity of the servers that answer, divided by copies.
+    /// Answers statfs(2): the capacity of the servers that answer, divided by copies.
     ///
     /// A new leader waits for the first heartbeats: a mail server that sees no
     /// space for a moment refuses mail.

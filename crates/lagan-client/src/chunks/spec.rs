@@ -7,9 +7,9 @@ use lagan_types::{ChunkId, Content, FsError, Ino};
 pub(crate) struct ChunkSpec {
     /// The chunk's id.
     pub id: ChunkId,
-    /// Its length.
+    /// The chunk's length.
     pub len: u32,
-    /// Its CRC-32.
+    /// The CRC-32 of all of it.
     pub crc: u32,
     /// A file, and the offset in it where the first byte that is read lies: servers
     /// are told so with a report of a bad replica. `None`: it is reported without.

@@ -40,7 +40,7 @@ struct Writing {
     until: Instant,
 }
 
-/// Where an attempt goes.
+/// The place to which an attempt goes.
 struct Target {
     set: SetId,
     epoch: Epoch,

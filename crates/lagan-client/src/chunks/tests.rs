@@ -481,7 +481,10 @@ async fn a_range_is_read_by_units_each_named_where_it_lies() {
 async fn store(cluster: &Cluster, time: Duration) -> Result<(), FsError> {
     let piece = Piece::new(0, Bytes::from_static(b"bytes"));
     let until = Instant::now() + time;
-    let stored = cluster.chunks.store_all(&[piece.clone()], until).await;
+    let stored = cluster
+        .chunks
+        .store_all(std::slice::from_ref(&piece), until)
+        .await;
     assert_eq!(stored, piece.stored().map(|_| ()));
     stored
 }

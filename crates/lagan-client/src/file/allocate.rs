@@ -7,7 +7,7 @@ use crate::leader::link::data_error;
 use lagan_types::FsError;
 use tokio::time::Instant;
 
-/// What fallocate(2) does to a range here, where space is not set aside ahead.
+/// An effect of fallocate(2) on a range. Space is never set aside ahead.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Allocation {
     /// The range becomes a hole.

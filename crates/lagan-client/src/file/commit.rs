@@ -1,4 +1,4 @@
-//! Commits: the step that makes durable chunks part of a file.
+//! Commits: the step that makes durable chunks part of a file, and what this mount learns by it.
 
 use crate::chunks::piece::Piece;
 use crate::file::Files;
@@ -22,7 +22,7 @@ pub(crate) struct Slice {
     pub offset: u64,
     /// Bytes of the piece before the first one of the slice.
     pub skip: u32,
-    /// Bytes.
+    /// Its length.
     pub len: u64,
     /// The bytes and their chunk.
     pub piece: Arc<Piece>,
@@ -56,7 +56,7 @@ impl Slice {
 #[derive(Debug)]
 pub(crate) struct Change {
     ino: Ino,
-    /// In order of offset, no overlap.
+    /// The slices, in order of offset; none overlap.
     pub slices: Vec<Slice>,
     /// Ranges (offset, length) that become holes; with them, no slices.
     pub holes: Vec<(u64, u64)>,
@@ -70,12 +70,12 @@ pub(crate) struct Change {
     pub kill_suid: bool,
 }
 
-/// What a commit did.
+/// The effect of a commit.
 #[derive(Debug)]
 pub(crate) struct Committed {
     /// The data version before it.
     pub before: u64,
-    /// Where an append was placed, otherwise 0.
+    /// The offset at which an append was placed, otherwise 0.
     pub appended_at: u64,
     /// The inode after it.
     pub attr: Attr,

@@ -10,26 +10,26 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 /// An open file.
 #[derive(Debug)]
 pub(crate) struct Handle {
-    /// Its inode.
+    /// The inode that is open.
     pub(super) inode: Arc<Inode>,
     /// How it was opened.
     pub(super) options: OpenOptions,
     /// How many errors of the inode were told through it, or were there before.
     seen_errors: AtomicU64,
-    /// What it wrote or locked was lost with the session.
+    /// Its data or its locks were lost with the session.
     ended: AtomicBool,
     /// The reader's place.
     pub(super) ahead: Mutex<ReadAhead>,
 }
 
-/// Where a sequential reader is.
+/// The place of a sequential reader.
 #[derive(Debug, Default, Clone, Copy)]
 pub(crate) struct ReadAhead {
-    /// Where the last read ended.
+    /// The last read ended here.
     pub next: u64,
     /// Bytes read in a row.
     pub run: u64,
-    /// What was asked for ahead ends here.
+    /// The bytes that were asked for ahead end here.
     pub asked_to: u64,
 }
 
@@ -46,7 +46,7 @@ impl Handle {
         }
     }
 
-    /// Its inode.
+    /// The inode that is open.
     pub fn inode(&self) -> &Arc<Inode> {
         &self.inode
     }

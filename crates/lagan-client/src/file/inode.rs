@@ -1,7 +1,7 @@
 //! An open inode: what this mount knows of it, and what it wrote and did not commit.
 //!
-//! The lock of an inode's state is taken last of all: no other lock is taken
-//! under it but that of [`crate::file::pages`], and it is not held across an await.
+//! The lock of an inode's state comes after those of [`crate::file::table`]; under it
+//! only that of [`crate::file::pages`] is taken. It is not held across an await.
 
 use crate::file::appends::Appends;
 use crate::file::buffer::Buffer;
@@ -16,7 +16,7 @@ use tokio::time::Instant;
 /// An inode that is open here, or has unflushed data.
 #[derive(Debug)]
 pub(crate) struct Inode {
-    /// Its number.
+    /// The inode's number.
     pub ino: Ino,
     /// Held by the call that commits: one at a time, so that commits are in order.
     pub(super) turn: tokio::sync::Mutex<()>,
@@ -105,7 +105,7 @@ impl Inode {
     }
 }
 
-/// What is known of an inode.
+/// The knowledge of an inode, and its data that is not committed.
 #[derive(Debug, Default)]
 pub(crate) struct InodeState {
     /// The newest attributes seen, by ctime, which strictly rises.

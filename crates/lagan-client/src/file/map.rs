@@ -14,8 +14,8 @@ const EXTENTS_MAX: usize = 8192;
 pub struct FileMap {
     version: u64,
     size: u64,
-    /// In order of offset, no overlap, all that touch `from..to`, none that
-    /// begins before it: what is changed there would not be followed.
+    /// All extents that touch `from..to`, in order of offset; none overlap, and none
+    /// begins before `from`: a change there would not be followed.
     extents: Vec<Extent>,
     from: u64,
     /// `u64::MAX`: to the end of the file.
@@ -27,13 +27,13 @@ pub struct FileMap {
 pub struct Part {
     /// First byte in the file.
     pub offset: u64,
-    /// Bytes, never 0.
+    /// Its length, never 0.
     pub len: u64,
-    /// Where they are.
+    /// The place of its bytes.
     pub source: Source,
 }
 
-/// Where a part's bytes are.
+/// The place of a part's bytes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Source {
     /// Nowhere: zeros.
@@ -47,7 +47,7 @@ pub enum Source {
     },
     /// In an archived object.
     Object {
-        /// Of that data version.
+        /// The data version that was archived.
         version: u64,
         /// First byte in it.
         at: u64,
@@ -57,7 +57,7 @@ pub enum Source {
 }
 
 impl FileMap {
-    /// The map of a file without extents.
+    /// Makes the map of a file without extents.
     pub fn empty(version: u64, size: u64) -> Self {
         FileMap {
             version,
@@ -68,8 +68,8 @@ impl FileMap {
         }
     }
 
-    /// A page of extents: all that end after `offset`, unless there are `more`.
-    /// Extents that cannot be are left out.
+    /// Makes the map of a page of extents: all that end after `offset`, unless there are
+    /// `more`. Extents that overlap or overflow are left out.
     pub fn page(
         version: u64,
         size: u64,
@@ -136,7 +136,7 @@ impl FileMap {
         offset >= end || (self.from <= offset && end <= self.to)
     }
 
-    /// Where a fetch has to go on so that this map covers `offset`.
+    /// The offset from which a fetch has to go on so that this map covers `offset`.
     pub fn fetch_from(&self, offset: u64) -> u64 {
         if self.from <= offset && offset >= self.to && self.extents.len() < EXTENTS_MAX / 2 {
             // A sequential reader runs off the end: continue there.
@@ -147,7 +147,7 @@ impl FileMap {
         offset
     }
 
-    /// How many extents a range has; `None` if that is not known.
+    /// Counts the extents of a range; `None` if they are not known.
     pub fn count_in(&self, range: &Range<u64>) -> Option<usize> {
         let end = range.end.min(self.size);
         let known = self.covers(range.start, end);
@@ -185,7 +185,7 @@ impl FileMap {
         self.to == u64::MAX && (self.from < self.size || self.from == 0)
     }
 
-    /// What `offset..offset + len` is made of, without gaps, cut at the size.
+    /// Splits `offset..offset + len`, cut at the size, into its parts, without gaps.
     pub fn plan(&self, offset: u64, len: u64) -> Vec<Part> {
         let end = offset.saturating_add(len).min(self.size);
         let mut parts = Vec::new();
@@ -259,8 +259,8 @@ impl FileMap {
         self.extents.splice(first..last.max(first), put);
     }
 
-    /// The first byte at or after `offset` that is data (or, without `data`,
-    /// that is a hole); `None`: none below the known end. The size counts as a hole.
+    /// Finds the first byte at or after `offset` that is data (or, without `data`,
+    /// that is a hole). `None`: there is none below the known end. The size counts as a hole.
     pub fn seek(&self, offset: u64, data: bool) -> Option<u64> {
         if !self.covers(offset, offset.saturating_add(1)) {
             return None;
@@ -271,7 +271,7 @@ impl FileMap {
             .map(|p| p.offset)
     }
 
-    /// First byte that is not known, or the size.
+    /// The first byte that is not known, or the size.
     pub fn known_to(&self) -> u64 {
         self.to.min(self.size)
     }

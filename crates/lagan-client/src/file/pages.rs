@@ -1,4 +1,4 @@
-//! What the kernel's pages of each inode may be from.
+//! The data versions that the kernel's pages of each inode may be from.
 //!
 //! The kernel drops an inode's pages by itself when it sees another size or
 //! mtime (FUSE_AUTO_INVAL_DATA). Both can be set back, so the data version
@@ -18,12 +18,12 @@ const SHOWN_MAX: usize = 4096;
 /// The version of no inode.
 const NO_VERSION: u64 = u64::MAX;
 
-/// What must happen before attributes may be answered.
+/// The condition under which attributes may be answered.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Seen {
-    /// Nothing.
+    /// They may be answered now.
     Fine,
-    /// The kernel's pages of the inode must go: then [`KernelPages::dropped`] wants this.
+    /// The kernel's pages of the inode must go first; then [`KernelPages::dropped`] takes this.
     Stale(Doubt),
 }
 
@@ -31,7 +31,7 @@ pub enum Seen {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Doubt(u64);
 
-/// Which version, size and mtime the kernel knows, per inode that was opened.
+/// The version, size and mtime that the kernel knows of each inode that was opened.
 #[derive(Debug, Default)]
 pub struct KernelPages {
     inner: Mutex<Inner>,
@@ -42,7 +42,7 @@ struct Inner {
     known: HashMap<Ino, Known>,
     by_age: BTreeMap<u64, Ino>,
     clock: u64,
-    /// Of inodes that are not in `known`; each has one place by its number.
+    /// Size and mtime of inodes that are not in `known`; each has one place by its number.
     shown: HashMap<u64, (Ino, Shown)>,
 }
 
@@ -72,7 +72,7 @@ struct Known {
 }
 
 impl Known {
-    /// The pages may be wrong, until they were dropped after this.
+    /// Notes that the pages may be wrong, until they were dropped after this.
     fn doubt(&mut self) -> Doubt {
         self.version = NO_VERSION;
         self.doubt += 1;
@@ -120,9 +120,9 @@ impl KernelPages {
         (old.is_some_and(|o| o.version == attr.version), evicted)
     }
 
-    /// Attributes are about to be answered. Who is told that pages are stale has them
-    /// dropped; until that is done, everybody is told so: nobody may have the new
-    /// attributes and old pages.
+    /// Attributes are about to be answered. A caller that gets [`Seen::Stale`] must have
+    /// the kernel's pages dropped first. Until it has, every caller gets `Stale`: nobody
+    /// may see new attributes and old pages.
     pub fn answered(&self, attr: &Attr) -> Seen {
         let mut inner = self.inner.lock();
         let shown = (attr.size, attr.mtime);
@@ -139,8 +139,8 @@ impl KernelPages {
         Seen::Fine
     }
 
-    /// The kernel has dropped the inode's pages since that doubt; what it reads now is
-    /// of this version or later. Nothing changes if there is a newer doubt.
+    /// Notes that the kernel has dropped the inode's pages since that doubt; it reads
+    /// this version or a later one from now on. Nothing changes if there is a newer doubt.
     pub fn dropped(&self, attr: &Attr, doubt: Doubt) {
         if let Some(known) = self.inner.lock().known.get_mut(&attr.ino)
             && known.version == NO_VERSION
@@ -167,14 +167,14 @@ impl KernelPages {
         known.shown = Some(shown);
     }
 
-    /// What this mount wrote to the inode is lost, and the kernel's pages show it.
+    /// Notes that bytes which this mount wrote to the inode are lost; the kernel's pages show them.
     pub fn lost(&self, ino: Ino) {
         if let Some(known) = self.inner.lock().known.get_mut(&ino) {
             known.doubt();
         }
     }
 
-    /// This mount's own commit changed the content from `before` to `after`
+    /// Notes that this mount's own commit changed the content from `before` to `after`
     /// in a way that the kernel's pages already show.
     pub fn committed(&self, ino: Ino, before: u64, after: u64) {
         if let Some(known) = self.inner.lock().known.get_mut(&ino)

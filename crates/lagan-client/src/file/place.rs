@@ -24,7 +24,7 @@ struct Tail {
     version: u64,
     offset: u64,
     len: u64,
-    /// In order of offset: chunk, first byte in it, bytes.
+    /// Chunk, first byte in it, and length of each, in order of offset.
     parts: Vec<(ChunkSpec, u32, u64)>,
 }
 

@@ -1,7 +1,7 @@
 //! Reads: this mount's own unflushed bytes over chunks, objects and holes.
 //!
-//! A file that is archived as it is has its bytes in two places: where no replica of
-//! a chunk is good, or none can be reached, they are read from the object.
+//! A file whose present version is archived has its bytes in two places: where no replica
+//! of a chunk is good, or none can be reached, they are read from the object.
 
 use crate::chunks::blocks::UNIT_LEN;
 use crate::chunks::range::Ask;
@@ -18,21 +18,20 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::Instant;
 
-/// How often "not found" makes a read fetch the map again, at most.
+/// A read fetches the map again so often, at most, after "not found".
 const MAP_RETRIES: u32 = 3;
-/// Wait before the second of these and later ones: what names the bytes may be
-/// changing right now.
+/// Wait before the second of these and later ones: the file may be changing right now.
 const MAP_PAUSE: Duration = Duration::from_millis(200);
 
-/// What a read consists of.
+/// The parts of a read.
 struct View {
     /// The data version of these extents.
     version: u64,
-    /// From the file's extents.
+    /// The parts that the file's extents give.
     parts: Vec<Part>,
     /// This mount's own bytes, later ones over earlier ones.
     overlay: Vec<(u64, Bytes)>,
-    /// Where the read ends: `offset + len` or the end of the file.
+    /// The read ends here: at `offset + len` or at the end of the file.
     end: u64,
 }
 

@@ -62,7 +62,7 @@ impl<'a> Taken<'a> {
         Taken { room, bytes }
     }
 
-    /// So many bytes hold room of their own from now on.
+    /// Notes that so many bytes hold room of their own from now on.
     pub fn used(&mut self, bytes: u64) {
         self.bytes = self.bytes.saturating_sub(bytes);
     }

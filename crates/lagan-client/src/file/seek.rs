@@ -1,4 +1,4 @@
-//! Where data and holes begin.
+//! Finds where data and holes begin.
 
 use crate::file::Files;
 use crate::file::handle::Handle;

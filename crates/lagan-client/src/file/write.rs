@@ -44,14 +44,14 @@ impl Files {
         let until = self.leader.deadline();
         self.check_space().await?;
         self.take_room(data.len() as u32, until).await?;
-        // Room taken is room to give back, also if this call is dropped here.
+        // What is not used is given back, also if this call is dropped here.
         let mut taken = Taken::new(&self.room, data.len() as u64);
         self.flush_other_kind(handle, append, until).await;
         self.flush_scattered(&handle.inode, until).await?;
         let full = self.put(handle, caller, place, &data, &mut taken)?;
         drop(taken);
         if append && !handle.is_direct() {
-            // The kernel's pages have it where it took the end to be.
+            // The kernel's pages have the bytes where it took the end to be.
             self.pages.lost(handle.inode.ino);
         }
         for piece in full {
@@ -66,8 +66,8 @@ impl Files {
         Ok(data.len() as u32)
     }
 
-    /// Appends and positional writes do not wait side by side: their order
-    /// would be lost. An error is told through the handle that wrote.
+    /// Flushes appends before a positional write, and the other way round: side by side
+    /// their order would be lost. An error is told through the handle that wrote.
     async fn flush_other_kind(&self, handle: &Handle, append: bool, until: Instant) {
         let other = {
             let state = handle.inode.state.lock();
@@ -82,6 +82,9 @@ impl Files {
         }
     }
 
+    /// Puts the bytes where a flush finds them; returns pieces that are full. The
+    /// handle is looked at under the same lock, which the end of a session needs to
+    /// drop the bytes: they are dropped with it, or refused here.
     fn put(
         &self,
         handle: &Handle,
@@ -91,7 +94,6 @@ impl Files {
         taken: &mut Taken<'_>,
     ) -> Result<Vec<Arc<Piece>>, FsError> {
         let mut state = handle.inode.state.lock();
-        // Again, now that the end of a session would wait for the lock to drop the bytes.
         handle.check()?;
         let before = state.held_bytes();
         let mut full = Vec::new();

@@ -28,7 +28,7 @@ const CONNECT_WAIT: Duration = Duration::from_secs(20);
 pub(crate) struct Joined {
     /// The way to its servers.
     pub link: Link,
-    /// Its map.
+    /// The cluster's map.
     pub map: ClusterMap,
     /// The open session.
     pub session: SessionId,

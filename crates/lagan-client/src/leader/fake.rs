@@ -1,4 +1,4 @@
-//! What tests put in the place of servers and of the storeys above.
+//! Stand-ins of tests for servers and for the storeys above.
 
 use crate::Options;
 use crate::leader::connect::Joined;
@@ -70,7 +70,7 @@ pub(crate) fn options() -> Options {
     options
 }
 
-/// Where a node is.
+/// The address of a node.
 pub(crate) fn address(node: u64) -> String {
     format!("10.0.0.{node}:1")
 }

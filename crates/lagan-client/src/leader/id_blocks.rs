@@ -29,7 +29,7 @@ struct Grant {
     count: u16,
 }
 
-/// What became of a block's ids.
+/// The fate of a block's ids.
 #[derive(Debug, Default)]
 struct Used {
     /// Ids that are neither committed nor given up.

@@ -153,7 +153,7 @@ pub(crate) async fn resolve(
     }
 }
 
-/// What it means that the leader gave a reply of the wrong kind, or none.
+/// The error of a call to which the leader gave a reply of the wrong kind, or none.
 pub(crate) fn unanswered(reply: Result<MetaReply, NetError>) -> FsError {
     match reply {
         Err(error) => {

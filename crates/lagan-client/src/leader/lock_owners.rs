@@ -1,4 +1,4 @@
-//! Which owners of this mount may hold advisory locks in its session.
+//! Owners of this mount that may hold advisory locks in its session.
 
 use lagan_types::Ino;
 use parking_lot::Mutex;

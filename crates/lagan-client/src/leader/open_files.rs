@@ -1,4 +1,4 @@
-//! What the leader storey asks and tells the storey that has files open.
+//! The questions and the news of the leader storey for the storey that has files open.
 
 use lagan_types::{Attr, Ino};
 use std::collections::HashSet;

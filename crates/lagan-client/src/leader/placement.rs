@@ -1,4 +1,4 @@
-//! Where chunks go and where they are read: the choice among sets and members. Pure.
+//! The choice among sets and members, for chunks that are written or read. Pure.
 
 use lagan_types::cluster::{ClusterMap, NodeState, ReplicaSet};
 use lagan_types::{NodeId, SetId};
@@ -134,7 +134,7 @@ impl Placement {
         set.is_some_and(|s| !s.nodes.is_empty() && s.nodes.iter().all(down))
     }
 
-    /// Where clients connect to a node.
+    /// The address at which clients connect to a node.
     pub fn addr(&self, node: NodeId) -> Option<&str> {
         self.map.node(node).map(|n| n.addr.as_str())
     }

@@ -7,7 +7,7 @@
 use lagan_types::limits::SESSION_WINDOW;
 use std::collections::BTreeSet;
 
-/// Which sequences are under way. They count from 1.
+/// The sequences under way. They count from 1.
 #[derive(Debug)]
 pub struct Window {
     next: u64,
@@ -41,7 +41,7 @@ impl Window {
         self.running.first().copied().unwrap_or(self.next)
     }
 
-    /// The answer was seen, or nobody waits for it any more.
+    /// Notes that the answer was seen, or that nobody waits for it any more.
     pub fn finish(&mut self, seq: u64) {
         self.running.remove(&seq);
     }

@@ -9,23 +9,23 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-/// What comes back.
+/// An answer, or none.
 #[derive(Debug, Clone)]
 pub(crate) enum Said<T> {
     /// An answer, at once.
     This(T),
     /// The connection ends.
     Closed,
-    /// Nothing, until the deadline.
+    /// Nothing comes until the deadline.
     Nothing,
 }
 
 /// The servers of a test.
 pub(crate) trait Servers: Debug + Send + Sync {
-    /// What the metadata leader says.
+    /// The metadata leader is asked.
     fn meta(&self, request: &MetaRequest) -> Said<MetaReply>;
 
-    /// What the chunk service at that address says.
+    /// The chunk service at that address is asked.
     fn chunk(&self, addr: SocketAddr, request: &ChunkRequest) -> Said<(ChunkReply, Bytes)>;
 }
 
