@@ -134,7 +134,7 @@ mod tests {
     use lagan_types::{BlockId, SetId, VolumeId};
 
     fn id(n: u16) -> ChunkId {
-        ChunkId::new(VolumeId(1), SetId(1), BlockId(1), n)
+        ChunkId::new(VolumeId::ONLY, SetId(1), BlockId(1), n)
     }
 
     #[test]

@@ -331,7 +331,7 @@ mod tests {
 
     fn chunk(data: &[u8]) -> ChunkSpec {
         ChunkSpec {
-            id: ChunkId::new(VolumeId(1), SetId(1), BlockId(1), 1),
+            id: ChunkId::new(VolumeId::ONLY, SetId(1), BlockId(1), 1),
             len: data.len() as u32,
             crc: crc32fast::hash(data),
             named: None,

@@ -7,12 +7,11 @@ use crate::chunks::Chunks;
 use crate::chunks::piece::{Piece, Stored};
 use crate::leader::link::{data_error, left};
 use crate::leader::placement::NoSet;
-use crate::leader::session::VOLUME;
 use bytes::Bytes;
 use lagan_types::chunk::{block_crcs, combine_crcs};
 use lagan_types::extent::ChunkRef;
 use lagan_types::message::{ChunkReply, ChunkRequest};
-use lagan_types::{ChunkId, Epoch, FsError, NodeId, SetId};
+use lagan_types::{ChunkId, Epoch, FsError, NodeId, SetId, VolumeId};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -169,7 +168,7 @@ impl Chunks {
             .take_id(writing.until)
             .await
             .map_err(data_error)?;
-        let id = ChunkId::new(VOLUME, target.set, ticket.block, ticket.index);
+        let id = ChunkId::new(VolumeId::ONLY, target.set, ticket.block, ticket.index);
         let request = ChunkRequest::Write {
             id,
             set_epoch: target.epoch,

@@ -254,7 +254,7 @@ impl Cluster {
     fn spec(&self) -> ChunkSpec {
         let data = self.data();
         ChunkSpec {
-            id: ChunkId::new(VolumeId(1), SetId(1), BlockId(1), 1),
+            id: ChunkId::new(VolumeId::ONLY, SetId(1), BlockId(1), 1),
             len: data.len() as u32,
             crc: crc32fast::hash(&data),
             named: Some((INO, 0)),

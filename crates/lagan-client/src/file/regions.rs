@@ -91,7 +91,7 @@ mod tests {
     fn extent(offset: u64, len: u64, chunk: bool) -> Extent {
         let content = match chunk {
             true => Content::Chunk {
-                id: ChunkId::new(VolumeId(1), SetId(1), BlockId(1), 1),
+                id: ChunkId::new(VolumeId::ONLY, SetId(1), BlockId(1), 1),
                 skip: 0,
                 chunk_len: len as u32,
                 chunk_crc: 0,

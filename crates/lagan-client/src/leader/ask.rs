@@ -6,10 +6,9 @@
 
 use crate::leader::Leader;
 use crate::leader::link::unanswered;
-use crate::leader::session::VOLUME;
 use lagan_types::message::{MetaReply, MetaRequest};
 use lagan_types::op::Command;
-use lagan_types::{Answer, FsError, Op, Query, QueryAnswer, SessionId, Time};
+use lagan_types::{Answer, FsError, Op, Query, QueryAnswer, SessionId, Time, VolumeId};
 use std::time::Duration;
 use tokio::time::Instant;
 
@@ -90,7 +89,7 @@ impl Leader {
             let ticket = self.session.begin(only, until).await?;
             let id = ticket.id;
             let command = Command {
-                volume: VOLUME,
+                volume: VolumeId::ONLY,
                 session: id,
                 seq: ticket.seq,
                 unanswered: ticket.unanswered,
@@ -127,7 +126,7 @@ impl Leader {
     pub async fn query_by(&self, query: Query, until: Instant) -> Result<QueryAnswer, FsError> {
         self.make_touched_by_query(&query, until).await?;
         let mut request = MetaRequest::Query {
-            volume: VOLUME,
+            volume: VolumeId::ONLY,
             session: self.session(),
             query,
         };

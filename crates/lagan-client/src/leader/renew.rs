@@ -30,10 +30,9 @@
 use crate::Options;
 use crate::leader::Leader;
 use crate::leader::link::{Link, unanswered};
-use crate::leader::session::VOLUME;
 use lagan_types::message::{MetaReply, MetaRequest};
 use lagan_types::op::Command;
-use lagan_types::{Answer, FsError, Op, SessionId, Time};
+use lagan_types::{Answer, FsError, Op, SessionId, Time, VolumeId};
 use tokio::time::Instant;
 
 impl Leader {
@@ -80,7 +79,7 @@ pub(super) async fn open_session(
     until: Instant,
 ) -> Result<SessionId, FsError> {
     let request = MetaRequest::Mutate(Command {
-        volume: VOLUME,
+        volume: VolumeId::ONLY,
         session: SessionId::SYSTEM,
         seq: 0,
         unanswered: 0,

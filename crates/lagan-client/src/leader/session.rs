@@ -4,14 +4,11 @@
 //! session that was ended.
 
 use crate::leader::window::Window;
-use lagan_types::{FsError, SessionId, VolumeId};
+use lagan_types::{FsError, SessionId};
 use parking_lot::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
 use tokio::sync::{MutexGuard, Notify};
 use tokio::time::{Instant, timeout_at};
-
-/// The one volume.
-pub(crate) const VOLUME: VolumeId = VolumeId(1);
 
 /// The session of this mount.
 #[derive(Debug)]

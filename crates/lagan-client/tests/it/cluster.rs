@@ -25,7 +25,7 @@ use tokio_util::sync::CancellationToken;
 
 pub const LIFE: Incarnation = Incarnation(0x1234_5678_9abc_def0_1111_2222_3333_4444);
 pub const ROOT: Ino = Ino::ROOT;
-pub const VOLUME: VolumeId = VolumeId(1);
+pub const VOLUME: VolumeId = VolumeId::ONLY;
 /// The leader's term.
 const TERM: u64 = 1;
 

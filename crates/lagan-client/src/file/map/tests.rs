@@ -4,7 +4,7 @@ use lagan_types::{BlockId, ChunkId, Epoch, SetId, VolumeId};
 use proptest::prelude::*;
 
 fn id(n: u16) -> ChunkId {
-    ChunkId::new(VolumeId(1), SetId(1), BlockId(1), n)
+    ChunkId::new(VolumeId::ONLY, SetId(1), BlockId(1), n)
 }
 
 fn edit(offset: u64, len: u64, chunk: Option<u16>) -> Edit {
