@@ -44,11 +44,7 @@ const PURE: [(&str, &[&str]); 2] = [
 ];
 /// Circles of each crate, and the files in them; other crates have none. These
 /// numbers only fall: who opens a circle lowers them.
-const CIRCLES: [(&str, usize, usize); 3] = [
-    ("lagan-client", 1, 17),
-    ("lagan-replica", 1, 3),
-    ("server", 2, 8),
-];
+const CIRCLES: [(&str, usize, usize); 2] = [("lagan-replica", 1, 3), ("server", 2, 8)];
 /// Circles with files of more than one folder, in all crates; only falls.
 const CIRCLES_ACROSS: usize = 0;
 /// Items, modules and methods that another crate can name, of crates that others
@@ -61,7 +57,7 @@ const LONG_FUNCTIONS: [(&str, &str, usize); 1] = [("server/src/metrics.rs", "ren
 /// Where the one volume's number is said; it only falls elsewhere.
 const VOLUME_HOME: &str = "lagan-types/src/id.rs";
 /// How often it is said elsewhere.
-const VOLUMES: usize = 16;
+const VOLUMES: usize = 15;
 
 fn packages() -> Vec<Value> {
     let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or("cargo".into()));

@@ -5,15 +5,15 @@ use lagan_host::servers::NotAnAddress;
 /// A cluster that could not be mounted; the text says what to do.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ConnectError {
-    /// What was given for a server is not an address.
+    /// The text that was given for a server is not an address.
     #[error(transparent)]
     Address(NotAnAddress),
     /// None of the servers' names is known.
     #[error("no server is known by name: {names} ({reason}); is the name service reachable?")]
     UnknownNames {
-        /// As given, with commas.
+        /// The names as they were given, with commas.
         names: String,
-        /// What the last look said.
+        /// The error of the last look-up.
         reason: String,
     },
     /// No server was named.
@@ -24,11 +24,11 @@ pub enum ConnectError {
         "no answer from {servers} within {seconds} s ({reason}); are the servers running and reachable?"
     )]
     NoAnswer {
-        /// Who was asked.
+        /// The servers that were asked.
         servers: String,
-        /// For how long.
+        /// Time for which they were asked.
         seconds: u64,
-        /// What the last try said.
+        /// The error of the last try.
         reason: String,
     },
     /// The servers answer but have no cluster yet.
@@ -37,9 +37,9 @@ pub enum ConnectError {
     /// The cluster has another volume.
     #[error("no volume {wanted:?} in this cluster; it has {found:?}")]
     NoSuchVolume {
-        /// As asked for.
+        /// The volume that was asked for.
         wanted: String,
-        /// What is there.
+        /// The volume that the cluster has.
         found: String,
     },
     /// A server or the cluster said no.

@@ -1,4 +1,4 @@
-//! What goes into the calls of [`crate::Client`] and what comes out.
+//! Arguments and answers of the calls of [`crate::Client`].
 
 use lagan_types::op::SessionIdentity;
 use lagan_types::query::Entry;
@@ -6,14 +6,14 @@ use lagan_types::{Ino, Kind, SessionId};
 use std::net::IpAddr;
 use std::time::Duration;
 
-/// How to mount.
+/// Options of a mount.
 #[derive(Debug, Clone)]
 pub struct Options {
     /// Servers of the cluster, each `ip:port` or `name:port`; one that is alive is enough.
     pub servers: Vec<String>,
     /// The volume's name.
     pub volume: String,
-    /// Who this mount is.
+    /// The identity of this mount.
     pub identity: SessionIdentity,
     /// The session of this mount point's dead predecessor, to be ended at once.
     pub predecessor: Option<SessionId>,
@@ -29,20 +29,20 @@ pub struct Options {
     pub read_cache_bytes: usize,
     /// Advisory locks hold in this mount only (the kernel keeps them).
     pub local_locks: bool,
-    /// Whose access times reads through this mount move.
+    /// The inodes whose access times reads through this mount move.
     pub access_times: AccessTimes,
 }
 
-/// Whose access times reads move: where they are older than the last change, or
-/// a day old (relatime).
+/// Inodes whose access times reads move, if these are older than the last change or a
+/// day old (relatime).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum AccessTimes {
-    /// Of everything.
+    /// All inodes.
     #[default]
     All,
-    /// Not of directories (nodiratime).
+    /// All but directories (nodiratime).
     NoDirectories,
-    /// Of nothing (noatime).
+    /// None (noatime).
     None,
 }
 
@@ -89,7 +89,7 @@ pub struct OpenOptions {
 /// An open file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Opened {
-    /// Its handle.
+    /// The handle's number.
     pub fh: u64,
     /// FOPEN_DIRECT_IO.
     pub direct_io: bool,
@@ -98,7 +98,7 @@ pub struct Opened {
     pub keep_cache: bool,
 }
 
-/// Who makes a call.
+/// The process that makes a call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Caller {
     /// User; 0 is privileged.
@@ -119,7 +119,7 @@ impl Caller {
 /// An inode to make.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NewInode {
-    /// What it is.
+    /// The kind of inode.
     pub kind: Kind,
     /// Permission bits, umask not applied.
     pub mode: u16,
@@ -135,7 +135,7 @@ pub struct NewInode {
     pub target: Vec<u8>,
 }
 
-/// What the kernel holds and must forget.
+/// A thing that the kernel holds and must forget.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Invalidate {
     /// Pages of that inode are stale although its size and mtime did not change.
@@ -145,7 +145,7 @@ pub enum Invalidate {
 /// Some entries of a directory.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DirPage {
-    /// In order of cookie; `.` and `..` are not among them.
+    /// The entries, in order of cookie; `.` and `..` are not among them.
     pub entries: Vec<Entry>,
     /// No entry follows these.
     pub end: bool,
@@ -153,7 +153,7 @@ pub struct DirPage {
     pub parent: Ino,
 }
 
-/// What statfs(2) says.
+/// The answer to statfs(2).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct StatFs {
     /// Bytes that files may have in all: capacity divided by copies.
@@ -168,7 +168,7 @@ pub struct StatFs {
     pub name_len_max: u32,
 }
 
-/// What lseek(2) looks for.
+/// The target of lseek(2).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Seek {
     /// SEEK_DATA.

@@ -32,7 +32,7 @@ fn is_read(attr: &Attr) -> bool {
     attr.atime > attr.mtime && attr.atime > attr.ctime
 }
 
-/// Of each read that was told: what was read.
+/// The inode of each read that was told.
 fn told(cluster: &Cluster) -> Vec<Ino> {
     let told = std::mem::take(&mut cluster.world().told);
     told.iter().map(|read| read.ino).collect()

@@ -1,4 +1,4 @@
-//! What a program on a mount does: options, and a few calls in a row.
+//! Shorthands for a program on a mount: options, and a few calls in a row.
 
 use crate::cluster::ROOT;
 use bytes::Bytes;

@@ -25,8 +25,8 @@ use tokio_util::sync::CancellationToken;
 
 pub const LIFE: Incarnation = Incarnation(0x1234_5678_9abc_def0_1111_2222_3333_4444);
 pub const ROOT: Ino = Ino::ROOT;
-pub const VOLUME: VolumeId = VolumeId(1);
-/// The leader's.
+pub const VOLUME: VolumeId = VolumeId::ONLY;
+/// The leader's term.
 const TERM: u64 = 1;
 
 /// One replica.
@@ -36,7 +36,7 @@ pub struct Stored {
     pub crcs: Vec<u32>,
 }
 
-/// What all servers share, and the faults.
+/// The state that all servers share, and the faults.
 #[derive(Default)]
 pub struct World {
     pub store: MemoryStore,
@@ -48,9 +48,9 @@ pub struct World {
     pub unheard: BTreeSet<NodeId>,
     /// Nodes that say that they are full.
     pub full: BTreeSet<NodeId>,
-    /// The next so many mutations are carried out, but their answers are lost.
+    /// So many of the next mutations are carried out, but their answers are lost.
     pub lost_answers: u32,
-    /// The next so many commits find their sets changed.
+    /// So many of the next commits find their sets changed.
     pub stale_commits: u32,
     /// An orphan check for every heartbeat, and what was answered.
     pub check: (u64, Vec<Ino>),
@@ -135,7 +135,7 @@ impl World {
         Some(MetaReply::Reserved { attr, term: TERM })
     }
 
-    /// Rests the counters of requests and gives them: mutations, queries,
+    /// Resets the counters of requests and returns them: mutations, queries,
     /// chunk writes, chunk reads.
     pub fn take_counts(&mut self) -> (u32, u32, u32, u32) {
         (

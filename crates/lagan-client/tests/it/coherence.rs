@@ -1,4 +1,4 @@
-//! What one mount has closed, every later call of every mount sees.
+//! Every later call of every mount sees what one mount has closed.
 
 use crate::calls::{APPEND, RW, USER, WRITE, close, get, new_file, put, read_all, write};
 use crate::cluster::{Cluster, ROOT};

@@ -1,4 +1,4 @@
-//! What is written is what is read.
+//! Reads give what was written.
 
 use crate::calls::{APPEND, RW, USER, bytes, close, get, new_file, put, read_all, write};
 use crate::cluster::{Cluster, ROOT};

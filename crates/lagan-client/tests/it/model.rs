@@ -113,7 +113,7 @@ struct Rig {
     inos: Vec<Ino>,
     fhs: [Vec<(u64, u64)>; 2],
     model: Vec<Vec<u8>>,
-    /// Which mount has unflushed data in a file.
+    /// The mount that has unflushed data in each file.
     dirty: Vec<Option<usize>>,
 }
 

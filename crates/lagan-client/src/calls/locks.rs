@@ -1,0 +1,168 @@
+//! Advisory locks: kept by the leader, so that they hold across mounts.
+
+use crate::Client;
+use crate::leader::link::unanswered;
+use lagan_types::message::{MetaReply, MetaRequest};
+use lagan_types::op::{LockKind, LockRange};
+use lagan_types::{FsError, Ino, Op, Query, QueryAnswer};
+use std::time::Duration;
+
+/// Waits between tries for a lock that another holds, at first and at most.
+const PAUSE: Duration = Duration::from_millis(10);
+const PAUSE_MAX: Duration = Duration::from_millis(200);
+
+/// A process that waits for a lock, as the kernel knows it.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Waiter {
+    /// It has a signal to handle: its call ends.
+    pub interrupted: bool,
+    /// It waits in fcntl(F_SETLKW): for a lock of its own, not for one of an open
+    /// file. A circle of such waiters is refused.
+    pub process_lock: bool,
+}
+
+impl Client {
+    /// F_GETLK: finds a lock that stands in the way. One of another mount has pid 0.
+    ///
+    /// # Errors
+    /// Those of [`Client::getattr`].
+    pub async fn getlk(&self, ino: Ino, lock: LockRange) -> Result<Option<LockRange>, FsError> {
+        match self.leader.query(Query::GetLock { ino, lock }).await? {
+            QueryAnswer::Lock(None) => Ok(None),
+            QueryAnswer::Lock(Some((session, found))) => {
+                let local = session == self.leader.session();
+                Ok(Some(LockRange {
+                    pid: if local { found.pid } else { 0 },
+                    ..found
+                }))
+            }
+            _ => Err(FsError::Malformed),
+        }
+    }
+
+    /// Does [`Client::setlk`]; the lock ends with the handle, if not before.
+    ///
+    /// # Errors
+    /// Those of [`Client::setlk`].
+    pub async fn setlk_through(
+        &self,
+        fh: u64,
+        ino: Ino,
+        lock: LockRange,
+        wait: bool,
+        ask: impl Fn() -> Waiter + Send + Sync,
+    ) -> Result<(), FsError> {
+        if lock.kind != LockKind::Unlock {
+            self.leader.locks().note_through(fh, lock.owner);
+        }
+        self.setlk(ino, lock, wait, ask).await
+    }
+
+    /// F_SETLK, F_SETLKW and flock(2): takes, changes or drops a lock. With
+    /// `wait`, tries until it is free or `ask` says that the waiter is interrupted,
+    /// however long another holds it: [`crate::Options::timeout`] is for the
+    /// leader's answers.
+    ///
+    /// # Errors
+    /// [`FsError::WouldBlock`], [`FsError::Interrupted`], [`FsError::Deadlock`],
+    /// [`FsError::TimedOut`].
+    pub async fn setlk(
+        &self,
+        ino: Ino,
+        lock: LockRange,
+        wait: bool,
+        ask: impl Fn() -> Waiter + Send + Sync,
+    ) -> Result<(), FsError> {
+        if lock.kind != LockKind::Write
+            && let Some(inode) = self.files.table().inode(ino)
+        {
+            // The next holder of the lock must see what was written under it. An
+            // error is told by the flush of the handle that wrote.
+            let _ = self.files.flush_inode(&inode, self.leader.deadline()).await;
+        }
+        if lock.kind != LockKind::Unlock {
+            // Before the call: its outcome may stay unknown.
+            self.leader.locks().note(ino, lock.owner);
+        }
+        loop {
+            match self.leader.mutate(Op::SetLock { ino, lock }).await {
+                Err(FsError::WouldBlock) if wait => {}
+                Ok(_) => {
+                    let all = lock.start == 0 && lock.end == u64::MAX;
+                    if all && lock.kind == LockKind::Unlock {
+                        self.leader.locks().forget(ino, lock.owner);
+                    }
+                    return Ok(());
+                }
+                Err(error) => return Err(error),
+            }
+            self.wait_until_free(ino, lock, &ask).await?;
+        }
+    }
+
+    /// Looks, in reads that change nothing, until nothing is in the way.
+    async fn wait_until_free(
+        &self,
+        ino: Ino,
+        lock: LockRange,
+        ask: &(impl Fn() -> Waiter + Send + Sync),
+    ) -> Result<(), FsError> {
+        let mut pause = PAUSE;
+        let mut known = false;
+        loop {
+            let waiter = ask();
+            if waiter.interrupted {
+                if known {
+                    // Before the process does anything else.
+                    let kind = LockKind::Unlock;
+                    let _ = self.is_free(ino, LockRange { kind, ..lock }, true).await;
+                }
+                return Err(FsError::Interrupted);
+            }
+            known |= waiter.process_lock;
+            if self.is_free(ino, lock, waiter.process_lock).await? {
+                return Ok(());
+            }
+            tokio::time::sleep(pause).await;
+            pause = (pause * 2).min(PAUSE_MAX);
+        }
+    }
+
+    /// Whether nothing stands in the way; with `told` the leader learns who waits.
+    async fn is_free(&self, ino: Ino, lock: LockRange, told: bool) -> Result<bool, FsError> {
+        if !told {
+            let held = self.leader.query(Query::GetLock { ino, lock }).await?;
+            return Ok(held == QueryAnswer::Lock(None));
+        }
+        let request = MetaRequest::WaitLock {
+            session: self.leader.session(),
+            ino,
+            lock,
+        };
+        match self
+            .leader
+            .link()
+            .meta(&request, self.leader.deadline())
+            .await
+        {
+            Ok(MetaReply::Query(Ok(held))) => Ok(held == QueryAnswer::Lock(None)),
+            Ok(MetaReply::Query(Err(error))) => Err(error),
+            other => Err(unanswered(other)),
+        }
+    }
+
+    /// Drops all locks of the owner on the inode, if it may have some.
+    pub(super) async fn drop_locks(&self, ino: Ino, owner: u64, until: tokio::time::Instant) {
+        if !self.leader.locks().has(ino, owner) {
+            return;
+        }
+        match self
+            .leader
+            .mutate_by(Op::DropLocks { ino, owner }, None, until)
+            .await
+        {
+            Ok(_) => self.leader.locks().forget(ino, owner),
+            Err(error) => tracing::warn!(%ino, %error, "drop the locks of a closed file"),
+        }
+    }
+}

@@ -1,0 +1,189 @@
+//! Names: lookup, make, link, unlink, rename. Each is one call to the leader.
+
+use crate::Client;
+use crate::options::NewInode;
+use lagan_types::limits::NAME_LEN_MAX;
+use lagan_types::op::NewFile;
+use lagan_types::{Answer, Attr, FsError, Ino, Op, Query, QueryAnswer};
+
+/// Checks a name before the leader is asked.
+///
+/// # Errors
+/// [`FsError::NameTooLong`].
+pub(super) fn check_name(name: &[u8]) -> Result<Vec<u8>, FsError> {
+    if name.len() > NAME_LEN_MAX {
+        return Err(FsError::NameTooLong);
+    }
+    Ok(name.to_vec())
+}
+
+impl Client {
+    /// Finds the inode of a name.
+    ///
+    /// # Errors
+    /// [`FsError::NotFound`], [`FsError::NotDirectory`], [`FsError::NameTooLong`],
+    /// [`FsError::TimedOut`].
+    pub async fn lookup(&self, parent: Ino, name: &[u8]) -> Result<Attr, FsError> {
+        let name = check_name(name)?;
+        let until = self.leader.deadline();
+        let query = Query::Lookup { parent, name };
+        let mut answer = self.leader.query_by(query.clone(), until).await;
+        if let (Err(error), Query::Lookup { name, .. }) = (&answer, &query) {
+            let touches = |f: &NewFile| f.parent == parent && f.name == *name;
+            if self.leader.make_unknown(*error, touches, until).await {
+                answer = self.leader.query_by(query, until).await;
+            }
+        }
+        match answer? {
+            QueryAnswer::Attr(attr) => Ok(self.show(attr).await),
+            _ => Err(FsError::Malformed),
+        }
+    }
+
+    /// mknod(2), mkdir(2), symlink(2).
+    ///
+    /// # Errors
+    /// [`FsError::Exists`] and those of [`Client::lookup`].
+    pub async fn make(&self, parent: Ino, name: &[u8], new: NewInode) -> Result<Attr, FsError> {
+        match self.create_inode(parent, name, new, true).await? {
+            Answer::Created { attr, .. } => Ok(self.show(attr).await),
+            _ => Err(FsError::Malformed),
+        }
+    }
+
+    /// Makes an inode; where the directory's default ACL takes the umask's
+    /// place, by a second call.
+    pub(super) async fn create_inode(
+        &self,
+        parent: Ino,
+        name: &[u8],
+        new: NewInode,
+        exclusive: bool,
+    ) -> Result<Answer, FsError> {
+        let masked = masked_op(parent, name, &new, exclusive)?;
+        match self
+            .leader
+            .mutate(create_op(parent, name, new, exclusive)?)
+            .await
+        {
+            Err(FsError::DefaultAcl) => self.leader.mutate(masked).await,
+            other => other,
+        }
+    }
+
+    /// Reads a symbolic link's target. Moves its access time.
+    ///
+    /// # Errors
+    /// [`FsError::Invalid`] for anything else.
+    pub async fn readlink(&self, ino: Ino) -> Result<Vec<u8>, FsError> {
+        match self.leader.query(Query::ReadLink { ino }).await? {
+            QueryAnswer::Bytes(target) => {
+                self.accesses.note_known(ino);
+                Ok(target)
+            }
+            _ => Err(FsError::Malformed),
+        }
+    }
+
+    /// link(2).
+    ///
+    /// # Errors
+    /// [`FsError::Exists`], [`FsError::TooManyLinks`], [`FsError::NotPermitted`]
+    /// for a directory, and those of [`Client::lookup`].
+    pub async fn link(&self, ino: Ino, parent: Ino, name: &[u8]) -> Result<Attr, FsError> {
+        let name = check_name(name)?;
+        match self.leader.mutate(Op::Link { ino, parent, name }).await? {
+            Answer::Attr(attr) => Ok(self.show(attr).await),
+            _ => Err(FsError::Malformed),
+        }
+    }
+
+    /// unlink(2). An inode that is open somewhere stays readable.
+    ///
+    /// # Errors
+    /// [`FsError::IsDirectory`] and those of [`Client::lookup`].
+    pub async fn unlink(&self, parent: Ino, name: &[u8]) -> Result<(), FsError> {
+        let name = check_name(name)?;
+        self.leader
+            .mutate(Op::Unlink { parent, name })
+            .await
+            .map(|_| ())
+    }
+
+    /// rmdir(2).
+    ///
+    /// # Errors
+    /// [`FsError::NotEmpty`] and those of [`Client::lookup`].
+    pub async fn rmdir(&self, parent: Ino, name: &[u8]) -> Result<(), FsError> {
+        let name = check_name(name)?;
+        self.leader
+            .mutate(Op::Rmdir { parent, name })
+            .await
+            .map(|_| ())
+    }
+
+    /// renameat2(2).
+    ///
+    /// # Errors
+    /// [`FsError::Exists`] under `no_replace`, [`FsError::Invalid`] for a
+    /// directory into itself, [`FsError::NotEmpty`], and those of [`Client::lookup`].
+    pub async fn rename(
+        &self,
+        parent: Ino,
+        name: &[u8],
+        new_parent: Ino,
+        new_name: &[u8],
+        no_replace: bool,
+        exchange: bool,
+    ) -> Result<(), FsError> {
+        let op = Op::Rename {
+            parent,
+            name: check_name(name)?,
+            new_parent,
+            new_name: check_name(new_name)?,
+            no_replace,
+            exchange,
+        };
+        self.leader.mutate(op).await.map(|_| ())
+    }
+}
+
+/// The mutation that makes an inode.
+pub(super) fn create_op(
+    parent: Ino,
+    name: &[u8],
+    new: NewInode,
+    exclusive: bool,
+) -> Result<Op, FsError> {
+    Ok(Op::Create {
+        parent,
+        name: check_name(name)?,
+        kind: new.kind,
+        mode: new.mode & !new.umask,
+        uid: new.uid,
+        gid: new.gid,
+        rdev: new.rdev,
+        target: new.target,
+        exclusive,
+    })
+}
+
+/// The mutation that makes it in a directory with a default ACL.
+pub(super) fn masked_op(
+    parent: Ino,
+    name: &[u8],
+    new: &NewInode,
+    exclusive: bool,
+) -> Result<Op, FsError> {
+    Ok(Op::CreateMasked {
+        parent,
+        name: check_name(name)?,
+        kind: new.kind,
+        mode: new.mode,
+        uid: new.uid,
+        gid: new.gid,
+        rdev: new.rdev,
+        exclusive,
+        umask: new.umask,
+    })
+}

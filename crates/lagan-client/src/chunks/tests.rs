@@ -1,0 +1,547 @@
+use super::*;
+use crate::chunks::fetch::{ATTEMPT, HEDGE};
+use crate::chunks::piece::Piece;
+use crate::chunks::range::Ask;
+use crate::chunks::spec::{ChunkSpec, Missing};
+use crate::leader::fake::{self, Said, Servers};
+use blocks::UNIT_LEN;
+use bytes::{Bytes, BytesMut};
+use lagan_types::attr::{ArchiveState, Attr};
+use lagan_types::chunk::block_crcs;
+use lagan_types::cluster::ClusterMap;
+use lagan_types::limits::BLOCK_LEN;
+use lagan_types::message::{ChunkReply, ChunkRequest, MetaReply, MetaRequest};
+use lagan_types::query::Object;
+use lagan_types::{
+    Answer, BlockId, ChunkId, Epoch, FsError, Ino, Kind, NodeId, Op, Query, QueryAnswer, SetId,
+    Time, VolumeId,
+};
+use parking_lot::Mutex;
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::time::Duration;
+use tokio::time::Instant;
+
+const INO: Ino = Ino(7);
+const VERSION: u64 = 3;
+
+/// How a node treats the chunk.
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum Replica {
+    Good,
+    /// Has other bytes than it should.
+    Flipped,
+    /// Says that it is damaged.
+    Damaged,
+    Absent,
+    /// The connection ends.
+    Refuses,
+    Silent,
+    /// Takes no chunk for want of space.
+    Full,
+}
+
+use Replica::{Absent, Damaged, Flipped, Full, Good, Refuses, Silent};
+
+/// Everything that answers, and what it was asked.
+#[derive(Debug)]
+struct World {
+    data: Bytes,
+    replicas: BTreeMap<u64, Replica>,
+    /// The leader's map; the mount starts with its first state.
+    map: ClusterMap,
+    /// The leader says nothing.
+    no_leader: bool,
+    /// The object of that version of the file, if it is archived.
+    archived: Option<u64>,
+    /// Nodes that were asked to read, in order.
+    asked: Vec<u64>,
+    /// Nodes that were told of a bad replica, and what names it.
+    reports: Vec<(u64, Option<(Ino, u64)>)>,
+    /// Sets and epochs of chunks that were written.
+    written: Vec<(SetId, Epoch)>,
+    recalls: u32,
+}
+
+#[derive(Debug)]
+struct Fake(Mutex<World>);
+
+impl Servers for Fake {
+    fn meta(&self, request: &MetaRequest) -> Said<MetaReply> {
+        let world = self.0.lock();
+        if world.no_leader {
+            return Said::Nothing;
+        }
+        Said::This(match request {
+            MetaRequest::Map { known } => {
+                MetaReply::Map((world.map.version > *known).then(|| world.map.clone()))
+            }
+            MetaRequest::Query {
+                query: Query::File { .. },
+                ..
+            } => MetaReply::Query(Ok(world.file())),
+            MetaRequest::Mutate(command) if command.op == Op::GrantBlock => {
+                let (block, count) = (BlockId(1), 100);
+                MetaReply::Answer(Ok(Answer::Block { block, count }))
+            }
+            other => MetaReply::Refused(format!("{other:?}")),
+        })
+    }
+
+    fn chunk(&self, addr: SocketAddr, request: &ChunkRequest) -> Said<(ChunkReply, Bytes)> {
+        let mut world = self.0.lock();
+        let node = (1..).find(|&n| addr == fake::address(n).parse().unwrap());
+        let node = node.unwrap();
+        let replica = world.replicas.get(&node).copied().unwrap_or(Absent);
+        match request {
+            ChunkRequest::Read { offset, len, .. } => {
+                world.asked.push(node);
+                world.read(replica, *offset, *len)
+            }
+            ChunkRequest::ReportBad { .. } => {
+                world.reports.push((node, None));
+                done()
+            }
+            ChunkRequest::ReportReplica { ino, offset, .. } => {
+                world.reports.push((node, Some((*ino, *offset))));
+                done()
+            }
+            ChunkRequest::Recall {
+                ino,
+                version,
+                offset,
+                len,
+            } => {
+                world.recalls += 1;
+                assert_eq!((*ino, Some(*version)), (INO, world.archived));
+                let from = *offset as usize;
+                let data = world.data.slice(from..from + *len as usize);
+                let crc = crc32fast::hash(&data);
+                Said::This((ChunkReply::Recalled { crc }, data))
+            }
+            ChunkRequest::Write { id, set_epoch, .. } => world.write(id.set(), *set_epoch),
+            other => panic!("{other:?}"),
+        }
+    }
+}
+
+fn done() -> Said<(ChunkReply, Bytes)> {
+    Said::This((ChunkReply::Done, Bytes::new()))
+}
+
+impl World {
+    fn read(&self, replica: Replica, offset: u32, len: u32) -> Said<(ChunkReply, Bytes)> {
+        let first = offset / BLOCK_LEN;
+        let from = (first * BLOCK_LEN) as usize;
+        let to = (offset + len).next_multiple_of(BLOCK_LEN) as usize;
+        let mut data = self.data.slice(from..to.min(self.data.len()));
+        let reply = ChunkReply::Blocks {
+            chunk_len: self.data.len() as u32,
+            first_block: first,
+            crcs: block_crcs(&data),
+        };
+        match replica {
+            Good | Full => {}
+            Flipped => {
+                let mut other = BytesMut::from(&data[..]);
+                other[0] ^= 1;
+                data = other.freeze();
+            }
+            Damaged => return Said::This((ChunkReply::Damaged, Bytes::new())),
+            Absent => return Said::This((ChunkReply::NotFound, Bytes::new())),
+            Refuses => return Said::Closed,
+            Silent => return Said::Nothing,
+        }
+        Said::This((reply, data))
+    }
+
+    fn write(&mut self, set: SetId, epoch: Epoch) -> Said<(ChunkReply, Bytes)> {
+        let row = self.map.set(set).unwrap();
+        let members = |of: Replica| {
+            let is = |n: &&NodeId| self.replicas.get(&n.0) == Some(&of);
+            row.nodes.iter().filter(is).copied().collect::<Vec<_>>()
+        };
+        let reply = if row.epoch != epoch {
+            ChunkReply::StaleEpoch
+        } else if !members(Full).is_empty() {
+            ChunkReply::Full
+        } else if !members(Silent).is_empty() {
+            ChunkReply::MembersFailed(members(Silent))
+        } else {
+            self.written.push((set, epoch));
+            ChunkReply::Written
+        };
+        Said::This((reply, Bytes::new()))
+    }
+
+    fn file(&self) -> QueryAnswer {
+        let time = Time::default();
+        QueryAnswer::File {
+            attr: Attr {
+                ino: INO,
+                kind: Kind::File,
+                mode: 0o644,
+                uid: 0,
+                gid: 0,
+                nlink: 1,
+                size: self.data.len() as u64,
+                allocated: 0,
+                rdev: 0,
+                atime: time,
+                mtime: time,
+                ctime: time,
+                btime: time,
+                version: VERSION,
+                archive: ArchiveState::Local,
+            },
+            extents: Vec::new(),
+            extent_count: 0,
+            object: self.archived.map(|version| Object {
+                version,
+                key: "key".into(),
+                size: self.data.len() as u64,
+                crc: 0,
+            }),
+            path: None,
+        }
+    }
+}
+
+/// The chunks storey over servers that are not there.
+struct Cluster {
+    fake: Arc<Fake>,
+    chunks: Arc<Chunks>,
+}
+
+impl Cluster {
+    /// A chunk of 3.5 units in set 1, whose members are nodes 1, 2, ... in that order.
+    fn new(replicas: &[Replica]) -> Self {
+        let members: Vec<u64> = (1..=replicas.len() as u64).collect();
+        Self::with_sets(replicas, &[&members])
+    }
+
+    fn with_sets(replicas: &[Replica], sets: &[&[u64]]) -> Self {
+        let data: Vec<u8> = (0..3 * UNIT_LEN + UNIT_LEN / 2)
+            .map(|i| (i / 7) as u8)
+            .collect();
+        let fake = Arc::new(Fake(Mutex::new(World {
+            data: data.into(),
+            replicas: (1..).zip(replicas.iter().copied()).collect(),
+            map: fake::map(sets),
+            no_leader: false,
+            archived: None,
+            asked: Vec::new(),
+            reports: Vec::new(),
+            written: Vec::new(),
+            recalls: 0,
+        })));
+        let joined = fake::joined(fake.clone(), fake.0.lock().map.clone());
+        let tasks = Arc::new(Tasks::new());
+        let files = Weak::<fake::Nobody>::new();
+        let leader = Leader::new(joined, fake::options(), tasks.clone(), files);
+        let chunks = Chunks::new(leader, tasks, 32 << 20);
+        Cluster { fake, chunks }
+    }
+
+    fn world(&self) -> parking_lot::MutexGuard<'_, World> {
+        self.fake.0.lock()
+    }
+
+    fn data(&self) -> Bytes {
+        self.world().data.clone()
+    }
+
+    fn spec(&self) -> ChunkSpec {
+        let data = self.data();
+        ChunkSpec {
+            id: ChunkId::new(VolumeId::ONLY, SetId(1), BlockId(1), 1),
+            len: data.len() as u32,
+            crc: crc32fast::hash(&data),
+            named: Some((INO, 0)),
+        }
+    }
+
+    /// Ten bytes from the second block on, which lie at that offset of the file, too.
+    async fn read(&self, ask: Ask) -> Result<Bytes, Missing> {
+        let chunk = self.spec().further(u64::from(BLOCK_LEN));
+        self.chunks.bytes(ask, chunk, BLOCK_LEN, 10).await
+    }
+
+    fn ten(&self) -> Bytes {
+        let from = BLOCK_LEN as usize;
+        self.data().slice(from..from + 10)
+    }
+
+    /// What was reported, once there are so many reports.
+    async fn reports(&self, count: usize) -> Vec<(u64, Option<(Ino, u64)>)> {
+        let until = Instant::now() + Duration::from_secs(60);
+        while self.world().reports.len() < count {
+            assert!(Instant::now() < until, "{:?}", self.world().reports);
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+        self.world().reports.clone()
+    }
+}
+
+/// A first look, by a map that may be old.
+fn first() -> Ask {
+    within(Duration::from_secs(60))
+}
+
+fn within(time: Duration) -> Ask {
+    Ask {
+        version: VERSION,
+        whole: false,
+        sure: false,
+        until: Instant::now() + time,
+    }
+}
+
+/// A look by a map that was fetched just now.
+fn sure() -> Ask {
+    let sure = true;
+    Ask { sure, ..first() }
+}
+
+#[tokio::test]
+async fn a_replica_that_refuses_is_followed_by_the_next_and_asked_last_after_that() {
+    let cluster = Cluster::new(&[Refuses, Good, Good]);
+    assert_eq!(cluster.read(first()).await, Ok(cluster.ten()));
+    assert_eq!(cluster.world().asked, [1, 2]);
+    // Other units, since what was read is kept; the order turns with each.
+    for unit in 1..4 {
+        let at = unit * UNIT_LEN;
+        let other = cluster.chunks.bytes(first(), cluster.spec(), at, 10);
+        assert!(other.await.is_ok());
+    }
+    assert_eq!(cluster.world().asked, [1, 2, 2, 3, 2]);
+    assert_eq!(cluster.world().reports, []);
+}
+
+#[tokio::test]
+async fn a_damaged_replica_is_followed_by_the_next_and_reported() {
+    for kind in [Damaged, Flipped] {
+        let cluster = Cluster::new(&[kind, Good]);
+        assert_eq!(cluster.read(first()).await, Ok(cluster.ten()), "{kind:?}");
+        assert_eq!(cluster.world().asked, [1, 2]);
+        let named = Some((INO, u64::from(BLOCK_LEN)));
+        assert_eq!(cluster.reports(1).await, [(1, named)]);
+    }
+}
+
+#[tokio::test]
+async fn a_replica_that_one_node_lacks_is_reported_once_another_gave_it() {
+    let cluster = Cluster::new(&[Absent, Refuses, Good]);
+    assert_eq!(cluster.read(first()).await, Ok(cluster.ten()));
+    assert_eq!(cluster.world().asked, [1, 2, 3]);
+    assert_eq!(cluster.reports(1).await[0].0, 1);
+}
+
+#[tokio::test]
+async fn a_silent_replica_is_not_waited_for() {
+    let cluster = Cluster::new(&[Silent, Good, Good]);
+    let start = Instant::now();
+    assert_eq!(cluster.read(first()).await, Ok(cluster.ten()));
+    assert!((HEDGE..ATTEMPT).contains(&start.elapsed()));
+    assert_eq!(cluster.world().asked, [1, 2]);
+    assert!(cluster.chunks.leader.cluster().suspects() == [NodeId(1)]);
+}
+
+#[tokio::test]
+async fn one_has_it_not_and_another_is_silent_means_look_at_the_map() {
+    let cluster = Cluster::new(&[Absent, Silent]);
+    let start = Instant::now();
+    let everywhere = false;
+    let missing = Err(Missing::NotFound { everywhere });
+    assert_eq!(cluster.read(first()).await, missing);
+    assert!(start.elapsed() < ATTEMPT);
+}
+
+#[tokio::test]
+async fn what_no_replica_has_is_missing_by_an_old_map_and_read_from_the_object_by_a_new_one() {
+    let cluster = Cluster::new(&[Absent, Absent]);
+    cluster.world().archived = Some(VERSION);
+    let everywhere = true;
+    let missing = Err(Missing::NotFound { everywhere });
+    assert_eq!(cluster.read(first()).await, missing);
+    assert_eq!(cluster.world().recalls, 0);
+    assert_eq!(cluster.read(sure()).await, Ok(cluster.ten()));
+    let mut told = cluster.reports(2).await;
+    told.sort();
+    assert_eq!(told.iter().map(|r| r.0).collect::<Vec<_>>(), [1, 2]);
+}
+
+#[tokio::test]
+async fn damaged_everywhere_is_read_from_the_object_of_that_version_only() {
+    let cluster = Cluster::new(&[Damaged, Flipped]);
+    let corrupt = Err(Missing::Failed(FsError::Corrupt));
+    assert_eq!(cluster.read(first()).await, corrupt);
+    cluster.world().archived = Some(VERSION - 1);
+    assert_eq!(cluster.read(first()).await, corrupt);
+    assert_eq!(cluster.world().recalls, 0);
+    cluster.world().archived = Some(VERSION);
+    assert_eq!(cluster.read(first()).await, Ok(cluster.ten()));
+}
+
+#[tokio::test]
+async fn a_chunk_whose_replicas_moved_is_found_by_the_newer_map() {
+    let cluster = Cluster::new(&[Refuses, Refuses]);
+    {
+        let mut world = cluster.world();
+        world.replicas.insert(5, Good);
+        world.map.version += 1;
+        world.map.sets[0].nodes = vec![NodeId(5)];
+    }
+    assert_eq!(cluster.read(first()).await, Ok(cluster.ten()));
+    assert_eq!(cluster.world().asked, [1, 2, 5]);
+}
+
+#[tokio::test]
+async fn a_set_that_is_gone_from_the_newest_map_is_not_found() {
+    let cluster = Cluster::new(&[Refuses]);
+    {
+        let mut world = cluster.world();
+        world.map.version += 1;
+        world.map.sets.clear();
+    }
+    let everywhere = true;
+    let missing = Err(Missing::NotFound { everywhere });
+    assert_eq!(cluster.read(first()).await, missing);
+}
+
+#[tokio::test]
+async fn while_no_node_answers_the_object_stands_in_and_nobody_is_reported() {
+    let cluster = Cluster::new(&[Refuses, Refuses]);
+    cluster.world().archived = Some(VERSION);
+    assert_eq!(cluster.read(first()).await, Ok(cluster.ten()));
+    assert_eq!(cluster.world().recalls, 1);
+    assert_eq!(cluster.world().reports, []);
+}
+
+#[tokio::test]
+async fn nodes_that_come_back_are_asked_again() {
+    let cluster = Cluster::new(&[Refuses, Refuses]);
+    let (back, bytes) = tokio::join!(
+        async {
+            while cluster.world().asked.len() < 2 {
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
+            cluster.world().replicas.insert(2, Good);
+        },
+        cluster.read(first())
+    );
+    assert_eq!((back, bytes), ((), Ok(cluster.ten())));
+}
+
+#[tokio::test]
+async fn what_cannot_be_had_in_time_is_an_error_at_the_deadline() {
+    let cluster = Cluster::new(&[Refuses, Refuses]);
+    let (start, time) = (Instant::now(), Duration::from_millis(1200));
+    let read = cluster.read(within(time)).await;
+    assert_eq!(read, Err(Missing::Failed(FsError::Io)));
+    // The next pause would not have ended in time.
+    assert!(start.elapsed() < ATTEMPT);
+    // Without a leader the old map must do.
+    cluster.world().no_leader = true;
+    let read = cluster.read(within(time)).await;
+    assert_eq!(read, Err(Missing::Failed(FsError::Io)));
+}
+
+#[tokio::test]
+async fn a_unit_is_fetched_once_for_all_that_ask_for_it() {
+    let cluster = Cluster::new(&[Silent, Good]);
+    let (whole, spec) = (true, cluster.spec());
+    let ask = Ask { whole, ..first() };
+    let (a, b, c) = tokio::join!(
+        cluster.chunks.bytes(ask, spec, 0, 10),
+        cluster.chunks.bytes(first(), spec, 100, 10),
+        cluster.chunks.bytes(ask, spec, UNIT_LEN - 10, 10)
+    );
+    assert!(a.is_ok() && b.is_ok() && c.is_ok());
+    assert_eq!(cluster.world().asked, [1, 2]);
+    assert!(!cluster.chunks.units.is_under_way((spec.id, 0)));
+}
+
+#[tokio::test]
+async fn a_range_is_read_by_units_each_named_where_it_lies() {
+    let cluster = Cluster::new(&[Flipped, Good]);
+    let spec = cluster.spec().further(5000);
+    let (at, len) = (UNIT_LEN - 10, UNIT_LEN + 20);
+    let mut out = BytesMut::new();
+    let read = cluster.chunks.range(first(), spec, at, len, &mut out);
+    assert_eq!(read.await, Ok(()));
+    assert!(out == cluster.data()[at as usize..(at + len) as usize]);
+    for (node, named) in cluster.world().reports.iter() {
+        let (ino, offset) = named.unwrap();
+        let starts = [5000, 5010, 5010 + u64::from(UNIT_LEN)];
+        assert!((*node, ino) == (1, INO) && starts.contains(&offset));
+    }
+}
+
+async fn store(cluster: &Cluster, time: Duration) -> Result<(), FsError> {
+    let piece = Piece::new(0, Bytes::from_static(b"bytes"));
+    let until = Instant::now() + time;
+    let stored = cluster
+        .chunks
+        .store_all(std::slice::from_ref(&piece), until)
+        .await;
+    assert_eq!(stored, piece.stored().map(|_| ()));
+    stored
+}
+
+const LONG: Duration = Duration::from_secs(60);
+
+#[tokio::test]
+async fn a_chunk_goes_to_another_set_when_a_member_fails_or_is_full() {
+    for kind in [Silent, Full] {
+        let cluster = Cluster::with_sets(&[Good, kind, Good, Good], &[&[1, 2], &[3, 4]]);
+        for _ in 0..2 {
+            assert_eq!(store(&cluster, LONG).await, Ok(()), "{kind:?}");
+        }
+        let second = (SetId(2), Epoch(1));
+        assert_eq!(cluster.world().written, [second, second]);
+    }
+}
+
+#[tokio::test]
+async fn a_chunk_for_a_set_that_changed_is_written_by_the_newer_map() {
+    let cluster = Cluster::new(&[Good, Good]);
+    {
+        let mut world = cluster.world();
+        world.map.version += 1;
+        world.map.sets[0].epoch = Epoch(2);
+    }
+    assert_eq!(store(&cluster, LONG).await, Ok(()));
+    assert_eq!(cluster.world().written, [(SetId(1), Epoch(2))]);
+}
+
+#[tokio::test]
+async fn no_set_with_room_is_no_space_at_once() {
+    let cluster = Cluster::new(&[Good, Full]);
+    assert_eq!(store(&cluster, LONG).await, Err(FsError::NoSpace));
+}
+
+#[tokio::test]
+async fn a_piece_is_sent_once_and_its_error_stays() {
+    let cluster = Cluster::new(&[Good]);
+    let piece = Piece::new(0, Bytes::from_static(b"bytes"));
+    assert_eq!(piece.stored().err(), Some(FsError::Io), "nobody has tried");
+    let until = Instant::now() + LONG;
+    let (a, b) = tokio::join!(
+        cluster.chunks.store_piece(&piece, until),
+        cluster.chunks.store_piece(&piece, until)
+    );
+    assert_eq!((a, b), (Ok(()), Ok(())));
+    assert_eq!(cluster.world().written.len(), 1);
+    cluster.world().replicas.insert(1, Full);
+    let (lost, other) = (
+        Piece::new(0, Bytes::from_static(b"lost")),
+        Piece::new(9, Bytes::from_static(b"other")),
+    );
+    let pieces = [lost.clone(), other];
+    let stored = cluster.chunks.store_all(&pieces, until).await;
+    assert_eq!(stored, Err(FsError::NoSpace));
+    cluster.world().replicas.insert(1, Good);
+    let again = cluster.chunks.store_piece(&lost, until).await;
+    assert_eq!(again, Err(FsError::NoSpace));
+}

@@ -1,0 +1,246 @@
+//! Commits: the step that makes durable chunks part of a file, and what this mount learns by it.
+
+use crate::chunks::piece::Piece;
+use crate::file::Files;
+use crate::file::inode::Inode;
+use crate::leader::link::data_error;
+use crate::leader::promises::Promise;
+use lagan_types::extent::{ChunkRef, Edit};
+use lagan_types::op::Commit;
+use lagan_types::{Answer, Attr, FsError, Ino, Op, SessionId};
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::time::Instant;
+
+/// Wait before a commit is tried again after its sets changed.
+const PAUSE: Duration = Duration::from_millis(20);
+
+/// A part of a piece, and where it goes.
+#[derive(Debug, Clone)]
+pub(crate) struct Slice {
+    /// First byte in the file, or after the true end.
+    pub offset: u64,
+    /// Bytes of the piece before the first one of the slice.
+    pub skip: u32,
+    /// Its length.
+    pub len: u64,
+    /// The bytes and their chunk.
+    pub piece: Arc<Piece>,
+}
+
+impl Slice {
+    /// Takes all of a piece.
+    pub fn new(offset: u64, piece: Arc<Piece>) -> Self {
+        Slice {
+            offset,
+            skip: 0,
+            len: piece.len(),
+            piece,
+        }
+    }
+
+    fn edit(&self, offset: u64) -> Option<Edit> {
+        let stored = self.piece.stored().ok()?;
+        Some(Edit {
+            offset,
+            len: self.len,
+            content: Some(ChunkRef {
+                skip: self.skip,
+                ..stored.refer.clone()
+            }),
+        })
+    }
+}
+
+/// One commit.
+#[derive(Debug)]
+pub(crate) struct Change {
+    ino: Ino,
+    /// The slices, in order of offset; none overlap.
+    pub slices: Vec<Slice>,
+    /// Ranges (offset, length) that become holes; with them, no slices.
+    pub holes: Vec<(u64, u64)>,
+    /// Offsets count from the true end.
+    pub append: bool,
+    /// The size is at least this.
+    pub size_min: u64,
+    /// The commit is refused at any other data version than this.
+    pub expect_version: Option<u64>,
+    /// Clear setuid and setgid.
+    pub kill_suid: bool,
+}
+
+/// The effect of a commit.
+#[derive(Debug)]
+pub(crate) struct Committed {
+    /// The data version before it.
+    pub before: u64,
+    /// The offset at which an append was placed, otherwise 0.
+    pub appended_at: u64,
+    /// The inode after it.
+    pub attr: Attr,
+}
+
+impl Change {
+    /// Prepares a commit that puts these slices into the file.
+    pub fn new(ino: Ino, slices: Vec<Slice>) -> Self {
+        Change {
+            ino,
+            slices,
+            holes: Vec::new(),
+            append: false,
+            size_min: 0,
+            expect_version: None,
+            kill_suid: false,
+        }
+    }
+
+    /// The edits, moved by `base`.
+    pub fn edits_at(&self, base: u64) -> Vec<Edit> {
+        let holes = self.holes.iter().map(|&(offset, len)| Edit {
+            offset,
+            len,
+            content: None,
+        });
+        self.slices
+            .iter()
+            .filter_map(|s| s.edit(base + s.offset))
+            .chain(holes)
+            .collect()
+    }
+}
+
+impl Files {
+    /// Commits; where sets changed since the chunks were written, these are
+    /// written again. All slices must be stored. A promised file is made in the
+    /// same step.
+    ///
+    /// The session may end meanwhile: then this call has it replaced, and the
+    /// inode's data is dropped under it (`leader/renew.rs` says what holds then).
+    ///
+    /// # Errors
+    /// Whatever the metadata answers; [`FsError::Io`] at the deadline, with the
+    /// outcome unknown.
+    pub(super) async fn commit(
+        &self,
+        change: &mut Change,
+        until: Instant,
+    ) -> Result<Committed, FsError> {
+        loop {
+            let mut sessions = Vec::with_capacity(change.slices.len());
+            for slice in &change.slices {
+                sessions.push(slice.piece.stored()?.session());
+            }
+            let session = one_session(sessions.into_iter())?;
+            let promise = self.leader.promise_of(change.ino);
+            let session = session.or(promise.as_ref().map(|p| p.session));
+            let commit = Commit {
+                ino: change.ino,
+                edits: change.edits_at(0),
+                append: change.append,
+                size_min: change.size_min,
+                expect_version: change.expect_version,
+                kill_suid: change.kill_suid,
+            };
+            let promised = promise.is_some();
+            let op = match promise {
+                Some(Promise { file, .. }) => Op::CreateCommit { file, commit },
+                None => Op::Commit(commit),
+            };
+            match self.leader.mutate_now(op, session, until).await {
+                Ok(Answer::Committed {
+                    before,
+                    appended_at,
+                    attr,
+                }) => {
+                    if promised {
+                        self.leader.promise_kept(&attr);
+                    }
+                    return Ok(Committed {
+                        before,
+                        appended_at,
+                        attr,
+                    });
+                }
+                Ok(_) => return Err(FsError::Malformed),
+                Err(FsError::StaleEpoch) if Instant::now() < until => {
+                    self.store_again(change, until).await?;
+                }
+                Err(FsError::StaleEpoch) => return Err(FsError::Io),
+                Err(error) if promised => {
+                    return Err(data_error(self.leader.promise_refused(change.ino, error)));
+                }
+                Err(error) => return Err(data_error(error)),
+            }
+        }
+    }
+
+    /// Writes the chunks again whose sets have changed. If by our map none has, the
+    /// leader knows better: all are written again.
+    async fn store_again(&self, change: &mut Change, until: Instant) -> Result<(), FsError> {
+        self.leader.refresh_map(until).await.map_err(data_error)?;
+        let placement = self.leader.cluster().current();
+        let is_stale = |s: &Slice| {
+            let Ok(stored) = s.piece.stored() else {
+                return false;
+            };
+            let set = placement.map.set(stored.refer.id.set());
+            set.is_none_or(|set| set.sealed || set.epoch != stored.refer.set_epoch)
+        };
+        let any = change.slices.iter().any(is_stale);
+        if !any {
+            tokio::time::sleep(PAUSE).await;
+        }
+        for slice in change.slices.iter_mut().filter(|s| !any || is_stale(s)) {
+            slice.piece = Piece::new(slice.piece.offset(), slice.piece.bytes().clone());
+        }
+        let pieces: Vec<_> = change.slices.iter().map(|s| s.piece.clone()).collect();
+        self.chunks.store_all(&pieces, until).await
+    }
+
+    /// Follows a commit with the map, the attributes and the kernel's pages of the inode.
+    pub(super) fn note_commit(&self, inode: &Inode, change: &Change, done: &Committed) {
+        let edits = change.edits_at(done.appended_at);
+        let mut state = inode.state.lock();
+        let followed = match &mut state.map {
+            Some(map) if map.version() == done.before => {
+                map.follow(&edits, done.attr.version, done.attr.size)
+            }
+            _ => false,
+        };
+        if !followed {
+            state.map = None;
+        }
+        state.learn(&done.attr);
+        drop(state);
+        if !change.append && change.expect_version.is_none() {
+            self.pages
+                .committed(inode.ino, done.before, done.attr.version);
+        }
+    }
+
+    /// Follows a copy into the file, which the servers made: the kernel drops the
+    /// pages of the range by itself.
+    pub fn note_copied(&self, inode: &Inode, before: u64, attr: &Attr) {
+        let mut state = inode.state.lock();
+        state.map = None;
+        state.learn(attr);
+        drop(state);
+        self.pages.committed(inode.ino, before, attr.version);
+    }
+}
+
+/// The session that a commit belongs to: that of all its ids, or none without any.
+///
+/// # Errors
+/// [`FsError::SessionEnded`] if they are of several sessions.
+fn one_session(ids: impl Iterator<Item = SessionId>) -> Result<Option<SessionId>, FsError> {
+    let mut found = None;
+    for id in ids {
+        if found.is_some_and(|f| f != id) {
+            return Err(FsError::SessionEnded);
+        }
+        found = Some(id);
+    }
+    Ok(found)
+}

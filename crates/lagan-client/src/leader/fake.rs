@@ -1,0 +1,109 @@
+//! Stand-ins of tests for servers and for the storeys above.
+
+use crate::Options;
+use crate::leader::connect::Joined;
+use crate::leader::link::Link;
+pub(crate) use crate::leader::link::fake::{Said, Servers};
+use crate::leader::open_files::OpenFiles;
+use bytes::Bytes;
+use lagan_types::cluster::{ClusterMap, Config, NodeInfo, NodeRole, NodeState, ReplicaSet};
+use lagan_types::message::{ChunkReply, ChunkRequest, MetaReply, MetaRequest};
+use lagan_types::op::SessionIdentity;
+use lagan_types::{Attr, Epoch, Ino, NodeId, SessionId, SetId, StoreId};
+use std::collections::HashSet;
+use std::fmt;
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+/// Nobody has files open.
+pub(crate) struct Nobody;
+
+impl OpenFiles for Nobody {
+    fn is_open(&self, _: Ino) -> bool {
+        false
+    }
+    fn hold(&self, _: Ino) {}
+    fn let_go(&self, _: Ino) {}
+    fn promise_made(&self, _: &Attr, _: &Attr) {}
+    fn promise_lost(&self, _: Ino) {}
+    fn session_lost(&self, _: &HashSet<Ino>) {}
+}
+
+/// A leader that answers by a function, and nodes that take each chunk.
+pub(crate) struct Leading<F>(pub F);
+
+impl<F> fmt::Debug for Leading<F> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Leading")
+    }
+}
+
+impl<F: Fn(&MetaRequest) -> MetaReply + Send + Sync> Servers for Leading<F> {
+    fn meta(&self, request: &MetaRequest) -> Said<MetaReply> {
+        Said::This((self.0)(request))
+    }
+
+    fn chunk(&self, _: SocketAddr, _: &ChunkRequest) -> Said<(ChunkReply, Bytes)> {
+        Said::This((ChunkReply::Written, Bytes::new()))
+    }
+}
+
+/// Session 1 in a cluster of these servers.
+pub(crate) fn joined(servers: Arc<dyn Servers>, map: ClusterMap) -> Joined {
+    Joined {
+        link: Link::fake(servers),
+        map,
+        session: SessionId(1),
+    }
+}
+
+/// Options of a mount that has no server on its machine.
+pub(crate) fn options() -> Options {
+    let identity = SessionIdentity {
+        machine: "machine".into(),
+        boot: "boot".into(),
+        mount_point: "/mnt".into(),
+        instance: 1,
+    };
+    let mut options = Options::new(Vec::new(), "vol".into(), identity);
+    options.bind_from = Some([10, 0, 1, 1].into());
+    options
+}
+
+/// The address of a node.
+pub(crate) fn address(node: u64) -> String {
+    format!("10.0.0.{node}:1")
+}
+
+/// A map of nodes 1 to 9, all up, and of sets 1, 2, ... with these members.
+pub(crate) fn map(sets: &[&[u64]]) -> ClusterMap {
+    ClusterMap {
+        version: 1,
+        nodes: (1..=9)
+            .map(|id| NodeInfo {
+                id: NodeId(id),
+                name: format!("n{id}"),
+                store: StoreId(u128::from(id)),
+                boot: 1,
+                addr: address(id),
+                peer_addr: String::new(),
+                http: String::new(),
+                role: NodeRole::Storage,
+                state: NodeState::Up,
+                voter: true,
+            })
+            .collect(),
+        sets: (1..)
+            .zip(sets)
+            .map(|(id, nodes)| ReplicaSet {
+                id: SetId(id),
+                nodes: nodes.iter().map(|&n| NodeId(n)).collect(),
+                epoch: Epoch(1),
+                sealed: false,
+                joining: None,
+                leaving: None,
+            })
+            .collect(),
+        config: Config::default(),
+    }
+}

@@ -1,0 +1,150 @@
+//! Heartbeats: every second a mount says that it lives, answers which orphans it
+//! has open, and learns of a new cluster map.
+
+use crate::leader::Leader;
+use lagan_types::Ino;
+use lagan_types::message::{MetaReply, MetaRequest};
+use std::sync::Weak;
+use std::time::Duration;
+use tokio::time::{Instant, MissedTickBehavior};
+use tokio_util::sync::CancellationToken;
+
+/// Time between heartbeats; the leader ends a session after 30 s without.
+const EVERY: Duration = Duration::from_secs(1);
+/// How long one heartbeat tries: through a change of leader.
+const DEADLINE: Duration = Duration::from_secs(5);
+
+/// How long the servers' names are looked up when no known address answers.
+const LOOK_DEADLINE: Duration = Duration::from_secs(2);
+
+/// Heartbeats in a row until the new leader knows that nothing is promised.
+const SETTLE_BEATS: u32 = 20;
+const SETTLE_PAUSE: Duration = Duration::from_millis(50);
+/// Time between a check and its answer.
+const ANSWER_AFTER: Duration = Duration::from_millis(10);
+
+/// A check of what is open that is to be answered.
+#[derive(Debug, Default, PartialEq, Eq)]
+struct Check {
+    number: u64,
+    orphans: Vec<Ino>,
+    /// The last create that began before the check arrived.
+    creates: u64,
+}
+
+/// Sends heartbeats until the mount ends or is gone.
+pub(super) async fn run(leader: Weak<Leader>, cancel: CancellationToken) {
+    let mut tick = tokio::time::interval(EVERY);
+    tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut check = Check::default();
+    loop {
+        tokio::select! {
+            _ = cancel.cancelled() => return,
+            _ = tick.tick() => {}
+        }
+        let Some(leader) = leader.upgrade() else {
+            return;
+        };
+        tokio::select! {
+            _ = cancel.cancelled() => return,
+            asked = beats(&leader, &mut check) => {
+                // somebody waits for the answer
+                if asked {
+                    tick.reset_after(ANSWER_AFTER);
+                }
+            }
+        }
+    }
+}
+
+/// Sends one heartbeat, and others soon after it while a new leader waits for what
+/// the one before had promised. Returns whether a new check came.
+async fn beats(leader: &Leader, check: &mut Check) -> bool {
+    let mut asked = false;
+    for _ in 0..SETTLE_BEATS {
+        let (said, left) = leader.promises.learn_term(0);
+        asked |= beat(leader, check, said, left).await;
+        if leader.promises.learn_term(0).0 == said && left == 0 {
+            break;
+        }
+        if left > 0 {
+            tokio::time::sleep(SETTLE_PAUSE).await;
+        }
+    }
+    asked
+}
+
+/// Sends one heartbeat. Returns whether a new check came.
+async fn beat(leader: &Leader, check: &mut Check, term: u64, promised: u32) -> bool {
+    let until = Instant::now() + DEADLINE;
+    let session = leader.session();
+    let (number, open) = answer(leader, check);
+    let request = MetaRequest::SessionHeartbeat {
+        session,
+        check: number,
+        open,
+        map_version: leader.cluster.version(),
+        term,
+        reserved: promised,
+    };
+    match leader.link.meta(&request, until).await {
+        Ok(MetaReply::Heartbeat { alive: false, .. }) => {
+            if let Err(error) = leader.renew(session, until).await {
+                tracing::warn!(%error, %session, "open a new session");
+            }
+            false
+        }
+        Ok(MetaReply::Heartbeat {
+            map_version,
+            check: number,
+            orphans,
+            term,
+            ..
+        }) => {
+            leader.promises.learn_term(term);
+            let new = number != check.number;
+            if new {
+                *check = Check {
+                    number,
+                    orphans,
+                    creates: leader.creates.last(),
+                };
+            }
+            if map_version > leader.cluster.version()
+                && let Err(error) = leader.refresh_map(until).await
+            {
+                tracing::debug!(%error, "fetch the cluster map");
+            }
+            new && number != 0
+        }
+        Ok(reply) => {
+            tracing::warn!(?reply, "unexpected answer to a heartbeat");
+            false
+        }
+        Err(error) => {
+            tracing::debug!(%error, "no answer to a heartbeat");
+            // They may all be elsewhere now, under their names.
+            let looks = leader.link.look_again(&leader.options.servers);
+            let _ = tokio::time::timeout(LOOK_DEADLINE, looks).await;
+            false
+        }
+    }
+}
+
+/// Answers the last check; says nothing while a create is under way that began
+/// before the check and may have opened one of the inodes.
+fn answer(leader: &Leader, check: &Check) -> (u64, Vec<Ino>) {
+    if check.number == 0 || !leader.creates.ended(check.creates) {
+        return (0, Vec::new());
+    }
+    let Some(files) = leader.files.upgrade() else {
+        return (check.number, Vec::new());
+    };
+    let open = check
+        .orphans
+        .iter()
+        .copied()
+        .filter(|&ino| files.is_open(ino))
+        .collect();
+    (check.number, open)
+}

@@ -1,0 +1,246 @@
+//! Has promised files made: when a call needs them, and those that stay open soon.
+
+use crate::leader::Leader;
+use crate::leader::open_files::OpenFiles;
+use crate::leader::promises::{MAKE_AFTER, Promise};
+use lagan_types::op::NewFile;
+use lagan_types::{Answer, Attr, FsError, Ino, Op, Query, SessionId};
+use std::sync::Arc;
+use tokio::task::JoinSet;
+use tokio::time::Instant;
+
+/// A file that counts as open while this lives.
+struct Held {
+    files: Arc<dyn OpenFiles>,
+    ino: Ino,
+}
+
+impl Held {
+    fn new(files: Arc<dyn OpenFiles>, ino: Ino) -> Self {
+        files.hold(ino);
+        Held { files, ino }
+    }
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        self.files.let_go(self.ino);
+    }
+}
+
+/// Whether the error says that the promised name is no longer ours.
+fn is_lost(error: FsError) -> bool {
+    matches!(
+        error,
+        FsError::Exists | FsError::NotFound | FsError::NotDirectory
+    )
+}
+
+impl Leader {
+    /// The promise of that inode.
+    pub fn promise_of(&self, ino: Ino) -> Option<Promise> {
+        self.promises.get(ino)
+    }
+
+    /// Takes what the leader promised; false: the promise came too late.
+    pub(super) fn take_promise(
+        &self,
+        (op, session): (&Op, SessionId),
+        attr: &Attr,
+        term: u64,
+    ) -> bool {
+        let Op::Create {
+            parent,
+            name,
+            mode,
+            uid,
+            gid,
+            ..
+        } = op
+        else {
+            return false;
+        };
+        let added = self.promises.add(Promise {
+            file: NewFile {
+                ino: attr.ino,
+                parent: *parent,
+                name: name.clone(),
+                mode: *mode,
+                uid: *uid,
+                gid: *gid,
+                time: attr.btime,
+            },
+            session,
+            attr: attr.clone(),
+            term,
+            since: Instant::now(),
+        });
+        if added && self.session() != session {
+            // It ended meanwhile, and its promises were cleared before this one was added.
+            self.promises.remove(attr.ino);
+        }
+        if added && self.promises.begin_sweep() {
+            self.tasks
+                .spawn(&self.me, |leader| async move { leader.make_old().await });
+        }
+        added
+    }
+
+    /// Gives a promise up: nobody has the file open any more, and it could not be made.
+    pub fn give_up_promise(&self, ino: Ino) {
+        if self.promises.lose(ino) {
+            tracing::warn!(%ino, "a created file could not be made before it was closed");
+        }
+    }
+
+    /// Has the files made that wait for long, until nothing is promised.
+    async fn make_old(&self) {
+        // They stay open until then, also if the mount is dropped without a shutdown.
+        let _files = self.files.upgrade();
+        loop {
+            tokio::time::sleep(MAKE_AFTER / 2).await;
+            let Some(old) = self.promises.sweep() else {
+                return;
+            };
+            // An error is told by the handle, or by the next try.
+            let _ = self.make_each(old, self.deadline()).await;
+        }
+    }
+
+    /// Has promised files made, all at the same time.
+    ///
+    /// # Errors
+    /// One of the errors, after all have ended.
+    async fn make_each(&self, inos: Vec<Ino>, until: Instant) -> Result<(), FsError> {
+        let mut tasks = JoinSet::new();
+        for ino in inos {
+            let me = self.me.upgrade().ok_or(FsError::Io)?;
+            tasks.spawn(async move { me.make_promised(ino, until).await });
+        }
+        let mut result = Ok(());
+        while let Some(made) = tasks.join_next().await {
+            result = result.and(made.unwrap_or(Err(FsError::Io)));
+        }
+        result
+    }
+
+    /// Has every file made that is only promised in that directory.
+    ///
+    /// # Errors
+    /// Those of [`Leader::make_promised`]; [`FsError::Io`], once, if a promised
+    /// name in it was lost since the last call.
+    pub async fn make_all_in(&self, directory: Ino, until: Instant) -> Result<(), FsError> {
+        let promised = self.promises.touched(|f| f.parent == directory);
+        let made = self.make_each(promised, until).await;
+        // That includes names that another task found to be lost.
+        match self.promises.take_lost(directory) {
+            true => Err(FsError::Io),
+            false => made,
+        }
+    }
+
+    /// Has the file made if it is only promised.
+    ///
+    /// # Errors
+    /// [`FsError::Io`] if the name is lost, [`FsError::SessionEnded`], [`FsError::TimedOut`].
+    pub async fn make_promised(&self, ino: Ino, until: Instant) -> Result<(), FsError> {
+        let Some(promise) = self.promises.get(ino) else {
+            return Ok(());
+        };
+        // Until the outcome is known the file is open: nobody reaps it, or this
+        // call would make it anew.
+        let files = self.files.upgrade();
+        let _open = files.map(|files| Held::new(files, ino));
+        let op = Op::CreateReserved {
+            file: promise.file,
+            asked: None,
+        };
+        match self.mutate_now(op, Some(promise.session), until).await {
+            Ok(Answer::Created { attr, .. }) => {
+                self.promise_kept(&attr);
+                Ok(())
+            }
+            Ok(_) => Err(FsError::Malformed),
+            Err(error) => Err(self.promise_refused(ino, error)),
+        }
+    }
+
+    /// Notes that a promised file became part of the replicated state.
+    pub fn promise_kept(&self, attr: &Attr) {
+        let Some(promise) = self.promises.remove(attr.ino) else {
+            return;
+        };
+        if let Some(files) = self.files.upgrade() {
+            files.promise_made(&promise.attr, attr);
+        }
+    }
+
+    /// Notes that the making of a promised file was refused. If the name is lost, so
+    /// is the file. Returns the caller's error.
+    pub fn promise_refused(&self, ino: Ino, error: FsError) -> FsError {
+        if !is_lost(error) {
+            return error;
+        }
+        if self.promises.lose(ino) {
+            tracing::error!(%ino, %error, "created file is lost: its name was taken after the leader was");
+            if let Some(files) = self.files.upgrade() {
+                files.promise_lost(ino);
+            }
+        }
+        FsError::Io
+    }
+
+    /// Has promised files made that a mutation touches.
+    pub(super) async fn make_touched_by_op(&self, op: &Op, until: Instant) -> Result<(), FsError> {
+        if self.promises.is_empty() {
+            return Ok(());
+        }
+        let (names, inodes) = (op.names(), op.inodes());
+        self.make_touched(
+            |f| inodes.contains(&f.ino) || names.contains(&(f.parent, f.name.as_slice())),
+            until,
+        )
+        .await
+    }
+
+    /// Has promised files made that a read needs in the replicated state.
+    pub(super) async fn make_touched_by_query(
+        &self,
+        query: &Query,
+        until: Instant,
+    ) -> Result<(), FsError> {
+        let all = matches!(query, Query::ReadDir { .. });
+        let Some(ino) = query.inode().filter(|_| !self.promises.is_empty()) else {
+            return Ok(());
+        };
+        if matches!(query, Query::GetAttr { .. }) {
+            return Ok(());
+        }
+        self.make_touched(|f| ino == f.ino || (all && ino == f.parent), until)
+            .await
+    }
+
+    /// Has promised files made that the leader does not know: perhaps another leader
+    /// promised them. Returns whether to ask again.
+    pub async fn make_unknown(
+        &self,
+        error: FsError,
+        touches: impl Fn(&NewFile) -> bool,
+        until: Instant,
+    ) -> bool {
+        let unknown = matches!(error, FsError::NotFound | FsError::Stale);
+        let touched = unknown && !self.promises.touched(&touches).is_empty();
+        touched && self.make_touched(touches, until).await.is_ok()
+    }
+
+    async fn make_touched(
+        &self,
+        touches: impl Fn(&NewFile) -> bool,
+        until: Instant,
+    ) -> Result<(), FsError> {
+        for ino in self.promises.touched(touches) {
+            self.make_promised(ino, until).await?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,152 @@
+use super::*;
+use crate::leader::fake::Leading;
+use lagan_types::attr::ArchiveState;
+use lagan_types::message::{MetaReply, MetaRequest};
+use lagan_types::{Answer, Attr, FsError, Incarnation, Ino, Kind, Op, Query, Time};
+use parking_lot::Mutex;
+use std::collections::HashSet;
+use std::sync::OnceLock;
+
+const PROMISED: Ino = Ino(7);
+const LOCKED: Ino = Ino(5);
+const CLEAN: Ino = Ino(3);
+
+/// Files of which one is told that the session is lost.
+#[derive(Default)]
+struct Files {
+    leader: OnceLock<Weak<Leader>>,
+    told: Mutex<Vec<Told>>,
+}
+
+/// How things were when it was told.
+#[derive(Debug, PartialEq)]
+struct Told {
+    lost: HashSet<Ino>,
+    session: SessionId,
+    promises: bool,
+    locks: bool,
+}
+
+impl OpenFiles for Files {
+    fn is_open(&self, _: Ino) -> bool {
+        true
+    }
+    fn hold(&self, _: Ino) {}
+    fn let_go(&self, _: Ino) {}
+    fn promise_made(&self, _: &Attr, _: &Attr) {}
+    fn promise_lost(&self, _: Ino) {}
+
+    fn session_lost(&self, lost: &HashSet<Ino>) {
+        let leader = self.leader.get().unwrap().upgrade().unwrap();
+        self.told.lock().push(Told {
+            lost: lost.clone(),
+            session: leader.session(),
+            promises: leader.promise_of(PROMISED).is_some(),
+            locks: leader.locks().has(LOCKED, 1),
+        });
+    }
+}
+
+/// Session 1 was ended; any other is as good as new.
+fn answers(request: &MetaRequest) -> MetaReply {
+    match request {
+        MetaRequest::Query { session, .. } if *session == SessionId(1) => {
+            MetaReply::Query(Err(FsError::SessionEnded))
+        }
+        MetaRequest::Query { .. } => MetaReply::Query(Err(FsError::NotFound)),
+        MetaRequest::Mutate(command) => MetaReply::Answer(match command.op {
+            Op::OpenSession { predecessor, .. } => {
+                assert_eq!(predecessor, Some(SessionId(1)));
+                let (session, incarnation) = (SessionId(2), Incarnation(1));
+                Ok(Answer::Session {
+                    session,
+                    incarnation,
+                })
+            }
+            _ => Err(FsError::SessionEnded),
+        }),
+        other => MetaReply::Refused(format!("{other:?}")),
+    }
+}
+
+fn leader() -> (Arc<Files>, Arc<Leader>) {
+    let files = Arc::new(Files::default());
+    let joined = fake::joined(Arc::new(Leading(answers)), fake::map(&[&[1]]));
+    let below: Weak<Files> = Arc::downgrade(&files);
+    let tasks = Arc::new(Tasks::new());
+    let leader = Leader::new(joined, fake::options(), tasks, below);
+    files.leader.set(Arc::downgrade(&leader)).unwrap();
+    (files, leader)
+}
+
+/// The leader promised a file to that session.
+fn promise(leader: &Leader, session: SessionId) -> bool {
+    let time = Time::default();
+    let op = Op::Create {
+        parent: Ino::ROOT,
+        name: b"f".to_vec(),
+        kind: Kind::File,
+        mode: 0o644,
+        uid: 0,
+        gid: 0,
+        rdev: 0,
+        target: Vec::new(),
+        exclusive: true,
+    };
+    let attr = Attr {
+        ino: PROMISED,
+        kind: Kind::File,
+        mode: 0o644,
+        uid: 0,
+        gid: 0,
+        nlink: 1,
+        size: 0,
+        allocated: 0,
+        rdev: 0,
+        atime: time,
+        mtime: time,
+        ctime: time,
+        btime: time,
+        version: 1,
+        archive: ArchiveState::Local,
+    };
+    leader.take_promise((&op, session), &attr, 1)
+}
+
+#[tokio::test]
+async fn files_hear_of_a_lost_session_once_when_the_new_one_is_there_and_the_tables_are_empty() {
+    let (files, leader) = leader();
+    leader.locks().note(LOCKED, 1);
+    assert!(promise(&leader, SessionId(1)) && leader.promise_of(PROMISED).is_some());
+    let ask = || leader.query(Query::GetAttr { ino: CLEAN });
+    let asked = tokio::join!(ask(), ask(), ask());
+    let gone = || Err(FsError::NotFound);
+    assert_eq!(asked, (gone(), gone(), gone()));
+    let told = Told {
+        lost: HashSet::from([PROMISED, LOCKED]),
+        session: SessionId(2),
+        promises: false,
+        locks: false,
+    };
+    assert_eq!(*files.told.lock(), [told]);
+}
+
+#[tokio::test]
+async fn a_promise_that_comes_after_its_session_ended_is_not_kept() {
+    let (_files, leader) = leader();
+    let asked = leader.query(Query::GetAttr { ino: CLEAN });
+    assert_eq!(asked.await, Err(FsError::NotFound));
+    promise(&leader, SessionId(1));
+    assert!(leader.promise_of(PROMISED).is_none());
+    promise(&leader, SessionId(2));
+    assert!(leader.promise_of(PROMISED).is_some());
+}
+
+#[tokio::test]
+async fn no_session_follows_one_that_is_being_closed() {
+    let (files, leader) = leader();
+    leader.closing();
+    let asked = leader.query(Query::GetAttr { ino: CLEAN });
+    assert_eq!(asked.await, Err(FsError::SessionEnded));
+    assert!(files.told.lock().is_empty());
+}
