@@ -44,26 +44,24 @@ const PURE: [(&str, &[&str]); 2] = [
 ];
 /// Circles of each crate, and the files in them; other crates have none. These
 /// numbers only fall: who opens a circle lowers them.
-const CIRCLES: [(&str, usize, usize); 9] = [
+const CIRCLES: [(&str, usize, usize); 7] = [
     ("lagan", 2, 18),
     ("lagan-chunk", 2, 10),
     ("lagan-client", 1, 17),
     ("lagan-meta", 4, 15),
     ("lagan-net", 1, 2),
     ("lagan-raft", 1, 13),
-    ("lagan-replica", 1, 3),
     ("lagan-types", 1, 2),
-    ("server", 2, 8),
 ];
 /// Circles with files of more than one folder, in all crates; only falls.
 const CIRCLES_ACROSS: usize = 3;
 /// Items, modules and methods that another crate can name, of crates that others
 /// only start; only falls. The compiler sees dead code among all the rest.
-const VISIBLE: [(&str, usize); 2] = [("fuse-mount", 1), ("server", 92)];
+const VISIBLE: [(&str, usize); 2] = [("fuse-mount", 1), ("server", 2)];
 /// Lines of a function, at most.
 const FUNCTION_LINES_MAX: usize = 73;
 /// Longer ones: the file, the function and its lines. No new ones.
-const LONG_FUNCTIONS: [(&str, &str, usize); 1] = [("server/src/metrics.rs", "render", 99)];
+const LONG_FUNCTIONS: [(&str, &str, usize); 0] = [];
 /// Where the one volume's number is said; it only falls elsewhere.
 const VOLUME_HOME: &str = "lagan-types/src/id.rs";
 /// How often it is said elsewhere.
