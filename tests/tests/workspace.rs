@@ -44,17 +44,9 @@ const PURE: [(&str, &[&str]); 2] = [
 ];
 /// Circles of each crate, and the files in them; other crates have none. These
 /// numbers only fall: who opens a circle lowers them.
-const CIRCLES: [(&str, usize, usize); 7] = [
-    ("lagan", 2, 18),
-    ("lagan-chunk", 2, 10),
-    ("lagan-client", 1, 17),
-    ("lagan-meta", 4, 15),
-    ("lagan-net", 1, 2),
-    ("lagan-raft", 1, 13),
-    ("lagan-types", 1, 2),
-];
+const CIRCLES: [(&str, usize, usize); 1] = [("lagan-client", 1, 17)];
 /// Circles with files of more than one folder, in all crates; only falls.
-const CIRCLES_ACROSS: usize = 3;
+const CIRCLES_ACROSS: usize = 0;
 /// Items, modules and methods that another crate can name, of crates that others
 /// only start; only falls. The compiler sees dead code among all the rest.
 const VISIBLE: [(&str, usize); 2] = [("fuse-mount", 1), ("server", 2)];
@@ -65,7 +57,7 @@ const LONG_FUNCTIONS: [(&str, &str, usize); 0] = [];
 /// Where the one volume's number is said; it only falls elsewhere.
 const VOLUME_HOME: &str = "lagan-types/src/id.rs";
 /// How often it is said elsewhere.
-const VOLUMES: usize = 18;
+const VOLUMES: usize = 16;
 
 fn packages() -> Vec<Value> {
     let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or("cargo".into()));
