@@ -44,16 +44,16 @@ const PURE: [(&str, &[&str]); 2] = [
 ];
 /// Circles of each crate, and the files in them; other crates have none. These
 /// numbers only fall: who opens a circle lowers them.
-const CIRCLES: [(&str, usize, usize); 2] = [("lagan-replica", 1, 3), ("server", 2, 8)];
+const CIRCLES: [(&str, usize, usize); 0] = [];
 /// Circles with files of more than one folder, in all crates; only falls.
 const CIRCLES_ACROSS: usize = 0;
 /// Items, modules and methods that another crate can name, of crates that others
 /// only start; only falls. The compiler sees dead code among all the rest.
-const VISIBLE: [(&str, usize); 2] = [("fuse-mount", 1), ("server", 89)];
+const VISIBLE: [(&str, usize); 2] = [("fuse-mount", 1), ("server", 2)];
 /// Lines of a function, at most.
 const FUNCTION_LINES_MAX: usize = 73;
 /// Longer ones: the file, the function and its lines. No new ones.
-const LONG_FUNCTIONS: [(&str, &str, usize); 1] = [("server/src/metrics.rs", "render", 99)];
+const LONG_FUNCTIONS: [(&str, &str, usize); 0] = [];
 /// Where the one volume's number is said; it only falls elsewhere.
 const VOLUME_HOME: &str = "lagan-types/src/id.rs";
 /// How often it is said elsewhere.

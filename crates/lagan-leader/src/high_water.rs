@@ -118,7 +118,7 @@ impl Leader {
 type Row = (u64, Ino, u64, u64);
 
 fn releasable(view: &View, query: &Query) -> Result<Vec<Row>, ProposeError> {
-    let answer = lagan_meta::query(view, VolumeId(1), SessionId::SYSTEM, query);
+    let answer = lagan_meta::query(view, VolumeId::ONLY, SessionId::SYSTEM, query);
     match answer.map_err(store_failed)? {
         Ok(QueryAnswer::Releasable(rows)) => Ok(rows),
         _ => Ok(Vec::new()),
