@@ -52,7 +52,7 @@ enum Place {
 }
 
 /// All options, in the order of `--help`.
-pub(crate) const OPTIONS: &[MountOption] = &[
+pub(crate) static OPTIONS: &[MountOption] = &[
     value(
         "timeout",
         "timeout",
