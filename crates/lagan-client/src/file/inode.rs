@@ -1,7 +1,8 @@
 //! An open inode: what this mount knows of it, and what it wrote and did not commit.
 //!
-//! The lock of an inode's state comes after those of [`crate::file::table`]; under it
-//! only that of [`crate::file::pages`] is taken. It is not held across an await.
+//! The lock of an inode's state comes after those of [`crate::file::table`]. Under it
+//! only these are taken: that of [`crate::file::pages`] and, when pieces are dropped,
+//! that of the chunk ids. It is not held across an await.
 
 use crate::file::appends::Appends;
 use crate::file::buffer::Buffer;
