@@ -13,8 +13,12 @@ use lagan_types::chunk::block_crcs;
 use lagan_types::cluster::ReplicaSet;
 use lagan_types::extent::{ChunkRef, Edit};
 use lagan_types::limits::BLOCK_IDS;
-use lagan_types::op::{Commit, SessionIdentity};
-use lagan_types::{Answer, BlockId, ChunkId, Command, Ino, NodeId, Op, SessionId, Time, VolumeId};
+use lagan_types::op::{
+    CloseBlock, CloseSession, Commit, Create, GrantBlock, OpenSession, SessionIdentity,
+};
+use lagan_types::{
+    Answer, BlockId, ChunkId, Command, FileOp, Ino, NodeId, SessionId, SystemOp, Time, VolumeId,
+};
 use std::path::Path;
 use std::sync::{Arc, mpsc};
 use std::time::{Duration, Instant};
@@ -126,7 +130,7 @@ impl Writer {
 
     async fn open_session(&mut self) -> Result<SessionId> {
         let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH)?;
-        let op = Op::OpenSession {
+        let op = OpenSession {
             nonce: now.as_nanos(),
             identity: SessionIdentity {
                 machine: "generator".into(),
@@ -142,31 +146,23 @@ impl Writer {
         }
     }
 
-    async fn system(&self, op: Op) -> Result<Answer> {
-        let command = Command {
-            volume: VolumeId(1),
-            session: SessionId::SYSTEM,
-            seq: 0,
-            unanswered: 0,
-            time: Time::default(),
-            op,
-        };
-        Ok(self.raft.propose(command, DEADLINE).await??)
+    async fn system(&self, op: impl Into<SystemOp>) -> Result<Answer> {
+        Ok(self.raft.propose(Command::system(op), DEADLINE).await??)
     }
 
     /// Proposes all at once and returns the answers in order. At most the
     /// session's window.
-    async fn all(&mut self, ops: impl IntoIterator<Item = Op>) -> Result<Vec<Answer>> {
+    async fn all(&mut self, ops: impl IntoIterator<Item = FileOp>) -> Result<Vec<Answer>> {
         let first = self.seq;
         let mut waiting = Vec::new();
         for op in ops {
             let command = Command {
-                volume: VolumeId(1),
+                volume: VolumeId::ONLY,
                 session: self.session,
                 seq: self.seq,
                 unanswered: first,
                 time: Time::default(),
-                op,
+                op: op.into(),
             };
             self.seq += 1;
             let raft = self.raft.clone();
@@ -181,8 +177,8 @@ impl Writer {
         Ok(answers)
     }
 
-    async fn one(&mut self, op: Op) -> Result<Answer> {
-        let mut answers = self.all([op]).await?;
+    async fn one(&mut self, op: impl Into<FileOp>) -> Result<Answer> {
+        let mut answers = self.all([op.into()]).await?;
         answers.pop().ok_or_else(|| anyhow!("no answer"))
     }
 
@@ -215,12 +211,12 @@ impl Writer {
             commits.push(commit(created(answer)?, chunk));
         }
         self.all(commits).await?;
-        self.one(Op::CloseBlock { block }).await?;
+        self.one(CloseBlock { block }).await?;
         Ok(())
     }
 
     async fn block(&mut self) -> Result<BlockId> {
-        match self.one(Op::GrantBlock).await? {
+        match self.one(GrantBlock).await? {
             Answer::Block { block, count } if u64::from(count) >= DIR_FILES => Ok(block),
             other => bail!("grant block: unexpected answer {other:?}"),
         }
@@ -234,7 +230,7 @@ impl Writer {
             let mut data = vec![b'.'; FILE_LEN];
             let text = format!("directory {number} file {index}");
             data[..text.len()].copy_from_slice(text.as_bytes());
-            let id = ChunkId::new(VolumeId(1), self.set.id, block, index);
+            let id = ChunkId::new(VolumeId::ONLY, self.set.id, block, index);
             let crcs = block_crcs(&data);
             chunks.push(ChunkRef {
                 id,
@@ -256,24 +252,25 @@ impl Writer {
     }
 
     async fn close(&mut self) -> Result<()> {
-        let session = self.session;
-        self.one(Op::CloseSession { session }).await?;
+        self.one(CloseSession).await?;
         Ok(())
     }
 }
 
-fn create(parent: Ino, name: Vec<u8>, kind: Kind) -> Op {
-    Op::Create {
+fn create(parent: Ino, name: Vec<u8>, kind: Kind) -> FileOp {
+    Create {
         parent,
         name,
         kind,
         mode: if kind == Kind::File { 0o644 } else { 0o755 },
+        umask: 0,
         uid: 0,
         gid: 0,
         rdev: 0,
         target: Vec::new(),
         exclusive: true,
     }
+    .into()
 }
 
 fn created(answer: &Answer) -> Result<Ino> {
@@ -283,8 +280,8 @@ fn created(answer: &Answer) -> Result<Ino> {
     }
 }
 
-fn commit(ino: Ino, chunk: ChunkRef) -> Op {
-    Op::Commit(Commit {
+fn commit(ino: Ino, chunk: ChunkRef) -> FileOp {
+    Commit {
         ino,
         edits: vec![Edit {
             offset: 0,
@@ -295,5 +292,6 @@ fn commit(ino: Ino, chunk: ChunkRef) -> Op {
         size_min: 0,
         expect_version: None,
         kill_suid: false,
-    })
+    }
+    .into()
 }

@@ -16,7 +16,8 @@ use lagan_leader::clock::wall_ms;
 use lagan_net::LeaderClient;
 use lagan_types::cluster::Config as ClusterConfig;
 use lagan_types::message::{MetaReply, MetaRequest};
-use lagan_types::{Command, FsError, NodeId, Op, SessionId, Time, VolumeId};
+use lagan_types::op::{Init, RegisterNode};
+use lagan_types::{Command, FsError, NodeId};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -128,23 +129,13 @@ async fn init(node: &Arc<Node>, mut config: ClusterConfig) -> Result<MetaReply> 
 /// Proposes the configuration and the first node, once this node leads.
 async fn first_commands(member: &Member, config: ClusterConfig) -> Result<()> {
     let until = wall_ms() + BIRTH_DEADLINE.as_millis() as u64;
-    for op in [
-        Op::Init { config },
-        Op::RegisterNode {
-            info: lagan_types::cluster::NodeInfo {
-                id: NodeId(0),
-                ..member.info()
-            },
-        },
-    ] {
-        let command = Command {
-            volume: VolumeId(1),
-            session: SessionId::SYSTEM,
-            seq: 0,
-            unanswered: 0,
-            time: Time::default(),
-            op,
-        };
+    let info = lagan_types::cluster::NodeInfo {
+        id: NodeId(0),
+        ..member.info()
+    };
+    let init = Command::system(Init { config });
+    let register = Command::system(RegisterNode { info });
+    for command in [init, register] {
         loop {
             match member.raft.propose(command.clone(), BIRTH_DEADLINE).await {
                 Ok(Ok(_) | Err(FsError::Exists)) => break,

@@ -6,7 +6,7 @@ use lagan_net::{LeaderClient, MapCell, NetError};
 use lagan_replica::Meta;
 use lagan_types::message::{ArchiveJob, MetaReply, MetaRequest};
 use lagan_types::query::{Query, QueryAnswer};
-use lagan_types::{Answer, Command, FsError, NodeId, Op, SessionId, Time, VolumeId};
+use lagan_types::{Answer, Command, FsError, NodeId, SessionId, SystemOp, VolumeId};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
@@ -78,15 +78,8 @@ impl MetaEdge {
 
 #[async_trait]
 impl Meta for MetaEdge {
-    async fn mutate(&self, op: Op) -> Result<Answer, FsError> {
-        let command = Command {
-            volume: VolumeId(1),
-            session: SessionId::SYSTEM,
-            seq: 0,
-            unanswered: 0,
-            time: Time::default(),
-            op,
-        };
+    async fn mutate(&self, op: SystemOp) -> Result<Answer, FsError> {
+        let command = Command::system(op);
         match self.call(&MetaRequest::Mutate(command)).await {
             Ok(MetaReply::Answer(answer)) => answer,
             Ok(_) => Err(FsError::Malformed),
@@ -96,7 +89,7 @@ impl Meta for MetaEdge {
 
     async fn query(&self, query: Query) -> Result<QueryAnswer, FsError> {
         let request = MetaRequest::Query {
-            volume: VolumeId(1),
+            volume: VolumeId::ONLY,
             session: SessionId::SYSTEM,
             query,
         };

@@ -125,7 +125,7 @@ fn archive_queue(out: &mut String, member: &Member) {
         return;
     }
     let view = member.raft.local_view();
-    let counters = lagan_meta::query(&view, VolumeId(1), SessionId::SYSTEM, &Query::Counters);
+    let counters = lagan_meta::query(&view, VolumeId::ONLY, SessionId::SYSTEM, &Query::Counters);
     let Ok(Ok(QueryAnswer::Counters(c))) = counters else {
         return;
     };

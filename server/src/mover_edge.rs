@@ -13,7 +13,7 @@ use lagan_replica::{Meta as _, Work};
 use lagan_types::cluster::{ArchiveConfig, ClusterMap};
 use lagan_types::message::{ArchiveJob, ChunkReply};
 use lagan_types::query::{Object, Query, QueryAnswer};
-use lagan_types::{Answer, ChunkId, Ino, NodeId, Op};
+use lagan_types::{Answer, ChunkId, Ino, NodeId, SystemOp};
 use parking_lot::RwLock;
 use std::sync::Arc;
 use std::time::Duration;
@@ -231,7 +231,7 @@ struct MetaSide {
 
 #[async_trait]
 impl lagan_mover::Meta for MetaSide {
-    async fn mutate(&self, op: Op) -> Result<Answer, MoverError> {
+    async fn mutate(&self, op: SystemOp) -> Result<Answer, MoverError> {
         self.slot.meta.mutate(op).await.map_err(MoverError::Fs)
     }
 

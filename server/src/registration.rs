@@ -9,7 +9,8 @@ use anyhow::{Result, bail};
 use lagan_net::MapCell;
 use lagan_replica::Meta as _;
 use lagan_types::cluster::NodeInfo;
-use lagan_types::{Answer, FsError, Op};
+use lagan_types::op::RegisterNode;
+use lagan_types::{Answer, FsError};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -51,10 +52,10 @@ impl Registration {
     /// The registered store is another or a newer one.
     pub(crate) async fn register(&self) -> Result<()> {
         loop {
-            let op = Op::RegisterNode {
+            let op = RegisterNode {
                 info: self.info.clone(),
             };
-            match self.edge.mutate(op).await {
+            match self.edge.mutate(op.into()).await {
                 Ok(Answer::Node { .. }) => {
                     self.registered.store(true, Ordering::Release);
                     self.edge.fetch_map(&self.map).await;

@@ -6,7 +6,7 @@ use bytes::Bytes;
 use lagan_benches::cpu;
 use lagan_raft::{BoxFuture, Options, Raft, Transport, TransportError};
 use lagan_types::cluster::Config;
-use lagan_types::op::SessionIdentity;
+use lagan_types::op::{Create, Init, OpenSession, SessionIdentity};
 use lagan_types::{Answer, Command, Ino, Kind, NodeId, Op, SessionId, Time, VolumeId};
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -35,19 +35,19 @@ impl Transport for Net {
     }
 }
 
-fn command(session: SessionId, seq: u64, op: Op) -> Command {
+fn command(session: SessionId, seq: u64, op: impl Into<Op>) -> Command {
     Command {
         volume: VolumeId::ONLY,
         session,
         seq,
         unanswered: seq,
         time: Time::default(),
-        op,
+        op: op.into(),
     }
 }
 
 async fn session(raft: &Raft, nonce: u128) -> SessionId {
-    let op = Op::OpenSession {
+    let op = OpenSession {
         nonce,
         identity: SessionIdentity {
             machine: "m".into(),
@@ -81,11 +81,12 @@ async fn measure(raft: &Arc<Raft>, proposers: u64, seconds: f64) {
                     break;
                 }
                 let name = format!("{session}-{proposer}-{seq}-a-file-name.eml");
-                let op = Op::Create {
+                let op = Create {
                     parent: Ino::ROOT,
                     name: name.into(),
                     kind: Kind::File,
                     mode: 0o644,
+                    umask: 0,
                     uid: 0,
                     gid: 0,
                     rdev: 0,
@@ -141,7 +142,7 @@ async fn run(voters: u64, seconds: f64) {
     let all = (1..=voters).map(NodeId).collect();
     first.set_voters(all).await.expect("voters");
     let config = Config::default();
-    let init = command(SessionId::SYSTEM, 0, Op::Init { config });
+    let init = command(SessionId::SYSTEM, 0, Init { config });
     let born = first.propose(init, Duration::from_secs(10)).await;
     assert!(matches!(born, Ok(Ok(_))), "{born:?}");
     println!("{voters} voters");

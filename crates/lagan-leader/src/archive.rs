@@ -10,7 +10,7 @@ use lagan_raft::{ProposeError, View};
 use lagan_types::answer::Attempt;
 use lagan_types::cluster::ClusterMap;
 use lagan_types::message::{ArchiveJob, MetaReply};
-use lagan_types::op::{ArchiveStart, Op};
+use lagan_types::op::{ArchiveStart, StartArchive};
 use lagan_types::query::{DueFile, Query, QueryAnswer};
 use lagan_types::{Answer, Attr, NodeId, SessionId, VolumeId, percent};
 use std::time::Duration;
@@ -73,7 +73,7 @@ impl Leader {
             version: f.version,
             node,
         });
-        let op = Op::StartArchive {
+        let op = StartArchive {
             files: start.collect(),
         };
         let attempts = match self.propose(op).await {
@@ -171,7 +171,7 @@ impl Search<'_> {
 /// extents in `view` are those of this version.
 fn job(view: &View, file: &DueFile, attempt: Attempt) -> Option<ArchiveJob> {
     let query = Query::File { ino: file.ino };
-    let answer = lagan_meta::query(view, VolumeId(1), SessionId::SYSTEM, &query).ok()?;
+    let answer = lagan_meta::query(view, VolumeId::ONLY, SessionId::SYSTEM, &query).ok()?;
     let Ok(QueryAnswer::File {
         attr,
         path,
@@ -237,28 +237,25 @@ mod tests {
     use super::*;
     use lagan_meta::memory::MemoryStore;
     use lagan_types::cluster::Config;
-    use lagan_types::op::NewFile;
-    use lagan_types::{Command, Ino, Time};
+    use lagan_types::op::{GrantInos, Init, MakePromised, NewFile};
+    use lagan_types::{Command, Ino, SystemOp, Time};
 
     /// Makes that many files, all due.
     fn due_files(count: u64) -> MemoryStore {
         let mut store = MemoryStore::default();
-        let mut system = |op| {
+        let mut system = |op: SystemOp| {
             let command = Command {
-                volume: VolumeId(1),
-                session: SessionId::SYSTEM,
-                seq: 0,
-                unanswered: 0,
                 time: Time { secs: 1, nanos: 0 },
-                op,
+                ..Command::system(op)
             };
             lagan_meta::apply(&mut store, &command).unwrap().unwrap()
         };
         let config = Config::default();
-        system(Op::Init { config });
-        let Answer::Inos { first, .. } = system(Op::GrantInos {
+        system(Init { config }.into());
+        let grant = GrantInos {
             count: count as u32,
-        }) else {
+        };
+        let Answer::Inos { first, .. } = system(grant.into()) else {
             panic!("no inodes");
         };
         for n in 0..count {
@@ -274,7 +271,8 @@ mod tests {
                     nanos: 0,
                 },
             };
-            system(Op::CreateReserved { file, asked: None });
+            let asked = (SessionId(1), 1 + n);
+            system(MakePromised { file, asked }.into());
         }
         store
     }

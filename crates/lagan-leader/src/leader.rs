@@ -9,8 +9,8 @@ use lagan_meta::DueScan;
 use lagan_meta::kv::StoreError;
 use lagan_raft::{Raft, View};
 use lagan_types::message::{MetaReply, MetaRequest, NodeHeartbeat};
-use lagan_types::op::{LockKind, LockRange, Op};
-use lagan_types::{Answer, Command, FsError, Ino, NodeId, QueryAnswer, SessionId, Time, VolumeId};
+use lagan_types::op::{LockKind, LockRange, RegisterNode, SystemOp};
+use lagan_types::{Answer, Command, FsError, Ino, NodeId, QueryAnswer, SessionId};
 use parking_lot::Mutex;
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -142,7 +142,7 @@ struct SessionBeat {
     check: u64,
     open: Vec<Ino>,
     term: u64,
-    reserved: u32,
+    promised: u32,
 }
 
 impl Leader {
@@ -190,7 +190,7 @@ impl Leader {
                 open,
                 map_version: _,
                 term,
-                reserved,
+                promised,
             } => self.session_heartbeat(
                 view,
                 &SessionBeat {
@@ -198,7 +198,7 @@ impl Leader {
                     check,
                     open,
                     term,
-                    reserved,
+                    promised,
                 },
             ),
             MetaRequest::NodeHeartbeat(beat) => self.node_heartbeat(view, beat),
@@ -282,7 +282,7 @@ impl Leader {
     fn session_heartbeat(&self, view: &View, beat: &SessionBeat) -> Result<MetaReply, StoreError> {
         let alive = lagan_meta::session_exists(view, beat.session)?;
         let map_version = lagan_meta::map_version(view)?;
-        if alive && beat.reserved == 0 {
+        if alive && beat.promised == 0 {
             self.promises.session_settled(beat.session, beat.term);
         }
         let mut state = self.state.lock();
@@ -343,7 +343,7 @@ impl Leader {
                 other.id.0, other.name, other.addr
             )));
         }
-        Ok(match self.propose(Op::RegisterNode { info }).await {
+        Ok(match self.propose(RegisterNode { info }).await {
             Some(Ok(Answer::Node { node })) => MetaReply::Joined {
                 node,
                 cluster: map.config.cluster,
@@ -361,15 +361,8 @@ impl Leader {
     }
 
     /// Proposes a command of the cluster's own; `None`: ask again later.
-    pub(crate) async fn propose(&self, op: Op) -> Option<Result<Answer, FsError>> {
-        let command = Command {
-            volume: VolumeId(1),
-            session: SessionId::SYSTEM,
-            seq: 0,
-            unanswered: 0,
-            time: Time::default(),
-            op,
-        };
+    pub(crate) async fn propose(&self, op: impl Into<SystemOp>) -> Option<Result<Answer, FsError>> {
+        let command = Command::system(op);
         match self.raft.propose(command, PROPOSE_DEADLINE).await {
             Ok(answer) => Some(answer),
             Err(e) => {

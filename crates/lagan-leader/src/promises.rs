@@ -10,9 +10,9 @@ use crate::clock::Uptime;
 use hold::Hold;
 use lagan_host::wall::since_1970;
 use lagan_raft::{ProposeError, Raft};
-use lagan_types::op::NewFile;
+use lagan_types::op::{Create, FileOp, GrantInos, MakePromised, NameEffect, NewFile, Op, SystemOp};
 use lagan_types::{
-    Answer, Attr, Command, FsError, Ino, Kind, Op, Query, QueryAnswer, SessionId, Time, VolumeId,
+    Answer, Attr, Command, FsError, Ino, Kind, Query, QueryAnswer, SessionId, Time, VolumeId,
 };
 use names::{Claim, Directories, End, INOS_GRANT, Mark, Names, Touch, Wish};
 use parking_lot::Mutex;
@@ -119,7 +119,7 @@ impl Promises {
     fn live_sessions(&self) -> Result<Vec<SessionId>, ProposeError> {
         let view = self.raft.local_view();
         let query = Query::Sessions;
-        let found = lagan_meta::query(&view, VolumeId(1), SessionId::SYSTEM, &query);
+        let found = lagan_meta::query(&view, VolumeId::ONLY, SessionId::SYSTEM, &query);
         match found.map_err(stopped)? {
             Ok(QueryAnswer::Sessions(s)) => Ok(s.into_iter().map(|(id, _)| id).collect()),
             _ => Ok(Vec::new()),
@@ -194,23 +194,16 @@ impl Promises {
         let me = self.clone();
         tokio::spawn(async move {
             let term = me.raft.term();
-            let op = Op::GrantInos { count: INOS_GRANT };
-            if let Ok(Ok(Answer::Inos { first, count })) = me.propose(op).await {
+            let op = GrantInos { count: INOS_GRANT };
+            if let Ok(Ok(Answer::Inos { first, count })) = me.propose(op.into()).await {
                 me.names().grant(term, first, count);
             }
             me.granting.store(false, Ordering::Release);
         });
     }
 
-    async fn propose(&self, op: Op) -> Outcome {
-        let command = Command {
-            volume: VolumeId(1),
-            session: SessionId::SYSTEM,
-            seq: 0,
-            unanswered: 0,
-            time: Time::default(),
-            op,
-        };
+    async fn propose(&self, op: SystemOp) -> Outcome {
+        let command = Command::system(op);
         self.raft.propose(command, MAKE_DEADLINE).await
     }
 
@@ -228,8 +221,7 @@ impl Promises {
                     .await
                     .map_err(|_| ProposeError::Unknown)?,
                 Claim::Propose(file, asked) => {
-                    let asked = Some(asked);
-                    let made = self.propose(Op::CreateReserved { file, asked }).await;
+                    let made = self.propose(MakePromised { file, asked }.into()).await;
                     let end = end_of(&made);
                     if end == End::Refused {
                         tracing::error!(%ino, answer = ?made, "a promised name is lost");
@@ -249,14 +241,15 @@ impl Promises {
     /// # Errors
     /// Those of [`Raft::propose`].
     pub async fn mutate(&self, command: Command, deadline: Duration) -> Outcome {
-        if !self.raft.is_leader() {
-            // Its error says who leads.
-            return self.raft.propose(command, deadline).await;
-        }
-        if takes_names(&command.op) {
+        let op = match &command.op {
+            Op::File(op) if self.raft.is_leader() => op,
+            // It says who leads; the cluster's own commands touch no promise.
+            Op::File(_) | Op::System(_) => return self.raft.propose(command, deadline).await,
+        };
+        if op.effect().is_on_others() {
             self.wait_for_hold().await?;
         }
-        let mark = self.begin(&command.op)?;
+        let mark = self.begin(op)?;
         for &ino in &mark.first {
             if let Err(error) = self.make(ino).await {
                 self.names().end(mark, End::NotProposed);
@@ -270,23 +263,18 @@ impl Promises {
         answer
     }
 
-    fn begin(&self, op: &Op) -> Result<Mark, ProposeError> {
-        let (directories, renames_other) = match op {
-            Op::Rmdir { .. } => (Directories::Removes, false),
-            Op::Create {
-                kind: Kind::Directory,
-                ..
-            }
-            | Op::CreateMasked {
-                kind: Kind::Directory,
-                ..
-            } => (Directories::Makes, false),
+    fn begin(&self, op: &FileOp) -> Result<Mark, ProposeError> {
+        let (directories, renames_other) = match op.effect() {
+            NameEffect::RemovesDirectory => (Directories::Removes, false),
+            NameEffect::TakesForDirectory => (Directories::Makes, false),
             // Only a directory can take the place of a directory.
-            Op::Rename { parent, name, .. } if self.is_no_directory(*parent, name)? => {
+            NameEffect::Moves(parent, name) if self.is_no_directory(parent, name)? => {
                 (Directories::Keeps, true)
             }
-            Op::Rename { .. } => (Directories::Removes, false),
-            _ => (Directories::Keeps, false),
+            NameEffect::Moves(..) => (Directories::Removes, false),
+            NameEffect::None | NameEffect::Own(_) | NameEffect::Takes => {
+                (Directories::Keeps, false)
+            }
         };
         let mut names = self.names();
         if renames_other && names.moves_directories() {
@@ -299,7 +287,7 @@ impl Promises {
         let view = self.raft.local_view();
         let name = name.to_vec();
         let query = Query::Lookup { parent, name };
-        let found = lagan_meta::query(&view, VolumeId(1), SessionId::SYSTEM, &query);
+        let found = lagan_meta::query(&view, VolumeId::ONLY, SessionId::SYSTEM, &query);
         Ok(match found.map_err(stopped)? {
             Ok(QueryAnswer::Attr(attr)) => attr.kind != Kind::Directory,
             _ => false,
@@ -371,39 +359,22 @@ impl Drop for Look<'_> {
 }
 
 fn regular_file(op: &Op) -> Option<NewFile> {
-    let Op::Create {
-        parent,
-        name,
-        kind: Kind::File,
-        mode,
-        uid,
-        gid,
-        ..
-    } = op
-    else {
-        return None;
-    };
-    Some(NewFile {
-        ino: Ino(0),
-        parent: *parent,
-        name: name.clone(),
-        mode: *mode,
-        uid: *uid,
-        gid: *gid,
-        time: Time::after_1970(since_1970()),
-    })
+    match op {
+        Op::File(FileOp::Create(op)) if op.kind == Kind::File => Some(new_file(op)),
+        _ => None,
+    }
 }
 
-/// Whether the promise of another session could be in the way of the mutation.
-fn takes_names(op: &Op) -> bool {
-    matches!(
-        op,
-        Op::Create { .. }
-            | Op::CreateMasked { .. }
-            | Op::Link { .. }
-            | Op::Rename { .. }
-            | Op::Rmdir { .. }
-    )
+fn new_file(op: &Create) -> NewFile {
+    NewFile {
+        ino: Ino(0),
+        parent: op.parent,
+        name: op.name.clone(),
+        mode: op.mode & !op.umask,
+        uid: op.uid,
+        gid: op.gid,
+        time: Time::after_1970(since_1970()),
+    }
 }
 
 fn end_of(outcome: &Outcome) -> End {

@@ -11,7 +11,7 @@ use crate::tick::live_sessions;
 use lagan_meta::kv::StoreError;
 use lagan_raft::ProposeError;
 use lagan_types::message::{MetaReply, Released};
-use lagan_types::op::Op;
+use lagan_types::op::Release;
 use lagan_types::{Answer, Ino, SessionId};
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -72,7 +72,7 @@ impl Leader {
         released.open = (before - files.len()) as u64;
         for batch in files.chunks(BATCH) {
             let files = batch.to_vec();
-            match self.propose(Op::Release { files }).await {
+            match self.propose(Release { files }).await {
                 Some(Ok(Answer::Released { files, bytes })) => {
                     released.files += files;
                     released.bytes += bytes;

@@ -11,7 +11,7 @@ use crate::sets::{Circumstances, Verdict, judge};
 use lagan_meta::kv::StoreError;
 use lagan_raft::View;
 use lagan_types::message::MetaReply;
-use lagan_types::op::Op;
+use lagan_types::op::{ChunksReaped, RemoveNode};
 use lagan_types::query::{Query, QueryAnswer};
 use lagan_types::{Answer, FsError, NodeId, SessionId, SetId, VolumeId};
 use std::collections::BTreeMap;
@@ -30,7 +30,7 @@ impl Uses {
     /// Reads them from that state.
     pub fn of(view: &View) -> Result<Self, StoreError> {
         let query = Query::SetUses;
-        match lagan_meta::query(view, VolumeId(1), SessionId::SYSTEM, &query)? {
+        match lagan_meta::query(view, VolumeId::ONLY, SessionId::SYSTEM, &query)? {
             Ok(QueryAnswer::SetUses(Some(counts))) => Ok(Uses(Some(counts.into_iter().collect()))),
             _ => Ok(Uses(None)),
         }
@@ -119,7 +119,7 @@ impl Leader {
                 votes: false,
             };
         }
-        match self.propose(Op::RemoveNode { node, force }).await {
+        match self.propose(RemoveNode { node, force }).await {
             Some(Ok(Answer::Done)) => {
                 tracing::info!(%node, force, "node removed");
                 self.state.lock().forget_node(node);
@@ -144,7 +144,7 @@ impl Leader {
             now_ms: u64::MAX,
             limit: ROWS,
         };
-        let answer = lagan_meta::query(&view, VolumeId(1), SessionId::SYSTEM, &query).ok()?;
+        let answer = lagan_meta::query(&view, VolumeId::ONLY, SessionId::SYSTEM, &query).ok()?;
         let Ok(QueryAnswer::Reap(rows)) = answer else {
             return None;
         };
@@ -152,9 +152,7 @@ impl Leader {
             return Some(false);
         };
         let through = *through;
-        self.propose(Op::ChunksReaped { node, through })
-            .await?
-            .ok()?;
+        self.propose(ChunksReaped { node, through }).await?.ok()?;
         Some(true)
     }
 }

@@ -13,7 +13,7 @@ use lagan_net::{LeaderClient, MapCell, Peer, Reply, Role};
 use lagan_raft::{ProposeError, Raft, View};
 use lagan_types::message::{MetaReply, MetaRequest};
 use lagan_types::query::{Query, QueryAnswer};
-use lagan_types::{Answer, Command, FsError, NodeId, Op, SessionId, VolumeId};
+use lagan_types::{Answer, Command, FileOp, FsError, NodeId, Op, SessionId, SystemOp, VolumeId};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -97,16 +97,19 @@ impl MetaService {
             tracing::warn!(?role, op = ?command.op, "command refused");
             return Ok(MetaReply::Answer(Err(FsError::NotPermitted)));
         }
-        let ended = match command.op {
-            Op::CloseSession { session } => Some(session),
-            Op::OpenSession { predecessor, .. } => predecessor,
+        let ended = match &command.op {
+            Op::File(FileOp::CloseSession(_)) => Some(command.session),
+            Op::System(SystemOp::OpenSession(op)) => op.predecessor,
             _ => None,
         };
-        let locks = match command.op {
-            Op::SetLock { ino, lock } => Some((command.session, ino, lock)),
+        let locks = match &command.op {
+            Op::File(FileOp::SetLock(op)) => Some((command.session, op.ino, op.lock)),
             _ => None,
         };
-        let may_be_due = matches!(command.op, Op::ArchiveNow { .. } | Op::SetConfig { .. });
+        let may_be_due = matches!(
+            command.op,
+            Op::System(SystemOp::ArchiveNow(_) | SystemOp::SetConfig(_))
+        );
         let answer = self
             .leader
             .promises
@@ -134,7 +137,7 @@ impl MetaService {
         if allowed(role, &command)
             && let Some((attr, term)) = self.leader.promises.create(&command).await?
         {
-            return Ok(MetaReply::Reserved { attr, term });
+            return Ok(MetaReply::Promised { attr, term });
         }
         self.mutate(role, command).await
     }
@@ -301,47 +304,7 @@ fn store_failed(error: &StoreError) -> ProposeError {
 fn allowed(role: Role, command: &Command) -> bool {
     let own = command.session == SessionId::SYSTEM;
     match &command.op {
-        Op::OpenSession { .. } => own,
-        Op::CloseSession { .. }
-        | Op::GrantBlock
-        | Op::CloseBlock { .. }
-        | Op::Create { .. }
-        | Op::Link { .. }
-        | Op::Unlink { .. }
-        | Op::Rmdir { .. }
-        | Op::Rename { .. }
-        | Op::SetAttr { .. }
-        | Op::SetXattr { .. }
-        | Op::SetListAsOther { .. }
-        | Op::RemoveXattr { .. }
-        | Op::Commit(_)
-        | Op::CopyRange(_)
-        | Op::Rewrite(_)
-        | Op::Accesses(_)
-        | Op::CreateMasked { .. }
-        | Op::SetLock { .. }
-        | Op::DropLocks { .. }
-        | Op::CreateReserved { .. }
-        | Op::CreateCommit { .. } => !own,
-        Op::Init { .. } => false,
-        // Only the leader knows what is open.
-        Op::Release { .. } => false,
-        Op::SetConfig { .. } | Op::ArchiveNow { .. } | Op::MarkLost { .. } => {
-            own && matches!(role, Role::Admin | Role::Server)
-        }
-        Op::RegisterNode { .. }
-        | Op::SetNodeState { .. }
-        | Op::SetVoter { .. }
-        | Op::RemoveNode { .. }
-        | Op::ChangeSets { .. }
-        | Op::EndSession { .. }
-        | Op::ReapOrphans { .. }
-        | Op::ChunksReaped { .. }
-        | Op::StartArchive { .. }
-        | Op::FinishArchive { .. }
-        | Op::FailArchive { .. }
-        | Op::ObjectsDeleted { .. }
-        | Op::GrantInos { .. }
-        | Op::ReleaseExtent { .. } => own && role == Role::Server,
+        Op::File(_) => !own,
+        Op::System(op) => own && role.may_ask(op.asker()),
     }
 }

@@ -14,7 +14,7 @@ impl Leader {
         let Some(map) = lagan_meta::cluster_map(view)? else {
             return Ok(MetaReply::Refused("the cluster is not initialised".into()));
         };
-        let ask = |q: Query| lagan_meta::query(view, VolumeId(1), SessionId::SYSTEM, &q);
+        let ask = |q: Query| lagan_meta::query(view, VolumeId::ONLY, SessionId::SYSTEM, &q);
         let counters = match ask(Query::Counters)? {
             Ok(QueryAnswer::Counters(counters)) => counters,
             _ => Counters::default(),

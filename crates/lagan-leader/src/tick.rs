@@ -13,7 +13,7 @@ use crate::sets::{Circumstances, plan};
 use lagan_meta::kv::StoreError;
 use lagan_raft::View;
 use lagan_types::cluster::{ClusterMap, NodeInfo, NodeState};
-use lagan_types::op::Op;
+use lagan_types::op::{ChangeSets, EndSession, ReapOrphans, SetNodeState, SetVoter, SystemOp};
 use lagan_types::query::{Query, QueryAnswer};
 use lagan_types::{Ino, NodeId, SessionId, VolumeId};
 use std::cell::OnceCell;
@@ -67,7 +67,7 @@ impl Leader {
         drop(view);
         for op in wanted.ops {
             let ended = match op {
-                Op::EndSession { session } => Some(session),
+                SystemOp::EndSession(EndSession { session }) => Some(session),
                 _ => None,
             };
             if let (Some(Ok(_)), Some(session)) = (self.propose(op).await, ended) {
@@ -120,7 +120,7 @@ impl Leader {
             state.orphans.begin(orphans, sessions);
         }
         if let Some(inos) = state.orphans.finished().filter(|i| !i.is_empty()) {
-            ops.push(Op::ReapOrphans { inos });
+            ops.push(ReapOrphans { inos }.into());
         }
         let circumstances = state.circumstances(now);
         drop(guard);
@@ -202,7 +202,7 @@ impl Drop for Changing<'_> {
 /// Commands and changes that one look found to do.
 #[derive(Default)]
 struct Wanted {
-    ops: Vec<Op>,
+    ops: Vec<SystemOp>,
     members: Option<(Change, ClusterMap)>,
 }
 
@@ -211,7 +211,7 @@ fn set_changes(
     view: &View,
     map: &ClusterMap,
     now: &Circumstances,
-) -> Result<Option<Op>, StoreError> {
+) -> Result<Option<SystemOp>, StoreError> {
     let uses = OnceCell::new();
     let mut problem = None;
     let mut used = |set| match uses.get_or_init(|| Uses::of(view)) {
@@ -224,25 +224,27 @@ fn set_changes(
     let changes = plan(map, now, &mut used);
     match problem {
         Some(e) => Err(StoreError::Io(e)),
-        None => Ok((!changes.is_empty()).then_some(Op::ChangeSets { changes })),
+        None => Ok((!changes.is_empty()).then(|| ChangeSets { changes }.into())),
     }
 }
 
 /// Corrects the node table, which says who votes, for people and for `lagan up`.
-fn vote_changes(map: &ClusterMap, voters: &BTreeSet<NodeId>) -> Vec<Op> {
+fn vote_changes(map: &ClusterMap, voters: &BTreeSet<NodeId>) -> Vec<SystemOp> {
     let wrong = map
         .nodes
         .iter()
         .filter(|n| n.voter != voters.contains(&n.id));
-    let right = |n: &NodeInfo| Op::SetVoter {
-        node: n.id,
-        voter: !n.voter,
+    let right = |n: &NodeInfo| {
+        SystemOp::SetVoter(SetVoter {
+            node: n.id,
+            voter: !n.voter,
+        })
     };
     wrong.map(right).collect()
 }
 
 pub(crate) fn live_sessions(view: &View) -> Result<Vec<SessionId>, StoreError> {
-    match lagan_meta::query(view, VolumeId(1), SessionId::SYSTEM, &Query::Sessions)? {
+    match lagan_meta::query(view, VolumeId::ONLY, SessionId::SYSTEM, &Query::Sessions)? {
         Ok(QueryAnswer::Sessions(s)) => Ok(s.into_iter().map(|(id, _)| id).collect()),
         _ => Ok(Vec::new()),
     }
@@ -253,14 +255,14 @@ fn orphans(view: &View, from: Ino) -> Result<Vec<Ino>, StoreError> {
         from,
         limit: CHECK_INOS_MAX as u32,
     };
-    match lagan_meta::query(view, VolumeId(1), SessionId::SYSTEM, &query)? {
+    match lagan_meta::query(view, VolumeId::ONLY, SessionId::SYSTEM, &query)? {
         Ok(QueryAnswer::Inos(inos)) => Ok(inos),
         _ => Ok(Vec::new()),
     }
 }
 
 /// Finds the nodes that fell silent, came back, filled up or have space again.
-fn node_changes(state: &mut State, map: &ClusterMap, now: u64) -> Vec<Op> {
+fn node_changes(state: &mut State, map: &ClusterMap, now: u64) -> Vec<SystemOp> {
     let silent: BTreeSet<NodeId> = state.nodes.silent(now).into_iter().collect();
     let mut ops = Vec::new();
     for info in &map.nodes {
@@ -281,21 +283,19 @@ fn node_changes(state: &mut State, map: &ClusterMap, now: u64) -> Vec<Op> {
         }
         if seen != info.state {
             tracing::info!(node = %info.id, name = %info.name, from = ?info.state, to = ?seen, "node state");
-            ops.push(Op::SetNodeState {
-                node: info.id,
-                state: seen,
-            });
+            let (node, state) = (info.id, seen);
+            ops.push(SetNodeState { node, state }.into());
         }
     }
     ops
 }
 
-fn silent_sessions(state: &mut State, now: u64) -> Vec<Op> {
+fn silent_sessions(state: &mut State, now: u64) -> Vec<SystemOp> {
     let silent = state.sessions.silent(now);
     for &session in &silent {
         tracing::info!(%session, "session was silent for too long, ended");
         state.session_ended(session);
     }
-    let end = |session| Op::EndSession { session };
+    let end = |session| EndSession { session }.into();
     silent.into_iter().map(end).collect()
 }

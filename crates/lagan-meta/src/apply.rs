@@ -6,7 +6,8 @@ use crate::layout::{self, key1, key2};
 use crate::ops;
 use crate::txn::{Changes, Fail, Outcome, Txn};
 use lagan_types::limits::SESSION_WINDOW;
-use lagan_types::{Answer, Command, FsError, Op, SessionId, VolumeId};
+use lagan_types::op::MakePromised;
+use lagan_types::{Answer, Command, FileOp, FsError, Op, SessionId, SystemOp, VolumeId};
 
 /// Answers that are forgotten at a time, so that not each command rewrites the row that
 /// says which are remembered.
@@ -41,10 +42,7 @@ pub fn apply<W: Write>(
     if let Some(floor) = floor {
         remember(store, command, &answer, floor)?;
     }
-    if let Op::CreateReserved {
-        asked: Some(asked), ..
-    } = &command.op
-    {
+    if let Op::System(SystemOp::MakePromised(MakePromised { asked, .. })) = &command.op {
         answer_asked(store, *asked, &answer)?;
     }
     Ok(answer)
@@ -88,9 +86,10 @@ fn run(base: &dyn Read, command: &Command) -> Result<Outcomes, StoreError> {
     }
 }
 
-/// `CloseSession` removes what could remember it; it is idempotent instead.
+/// Whether the session remembers the answer. `CloseSession` removes the session; it is
+/// idempotent instead.
 fn remembered(op: &Op) -> bool {
-    !matches!(op, Op::CloseSession { .. })
+    !matches!(op, Op::File(FileOp::CloseSession(_)))
 }
 
 fn recall(store: &dyn Read, command: &Command) -> Result<Recalled, StoreError> {
@@ -152,127 +151,65 @@ fn remember<W: Write>(
 }
 
 fn dispatch(txn: &mut Txn<'_>, command: &Command) -> Outcome<Answer> {
-    if is_system(&command.op) {
-        let own = matches!(command.op, Op::CloseSession { session } if session == command.session);
-        if command.session != SessionId::SYSTEM && !own {
-            return Err(FsError::NotPermitted.into());
-        }
-        return dispatch_system(txn, &command.op);
-    }
-    if command.volume != VolumeId::ONLY {
-        return Err(FsError::CrossDevice.into());
-    }
-    dispatch_files(txn, command)
-}
-
-fn is_system(op: &Op) -> bool {
-    !matches!(
-        op,
-        Op::GrantBlock
-            | Op::CloseBlock { .. }
-            | Op::Create { .. }
-            | Op::Link { .. }
-            | Op::Unlink { .. }
-            | Op::Rmdir { .. }
-            | Op::Rename { .. }
-            | Op::SetAttr { .. }
-            | Op::SetXattr { .. }
-            | Op::SetListAsOther { .. }
-            | Op::RemoveXattr { .. }
-            | Op::Commit(_)
-            | Op::CopyRange(_)
-            | Op::Rewrite(_)
-            | Op::Accesses(_)
-            | Op::CreateMasked { .. }
-            | Op::SetLock { .. }
-            | Op::DropLocks { .. }
-            | Op::CreateReserved { .. }
-            | Op::CreateCommit { .. }
-    )
-}
-
-fn dispatch_files(txn: &mut Txn<'_>, command: &Command) -> Outcome<Answer> {
-    let session = command.session;
     match &command.op {
-        Op::GrantBlock => ops::session::grant_block(txn, session),
-        Op::CloseBlock { block } => ops::session::close_block(txn, session, *block),
-        Op::Create { .. } => ops::names::create(txn, &command.op, false),
-        Op::CreateMasked { .. } => ops::names::create_masked(txn, &command.op),
-        Op::Link { ino, parent, name } => ops::names::link(txn, *ino, *parent, name),
-        Op::Unlink { parent, name } => ops::names::unlink(txn, *parent, name),
-        Op::Rmdir { parent, name } => ops::names::rmdir(txn, *parent, name),
-        Op::Rename {
-            parent,
-            name,
-            new_parent,
-            new_name,
-            no_replace,
-            exchange,
-        } => {
-            let rename = ops::rename::Rename {
-                from: (*parent, name),
-                to: (*new_parent, new_name),
-                no_replace: *no_replace,
-                exchange: *exchange,
-            };
-            ops::rename::rename(txn, &rename)
-        }
-        Op::SetAttr { ino, set } => ops::attr::set_attr(txn, *ino, set),
-        Op::SetXattr {
-            ino,
-            name,
-            value,
-            mode,
-        } => ops::attr::set_xattr(txn, *ino, name, value, *mode),
-        Op::SetListAsOther { ino, value } => ops::acl::set_as_other(txn, *ino, value),
-        Op::RemoveXattr { ino, name } => ops::attr::remove_xattr(txn, *ino, name),
-        Op::Commit(commit) => ops::commit::commit(txn, session, commit),
-        Op::CopyRange(copy) => ops::copy::copy(txn, copy),
-        Op::Rewrite(rewrite) => ops::rewrite::rewrite(txn, session, rewrite),
-        Op::Accesses(reads) => ops::access::note(txn, reads),
-        Op::SetLock { ino, lock } => ops::lock::set_lock(txn, session, *ino, lock),
-        Op::DropLocks { ino, owner } => ops::lock::drop_locks(txn, session, *ino, *owner),
-        Op::CreateReserved { file, .. } => ops::reserve::create(txn, file),
-        Op::CreateCommit { file, commit } => {
-            ops::reserve::create_commit(txn, session, file, commit)
-        }
-        _ => Err(FsError::Malformed.into()),
+        Op::File(_) if command.volume != VolumeId::ONLY => Err(FsError::CrossDevice.into()),
+        Op::File(op) => dispatch_file(txn, command.session, op),
+        Op::System(_) if command.session != SessionId::SYSTEM => Err(FsError::NotPermitted.into()),
+        Op::System(op) => dispatch_system(txn, op),
     }
 }
 
-fn dispatch_system(txn: &mut Txn<'_>, op: &Op) -> Outcome<Answer> {
+fn dispatch_file(txn: &mut Txn<'_>, session: SessionId, op: &FileOp) -> Outcome<Answer> {
     match op {
-        Op::OpenSession {
-            nonce,
-            identity,
-            predecessor,
-        } => ops::session::open(txn, *nonce, identity, *predecessor),
-        Op::CloseSession { session } | Op::EndSession { session } => {
-            ops::session::end(txn, *session)
+        FileOp::CloseSession(_) => ops::session::end(txn, session),
+        FileOp::GrantBlock(_) => ops::session::grant_block(txn, session),
+        FileOp::CloseBlock(op) => ops::session::close_block(txn, session, op.block),
+        FileOp::Create(op) => ops::names::create(txn, op),
+        FileOp::CreatePromised(op) => ops::promise::create(txn, &op.file),
+        FileOp::CreateCommit(op) => ops::promise::create_commit(txn, session, op),
+        FileOp::Link(op) => ops::names::link(txn, op.ino, op.parent, &op.name),
+        FileOp::Unlink(op) => ops::names::unlink(txn, op.parent, &op.name),
+        FileOp::Rmdir(op) => ops::names::rmdir(txn, op.parent, &op.name),
+        FileOp::Rename(op) => ops::rename::rename(txn, op),
+        FileOp::SetAttrs(op) => ops::attr::set_attr(txn, op.ino, &op.set),
+        FileOp::SetXattr(op) => ops::attr::set_xattr(txn, op),
+        FileOp::SetListAsOther(op) => ops::acl::set_as_other(txn, op.ino, &op.value),
+        FileOp::RemoveXattr(op) => ops::attr::remove_xattr(txn, op.ino, &op.name),
+        FileOp::NoteAccesses(op) => ops::access::note(txn, &op.reads),
+        FileOp::Commit(op) => ops::commit::commit(txn, session, op),
+        FileOp::CopyRange(op) => ops::copy::copy(txn, op),
+        FileOp::Rewrite(op) => ops::rewrite::rewrite(txn, session, op),
+        FileOp::SetLock(op) => ops::lock::set_lock(txn, session, op.ino, &op.lock),
+        FileOp::DropLocks(op) => ops::lock::drop_locks(txn, session, op.ino, op.owner),
+    }
+}
+
+fn dispatch_system(txn: &mut Txn<'_>, op: &SystemOp) -> Outcome<Answer> {
+    match op {
+        SystemOp::Init(op) => ops::cluster::init(txn, &op.config),
+        SystemOp::SetConfig(op) => ops::cluster::set_config(txn, &op.config),
+        SystemOp::RegisterNode(op) => ops::cluster::register(txn, &op.info),
+        SystemOp::SetNodeState(op) => ops::cluster::set_state(txn, op.node, op.state),
+        SystemOp::SetVoter(op) => ops::cluster::set_voter(txn, op.node, op.voter),
+        SystemOp::RemoveNode(op) => ops::cluster::remove_node(txn, op.node, op.force),
+        SystemOp::ChangeSets(op) => ops::cluster::change_sets(txn, &op.changes),
+        SystemOp::OpenSession(op) => {
+            ops::session::open(txn, op.nonce, &op.identity, op.predecessor)
         }
-        Op::Init { config } => ops::cluster::init(txn, config),
-        Op::SetConfig { config } => ops::cluster::set_config(txn, config),
-        Op::RegisterNode { info } => ops::cluster::register(txn, info),
-        Op::SetNodeState { node, state } => ops::cluster::set_state(txn, *node, *state),
-        Op::SetVoter { node, voter } => ops::cluster::set_voter(txn, *node, *voter),
-        Op::RemoveNode { node, force } => ops::cluster::remove_node(txn, *node, *force),
-        Op::ChangeSets { changes } => ops::cluster::change_sets(txn, changes),
-        Op::ReapOrphans { inos } => ops::orphan::reap(txn, inos),
-        Op::ChunksReaped { node, through } => ops::orphan::chunks_reaped(txn, *node, *through),
-        Op::StartArchive { files } => ops::archive::start(txn, files),
-        Op::FinishArchive { files } => ops::archive::finish(txn, files),
-        Op::FailArchive { files } => ops::archive::fail(txn, files),
-        Op::ArchiveNow { inos } => ops::archive::now(txn, inos),
-        Op::Release { files } => ops::archive::release(txn, files),
-        Op::ObjectsDeleted { rows } => ops::orphan::objects_deleted(txn, rows),
-        Op::MarkLost { ino, offset, chunk } => ops::archive::mark_lost(txn, *ino, *offset, *chunk),
-        Op::ReleaseExtent {
-            ino,
-            version,
-            offset,
-            chunk,
-        } => ops::archive::release_extent(txn, (*ino, *version), *offset, *chunk),
-        Op::GrantInos { count } => ops::reserve::grant_inos(txn, *count),
-        _ => Err(FsError::Malformed.into()),
+        SystemOp::EndSession(op) => ops::session::end(txn, op.session),
+        SystemOp::GrantInos(op) => ops::promise::grant_inos(txn, op.count),
+        SystemOp::MakePromised(op) => ops::promise::create(txn, &op.file),
+        SystemOp::ReapOrphans(op) => ops::orphan::reap(txn, &op.inos),
+        SystemOp::ChunksReaped(op) => ops::orphan::chunks_reaped(txn, op.node, op.through),
+        SystemOp::ObjectsDeleted(op) => ops::orphan::objects_deleted(txn, &op.rows),
+        SystemOp::StartArchive(op) => ops::archive::start(txn, &op.files),
+        SystemOp::FinishArchive(op) => ops::archive::finish(txn, &op.files),
+        SystemOp::FailArchive(op) => ops::archive::fail(txn, &op.files),
+        SystemOp::ArchiveNow(op) => ops::archive::now(txn, &op.inos),
+        SystemOp::Release(op) => ops::archive::release(txn, &op.files),
+        SystemOp::ReleaseExtent(op) => {
+            ops::archive::release_extent(txn, (op.ino, op.version), op.offset, op.chunk)
+        }
+        SystemOp::MarkLost(op) => ops::archive::mark_lost(txn, op.ino, op.offset, op.chunk),
     }
 }

@@ -69,9 +69,7 @@ pub fn change(
         SetChange::Add { .. } => return Err(FsError::Malformed),
         SetChange::StartJoin { epoch, .. }
         | SetChange::FinishJoin { epoch, .. }
-        | SetChange::AbortJoin { epoch, .. }
-        | SetChange::Seal { epoch, .. }
-        | SetChange::Unseal { epoch, .. } => *epoch,
+        | SetChange::AbortJoin { epoch, .. } => *epoch,
     };
     if expected != old.epoch {
         return Err(FsError::StaleEpoch);
@@ -87,13 +85,6 @@ pub fn change(
             row.joining.take().ok_or(FsError::Invalid)?;
             row.leaving = None;
             row.sealed = !all_alive(&row.nodes, nodes);
-        }
-        SetChange::Seal { .. } => row.sealed = true,
-        SetChange::Unseal { .. } => {
-            if row.joining.is_some() {
-                return Err(FsError::Invalid);
-            }
-            row.sealed = false;
         }
     }
     Ok(row)

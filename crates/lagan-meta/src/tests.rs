@@ -10,7 +10,7 @@ mod copy;
 mod locks;
 mod model;
 mod names;
-mod reserve;
+mod promise;
 mod rewrite;
 mod sessions;
 pub(crate) mod world;

@@ -8,9 +8,9 @@
 use crate::report::report;
 use crate::{Meta, MoverError};
 use lagan_types::cluster::{ClusterMap, NodeState};
-use lagan_types::op::ArchiveFail;
+use lagan_types::op::{ArchiveFail, FailArchive};
 use lagan_types::query::AttemptRow;
-use lagan_types::{NodeId, Op, Query, QueryAnswer, Time};
+use lagan_types::{NodeId, Query, QueryAnswer, Time};
 use parking_lot::Mutex;
 use std::collections::{BTreeMap, HashSet};
 use std::time::{Duration, Instant};
@@ -82,7 +82,7 @@ where
     for batch in files.chunks(PAGE as usize) {
         if !report(
             meta,
-            Op::FailArchive {
+            FailArchive {
                 files: batch.to_vec(),
             },
         )

@@ -8,8 +8,7 @@
 use crate::Meta;
 use crate::attempts::Active;
 use crate::report::report;
-use lagan_types::Op;
-use lagan_types::op::{ArchiveFail, ArchiveFinish};
+use lagan_types::op::{ArchiveFail, ArchiveFinish, FailArchive, FinishArchive};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::mpsc;
@@ -45,10 +44,10 @@ pub(crate) async fn run(meta: Arc<dyn Meta>, active: Arc<Active>, mut ends: mpsc
             .chain(failed.iter().map(|f| f.attempt))
             .collect();
         if !finished.is_empty() {
-            report(&*meta, Op::FinishArchive { files: finished }).await;
+            report(&*meta, FinishArchive { files: finished }).await;
         }
         if !failed.is_empty() {
-            report(&*meta, Op::FailArchive { files: failed }).await;
+            report(&*meta, FailArchive { files: failed }).await;
         }
         active.remove(&attempts);
     }

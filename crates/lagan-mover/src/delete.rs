@@ -11,7 +11,8 @@ use crate::metrics::METRICS;
 use crate::report::report;
 use crate::{Meta, MoverError};
 use lagan_object::{ObjectStore, Owner, OwnerError, read_owner};
-use lagan_types::{Op, Query, QueryAnswer};
+use lagan_types::op::ObjectsDeleted;
+use lagan_types::{Query, QueryAnswer};
 use std::collections::HashSet;
 use std::time::Duration;
 
@@ -59,7 +60,7 @@ pub(crate) async fn delete_batch(
     METRICS.deletes.add(keys.len() as u64);
     let rows: Vec<u64> = ours.iter().chain(&foreign).map(|(row, _)| *row).collect();
     let count = rows.len();
-    if report(meta, Op::ObjectsDeleted { rows }).await {
+    if report(meta, ObjectsDeleted { rows }).await {
         Ok(count)
     } else {
         Err(MoverError::Meta("deletes could not be reported".into()))

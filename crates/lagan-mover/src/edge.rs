@@ -5,7 +5,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use lagan_types::cluster::ClusterMap;
 use lagan_types::message::ArchiveJob;
-use lagan_types::{Answer, ChunkId, NodeId, Op, Query, QueryAnswer};
+use lagan_types::{Answer, ChunkId, NodeId, Query, QueryAnswer, SystemOp};
 use std::sync::Arc;
 
 /// The metadata, as the cluster's own session sees it.
@@ -15,7 +15,7 @@ pub trait Meta: Send + Sync + 'static {
     ///
     /// # Errors
     /// The metadata's; the mutation may have happened all the same.
-    async fn mutate(&self, op: Op) -> Result<Answer, MoverError>;
+    async fn mutate(&self, op: SystemOp) -> Result<Answer, MoverError>;
 
     /// A linearizable read.
     ///

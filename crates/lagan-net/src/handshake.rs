@@ -16,6 +16,7 @@
 //! the end of the hello, and a reader skips what it does not know.
 
 use crate::error::NetError;
+use lagan_types::ask::Asker;
 use lagan_types::codec;
 use lagan_types::limits::PROTOCOL_VERSIONS;
 use lagan_types::{Incarnation, NodeId, StoreId};
@@ -41,6 +42,18 @@ pub enum Role {
     Server,
     /// The admin command.
     Admin,
+}
+
+impl Role {
+    /// Whether it may send what `asker` may send.
+    pub fn may_ask(self, asker: Asker) -> bool {
+        match asker {
+            Asker::Anybody => true,
+            Asker::Operator => matches!(self, Role::Server | Role::Admin),
+            Asker::Server => self == Role::Server,
+            Asker::Leader => false,
+        }
+    }
 }
 
 /// The use of a connection. Each use has connections of its own, so that bulk bytes

@@ -20,7 +20,7 @@ use bytes::Bytes;
 use lagan_chunk::Store;
 use lagan_types::cluster::{ClusterMap, ReplicaSet};
 use lagan_types::message::{ChunkReply, ChunkRequest};
-use lagan_types::op::{Op, SetChange};
+use lagan_types::op::{ChangeSets, SetChange};
 use lagan_types::{ChunkId, Epoch, NodeId, SetId};
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -63,10 +63,8 @@ async fn finish(meta: &dyn Meta, set: &ReplicaSet, copied: u64) {
         set: set.id,
         epoch: set.epoch,
     };
-    let op = Op::ChangeSets {
-        changes: vec![change],
-    };
-    match meta.mutate(op).await {
+    let changes = vec![change];
+    match meta.mutate(ChangeSets { changes }.into()).await {
         Ok(_) => tracing::info!(set = %set.id, copied, "set is whole again"),
         Err(e) => tracing::debug!(set = %set.id, error = %e, "set changed while it was filled"),
     }

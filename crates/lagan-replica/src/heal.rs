@@ -25,7 +25,7 @@ use crate::metrics::METRICS;
 use crate::read::{NoCopy, WholeChunk, fetch_from};
 use crate::work::{Work, blocking};
 use lagan_chunk::ChunkError;
-use lagan_types::op::Op;
+use lagan_types::op::ReleaseExtent;
 use lagan_types::query::{Query, QueryAnswer};
 use lagan_types::{Answer, ChunkId, Content, FsError, Ino, NodeId};
 use parking_lot::Mutex;
@@ -328,13 +328,13 @@ async fn restore(work: &Work, id: ChunkId, whole: WholeChunk) -> Result<Healed, 
 /// Points the extent at the object, if there is one of this version: no member has
 /// the bytes.
 async fn from_archive(work: &Work, id: ChunkId, name: Name) -> Result<Healed, HealError> {
-    let op = Op::ReleaseExtent {
+    let op = ReleaseExtent {
         ino: name.ino,
         version: name.version,
         offset: name.offset,
         chunk: id,
     };
-    let answer = work.meta.mutate(op).await;
+    let answer = work.meta.mutate(op.into()).await;
     match answer.map_err(|e| HealError::Later(format!("turn to the archive: {e}")))? {
         Answer::Released { files: 0, .. } => Err(HealError::Lost(format!(
             "no member of its set has a good copy, and file {} is not archived as it is",

@@ -11,7 +11,7 @@ use crate::metrics::METRICS;
 use crate::work::{Meta, Work, blocking};
 use lagan_chunk::{ChunkError, Store};
 use lagan_types::limits::BLOCK_IDS;
-use lagan_types::op::Op;
+use lagan_types::op::ChunksReaped;
 use lagan_types::query::{Query, QueryAnswer, ReapChunks};
 use lagan_types::{BlockId, ChunkId, NodeId, SetId, VolumeId};
 use std::sync::Arc;
@@ -68,7 +68,7 @@ async fn round(meta: &dyn Meta, store: &Arc<Store>, node: NodeId) -> Result<bool
         .await
         .map_err(|e| e.to_string())?;
     METRICS.reaped.add(reaped as u64);
-    meta.mutate(Op::ChunksReaped { node, through })
+    meta.mutate(ChunksReaped { node, through }.into())
         .await
         .map_err(|e| e.to_string())?;
     Ok(true)
@@ -104,7 +104,7 @@ fn unnamed(
     };
     for &set in sets {
         // Ids of a block in a set are neighbours in the store's order.
-        let first = ChunkId::new(VolumeId(1), set, block, 0);
+        let first = ChunkId::new(VolumeId::ONLY, set, block, 0);
         let before = ChunkId(first.0.wrapping_sub(1));
         let here = store.list(Some(set), Some(before), BLOCK_IDS as usize)?;
         ids.extend(

@@ -13,7 +13,10 @@ use lagan_net::{
     Service,
 };
 use lagan_types::cluster::{ClusterMap, Config, NodeInfo, NodeRole, NodeState, ReplicaSet};
-use lagan_types::op::{Op, SessionIdentity, SetChange};
+use lagan_types::op::{
+    ChangeSets, EndSession, GrantBlock, Init, Op, OpenSession, RegisterNode, SessionIdentity,
+    SetChange, SetNodeState, SystemOp,
+};
 use lagan_types::query::{Query, QueryAnswer};
 use lagan_types::{
     Answer, BlockId, ChunkId, Command, FsError, Incarnation, NodeId, SessionId, SetId, StoreId,
@@ -36,21 +39,26 @@ pub(crate) struct State {
 }
 
 impl State {
-    pub fn apply(&self, session: SessionId, seq: u64, op: Op) -> Result<Answer, FsError> {
+    pub fn apply(
+        &self,
+        session: SessionId,
+        seq: u64,
+        op: impl Into<Op>,
+    ) -> Result<Answer, FsError> {
         let command = Command {
-            volume: VolumeId(1),
+            volume: VolumeId::ONLY,
             session,
             seq,
             unanswered: seq,
             time: Time { secs: 1, nanos: 0 },
-            op,
+            op: op.into(),
         };
         lagan_meta::apply(&mut *self.store.lock(), &command).unwrap()
     }
 
     pub fn ask(&self, query: &Query) -> QueryAnswer {
         let store = self.store.lock();
-        let answer = lagan_meta::query(&*store, VolumeId(1), SessionId::SYSTEM, query);
+        let answer = lagan_meta::query(&*store, VolumeId::ONLY, SessionId::SYSTEM, query);
         answer.unwrap().unwrap()
     }
 
@@ -63,13 +71,13 @@ impl State {
 
 #[async_trait]
 impl Meta for State {
-    async fn mutate(&self, op: Op) -> Result<Answer, FsError> {
+    async fn mutate(&self, op: SystemOp) -> Result<Answer, FsError> {
         self.apply(SessionId::SYSTEM, 0, op)
     }
 
     async fn query(&self, query: Query) -> Result<QueryAnswer, FsError> {
         let store = self.store.lock();
-        lagan_meta::query(&*store, VolumeId(1), SessionId::SYSTEM, &query).unwrap()
+        lagan_meta::query(&*store, VolumeId::ONLY, SessionId::SYSTEM, &query).unwrap()
     }
 
     fn now_ms(&self) -> u64 {
@@ -139,7 +147,7 @@ impl Node {
             state: NodeState::Up,
             voter: true,
         };
-        let node = state.apply(SessionId::SYSTEM, 0, Op::RegisterNode { info });
+        let node = state.apply(SessionId::SYSTEM, 0, RegisterNode { info });
         assert_eq!(node, Ok(Answer::Node { node: NodeId(id) }));
         Node {
             id: NodeId(id),
@@ -186,9 +194,7 @@ pub(crate) fn cluster(count: u64) -> (Arc<State>, Vec<Node>) {
         replace_after_ms: 1000,
         ..Config::default()
     };
-    state
-        .apply(SessionId::SYSTEM, 0, Op::Init { config })
-        .unwrap();
+    state.apply(SessionId::SYSTEM, 0, Init { config }).unwrap();
     // No file names the chunks of these tests: every set counts as used.
     let counted = lagan_meta::layout::SETS_COUNTED_KEY;
     let mut store = state.store.lock();
@@ -207,7 +213,7 @@ async fn eventually(what: &str, condition: impl Fn() -> bool) {
 }
 
 fn set_state(state: &State, node: NodeId, to: NodeState) {
-    let op = Op::SetNodeState { node, state: to };
+    let op = SetNodeState { node, state: to };
     state.apply(SessionId::SYSTEM, 0, op).unwrap();
 }
 
@@ -218,7 +224,7 @@ pub(crate) fn set_of(map: &ClusterMap, members: [u64; 2]) -> SetId {
 }
 
 pub(crate) fn chunk_of(set: SetId, index: u16) -> ChunkId {
-    ChunkId::new(VolumeId(1), set, BlockId(77), index)
+    ChunkId::new(VolumeId::ONLY, set, BlockId(77), index)
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -241,7 +247,7 @@ async fn lost_member_is_replaced_and_gives_up_its_chunks_when_it_returns() {
         leaving: Some(NodeId(2)),
     }];
     state
-        .apply(SessionId::SYSTEM, 0, Op::ChangeSets { changes })
+        .apply(SessionId::SYSTEM, 0, ChangeSets { changes })
         .unwrap();
     nodes[0].map.put(state.map());
     nodes[2].map.put(state.map());
@@ -280,7 +286,7 @@ async fn joining_node_gets_what_only_the_second_member_has() {
         leaving: None,
     }];
     state
-        .apply(SessionId::SYSTEM, 0, Op::ChangeSets { changes })
+        .apply(SessionId::SYSTEM, 0, ChangeSets { changes })
         .unwrap();
     third.map.put(state.map());
     third.work(&state);
@@ -301,7 +307,7 @@ async fn garbage_of_closed_blocks_waits_for_the_map_and_goes_from_all_sets() {
         mount_point: "/mnt".into(),
         instance: 1,
     };
-    let open = Op::OpenSession {
+    let open = OpenSession {
         nonce: 1,
         identity,
         predecessor: None,
@@ -309,15 +315,15 @@ async fn garbage_of_closed_blocks_waits_for_the_map_and_goes_from_all_sets() {
     let Ok(Answer::Session { session, .. }) = state.apply(SessionId::SYSTEM, 0, open) else {
         panic!("no session");
     };
-    let Ok(Answer::Block { block, .. }) = state.apply(session, 1, Op::GrantBlock) else {
+    let Ok(Answer::Block { block, .. }) = state.apply(session, 1, GrantBlock) else {
         panic!("no block");
     };
-    let known = ChunkId::new(VolumeId(1), set, block, 1);
-    let unknown = ChunkId::new(VolumeId(1), SetId(999), block, 2);
+    let known = ChunkId::new(VolumeId::ONLY, set, block, 1);
+    let unknown = ChunkId::new(VolumeId::ONLY, SetId(999), block, 2);
     nodes[0].put(known);
     nodes[0].put(unknown);
     state
-        .apply(SessionId::SYSTEM, 0, Op::EndSession { session })
+        .apply(SessionId::SYSTEM, 0, EndSession { session })
         .unwrap();
     nodes[0].work(&state);
     let rows = |now_ms| {
@@ -326,7 +332,12 @@ async fn garbage_of_closed_blocks_waits_for_the_map_and_goes_from_all_sets() {
             now_ms,
             limit: 10,
         };
-        match lagan_meta::query(&*state.store.lock(), VolumeId(1), SessionId::SYSTEM, &query) {
+        match lagan_meta::query(
+            &*state.store.lock(),
+            VolumeId::ONLY,
+            SessionId::SYSTEM,
+            &query,
+        ) {
             Ok(Ok(QueryAnswer::Reap(rows))) => rows.len(),
             other => panic!("{other:?}"),
         }

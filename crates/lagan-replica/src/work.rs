@@ -4,7 +4,7 @@
 use crate::peers::Peers;
 use async_trait::async_trait;
 use lagan_chunk::{ChunkError, Store};
-use lagan_types::op::Op;
+use lagan_types::op::SystemOp;
 use lagan_types::query::{Query, QueryAnswer};
 use lagan_types::{Answer, FsError, NodeId};
 use std::sync::Arc;
@@ -14,7 +14,7 @@ use tokio::sync::Mutex;
 #[async_trait]
 pub trait Meta: Send + Sync + 'static {
     /// Replicates a command of the cluster's own.
-    async fn mutate(&self, op: Op) -> Result<Answer, FsError>;
+    async fn mutate(&self, op: SystemOp) -> Result<Answer, FsError>;
     /// Answers a query by a linearizable read.
     async fn query(&self, query: Query) -> Result<QueryAnswer, FsError>;
     /// Returns the cluster's time, milliseconds since 1970.

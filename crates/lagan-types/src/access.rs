@@ -57,7 +57,7 @@ impl Times {
 mod tests {
     use super::*;
     use crate::codec;
-    use crate::op::Op;
+    use crate::op::{FileOp, NoteAccesses, Op};
 
     fn s(secs: i64) -> Time {
         Time { secs, nanos: 0 }
@@ -130,10 +130,11 @@ mod tests {
                 nanos: 70_000,
             },
         };
-        let hex: String = codec::encode(&Op::Accesses(vec![read]))
-            .iter()
-            .map(|b| format!("{b:02x}"))
-            .collect();
-        assert_eq!(hex, "2801fb2c010105fbd007fc70110100");
+        let hex: String =
+            codec::encode(&Op::from(FileOp::from(NoteAccesses { reads: vec![read] })))
+                .iter()
+                .map(|b| format!("{b:02x}"))
+                .collect();
+        assert_eq!(hex, "000e01fb2c010105fbd007fc70110100");
     }
 }

@@ -109,7 +109,7 @@ pub enum FsError {
     /// EIO: the message asks for something this build does not know.
     #[error("malformed request")]
     Malformed,
-    /// The directory has a default ACL: send `CreateMasked`. Never reaches a user.
+    /// The directory has a default ACL: a file in it is not promised. Never reaches a user.
     #[error("directory has a default ACL")]
     DefaultAcl,
 }

@@ -6,6 +6,7 @@
 
 pub mod access;
 pub mod answer;
+pub mod ask;
 pub mod attr;
 pub mod chunk;
 pub mod cluster;
@@ -33,6 +34,6 @@ pub use id::{
     VolumeId,
 };
 pub use mistake::Mistake;
-pub use op::{Command, Op};
+pub use op::{Command, FileOp, Op, SystemOp};
 pub use query::{Query, QueryAnswer};
 pub use time::Time;

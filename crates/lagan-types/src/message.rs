@@ -35,9 +35,9 @@ pub enum MetaRequest {
         map_version: u64,
         /// The leader's term as it knows it.
         term: u64,
-        /// Files whose names a leader before that term reserved for it and that, as far
-        /// as it knows, are not replicated yet.
-        reserved: u32,
+        /// Files that a leader before that term promised to it and that, as far as it
+        /// knows, are not replicated yet.
+        promised: u32,
     },
     /// A node is alive. Answer: `NodeHeartbeat`.
     NodeHeartbeat(NodeHeartbeat),
@@ -65,8 +65,8 @@ pub enum MetaRequest {
         ino: Ino,
         lock: LockRange,
     },
-    /// A mount creates a regular file: `Op::Create`. The leader may reserve the
-    /// name in its memory and answer `Reserved`, or replicate the command and
+    /// A mount creates a regular file (`op::Create`). The leader may promise the
+    /// file, in its memory, and answer `Promised`, or replicate the command and
     /// answer as to `Mutate`.
     Create(Command),
     /// Take a node that is gone out of the cluster; asked again and again until the
@@ -128,8 +128,8 @@ pub enum MetaReply {
     /// To `Ping`.
     Pong { leader: Option<NodeId>, term: u64 },
     /// To `Create`: the name is the asker's alone, by the word of the leader of
-    /// that term; the file is not replicated until `CreateReserved` or `CreateCommit` is.
-    Reserved { attr: Attr, term: u64 },
+    /// that term; the file is not replicated until `CreatePromised` or `CreateCommit` is.
+    Promised { attr: Attr, term: u64 },
     /// To `RemoveNode`: not yet. What is still to be done.
     Removing {
         /// Sets whose chunks other nodes get first.

@@ -7,7 +7,8 @@ use lagan_host::servers::{self, LookUpError};
 use lagan_net::{Hello, LeaderClient, NetError, Pool, PoolOptions, Role, Service};
 use lagan_types::cluster::{ClusterMap, Config, NodeInfo};
 use lagan_types::message::{ChunkReply, ChunkRequest, MetaReply, MetaRequest, Status};
-use lagan_types::{Answer, Command, FsError, Op, Query, QueryAnswer, SessionId, Time, VolumeId};
+use lagan_types::op::SetConfig;
+use lagan_types::{Answer, Command, FsError, Query, QueryAnswer, SessionId, SystemOp, VolumeId};
 use std::future::Future;
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -194,15 +195,8 @@ impl Cluster {
     ///
     /// # Errors
     /// Those of [`Cluster::ask`].
-    pub async fn mutate(&self, op: Op) -> Outcome<Result<Answer, FsError>> {
-        let request = MetaRequest::Mutate(Command {
-            volume: VolumeId::ONLY,
-            session: SessionId::SYSTEM,
-            seq: 0,
-            unanswered: 0,
-            time: Time::default(),
-            op,
-        });
+    pub async fn mutate(&self, op: impl Into<SystemOp>) -> Outcome<Result<Answer, FsError>> {
+        let request = MetaRequest::Mutate(Command::system(op));
         match self.ask(&request).await? {
             MetaReply::Answer(answer) => Ok(answer),
             other => Err(unexpected(&other)),
@@ -214,7 +208,7 @@ impl Cluster {
     /// # Errors
     /// Those of [`Cluster::ask`]; status 1 when the configuration is refused.
     pub async fn set_config(&self, config: Config) -> Outcome<()> {
-        self.mutate(Op::SetConfig { config })
+        self.mutate(SetConfig { config })
             .await?
             .map(|_| ())
             .map_err(|e| Failure::error(format!("the cluster refuses that configuration: {e}")))

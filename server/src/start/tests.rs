@@ -6,9 +6,9 @@ use crate::identity::Membership;
 use lagan_replica::Meta as _;
 use lagan_types::cluster::Config as ClusterConfig;
 use lagan_types::message::{MetaReply, MetaRequest};
-use lagan_types::op::{LockKind, LockRange};
+use lagan_types::op::{Init, LockKind, LockRange, RegisterNode};
 use lagan_types::query::Query;
-use lagan_types::{ClusterId, Command, FsError, Incarnation, Ino, Op, SessionId, Time, VolumeId};
+use lagan_types::{ClusterId, Command, FsError, Incarnation, Ino, SessionId, VolumeId};
 use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::atomic::{AtomicU16, Ordering};
@@ -98,15 +98,8 @@ async fn cut_off(node: &Arc<Node>, configured: bool) {
     let addr = node.parts.config.peer_listen.to_string();
     member.raft.initialize(addr).await.expect("consensus");
     if configured {
-        let command = Command {
-            volume: VolumeId(1),
-            session: SessionId::SYSTEM,
-            seq: 0,
-            unanswered: 0,
-            time: Time::default(),
-            op: Op::Init { config: wanted() },
-        };
-        let done = member.raft.propose(command, BIRTH_DEADLINE).await;
+        let init = Command::system(Init { config: wanted() });
+        let done = member.raft.propose(init, BIRTH_DEADLINE).await;
         done.expect("leads").expect("configuration");
     }
 }
@@ -169,7 +162,7 @@ async fn older_copy_of_a_store_stops_with_the_reason() {
     // A newer boot of this store is known: this one is a copy of its past.
     let mut info = member.info();
     info.boot = lagan_types::cluster::next_boot(info.boot, 3);
-    let newer = Op::RegisterNode { info };
+    let newer = RegisterNode { info }.into();
     member.edge.mutate(newer).await.expect("registered");
     eventually("it stops by itself", || first.parts.cancel.is_cancelled()).await;
     let reason = first.parts.failure.get().cloned().unwrap_or_default();
@@ -198,7 +191,7 @@ async fn session_that_was_ended_learns_that_it_holds_no_locks() {
     birth(&node, request).await.expect("init");
     let member = node.member.get().expect("a member").clone();
     let request = MetaRequest::Query {
-        volume: VolumeId(1),
+        volume: VolumeId::ONLY,
         session: SessionId(99),
         query: Query::GetLock {
             ino: Ino::ROOT,

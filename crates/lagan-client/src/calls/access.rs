@@ -4,8 +4,9 @@ use crate::Client;
 use crate::calls::accesses::WAITING_MAX;
 use crate::file::inode::Inode;
 use crate::wall::wall_time;
+use lagan_types::FsError;
 use lagan_types::limits::ACCESSES_MAX;
-use lagan_types::{FsError, Op};
+use lagan_types::op::NoteAccesses;
 use std::time::Duration;
 use tokio::time::Instant;
 
@@ -39,7 +40,9 @@ impl Client {
                 return;
             }
             // A file that is only promised need not be made for this.
-            let op = Op::Accesses(reads.clone());
+            let op = NoteAccesses {
+                reads: reads.clone(),
+            };
             let told = self
                 .leader
                 .mutate_now(op, Some(self.leader.session()), until)

@@ -3,8 +3,8 @@
 use crate::Client;
 use crate::file::pages::Seen;
 use crate::options::{Caller, Invalidate};
-use lagan_types::op::SetAttr;
-use lagan_types::{Answer, Attr, FsError, Ino, Kind, Op, Query, QueryAnswer};
+use lagan_types::op::{SetAttr, SetAttrs};
+use lagan_types::{Answer, Attr, FsError, Ino, Kind, Query, QueryAnswer};
 use std::time::Duration;
 
 /// How long attributes wait for the kernel to drop pages. It waits for reads of them that
@@ -58,7 +58,7 @@ impl Client {
         set.kill_suid |= set.size.is_some() && !caller.privileged();
         match self
             .leader
-            .mutate_by(Op::SetAttr { ino, set }, None, until)
+            .mutate_by(SetAttrs { ino, set }, None, until)
             .await?
         {
             Answer::Attr(attr) => {

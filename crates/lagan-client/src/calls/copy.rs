@@ -6,7 +6,7 @@ use crate::file::handle::Handle;
 use crate::leader::link::data_error;
 use crate::options::Caller;
 use lagan_types::op::CopyRange;
-use lagan_types::{Answer, FsError, Op};
+use lagan_types::{Answer, FsError};
 use tokio::time::Instant;
 
 /// Commands of one call, at most: a file in many small pieces is copied by
@@ -97,14 +97,14 @@ impl Client {
         until: Instant,
     ) -> Result<Step, FsError> {
         let (source, target) = (from.inode().ino, to.inode().ino);
-        let op = Op::CopyRange(CopyRange {
+        let op = CopyRange {
             from: source,
             from_offset: span.from_offset,
             to: target,
             to_offset: span.to_offset,
             len: span.len,
             kill_suid: !caller.privileged(),
-        });
+        };
         let Answer::Copied {
             len,
             through,

@@ -12,7 +12,8 @@ use crate::leader::Leader;
 use crate::leader::connect::Joined;
 use crate::options::{AccessTimes, Options};
 use crate::tasks::Tasks;
-use lagan_types::{FsError, Op};
+use lagan_types::FsError;
+use lagan_types::op::CloseSession;
 use parking_lot::RwLock;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
@@ -89,8 +90,10 @@ impl Client {
         self.tell_accesses(flush_until).await;
         self.leader.closing();
         let session = self.session();
-        let op = Op::CloseSession { session };
-        let closed = self.leader.mutate_by(op, Some(session), until).await;
+        let closed = self
+            .leader
+            .mutate_by(CloseSession, Some(session), until)
+            .await;
         if let Err(error) = closed {
             tracing::warn!(%error, %session, "close the session");
         }

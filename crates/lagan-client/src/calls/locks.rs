@@ -3,8 +3,8 @@
 use crate::Client;
 use crate::leader::link::unanswered;
 use lagan_types::message::{MetaReply, MetaRequest};
-use lagan_types::op::{LockKind, LockRange};
-use lagan_types::{FsError, Ino, Op, Query, QueryAnswer};
+use lagan_types::op::{DropLocks, LockKind, LockRange, SetLock};
+use lagan_types::{FsError, Ino, Query, QueryAnswer};
 use std::time::Duration;
 
 /// Waits between tries for a lock that another holds, at first and at most.
@@ -85,7 +85,7 @@ impl Client {
             self.leader.locks().note(ino, lock.owner);
         }
         loop {
-            match self.leader.mutate(Op::SetLock { ino, lock }).await {
+            match self.leader.mutate(SetLock { ino, lock }).await {
                 Err(FsError::WouldBlock) if wait => {}
                 Ok(_) => {
                     let all = lock.start == 0 && lock.end == u64::MAX;
@@ -158,7 +158,7 @@ impl Client {
         }
         match self
             .leader
-            .mutate_by(Op::DropLocks { ino, owner }, None, until)
+            .mutate_by(DropLocks { ino, owner }, None, until)
             .await
         {
             Ok(_) => self.leader.locks().forget(ino, owner),

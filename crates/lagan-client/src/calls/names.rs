@@ -3,8 +3,8 @@
 use crate::Client;
 use crate::options::NewInode;
 use lagan_types::limits::NAME_LEN_MAX;
-use lagan_types::op::NewFile;
-use lagan_types::{Answer, Attr, FsError, Ino, Op, Query, QueryAnswer};
+use lagan_types::op::{Create, Link, NewFile, Rename, Rmdir, Unlink};
+use lagan_types::{Answer, Attr, FsError, Ino, Query, QueryAnswer};
 
 /// Checks a name before the leader is asked.
 ///
@@ -51,8 +51,7 @@ impl Client {
         }
     }
 
-    /// Makes an inode; where the directory's default ACL takes the umask's
-    /// place, by a second call.
+    /// Makes an inode.
     pub(super) async fn create_inode(
         &self,
         parent: Ino,
@@ -60,15 +59,8 @@ impl Client {
         new: NewInode,
         exclusive: bool,
     ) -> Result<Answer, FsError> {
-        let masked = masked_op(parent, name, &new, exclusive)?;
-        match self
-            .leader
-            .mutate(create_op(parent, name, new, exclusive)?)
-            .await
-        {
-            Err(FsError::DefaultAcl) => self.leader.mutate(masked).await,
-            other => other,
-        }
+        let op = create_op(parent, name, new, exclusive)?;
+        self.leader.mutate(op).await
     }
 
     /// Reads a symbolic link's target. Moves its access time.
@@ -92,7 +84,7 @@ impl Client {
     /// for a directory, and those of [`Client::lookup`].
     pub async fn link(&self, ino: Ino, parent: Ino, name: &[u8]) -> Result<Attr, FsError> {
         let name = check_name(name)?;
-        match self.leader.mutate(Op::Link { ino, parent, name }).await? {
+        match self.leader.mutate(Link { ino, parent, name }).await? {
             Answer::Attr(attr) => Ok(self.show(attr).await),
             _ => Err(FsError::Malformed),
         }
@@ -105,7 +97,7 @@ impl Client {
     pub async fn unlink(&self, parent: Ino, name: &[u8]) -> Result<(), FsError> {
         let name = check_name(name)?;
         self.leader
-            .mutate(Op::Unlink { parent, name })
+            .mutate(Unlink { parent, name })
             .await
             .map(|_| ())
     }
@@ -116,10 +108,7 @@ impl Client {
     /// [`FsError::NotEmpty`] and those of [`Client::lookup`].
     pub async fn rmdir(&self, parent: Ino, name: &[u8]) -> Result<(), FsError> {
         let name = check_name(name)?;
-        self.leader
-            .mutate(Op::Rmdir { parent, name })
-            .await
-            .map(|_| ())
+        self.leader.mutate(Rmdir { parent, name }).await.map(|_| ())
     }
 
     /// renameat2(2).
@@ -136,7 +125,7 @@ impl Client {
         no_replace: bool,
         exchange: bool,
     ) -> Result<(), FsError> {
-        let op = Op::Rename {
+        let op = Rename {
             parent,
             name: check_name(name)?,
             new_parent,
@@ -154,36 +143,17 @@ pub(super) fn create_op(
     name: &[u8],
     new: NewInode,
     exclusive: bool,
-) -> Result<Op, FsError> {
-    Ok(Op::Create {
+) -> Result<Create, FsError> {
+    Ok(Create {
         parent,
         name: check_name(name)?,
         kind: new.kind,
-        mode: new.mode & !new.umask,
+        mode: new.mode,
+        umask: new.umask,
         uid: new.uid,
         gid: new.gid,
         rdev: new.rdev,
         target: new.target,
         exclusive,
-    })
-}
-
-/// The mutation that makes it in a directory with a default ACL.
-pub(super) fn masked_op(
-    parent: Ino,
-    name: &[u8],
-    new: &NewInode,
-    exclusive: bool,
-) -> Result<Op, FsError> {
-    Ok(Op::CreateMasked {
-        parent,
-        name: check_name(name)?,
-        kind: new.kind,
-        mode: new.mode,
-        uid: new.uid,
-        gid: new.gid,
-        rdev: new.rdev,
-        exclusive,
-        umask: new.umask,
     })
 }

@@ -1,13 +1,13 @@
 //! open and create.
 
 use crate::Client;
-use crate::calls::names::{create_op, masked_op};
+use crate::calls::names::create_op;
 use crate::file::inode::Inode;
 use crate::file::map::FileMap;
 use crate::file::pin::Pin;
 use crate::options::{NewInode, OpenOptions, Opened};
-use lagan_types::op::SetAttr;
-use lagan_types::{Answer, Attr, FsError, Ino, Kind, Op, Query, QueryAnswer};
+use lagan_types::op::{SetAttr, SetAttrs};
+use lagan_types::{Answer, Attr, FsError, Ino, Kind, Query, QueryAnswer};
 use std::sync::Arc;
 
 impl Client {
@@ -29,7 +29,7 @@ impl Client {
     async fn open_truncated(&self, inode: &Arc<Inode>, kill_suid: bool) -> Result<Attr, FsError> {
         let until = self.leader.deadline();
         let _ = self.files.flush_inode(inode, until).await;
-        let op = Op::SetAttr {
+        let op = SetAttrs {
             ino: inode.ino,
             set: SetAttr {
                 size: Some(0),
@@ -100,16 +100,9 @@ impl Client {
     ) -> Result<(Attr, Opened), FsError> {
         let under_way = self.leader.creates().begin();
         let caller = new.uid;
-        let masked = masked_op(parent, name, &new, exclusive)?;
         let op = create_op(parent, name, new, exclusive)?;
-        let (answer, promised) = match self
-            .leader
-            .create_or_promise(op, self.leader.deadline())
-            .await
-        {
-            Err(FsError::DefaultAcl) => (self.leader.mutate(masked).await?, false),
-            other => other?,
-        };
+        let until = self.leader.deadline();
+        let (answer, promised) = self.leader.create_or_promise(op, until).await?;
         let Answer::Created { mut attr, created } = answer else {
             return Err(FsError::Malformed);
         };

@@ -6,8 +6,8 @@
 use crate::Client;
 use lagan_types::attr::CAPABILITY;
 use lagan_types::limits::{EXTENTS_PAGE_MAX, XATTR_NAME_LEN_MAX, XATTR_VALUE_LEN_MAX};
-use lagan_types::op::XattrMode;
-use lagan_types::{Content, Extent, FsError, Ino, Kind, Op, Query, QueryAnswer};
+use lagan_types::op::{FileOp, RemoveXattr, SetListAsOther, SetXattr, XattrMode};
+use lagan_types::{Content, Extent, FsError, Ino, Kind, Query, QueryAnswer};
 use tokio::time::Instant;
 
 const OWN: &[u8] = b"user.lagan.";
@@ -154,7 +154,7 @@ impl Client {
         if value.len() > XATTR_VALUE_LEN_MAX {
             return Err(FsError::TooBig);
         }
-        let op = Op::SetXattr {
+        let op = SetXattr {
             ino,
             name: name.to_vec(),
             value: value.to_vec(),
@@ -163,7 +163,7 @@ impl Client {
         self.set(ino, op).await
     }
 
-    async fn set(&self, ino: Ino, op: Op) -> Result<(), FsError> {
+    async fn set(&self, ino: Ino, op: impl Into<FileOp>) -> Result<(), FsError> {
         let done = self.leader.mutate(op).await.map(|_| ());
         self.no_acl.forget(ino);
         done
@@ -187,7 +187,7 @@ impl Client {
             return self.setxattr(ino, ACCESS, value, XattrMode::Any).await;
         }
         let value = value.to_vec();
-        self.set(ino, Op::SetListAsOther { ino, value }).await
+        self.set(ino, SetListAsOther { ino, value }).await
     }
 
     /// The names of the stored attributes.
@@ -215,7 +215,7 @@ impl Client {
         }
         let gone_is_done = name == CAPABILITY && !self.no_acl.has_no_capability(ino);
         let name = name.to_vec();
-        match self.leader.mutate(Op::RemoveXattr { ino, name }).await {
+        match self.leader.mutate(RemoveXattr { ino, name }).await {
             Err(FsError::NoAttribute) if gone_is_done => Ok(()),
             other => other.map(|_| ()),
         }

@@ -11,10 +11,11 @@ use lagan_types::chunk::block_crcs;
 use lagan_types::cluster::ClusterMap;
 use lagan_types::limits::BLOCK_LEN;
 use lagan_types::message::{ChunkReply, ChunkRequest, MetaReply, MetaRequest};
+use lagan_types::op::GrantBlock;
 use lagan_types::query::Object;
 use lagan_types::{
-    Answer, BlockId, ChunkId, Epoch, FsError, Ino, Kind, NodeId, Op, Query, QueryAnswer, SetId,
-    Time, VolumeId,
+    Answer, BlockId, ChunkId, Epoch, FsError, Ino, Kind, NodeId, Query, QueryAnswer, SetId, Time,
+    VolumeId,
 };
 use parking_lot::Mutex;
 use std::collections::BTreeMap;
@@ -80,7 +81,7 @@ impl Servers for Fake {
                 query: Query::File { .. },
                 ..
             } => MetaReply::Query(Ok(world.file())),
-            MetaRequest::Mutate(command) if command.op == Op::GrantBlock => {
+            MetaRequest::Mutate(command) if command.op == GrantBlock.into() => {
                 let (block, count) = (BlockId(1), 100);
                 MetaReply::Answer(Ok(Answer::Block { block, count }))
             }

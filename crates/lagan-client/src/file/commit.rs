@@ -6,8 +6,8 @@ use crate::file::inode::Inode;
 use crate::leader::link::data_error;
 use crate::leader::promises::Promise;
 use lagan_types::extent::{ChunkRef, Edit};
-use lagan_types::op::Commit;
-use lagan_types::{Answer, Attr, FsError, Ino, Op, SessionId};
+use lagan_types::op::{Commit, CreateCommit, FileOp};
+use lagan_types::{Answer, Attr, FsError, Ino, SessionId};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::Instant;
@@ -143,9 +143,9 @@ impl Files {
                 kill_suid: change.kill_suid,
             };
             let promised = promise.is_some();
-            let op = match promise {
-                Some(Promise { file, .. }) => Op::CreateCommit { file, commit },
-                None => Op::Commit(commit),
+            let op: FileOp = match promise {
+                Some(Promise { file, .. }) => CreateCommit { file, commit }.into(),
+                None => commit.into(),
             };
             match self.leader.mutate_now(op, session, until).await {
                 Ok(Answer::Committed {

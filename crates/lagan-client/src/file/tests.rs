@@ -5,7 +5,8 @@ use crate::leader::open_files::OpenFiles;
 use crate::options::{Caller, OpenOptions};
 use bytes::Bytes;
 use lagan_types::message::{MetaReply, MetaRequest};
-use lagan_types::{Answer, BlockId, FsError, Incarnation, Ino, Op, SessionId};
+use lagan_types::op::{FileOp, Op, SystemOp};
+use lagan_types::{Answer, BlockId, FsError, Incarnation, Ino, SessionId};
 use std::collections::HashSet;
 use std::time::{Duration, Instant};
 
@@ -23,11 +24,11 @@ fn answers(request: &MetaRequest) -> MetaReply {
         return MetaReply::Refused(format!("{request:?}"));
     };
     MetaReply::Answer(match command.op {
-        Op::GrantBlock => {
+        Op::File(FileOp::GrantBlock(_)) => {
             let (block, count) = (BlockId(1), 100);
             Ok(Answer::Block { block, count })
         }
-        Op::OpenSession { .. } => {
+        Op::System(SystemOp::OpenSession(_)) => {
             let (session, incarnation) = (SessionId(2), Incarnation(1));
             Ok(Answer::Session {
                 session,

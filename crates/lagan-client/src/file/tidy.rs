@@ -21,7 +21,7 @@ use crate::file::regions::{REGION_EXTENTS_MAX, range_of, regions, rows};
 use bytes::{Bytes, BytesMut};
 use lagan_types::extent::Edit;
 use lagan_types::op::Rewrite;
-use lagan_types::{Extent, FsError, Op};
+use lagan_types::{Extent, FsError};
 use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
@@ -114,11 +114,11 @@ impl Files {
         let piece = Piece::new(offset, data);
         self.chunks.store_piece(&piece, until).await?;
         let stored = piece.stored()?;
-        let op = Op::Rewrite(Rewrite {
+        let op = Rewrite {
             ino: inode.ino,
             from: row,
             chunk: stored.refer.clone(),
-        });
+        };
         let done = self
             .leader
             .mutate_by(op, Some(stored.session()), until)

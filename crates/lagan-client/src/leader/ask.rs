@@ -7,8 +7,8 @@
 use crate::leader::Leader;
 use crate::leader::link::unanswered;
 use lagan_types::message::{MetaReply, MetaRequest};
-use lagan_types::op::Command;
-use lagan_types::{Answer, FsError, Op, Query, QueryAnswer, SessionId, Time, VolumeId};
+use lagan_types::op::{Command, Create};
+use lagan_types::{Answer, FileOp, FsError, Query, QueryAnswer, SessionId, Time, VolumeId};
 use std::time::Duration;
 use tokio::time::Instant;
 
@@ -18,7 +18,7 @@ const ONE_ATTEMPT: Duration = Duration::from_millis(500);
 
 impl Leader {
     /// Has a mutation carried out once.
-    pub async fn mutate(&self, op: Op) -> Result<Answer, FsError> {
+    pub async fn mutate(&self, op: impl Into<FileOp>) -> Result<Answer, FsError> {
         self.mutate_by(op, None, self.deadline()).await
     }
 
@@ -26,10 +26,11 @@ impl Leader {
     /// session or not at all. Promised files that it touches are made before.
     pub async fn mutate_by(
         &self,
-        op: Op,
+        op: impl Into<FileOp>,
         only: Option<SessionId>,
         until: Instant,
     ) -> Result<Answer, FsError> {
+        let op = op.into();
         self.make_touched_by_op(&op, until).await?;
         self.mutate_now(op, only, until).await
     }
@@ -37,10 +38,11 @@ impl Leader {
     /// Does the same as [`Leader::mutate_by`], but makes no promised file.
     pub async fn mutate_now(
         &self,
-        op: Op,
+        op: impl Into<FileOp>,
         only: Option<SessionId>,
         until: Instant,
     ) -> Result<Answer, FsError> {
+        let op = op.into();
         let taken = |_: &MetaReply, _| true;
         match self
             .ask(&op, only, until, MetaRequest::Mutate, taken)
@@ -54,19 +56,22 @@ impl Leader {
     /// Creates a regular file. True: the leader promised it, and nothing is replicated yet.
     pub async fn create_or_promise(
         &self,
-        op: Op,
+        create: Create,
         until: Instant,
     ) -> Result<(Answer, bool), FsError> {
+        let op = FileOp::from(create.clone());
         self.make_touched_by_op(&op, until).await?;
         let taken = |reply: &MetaReply, session| match reply {
-            MetaReply::Reserved { attr, term } => self.take_promise((&op, session), attr, *term),
+            MetaReply::Promised { attr, term } => {
+                self.take_promise((&create, session), attr, *term)
+            }
             _ => true,
         };
         match self
             .ask(&op, None, until, MetaRequest::Create, taken)
             .await?
         {
-            MetaReply::Reserved { attr, .. } => {
+            MetaReply::Promised { attr, .. } => {
                 let created = true;
                 Ok((Answer::Created { attr, created }, true))
             }
@@ -79,7 +84,7 @@ impl Leader {
     /// again, as the same mutation, and then replicated.
     async fn ask(
         &self,
-        op: &Op,
+        op: &FileOp,
         only: Option<SessionId>,
         until: Instant,
         request: impl Fn(Command) -> MetaRequest,
@@ -94,7 +99,7 @@ impl Leader {
                 seq: ticket.seq,
                 unanswered: ticket.unanswered,
                 time: Time::default(),
-                op: op.clone(),
+                op: op.clone().into(),
             };
             let sent = Instant::now();
             let mut reply = self.link.meta(&request(command.clone()), until).await;

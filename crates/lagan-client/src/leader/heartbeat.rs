@@ -85,7 +85,7 @@ async fn beat(leader: &Leader, check: &mut Check, term: u64, promised: u32) -> b
         open,
         map_version: leader.cluster.version(),
         term,
-        reserved: promised,
+        promised,
     };
     match leader.link.meta(&request, until).await {
         Ok(MetaReply::Heartbeat { alive: false, .. }) => {

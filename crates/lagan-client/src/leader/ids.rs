@@ -6,7 +6,8 @@
 
 use crate::leader::Leader;
 use crate::leader::id_blocks::State;
-use lagan_types::{Answer, BlockId, FsError, Op, SessionId};
+use lagan_types::op::{CloseBlock, GrantBlock};
+use lagan_types::{Answer, BlockId, FsError, SessionId};
 use std::sync::Weak;
 use std::time::Duration;
 use tokio::time::Instant;
@@ -89,7 +90,7 @@ impl Leader {
             }
             state.session()
         };
-        match self.mutate_by(Op::GrantBlock, Some(session), until).await {
+        match self.mutate_by(GrantBlock, Some(session), until).await {
             Ok(Answer::Block { block, count }) => {
                 let mut state = self.ids.state();
                 if state.session() == session {
@@ -118,7 +119,7 @@ impl Leader {
     /// Closes a block, over and over: one that stays open counts against the session's limit.
     async fn close_block(&self, session: SessionId, block: BlockId) {
         while self.session() == session {
-            let op = Op::CloseBlock { block };
+            let op = CloseBlock { block };
             match self.mutate_by(op, Some(session), self.deadline()).await {
                 Err(FsError::TimedOut) => tokio::time::sleep(CLOSE_PAUSE).await,
                 Err(error) => {

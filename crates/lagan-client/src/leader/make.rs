@@ -3,8 +3,8 @@
 use crate::leader::Leader;
 use crate::leader::open_files::OpenFiles;
 use crate::leader::promises::{MAKE_AFTER, Promise};
-use lagan_types::op::NewFile;
-use lagan_types::{Answer, Attr, FsError, Ino, Op, Query, SessionId};
+use lagan_types::op::{Create, CreatePromised, FileOp, NewFile};
+use lagan_types::{Answer, Attr, FsError, Ino, Query, SessionId};
 use std::sync::Arc;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
@@ -45,29 +45,18 @@ impl Leader {
     /// Takes what the leader promised; false: the promise came too late.
     pub(super) fn take_promise(
         &self,
-        (op, session): (&Op, SessionId),
+        (op, session): (&Create, SessionId),
         attr: &Attr,
         term: u64,
     ) -> bool {
-        let Op::Create {
-            parent,
-            name,
-            mode,
-            uid,
-            gid,
-            ..
-        } = op
-        else {
-            return false;
-        };
         let added = self.promises.add(Promise {
             file: NewFile {
                 ino: attr.ino,
-                parent: *parent,
-                name: name.clone(),
-                mode: *mode,
-                uid: *uid,
-                gid: *gid,
+                parent: op.parent,
+                name: op.name.clone(),
+                mode: op.mode & !op.umask,
+                uid: op.uid,
+                gid: op.gid,
                 time: attr.btime,
             },
             session,
@@ -151,10 +140,7 @@ impl Leader {
         // call would make it anew.
         let files = self.files.upgrade();
         let _open = files.map(|files| Held::new(files, ino));
-        let op = Op::CreateReserved {
-            file: promise.file,
-            asked: None,
-        };
+        let op = CreatePromised { file: promise.file };
         match self.mutate_now(op, Some(promise.session), until).await {
             Ok(Answer::Created { attr, .. }) => {
                 self.promise_kept(&attr);
@@ -191,7 +177,11 @@ impl Leader {
     }
 
     /// Has promised files made that a mutation touches.
-    pub(super) async fn make_touched_by_op(&self, op: &Op, until: Instant) -> Result<(), FsError> {
+    pub(super) async fn make_touched_by_op(
+        &self,
+        op: &FileOp,
+        until: Instant,
+    ) -> Result<(), FsError> {
         if self.promises.is_empty() {
             return Ok(());
         }

@@ -31,8 +31,8 @@ use crate::Options;
 use crate::leader::Leader;
 use crate::leader::link::{Link, unanswered};
 use lagan_types::message::{MetaReply, MetaRequest};
-use lagan_types::op::Command;
-use lagan_types::{Answer, FsError, Op, SessionId, Time, VolumeId};
+use lagan_types::op::{Command, OpenSession};
+use lagan_types::{Answer, FsError, SessionId};
 use tokio::time::Instant;
 
 impl Leader {
@@ -78,18 +78,11 @@ pub(super) async fn open_session(
     predecessor: Option<SessionId>,
     until: Instant,
 ) -> Result<SessionId, FsError> {
-    let request = MetaRequest::Mutate(Command {
-        volume: VolumeId::ONLY,
-        session: SessionId::SYSTEM,
-        seq: 0,
-        unanswered: 0,
-        time: Time::default(),
-        op: Op::OpenSession {
-            nonce: rand::random(),
-            identity: options.identity.clone(),
-            predecessor,
-        },
-    });
+    let request = MetaRequest::Mutate(Command::system(OpenSession {
+        nonce: rand::random(),
+        identity: options.identity.clone(),
+        predecessor,
+    }));
     match link.meta(&request, until).await {
         Ok(MetaReply::Answer(Ok(Answer::Session { session, .. }))) => Ok(session),
         Ok(MetaReply::Answer(Err(error))) => Err(error),

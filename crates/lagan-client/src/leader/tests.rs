@@ -2,7 +2,8 @@ use super::*;
 use crate::leader::fake::Leading;
 use lagan_types::attr::ArchiveState;
 use lagan_types::message::{MetaReply, MetaRequest};
-use lagan_types::{Answer, Attr, FsError, Incarnation, Ino, Kind, Op, Query, Time};
+use lagan_types::op::{Create, Op, SystemOp};
+use lagan_types::{Answer, Attr, FsError, Incarnation, Ino, Kind, Query, Time};
 use parking_lot::Mutex;
 use std::collections::HashSet;
 use std::sync::OnceLock;
@@ -54,9 +55,9 @@ fn answers(request: &MetaRequest) -> MetaReply {
             MetaReply::Query(Err(FsError::SessionEnded))
         }
         MetaRequest::Query { .. } => MetaReply::Query(Err(FsError::NotFound)),
-        MetaRequest::Mutate(command) => MetaReply::Answer(match command.op {
-            Op::OpenSession { predecessor, .. } => {
-                assert_eq!(predecessor, Some(SessionId(1)));
+        MetaRequest::Mutate(command) => MetaReply::Answer(match &command.op {
+            Op::System(SystemOp::OpenSession(open)) => {
+                assert_eq!(open.predecessor, Some(SessionId(1)));
                 let (session, incarnation) = (SessionId(2), Incarnation(1));
                 Ok(Answer::Session {
                     session,
@@ -82,11 +83,12 @@ fn leader() -> (Arc<Files>, Arc<Leader>) {
 /// The leader promised a file to that session.
 fn promise(leader: &Leader, session: SessionId) -> bool {
     let time = Time::default();
-    let op = Op::Create {
+    let op = Create {
         parent: Ino::ROOT,
         name: b"f".to_vec(),
         kind: Kind::File,
         mode: 0o644,
+        umask: 0,
         uid: 0,
         gid: 0,
         rdev: 0,

@@ -3,8 +3,8 @@
 use crate::calls::{RW, USER, WRITE, close, get, new_dir, put, read_all, write};
 use crate::cluster::{Cluster, ROOT};
 use lagan_client::{AccessTimes, Client, NewInode, OpenOptions};
-use lagan_types::op::{SetAttr, SetTime};
-use lagan_types::{Attr, Ino, Kind, Op, Query, QueryAnswer, Time};
+use lagan_types::op::{EndSession, SetAttr, SetTime};
+use lagan_types::{Attr, Ino, Kind, Query, QueryAnswer, Time};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -246,7 +246,7 @@ async fn session_that_has_ended_takes_its_reads_along() {
     let ino = put(&a, "f", b"one").await;
     let session = a.session();
     get(&a, ino).await;
-    cluster.world().system(Op::EndSession { session });
+    cluster.world().system(EndSession { session });
     until("a new session", || a.session() != session).await;
     get(&a, ino).await;
     end(&a).await;

@@ -11,7 +11,9 @@ use lagan_types::chunk::verify_blocks;
 use lagan_types::cluster::{Config, NodeInfo, NodeRole, NodeState};
 use lagan_types::limits::BLOCK_LEN;
 use lagan_types::message::{ChunkReply, ChunkRequest, MetaReply, MetaRequest, NodeStatus, Status};
-use lagan_types::op::{NewFile, SessionIdentity};
+use lagan_types::op::{
+    FileOp, GrantInos, Init, NewFile, RegisterNode, SessionIdentity, SetNodeState,
+};
 use lagan_types::query::Counters;
 use lagan_types::{
     Answer, ChunkId, ClusterId, Command, FsError, Incarnation, Ino, Kind, NodeId, Op, Query,
@@ -71,20 +73,20 @@ pub struct World {
 
 impl World {
     /// A command of the cluster itself.
-    pub fn system(&mut self, op: Op) -> Answer {
+    pub fn system(&mut self, op: impl Into<Op>) -> Answer {
         let command = Command {
             volume: VOLUME,
             session: SessionId::SYSTEM,
             seq: 0,
             unanswered: 0,
             time: now(),
-            op,
+            op: op.into(),
         };
         apply(&mut self.store, &command).unwrap().unwrap()
     }
 
     pub fn node_state(&mut self, node: NodeId, state: NodeState) {
-        self.system(Op::SetNodeState { node, state });
+        self.system(SetNodeState { node, state });
     }
 
     pub fn query(&self, q: Query) -> QueryAnswer {
@@ -106,33 +108,27 @@ impl World {
 
     /// The answer to a create that can be promised.
     fn promise(&mut self, command: &Command) -> Option<MetaReply> {
-        let Op::Create {
-            parent,
-            name,
-            kind: Kind::File,
-            mode,
-            uid,
-            gid,
-            ..
-        } = &command.op
-        else {
+        let Op::File(FileOp::Create(op)) = &command.op else {
             return None;
         };
-        let Answer::Inos { first: ino, .. } = self.system(Op::GrantInos { count: 1 }) else {
+        if op.kind != Kind::File {
+            return None;
+        }
+        let Answer::Inos { first: ino, .. } = self.system(GrantInos { count: 1 }) else {
             panic!("numbers");
         };
         let file = NewFile {
             ino,
-            parent: *parent,
-            name: name.clone(),
-            mode: *mode,
-            uid: *uid,
-            gid: *gid,
+            parent: op.parent,
+            name: op.name.clone(),
+            mode: op.mode & !op.umask,
+            uid: op.uid,
+            gid: op.gid,
             time: now(),
         };
         let found = lagan_meta::preview(&self.store, VOLUME, command.session, &file);
         let attr = found.unwrap().ok()?;
-        Some(MetaReply::Reserved { attr, term: TERM })
+        Some(MetaReply::Promised { attr, term: TERM })
     }
 
     /// Resets the counters of requests and returns them: mutations, queries,
@@ -199,18 +195,19 @@ fn meta(world: &mut World, node: NodeId, request: MetaRequest) -> Option<MetaRep
             return reply.or_else(|| meta(world, node, MetaRequest::Mutate(command)));
         }
         MetaRequest::Mutate(Command {
-            op: Op::Accesses(reads),
+            op: Op::File(FileOp::NoteAccesses(op)),
             ..
         }) if world.refuse_reads => {
-            world.told.extend(reads);
+            world.told.extend(op.reads);
             MetaReply::Answer(Err(FsError::Io))
         }
-        MetaRequest::Mutate(command) if matches!(command.op, Op::Accesses(_)) => {
+        MetaRequest::Mutate(command) if matches!(command.op, Op::File(FileOp::NoteAccesses(_))) => {
             tell(world, command)
         }
         MetaRequest::Mutate(mut command) | MetaRequest::Create(mut command) => {
             world.mutations += 1;
-            if matches!(command.op, Op::Commit(_)) && world.stale_commits > 0 {
+            let commit = matches!(command.op, Op::File(FileOp::Commit(_)));
+            if commit && world.stale_commits > 0 {
                 world.stale_commits -= 1;
                 return Some(MetaReply::Answer(Err(FsError::StaleEpoch)));
             }
@@ -266,8 +263,8 @@ fn meta(world: &mut World, node: NodeId, request: MetaRequest) -> Option<MetaRep
 /// Mounts do this at times of their own: no test that counts shall notice.
 fn tell(world: &mut World, mut command: Command) -> MetaReply {
     command.time = now();
-    if let Op::Accesses(reads) = &command.op {
-        world.told.extend(reads);
+    if let Op::File(FileOp::NoteAccesses(op)) = &command.op {
+        world.told.extend(&op.reads);
     }
     MetaReply::Answer(apply(&mut world.store, &command).unwrap())
 }
@@ -431,7 +428,7 @@ impl Cluster {
     pub fn start(nodes: u64, copies: u8) -> Cluster {
         let world = Arc::new(Mutex::new(World::default()));
         let cancel = CancellationToken::new();
-        world.lock().unwrap().system(Op::Init {
+        world.lock().unwrap().system(Init {
             config: Config {
                 cluster: ClusterId(1),
                 incarnation: LIFE,
@@ -457,7 +454,7 @@ impl Cluster {
             let addr = server.local_addr();
             let mut world = world.lock().unwrap();
             world.addrs.insert(NodeId(id), addr);
-            world.system(Op::RegisterNode {
+            world.system(RegisterNode {
                 info: node_info(id, addr),
             });
             addrs.push(addr);

@@ -3,8 +3,8 @@
 use crate::calls::{APPEND, RW, USER, WRITE, close, get, new_file, put, read_all, write};
 use crate::cluster::{Cluster, ROOT};
 use lagan_client::{Caller, Client, Invalidate};
-use lagan_types::op::{SetAttr, SetTime};
-use lagan_types::{FsError, Ino, Op, Query, QueryAnswer, Time};
+use lagan_types::op::{SetAttr, SetAttrs, SetTime};
+use lagan_types::{FsError, Ino, Query, QueryAnswer, Time};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -220,7 +220,7 @@ async fn own_bytes_do_not_hide_a_later_change_while_their_commit_has_no_answer()
         size: Some(0),
         ..SetAttr::default()
     };
-    cluster.world().system(Op::SetAttr { ino, set });
+    cluster.world().system(SetAttrs { ino, set });
     assert!(!flush.is_finished());
     assert_eq!(client.getattr(ino).await.unwrap().size, 0);
     assert_eq!(read_all(&client, fh).await.unwrap(), b"");

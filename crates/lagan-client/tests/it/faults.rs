@@ -6,7 +6,8 @@ use crate::model::archive;
 use bytes::Bytes;
 use lagan_client::{Client, ConnectError, Invalidate};
 use lagan_types::cluster::NodeState;
-use lagan_types::{ChunkId, FsError, Ino, NodeId, Op};
+use lagan_types::op::EndSession;
+use lagan_types::{ChunkId, FsError, Ino, NodeId};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -334,7 +335,7 @@ async fn a_session_that_was_ended_is_replaced_and_only_its_dirty_handles_fail() 
     );
     write(&client, fd, 0, b"DIRTY").await;
     let old = client.session();
-    cluster.world().system(Op::EndSession { session: old });
+    cluster.world().system(EndSession { session: old });
     // Found by a heartbeat.
     while client.session() == old {
         tokio::time::sleep(Duration::from_millis(10)).await;

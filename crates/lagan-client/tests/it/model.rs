@@ -5,15 +5,17 @@ use crate::cluster::{Cluster, ROOT};
 use bytes::Bytes;
 use lagan_client::{Client, CopySpan};
 use lagan_types::cluster::ArchiveConfig;
-use lagan_types::op::{ArchiveFinish, ArchiveStart, SetAttr};
-use lagan_types::{Answer, FsError, Ino, NodeId, Op};
+use lagan_types::op::{
+    ArchiveFinish, ArchiveStart, FinishArchive, Release, SetAttr, SetConfig, StartArchive,
+};
+use lagan_types::{Answer, FsError, Ino, NodeId};
 use proptest::prelude::*;
 use std::sync::Arc;
 
 /// Has the cluster archive the file's present content and release it.
 pub fn archive_and_release(cluster: &Cluster, ino: Ino, data: &[u8]) {
     if let Some(version) = archive(cluster, ino, data) {
-        cluster.world().system(Op::Release {
+        cluster.world().system(Release {
             files: vec![(ino, version)],
         });
     }
@@ -33,13 +35,13 @@ pub fn archive(cluster: &Cluster, ino: Ino, data: &[u8]) -> Option<u64> {
         bucket: "bucket".into(),
         prefix: "p".into(),
     });
-    world.system(Op::SetConfig { config });
+    world.system(SetConfig { config });
     let query = lagan_types::Query::GetAttr { ino };
     let lagan_types::QueryAnswer::Attr(attr) = world.query(query) else {
         panic!("attributes");
     };
     let version = attr.version;
-    let started = world.system(Op::StartArchive {
+    let started = world.system(StartArchive {
         files: vec![ArchiveStart {
             ino,
             version,
@@ -50,7 +52,7 @@ pub fn archive(cluster: &Cluster, ino: Ino, data: &[u8]) -> Option<u64> {
         panic!("{started:?}");
     };
     let attempt = attempts[0].clone()?;
-    world.system(Op::FinishArchive {
+    world.system(FinishArchive {
         files: vec![ArchiveFinish {
             ino,
             version,

@@ -5,8 +5,8 @@ use crate::cluster::{Cluster, ROOT};
 use lagan_client::{Client, NewInode, OpenOptions, Waiter};
 use lagan_types::cluster::NodeState;
 use lagan_types::limits::EXTENTS_PAGE_MAX;
-use lagan_types::op::{LockKind, LockRange, SetAttr, XattrMode};
-use lagan_types::{Content, FsError, Ino, Kind, NodeId, Op, Query, QueryAnswer};
+use lagan_types::op::{LockKind, LockRange, MarkLost, SetAttr, XattrMode};
+use lagan_types::{Content, FsError, Ino, Kind, NodeId, Query, QueryAnswer};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
@@ -269,7 +269,7 @@ async fn copies_are_those_of_all_extents() {
     let Content::Chunk { id: chunk, .. } = last.content else {
         panic!("{last:?}");
     };
-    cluster.world().system(Op::MarkLost {
+    cluster.world().system(MarkLost {
         ino: attr.ino,
         offset: last.offset,
         chunk,

@@ -3,7 +3,8 @@
 use crate::calls::{RW, close, get, new_dir, new_file, write};
 use crate::cluster::{Cluster, ROOT};
 use lagan_client::Client;
-use lagan_types::{FsError, Ino, Kind, Op};
+use lagan_types::op::{Create, EndSession};
+use lagan_types::{FsError, Ino, Kind};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -23,11 +24,12 @@ async fn promising() -> (Cluster, Arc<Client>) {
 
 /// Somebody else has the name before the file could be made.
 fn take_name(cluster: &Cluster, name: &str) {
-    cluster.world().system(Op::Create {
+    cluster.world().system(Create {
         parent: ROOT,
         name: name.into(),
         kind: Kind::File,
         mode: 0o644,
+        umask: 0,
         uid: 0,
         gid: 0,
         rdev: 0,
@@ -82,7 +84,7 @@ async fn fsync_of_a_directory_says_that_names_went_with_the_session() {
     let dir = client.opendir(ROOT, RW).await.unwrap();
     let (_, fh) = hold(&client, ROOT, "f").await;
     let old = client.session();
-    cluster.world().system(Op::EndSession { session: old });
+    cluster.world().system(EndSession { session: old });
     let told = client.fsyncdir(dir).await;
     let made = cluster.world().has("f");
     assert_eq!(told.is_ok(), made, "{told:?}");

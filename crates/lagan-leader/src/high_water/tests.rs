@@ -5,8 +5,11 @@ use lagan_meta::memory::MemoryStore;
 use lagan_types::attr::ArchiveState;
 use lagan_types::cluster::{ArchiveConfig, NodeInfo, NodeRole, NodeState};
 use lagan_types::extent::{ChunkRef, Edit};
-use lagan_types::op::{ArchiveFinish, ArchiveStart, Commit, SessionIdentity};
-use lagan_types::{Answer, ChunkId, Command, FsError, Kind, NodeId, Op, StoreId, Time};
+use lagan_types::op::{
+    ArchiveFinish, ArchiveStart, Commit, Create, FileOp, FinishArchive, GrantBlock, Init, Op,
+    OpenSession, RegisterNode, Release, SessionIdentity, StartArchive, SystemOp,
+};
+use lagan_types::{Answer, ChunkId, Command, FsError, Kind, NodeId, StoreId, Time};
 
 /// Three nodes, two copies, an archive, and one session.
 struct World {
@@ -57,9 +60,9 @@ impl World {
             low_water_percent,
             ..Config::default()
         };
-        world.system(Op::Init { config });
+        world.system(Init { config });
         for n in 1..=3 {
-            world.system(Op::RegisterNode { info: node(n) });
+            world.system(RegisterNode { info: node(n) });
         }
         let identity = SessionIdentity {
             machine: "m".into(),
@@ -67,7 +70,7 @@ impl World {
             mount_point: "/mnt".into(),
             instance: 1,
         };
-        let open = Op::OpenSession {
+        let open = OpenSession {
             nonce: 1,
             identity,
             predecessor: None,
@@ -79,9 +82,14 @@ impl World {
         world
     }
 
-    fn apply(&mut self, session: SessionId, seq: u64, op: Op) -> Result<Answer, FsError> {
+    fn apply(
+        &mut self,
+        session: SessionId,
+        seq: u64,
+        op: impl Into<Op>,
+    ) -> Result<Answer, FsError> {
         let command = Command {
-            volume: VolumeId(1),
+            volume: VolumeId::ONLY,
             session,
             seq,
             unanswered: seq,
@@ -89,22 +97,22 @@ impl World {
                 secs: self.now_s,
                 nanos: 0,
             },
-            op,
+            op: op.into(),
         };
         lagan_meta::apply(&mut self.state, &command).unwrap()
     }
 
-    fn system(&mut self, op: Op) -> Answer {
-        self.apply(SessionId::SYSTEM, 0, op).unwrap()
+    fn system(&mut self, op: impl Into<SystemOp>) -> Answer {
+        self.apply(SessionId::SYSTEM, 0, op.into()).unwrap()
     }
 
-    fn op(&mut self, op: Op) -> Answer {
+    fn op(&mut self, op: impl Into<FileOp>) -> Answer {
         self.seq += 1;
-        self.apply(self.session, self.seq, op).unwrap()
+        self.apply(self.session, self.seq, op.into()).unwrap()
     }
 
     fn ask(&self, query: &Query) -> QueryAnswer {
-        let answer = lagan_meta::query(&self.state, VolumeId(1), SessionId::SYSTEM, query);
+        let answer = lagan_meta::query(&self.state, VolumeId::ONLY, SessionId::SYSTEM, query);
         answer.unwrap().unwrap()
     }
 
@@ -115,11 +123,12 @@ impl World {
 
     /// Makes a file of 1,000 bytes; it is archived a second after the one before.
     fn archived_file(&mut self, name: &str) -> Ino {
-        let create = Op::Create {
+        let create = Create {
             parent: Ino::ROOT,
             name: name.into(),
             kind: Kind::File,
             mode: 0o644,
+            umask: 0,
             uid: 0,
             gid: 0,
             rdev: 0,
@@ -129,19 +138,19 @@ impl World {
         let Answer::Created { attr, .. } = self.op(create) else {
             panic!("no file");
         };
-        let Answer::Block { block, .. } = self.op(Op::GrantBlock) else {
+        let Answer::Block { block, .. } = self.op(GrantBlock) else {
             panic!("no block");
         };
         let map = lagan_meta::cluster_map(&self.state).unwrap().unwrap();
         let set = map.sets.iter().find(|s| map.writable(s)).unwrap();
         let chunk = ChunkRef {
-            id: ChunkId::new(VolumeId(1), set.id, block, 0),
+            id: ChunkId::new(VolumeId::ONLY, set.id, block, 0),
             set_epoch: set.epoch,
             skip: 0,
             chunk_len: 1_000,
             chunk_crc: 1,
         };
-        self.op(Op::Commit(Commit {
+        self.op(Commit {
             ino: attr.ino,
             edits: vec![Edit {
                 offset: 0,
@@ -152,7 +161,7 @@ impl World {
             size_min: 0,
             expect_version: None,
             kill_suid: false,
-        }));
+        });
         self.now_s += 1;
         self.archive(attr.ino);
         attr.ino
@@ -165,7 +174,7 @@ impl World {
             version,
             node: NodeId(1),
         }];
-        let Answer::Attempts(attempts) = self.system(Op::StartArchive { files }) else {
+        let Answer::Attempts(attempts) = self.system(StartArchive { files }) else {
             panic!("no attempts");
         };
         let attempt = attempts[0].clone().unwrap();
@@ -177,7 +186,7 @@ impl World {
             size: attempt.size,
             crc: 1,
         }];
-        self.system(Op::FinishArchive { files });
+        self.system(FinishArchive { files });
         assert_eq!(self.state(ino), ArchiveState::Archived);
     }
 
@@ -206,7 +215,7 @@ impl World {
             .filter(|(ino, _)| !self.open.contains(ino));
         let files: Vec<_> = closed.collect();
         let open = asked - files.len() as u64;
-        match self.system(Op::Release { files }) {
+        match self.system(Release { files }) {
             Answer::Released { files, bytes } => Released {
                 files,
                 bytes,

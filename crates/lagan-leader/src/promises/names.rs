@@ -17,9 +17,9 @@
 //! After a crash nothing of this is left: the mount that holds a promise makes the file at
 //! the new leader, which lets nobody take names before that (`hold`).
 
-use lagan_types::op::NewFile;
+use lagan_types::op::{FileOp, NameEffect, NewFile};
 use lagan_types::query::Query;
-use lagan_types::{Attr, Ino, Op, QueryAnswer, SessionId, Time};
+use lagan_types::{Attr, Ino, QueryAnswer, SessionId, Time};
 use std::collections::HashMap;
 use std::ops::Range;
 
@@ -299,13 +299,13 @@ impl Names {
     }
 
     /// Marks a mutation that is about to be proposed.
-    pub fn begin(&mut self, op: &Op, directories: Directories) -> Mark {
+    pub fn begin(&mut self, op: &FileOp, directories: Directories) -> Mark {
         let names = op.names().into_iter();
         let names: Vec<Name> = names
             .map(|(parent, name)| (parent, name.to_vec()))
             .collect();
-        let own = match op {
-            Op::CreateReserved { file, .. } | Op::CreateCommit { file, .. } => Some(file.ino),
+        let own = match op.effect() {
+            NameEffect::Own(ino) => Some(ino),
             _ => None,
         };
         let mut first: Vec<Ino> = if directories == Directories::Removes {

@@ -10,7 +10,7 @@ use crate::txn::{Outcome, Txn};
 use lagan_types::answer::Answer;
 use lagan_types::attr::{HAS_CAPABILITY, Kind, Time};
 use lagan_types::limits::{FILE_LEN_MAX, XATTR_NAME_LEN_MAX, XATTR_VALUE_LEN_MAX};
-use lagan_types::op::{SetAttr, SetTime, XattrMode};
+use lagan_types::op::{SetAttr, SetTime, SetXattr, XattrMode};
 use lagan_types::{FsError, Ino};
 
 /// chmod, chown, truncate, utimens.
@@ -78,35 +78,28 @@ fn resize(txn: &mut Txn<'_>, ino: Ino, row: &mut InodeRow, size: u64) -> Outcome
 }
 
 /// setxattr(2).
-pub(crate) fn set_xattr(
-    txn: &mut Txn<'_>,
-    ino: Ino,
-    name: &[u8],
-    value: &[u8],
-    mode: XattrMode,
-) -> Outcome<Answer> {
+pub(crate) fn set_xattr(txn: &mut Txn<'_>, op: &SetXattr) -> Outcome<Answer> {
+    let (ino, name, value) = (op.ino, &op.name, &op.value);
     check_xattr_name(name)?;
     if value.len() > XATTR_VALUE_LEN_MAX {
         return Err(FsError::TooBig.into());
     }
     let mut row = txn.inode(ino)?;
     let old = txn.get(Table::Xattr, &key_name(ino.0, name))?;
-    let there = old.is_some();
-    match mode {
-        XattrMode::Create if there => return Err(FsError::Exists.into()),
-        XattrMode::Replace if !there => return Err(FsError::NoAttribute.into()),
-        _ => {}
+    match (op.mode, &old) {
+        (XattrMode::Create, Some(_)) => return Err(FsError::Exists.into()),
+        (XattrMode::Replace, None) => return Err(FsError::NoAttribute.into()),
+        (XattrMode::Any | XattrMode::Create | XattrMode::Replace, _) => {}
     }
     if acl::is_acl(name) {
         return acl::set(txn, ino, name, value);
     }
-    let value = value.to_vec();
-    if old.is_some_and(|old| old == encode_raw(&value)) {
+    if old.is_some_and(|old| old == encode_raw(value)) {
         // As ext4: nothing changes, nor do the times.
         return Ok(Answer::Done);
     }
     row.touch(txn.time);
-    put_xattr(txn, ino, &mut row, name, value)?;
+    put_xattr(txn, ino, &mut row, name, value.clone())?;
     txn.set_inode(ino, row)?;
     Ok(Answer::Done)
 }

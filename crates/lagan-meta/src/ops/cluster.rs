@@ -180,9 +180,7 @@ pub(crate) fn change_sets(txn: &mut Txn<'_>, changes: &[SetChange]) -> Outcome<A
             }
             SetChange::StartJoin { set, .. }
             | SetChange::FinishJoin { set, .. }
-            | SetChange::AbortJoin { set, .. }
-            | SetChange::Seal { set, .. }
-            | SetChange::Unseal { set, .. } => {
+            | SetChange::AbortJoin { set, .. } => {
                 let old: Option<ReplicaSet> = txn.row(Table::Set, &key_set(set.0))?;
                 sets::change(&old.ok_or(FsError::NotFound)?, change, &nodes)?
             }

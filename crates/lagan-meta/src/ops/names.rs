@@ -9,7 +9,8 @@ use crate::txn::{Outcome, Txn};
 use lagan_types::answer::Answer;
 use lagan_types::attr::{Attr, Kind, Time};
 use lagan_types::limits::{LINKS_MAX, NAME_LEN_MAX, SYMLINK_LEN_MAX};
-use lagan_types::{FsError, Ino, Op};
+use lagan_types::op::Create;
+use lagan_types::{FsError, Ino};
 
 /// Refuses what is no name of a directory entry.
 pub(crate) fn check_name(name: &[u8]) -> Result<(), FsError> {
@@ -135,84 +136,38 @@ pub(crate) fn is_empty_dir(txn: &Txn<'_>, ino: Ino) -> Result<bool, StoreError> 
     Ok(txn.scan(Table::Dentry, &start, end, 1)?.is_empty())
 }
 
-/// Makes an inode and its name, or opens the file that is there. In a directory
-/// with a default ACL only if `inherits`: `mode` is without the umask then.
-pub(crate) fn create(txn: &mut Txn<'_>, op: &Op, inherits: bool) -> Outcome<Answer> {
-    let Op::Create {
-        parent,
-        name,
-        kind,
-        mode,
-        uid,
-        gid,
-        rdev,
-        target,
-        exclusive,
-    } = op
-    else {
-        return Err(FsError::Malformed.into());
+/// Makes an inode and its name, or finds the regular file that is there. A default ACL of
+/// the directory takes the umask's place.
+pub(crate) fn create(txn: &mut Txn<'_>, op: &Create) -> Outcome<Answer> {
+    check_name(&op.name)?;
+    let dir = live_dir(txn, op.parent)?;
+    if let Some(entry) = dentry(txn, op.parent, &op.name)? {
+        return existing(txn, &entry, op.kind, op.exclusive);
+    }
+    check_target(op.kind, &op.target)?;
+    let default = acl::default_of(txn, (op.parent, &dir), op.kind)?;
+    let mode = match default {
+        Some(_) => op.mode,
+        None => op.mode & !op.umask,
     };
-    check_name(name)?;
-    let dir = live_dir(txn, *parent)?;
-    if let Some(entry) = dentry(txn, *parent, name)? {
-        return existing(txn, &entry, *kind, *exclusive);
-    }
-    check_target(*kind, target)?;
-    let default = acl::default_of(txn, (*parent, &dir), *kind)?;
-    if default.is_some() && !inherits {
-        return Err(FsError::DefaultAcl.into());
-    }
-    let mut row = new_row(txn, &dir, *kind, (*mode, *uid, *gid), txn.time);
-    if matches!(kind, Kind::CharDevice | Kind::BlockDevice) {
-        row.rdev = *rdev;
+    let mut row = new_row(txn, &dir, op.kind, (mode, op.uid, op.gid), txn.time);
+    if matches!(op.kind, Kind::CharDevice | Kind::BlockDevice) {
+        row.rdev = op.rdev;
     }
     txn.counters.ino += 1;
     let ino = Ino(txn.counters.ino);
-    if *kind == Kind::Symlink {
-        row.size = target.len() as u64;
-        txn.put_bytes(Table::Symlink, &key1(ino.0), encode_raw(target));
+    if op.kind == Kind::Symlink {
+        row.size = op.target.len() as u64;
+        txn.put_bytes(Table::Symlink, &key1(ino.0), encode_raw(&op.target));
     }
     if let Some(default) = default {
         acl::inherit(txn, ino, &mut row, &default)?;
     }
-    let attr = add_named(txn, (*parent, name), ino, row)?;
+    let attr = add_named(txn, (op.parent, &op.name), ino, row)?;
     Ok(Answer::Created {
         attr,
         created: true,
     })
-}
-
-/// Makes an inode and its name. The umask counts only if the directory has no
-/// default ACL.
-pub(crate) fn create_masked(txn: &mut Txn<'_>, op: &Op) -> Outcome<Answer> {
-    let Op::CreateMasked {
-        parent,
-        name,
-        kind,
-        mode,
-        uid,
-        gid,
-        rdev,
-        exclusive,
-        umask,
-    } = op
-    else {
-        return Err(FsError::Malformed.into());
-    };
-    let dir = live_dir(txn, *parent)?;
-    let inherits = acl::default_of(txn, (*parent, &dir), *kind)?.is_some();
-    let unmasked = Op::Create {
-        parent: *parent,
-        name: name.clone(),
-        kind: *kind,
-        mode: if inherits { *mode } else { mode & !umask },
-        uid: *uid,
-        gid: *gid,
-        rdev: *rdev,
-        target: Vec::new(),
-        exclusive: *exclusive,
-    };
-    create(txn, &unmasked, true)
 }
 
 /// A new inode's row, by the directory that it is made in.

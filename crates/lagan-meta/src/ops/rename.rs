@@ -9,31 +9,24 @@ use crate::layout::rows::DentryRow;
 use crate::txn::{Outcome, Txn};
 use lagan_types::answer::Answer;
 use lagan_types::attr::Kind;
+use lagan_types::op::Rename;
 use lagan_types::{FsError, Ino};
 
-/// A rename: directory and name, from and to.
-pub(crate) struct Rename<'a> {
-    /// The old place.
-    pub from: (Ino, &'a [u8]),
-    /// The new place.
-    pub to: (Ino, &'a [u8]),
-    /// The new name must be free.
-    pub no_replace: bool,
-    /// Swap the two.
-    pub exchange: bool,
-}
+/// A directory and a name in it.
+type Place<'a> = (Ino, &'a [u8]);
 
-/// Carries it out.
-pub(crate) fn rename(txn: &mut Txn<'_>, op: &Rename<'_>) -> Outcome<Answer> {
-    check_name(op.from.1)?;
-    check_name(op.to.1)?;
+/// renameat2(2).
+pub(crate) fn rename(txn: &mut Txn<'_>, op: &Rename) -> Outcome<Answer> {
+    let (from, to): (Place<'_>, Place<'_>) = ((op.parent, &op.name), (op.new_parent, &op.new_name));
+    check_name(from.1)?;
+    check_name(to.1)?;
     if op.no_replace && op.exchange {
         return Err(FsError::Invalid.into());
     }
-    live_dir(txn, op.from.0)?;
-    live_dir(txn, op.to.0)?;
-    let source = dentry(txn, op.from.0, op.from.1)?.ok_or(FsError::NotFound)?;
-    let target = dentry(txn, op.to.0, op.to.1)?;
+    live_dir(txn, from.0)?;
+    live_dir(txn, to.0)?;
+    let source = dentry(txn, from.0, from.1)?.ok_or(FsError::NotFound)?;
+    let target = dentry(txn, to.0, to.1)?;
     if op.exchange && target.is_none() {
         return Err(FsError::NotFound.into());
     }
@@ -46,17 +39,17 @@ pub(crate) fn rename(txn: &mut Txn<'_>, op: &Rename<'_>) -> Outcome<Answer> {
             replaced: None,
         });
     }
-    check_cycle(txn, &source, op.to.0)?;
+    check_cycle(txn, &source, to.0)?;
     let replaced = target.as_ref().map(|t| t.ino);
     match target {
-        Some(target) if op.exchange => exchange(txn, op, &source, &target)?,
+        Some(target) if op.exchange => exchange(txn, (from, to), &source, &target)?,
         Some(target) => {
             check_replace(txn, &source, &target)?;
-            remove_entry(txn, op.to.0, op.to.1, &target)?;
-            drop_link(txn, target.ino, op.to.0, op.to.1)?;
-            shift(txn, op, &source)?;
+            remove_entry(txn, to.0, to.1, &target)?;
+            drop_link(txn, target.ino, to.0, to.1)?;
+            shift(txn, (from, to), &source)?;
         }
-        None => shift(txn, op, &source)?,
+        None => shift(txn, (from, to), &source)?,
     }
     Ok(Answer::Renamed {
         ino: source.ino,
@@ -101,29 +94,29 @@ fn check_replace(txn: &Txn<'_>, source: &DentryRow, target: &DentryRow) -> Outco
 }
 
 /// Moves the source's entry to a name that is free by now.
-fn shift(txn: &mut Txn<'_>, op: &Rename<'_>, source: &DentryRow) -> Outcome<()> {
-    remove_entry(txn, op.from.0, op.from.1, source)?;
-    add_entry(txn, op.to.0, op.to.1, source.ino, source.kind)?;
-    moved(txn, source.ino, op.from, op.to)
+fn shift(txn: &mut Txn<'_>, (from, to): (Place<'_>, Place<'_>), source: &DentryRow) -> Outcome<()> {
+    remove_entry(txn, from.0, from.1, source)?;
+    add_entry(txn, to.0, to.1, source.ino, source.kind)?;
+    moved(txn, source.ino, from, to)
 }
 
 fn exchange(
     txn: &mut Txn<'_>,
-    op: &Rename<'_>,
+    (from, to): (Place<'_>, Place<'_>),
     source: &DentryRow,
     target: &DentryRow,
 ) -> Outcome<()> {
-    check_cycle(txn, target, op.from.0)?;
-    remove_entry(txn, op.from.0, op.from.1, source)?;
-    remove_entry(txn, op.to.0, op.to.1, target)?;
-    add_entry(txn, op.to.0, op.to.1, source.ino, source.kind)?;
-    add_entry(txn, op.from.0, op.from.1, target.ino, target.kind)?;
-    moved(txn, source.ino, op.from, op.to)?;
-    moved(txn, target.ino, op.to, op.from)
+    check_cycle(txn, target, from.0)?;
+    remove_entry(txn, from.0, from.1, source)?;
+    remove_entry(txn, to.0, to.1, target)?;
+    add_entry(txn, to.0, to.1, source.ino, source.kind)?;
+    add_entry(txn, from.0, from.1, target.ino, target.kind)?;
+    moved(txn, source.ino, from, to)?;
+    moved(txn, target.ino, to, from)
 }
 
 /// The inode's own view of its name follows.
-fn moved(txn: &mut Txn<'_>, ino: Ino, from: (Ino, &[u8]), to: (Ino, &[u8])) -> Outcome<()> {
+fn moved(txn: &mut Txn<'_>, ino: Ino, from: Place<'_>, to: Place<'_>) -> Outcome<()> {
     let time = txn.time;
     txn.edit(ino, |row| {
         row.touch(time);

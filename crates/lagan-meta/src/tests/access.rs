@@ -3,8 +3,8 @@ use lagan_types::access::Access;
 use lagan_types::answer::Answer;
 use lagan_types::attr::{Attr, Kind, Time};
 use lagan_types::limits::ACCESSES_MAX;
-use lagan_types::op::{SetAttr, SetTime};
-use lagan_types::{FsError, Ino, Op};
+use lagan_types::op::{EndSession, NoteAccesses, ReapOrphans, SetAttr, SetAttrs, SetTime};
+use lagan_types::{FsError, Ino};
 
 /// A read of the inode in its present state, a minute from now.
 fn read(w: &World, ino: Ino) -> Access {
@@ -18,7 +18,9 @@ fn read(w: &World, ino: Ino) -> Access {
 /// Reports reads in a command that is later than each of them.
 fn tell(w: &mut World, reads: &[Access]) {
     w.now_ms += 120_000;
-    let answer = w.op(Op::Accesses(reads.to_vec()));
+    let answer = w.op(NoteAccesses {
+        reads: reads.to_vec(),
+    });
     assert_eq!(answer, Ok(Answer::Done));
     w.check();
 }
@@ -28,7 +30,7 @@ fn utimens(w: &mut World, ino: Ino, atime: SetTime) {
         atime: Some(atime),
         ..SetAttr::default()
     };
-    w.op(Op::SetAttr { ino, set }).unwrap();
+    w.op(SetAttrs { ino, set }).unwrap();
 }
 
 #[test]
@@ -126,7 +128,7 @@ fn what_is_gone_or_never_was_is_passed_over() {
     let (a, b) = (w.file("a"), w.file("b"));
     let (gone, there) = (read(&w, a), read(&w, b));
     w.unlink(Ino::ROOT, "a").unwrap();
-    w.system(Op::ReapOrphans { inos: vec![a] }).unwrap();
+    w.system(ReapOrphans { inos: vec![a] }).unwrap();
     let never = Access {
         ino: Ino(u64::MAX),
         ..there
@@ -141,13 +143,15 @@ fn too_many_and_times_that_are_none_are_refused() {
     let a = w.file("a");
     let (good, before) = (read(&w, a), w.attr(a));
     let many = vec![good; ACCESSES_MAX + 1];
-    assert_eq!(w.op(Op::Accesses(many)), Err(FsError::Invalid));
+    assert_eq!(w.op(NoteAccesses { reads: many }), Err(FsError::Invalid));
     let at = Time {
         nanos: 1_000_000_000,
         ..good.at
     };
     let bad = Access { at, ..good };
-    let refused = w.op(Op::Accesses(vec![good, bad]));
+    let refused = w.op(NoteAccesses {
+        reads: vec![good, bad],
+    });
     assert_eq!(refused, Err(FsError::Invalid));
     assert_eq!(w.attr(a), before);
     let most = vec![good; ACCESSES_MAX];
@@ -161,8 +165,8 @@ fn only_a_live_session_may_tell() {
     let a = w.file("a");
     let (was, before) = (read(&w, a), w.attr(a));
     let session = w.session;
-    w.system(Op::EndSession { session }).unwrap();
-    let refused = w.op(Op::Accesses(vec![was]));
+    w.system(EndSession { session }).unwrap();
+    let refused = w.op(NoteAccesses { reads: vec![was] });
     assert_eq!(refused, Err(FsError::SessionEnded));
     assert_eq!(w.attr(a), before);
 }

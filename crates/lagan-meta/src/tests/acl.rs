@@ -1,8 +1,9 @@
 use super::world::World;
+use crate::preview;
 use lagan_types::answer::Answer;
-use lagan_types::attr::{Attr, Kind};
-use lagan_types::op::{SetAttr, XattrMode};
-use lagan_types::{FsError, Ino, Op, Query, QueryAnswer};
+use lagan_types::attr::{Attr, Kind, Time};
+use lagan_types::op::{Create, NewFile, SetAttr, SetAttrs, SetListAsOther, SetXattr, XattrMode};
+use lagan_types::{FsError, Ino, Query, QueryAnswer, VolumeId};
 
 const ACCESS: &str = "system.posix_acl_access";
 const DEFAULT: &str = "system.posix_acl_default";
@@ -31,7 +32,7 @@ fn named(named: u16, mask: u16) -> Vec<u8> {
 }
 
 fn set(w: &mut World, ino: Ino, name: &str, value: Vec<u8>) -> Result<Answer, FsError> {
-    let op = Op::SetXattr {
+    let op = SetXattr {
         ino,
         name: name.into(),
         value,
@@ -56,11 +57,11 @@ fn chmod(w: &mut World, ino: Ino, mode: u16) {
         mode: Some(mode),
         ..SetAttr::default()
     };
-    w.op(Op::SetAttr { ino, set }).unwrap();
+    w.op(SetAttrs { ino, set }).unwrap();
 }
 
-fn masked(parent: Ino, name: &str, kind: Kind, mode: u16, umask: u16) -> Op {
-    Op::CreateMasked {
+fn masked(parent: Ino, name: &str, kind: Kind, mode: u16, umask: u16) -> Create {
+    Create {
         parent,
         name: name.into(),
         kind,
@@ -68,12 +69,13 @@ fn masked(parent: Ino, name: &str, kind: Kind, mode: u16, umask: u16) -> Op {
         uid: 10,
         gid: 20,
         rdev: 0,
+        target: Vec::new(),
         exclusive: true,
         umask,
     }
 }
 
-fn create(w: &mut World, op: Op) -> Attr {
+fn create(w: &mut World, op: Create) -> Attr {
     let made = w.op(op);
     w.check();
     match made {
@@ -122,8 +124,17 @@ fn default_lists_are_inherited_instead_of_the_umask() {
     let d = w.dir(Ino::ROOT, "d");
     set(&mut w, d, DEFAULT, named(7, 7)).unwrap();
     assert_eq!(w.attr(d).permissions(), 0o644);
-    let plain = w.op(World::create_op(d, "f", Kind::File));
-    assert_eq!(plain, Err(FsError::DefaultAcl));
+    let promise = NewFile {
+        ino: Ino(99),
+        parent: d,
+        name: b"f".to_vec(),
+        mode: 0o644,
+        uid: 10,
+        gid: 20,
+        time: Time::default(),
+    };
+    let promised = preview(&w.store, VolumeId::ONLY, w.session, &promise).unwrap();
+    assert_eq!(promised, Err(FsError::DefaultAcl));
     let f = create(&mut w, masked(d, "f", Kind::File, 0o666, 0o077));
     assert_eq!(f.permissions(), 0o660);
     let access = list(&[
@@ -179,7 +190,7 @@ fn a_list_set_by_somebody_of_another_group_takes_setgid_away() {
     let mut w = World::new();
     let d = w.dir(Ino::ROOT, "d");
     let as_other = |w: &mut World, value| {
-        let done = w.op(Op::SetListAsOther { ino: d, value });
+        let done = w.op(SetListAsOther { ino: d, value });
         w.check();
         done
     };

@@ -2,9 +2,13 @@ use super::world::{START_MS, World};
 use lagan_types::answer::{Answer, Attempt};
 use lagan_types::attr::ArchiveState;
 use lagan_types::extent::Content;
-use lagan_types::op::{ArchiveFail, ArchiveFinish, ArchiveStart, SetAttr};
+use lagan_types::op::{
+    ArchiveFail, ArchiveFinish, ArchiveNow, ArchiveStart, FailArchive, FileOp, FinishArchive,
+    MarkLost, ObjectsDeleted, ReapOrphans, Release, ReleaseExtent, SetAttr, SetAttrs, SetConfig,
+    StartArchive,
+};
 use lagan_types::query::DueFile;
-use lagan_types::{Ino, NodeId, Op, Query, QueryAnswer, Time};
+use lagan_types::{Ino, NodeId, Query, QueryAnswer, Time};
 
 fn due(w: &World, now_ms: u64) -> Vec<DueFile> {
     match w.query(Query::Due { now_ms, limit: 100 }) {
@@ -19,7 +23,7 @@ fn start(w: &mut World, ino: Ino, version: u64) -> Option<Attempt> {
         version,
         node: NodeId(1),
     }];
-    match w.system(Op::StartArchive { files }) {
+    match w.system(StartArchive { files }) {
         Ok(Answer::Attempts(mut attempts)) => attempts.pop().flatten(),
         other => panic!("{other:?}"),
     }
@@ -34,7 +38,7 @@ fn finish(w: &mut World, ino: Ino, version: u64, attempt: &Attempt) {
         size: attempt.size,
         crc: 1,
     }];
-    w.system(Op::FinishArchive { files }).unwrap();
+    w.system(FinishArchive { files }).unwrap();
     w.check();
 }
 
@@ -50,7 +54,7 @@ fn archive(w: &mut World, ino: Ino) -> String {
 fn release(w: &mut World, ino: Ino) -> (u64, u64) {
     let version = w.attr(ino).version;
     let files = vec![(ino, version)];
-    let answer = w.system(Op::Release { files });
+    let answer = w.system(Release { files });
     w.check();
     match answer {
         Ok(Answer::Released { files, bytes }) => (files, bytes),
@@ -72,7 +76,7 @@ fn a_file_is_due_ten_minutes_after_its_last_content_change() {
         mode: Some(0o600),
         ..SetAttr::default()
     };
-    w.op(Op::SetAttr { ino: a, set }).unwrap();
+    w.op(SetAttrs { ino: a, set }).unwrap();
     w.rename((Ino::ROOT, "a"), (Ino::ROOT, "b")).unwrap();
     assert_eq!(due(&w, at - 1), []);
     let files = due(&w, at);
@@ -177,7 +181,7 @@ fn a_failed_upload_is_due_again_and_its_key_is_deleted() {
         key: attempt.key.clone(),
         retry_at: Time::from_millis(77_000_000),
     }];
-    let op = Op::FailArchive { files };
+    let op = FailArchive { files };
     w.system(op.clone()).unwrap();
     w.system(op).unwrap();
     w.check();
@@ -186,10 +190,10 @@ fn a_failed_upload_is_due_again_and_its_key_is_deleted() {
     assert_eq!(due(&w, 77_000_000 - 1), []);
     assert_eq!(due(&w, 77_000_000).len(), 1);
     assert_eq!(w.reaped_objects(), [attempt.key]);
-    w.system(Op::ArchiveNow { inos: vec![a] }).unwrap();
+    w.system(ArchiveNow { inos: vec![a] }).unwrap();
     assert_eq!(due(&w, w.now_ms).len(), 1);
     let ObjectRows(rows) = object_rows(&w);
-    w.system(Op::ObjectsDeleted { rows }).unwrap();
+    w.system(ObjectsDeleted { rows }).unwrap();
     assert_eq!(w.counters().reap_objects, 0);
     archive(&mut w, a);
     assert_eq!(w.counters().failed_files, 0);
@@ -256,7 +260,7 @@ fn release_of_another_version_is_skipped() {
     archive(&mut w, a);
     w.write(a, 0, 10);
     let files = vec![(a, version), (a, version + 1), (Ino(99), 1)];
-    let answer = w.system(Op::Release { files });
+    let answer = w.system(Release { files });
     assert_eq!(answer, Ok(Answer::Released { files: 0, bytes: 0 }));
     w.check();
 }
@@ -273,12 +277,12 @@ fn truncate_and_punch_cut_object_extents() {
         len: 20,
         content: None,
     };
-    w.op(Op::Commit(World::commit_of(a, vec![hole]))).unwrap();
+    w.op(World::commit_of(a, vec![hole])).unwrap();
     let set = SetAttr {
         size: Some(50),
         ..SetAttr::default()
     };
-    w.op(Op::SetAttr { ino: a, set }).unwrap();
+    w.op(SetAttrs { ino: a, set }).unwrap();
     let shape: Vec<_> = w.extents(a).iter().map(|e| (e.offset, e.len)).collect();
     assert_eq!(shape, [(0, 10), (30, 20)]);
     w.check();
@@ -295,7 +299,7 @@ fn reaped_orphans_give_up_their_objects_and_late_uploads_lose() {
     let attempt = start(&mut w, a, version).unwrap();
     w.unlink(Ino::ROOT, "a").unwrap();
     w.check();
-    w.system(Op::ReapOrphans { inos: vec![a] }).unwrap();
+    w.system(ReapOrphans { inos: vec![a] }).unwrap();
     w.check();
     finish(&mut w, a, version, &attempt);
     assert_eq!(w.reaped_objects(), [first, attempt.key]);
@@ -309,7 +313,7 @@ fn lost_chunks_read_as_lost_unless_the_object_has_them() {
     let (lost, kept) = (w.write(a, 0, 10), w.write(b, 0, 10));
     archive(&mut w, b);
     for (ino, chunk) in [(a, lost), (b, kept), (a, kept)] {
-        w.system(Op::MarkLost {
+        w.system(MarkLost {
             ino,
             offset: 0,
             chunk,
@@ -334,7 +338,7 @@ fn extent_without_replicas_turns_to_the_object_of_its_version_or_stays() {
     archive(&mut w, a);
     let version = w.attr(a).version;
     let turn = |w: &mut World, ino, version, offset, chunk| {
-        let answer = w.system(Op::ReleaseExtent {
+        let answer = w.system(ReleaseExtent {
             ino,
             version,
             offset,
@@ -376,7 +380,7 @@ fn nothing_is_uploaded_without_an_archive() {
     let a = w.file("a");
     let mut config = super::world::config(2);
     config.archive = None;
-    w.system(Op::SetConfig { config }).unwrap();
+    w.system(SetConfig { config }).unwrap();
     let version = w.attr(a).version;
     assert_eq!(start(&mut w, a, version), None);
 }
@@ -406,7 +410,7 @@ fn shorter_wait_counts_for_files_that_wait_already() {
     assert_eq!(due(&w, changed_ms + 599_999), []);
     let mut config = w.map().config;
     config.archive_after_ms = 1_000;
-    w.system(Op::SetConfig { config }).unwrap();
+    w.system(SetConfig { config }).unwrap();
     assert_eq!(due(&w, changed_ms + 999), []);
     let files = due(&w, changed_ms + 1_000);
     assert_eq!((files[0].ino, files[0].due_ms), (a, changed_ms + 1_000));
@@ -439,7 +443,7 @@ fn longer_wait_does_not_hold_back_what_was_asked_for_or_failed() {
     let (a, b) = (w.file("a"), w.file("b"));
     w.write(a, 0, 10);
     w.write(b, 0, 10);
-    w.system(Op::ArchiveNow { inos: vec![a] }).unwrap();
+    w.system(ArchiveNow { inos: vec![a] }).unwrap();
     let version = w.attr(a).version;
     let attempt = start(&mut w, a, version).unwrap();
     let retry_ms = w.now_ms + 50;
@@ -450,10 +454,10 @@ fn longer_wait_does_not_hold_back_what_was_asked_for_or_failed() {
         key: attempt.key,
         retry_at: Time::from_millis(retry_ms),
     }];
-    w.system(Op::FailArchive { files }).unwrap();
+    w.system(FailArchive { files }).unwrap();
     let mut config = w.map().config;
     config.archive_after_ms = 86_400_000;
-    w.system(Op::SetConfig { config }).unwrap();
+    w.system(SetConfig { config }).unwrap();
     let files: Vec<Ino> = due(&w, retry_ms).iter().map(|f| f.ino).collect();
     assert_eq!(files, [a]);
     let files: Vec<Ino> = due(&w, u64::MAX).iter().map(|f| f.ino).collect();
@@ -466,12 +470,14 @@ fn file_that_s3_cannot_take_waits_for_a_change_and_is_counted() {
     let mut w = World::new();
     let a = w.file("a");
     w.write(a, 0, 10);
-    let size = |size| Op::SetAttr {
-        ino: a,
-        set: SetAttr {
-            size: Some(size),
-            ..SetAttr::default()
-        },
+    let size = |size| {
+        FileOp::SetAttrs(SetAttrs {
+            ino: a,
+            set: SetAttr {
+                size: Some(size),
+                ..SetAttr::default()
+            },
+        })
     };
     for (len, too_large) in [
         (64 << 30, false),
@@ -506,10 +512,10 @@ fn nothing_is_released_without_an_archive() {
     let before = w.map().config;
     let mut config = before.clone();
     config.archive = None;
-    w.system(Op::SetConfig { config }).unwrap();
+    w.system(SetConfig { config }).unwrap();
     assert_eq!(release(&mut w, a), (0, 0));
     assert_eq!(state(&w, a), ArchiveState::Archived);
-    w.system(Op::SetConfig { config: before }).unwrap();
+    w.system(SetConfig { config: before }).unwrap();
     assert_eq!(release(&mut w, a), (1, 10));
 }
 
@@ -555,7 +561,7 @@ fn objects_are_listed_in_pages_and_those_to_delete_before_their_time() {
     assert_eq!(to_delete(&w, 0), []);
     w.unlink(Ino::ROOT, "b").unwrap();
     let inos = vec![named[1].0];
-    w.system(Op::ReapOrphans { inos }).unwrap();
+    w.system(ReapOrphans { inos }).unwrap();
     let rows = to_delete(&w, 0);
     let keys: Vec<_> = rows.iter().map(|(_, key)| key.clone()).collect();
     assert_eq!(keys, [named[1].1.clone()]);

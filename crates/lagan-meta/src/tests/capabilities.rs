@@ -1,10 +1,10 @@
 use super::world::World;
 use lagan_types::attr::{CAPABILITY, Kind};
-use lagan_types::op::{SetAttr, XattrMode};
-use lagan_types::{FsError, Ino, Op, Query, QueryAnswer};
+use lagan_types::op::{RemoveXattr, SetAttr, SetAttrs, SetXattr, XattrMode};
+use lagan_types::{FsError, Ino, Query, QueryAnswer};
 
 fn set(w: &mut World, ino: Ino) {
-    let op = Op::SetXattr {
+    let op = SetXattr {
         ino,
         name: CAPABILITY.to_vec(),
         value: b"some".to_vec(),
@@ -29,7 +29,7 @@ fn has(w: &World, ino: Ino) -> bool {
 }
 
 fn set_attr(w: &mut World, ino: Ino, set: SetAttr) {
-    w.op(Op::SetAttr { ino, set }).unwrap();
+    w.op(SetAttrs { ino, set }).unwrap();
 }
 
 #[test]
@@ -86,7 +86,7 @@ fn names_modes_times_and_other_attributes_leave_capabilities() {
         assert_eq!(w.attr(a).permissions(), mode);
     }
     w.create(Ino::ROOT, "other", Kind::File);
-    let other = Op::SetXattr {
+    let other = SetXattr {
         ino: a,
         name: b"user.x".to_vec(),
         value: Vec::new(),
@@ -94,10 +94,10 @@ fn names_modes_times_and_other_attributes_leave_capabilities() {
     };
     w.op(other).unwrap();
     let empty = World::commit_of(a, Vec::new());
-    w.op(Op::Commit(empty)).unwrap();
+    w.op(empty).unwrap();
     assert!(has(&w, a));
     let name = CAPABILITY.to_vec();
-    w.op(Op::RemoveXattr { ino: a, name }).unwrap();
+    w.op(RemoveXattr { ino: a, name }).unwrap();
     assert!(!has(&w, a) && w.attr(a).has_xattrs());
 }
 

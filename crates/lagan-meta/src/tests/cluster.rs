@@ -5,12 +5,15 @@ use lagan_types::answer::Answer;
 use lagan_types::cluster::next_boot;
 use lagan_types::cluster::{NodeState, ReplicaSet};
 use lagan_types::id::ClusterId;
-use lagan_types::op::SetChange;
-use lagan_types::{Epoch, FsError, Ino, NodeId, Op, SetId};
+use lagan_types::op::{
+    ChangeSets, CloseSession, Init, MarkLost, ReapOrphans, RegisterNode, RemoveNode, SetChange,
+    SetConfig, SetNodeState, SetVoter, StartArchive,
+};
+use lagan_types::{Epoch, FsError, Ino, NodeId, SetId};
 
 fn set_state(w: &mut World, node: u64, state: NodeState) {
     let node = NodeId(node);
-    w.system(Op::SetNodeState { node, state }).unwrap();
+    w.system(SetNodeState { node, state }).unwrap();
     w.check();
 }
 
@@ -37,22 +40,22 @@ fn there_is_no_map_before_the_first_command() {
 #[test]
 fn a_cluster_is_made_once_and_keeps_its_identity() {
     let mut w = World::new();
-    let again = w.system(Op::Init { config: config(2) });
+    let again = w.system(Init { config: config(2) });
     assert_eq!(again, Err(FsError::Exists));
     let mut other = config(2);
     other.cluster = ClusterId(8);
-    let changed = w.system(Op::SetConfig { config: other });
+    let changed = w.system(SetConfig { config: other });
     assert_eq!(changed, Err(FsError::NotPermitted));
     let mut fast = config(2);
     fast.archive_after_ms = 5;
     let version = map_version(&w.store).unwrap();
-    w.system(Op::SetConfig { config: fast }).unwrap();
+    w.system(SetConfig { config: fast }).unwrap();
     assert_eq!(map_version(&w.store).unwrap(), version + 1);
     w.file("a");
     assert_eq!(w.counters().oldest_due_ms, w.now_ms + 5);
     let mut none = config(2);
     none.copies = 0;
-    let refused = w.system(Op::SetConfig { config: none });
+    let refused = w.system(SetConfig { config: none });
     assert_eq!(refused, Err(FsError::Invalid));
 }
 
@@ -63,7 +66,7 @@ fn stores_register_once_and_older_ones_are_refused() {
     let boot = next_boot(next_boot(0, 1), 5);
     info.boot = boot;
     let register = |w: &mut World, info: &lagan_types::cluster::NodeInfo| {
-        w.system(Op::RegisterNode { info: info.clone() })
+        w.system(RegisterNode { info: info.clone() })
     };
     assert_eq!(
         register(&mut w, &info),
@@ -118,7 +121,7 @@ fn fewer_than_min_copies_up_means_no_set() {
     let mut w = World::with(3, 3);
     let mut two = config(3);
     two.min_copies = 2;
-    w.system(Op::SetConfig { config: two }).unwrap();
+    w.system(SetConfig { config: two }).unwrap();
     set_state(&mut w, 1, NodeState::Down);
     assert_eq!(open(&w), [[2, 3]]);
     set_state(&mut w, 2, NodeState::Down);
@@ -153,13 +156,13 @@ fn a_join_seals_then_swaps_the_member() {
         leaving: Some(leaving),
     };
     let changes = vec![start];
-    w.system(Op::ChangeSets {
+    w.system(ChangeSets {
         changes: changes.clone(),
     })
     .unwrap();
     let during = find(&w, set);
     assert!(during.sealed && during.epoch > before.epoch);
-    let again = w.system(Op::ChangeSets { changes });
+    let again = w.system(ChangeSets { changes });
     assert_eq!(again, Err(FsError::StaleEpoch));
     // A member that goes down and comes back does not open the set.
     set_state(&mut w, leaving.0, NodeState::Down);
@@ -167,7 +170,7 @@ fn a_join_seals_then_swaps_the_member() {
     assert!(find(&w, set).sealed);
     let epoch = find(&w, set).epoch;
     let changes = vec![SetChange::FinishJoin { set, epoch }];
-    w.system(Op::ChangeSets { changes }).unwrap();
+    w.system(ChangeSets { changes }).unwrap();
     let after = find(&w, set);
     assert!(after.nodes.contains(&joining) && !after.nodes.contains(&leaving));
     assert!(!after.sealed && after.joining.is_none());
@@ -175,19 +178,38 @@ fn a_join_seals_then_swaps_the_member() {
 }
 
 #[test]
+fn votes_are_kept_in_the_node_table() {
+    let mut w = World::new();
+    let version = w.map().version;
+    for _ in 0..2 {
+        let (node, voter) = (NodeId(2), true);
+        w.system(SetVoter { node, voter }).unwrap();
+        assert!(w.map().node(node).unwrap().voter);
+        assert_eq!(w.map().version, version + 1);
+    }
+    let (node, voter) = (NodeId(9), true);
+    let unknown = w.system(SetVoter { node, voter });
+    assert_eq!(unknown, Err(FsError::NotFound));
+}
+
+#[test]
 fn one_refused_change_refuses_all() {
     let mut w = World::new();
     let set = w.open_set();
+    let members = w.map().set(set.0).unwrap().nodes.clone();
+    let other = (1..=3).map(NodeId).find(|n| !members.contains(n));
     let changes = vec![
-        SetChange::Seal {
+        SetChange::StartJoin {
             set: set.0,
             epoch: set.1,
+            joining: other.unwrap(),
+            leaving: None,
         },
         SetChange::Add {
             nodes: vec![NodeId(1), NodeId(1)],
         },
     ];
-    let refused = w.system(Op::ChangeSets { changes });
+    let refused = w.system(ChangeSets { changes });
     assert_eq!(refused, Err(FsError::Invalid));
     assert_eq!(w.open_set(), set);
 }
@@ -208,9 +230,9 @@ fn joining_node_deletes_freed_chunks_too() {
         joining,
         leaving: None,
     }];
-    w.system(Op::ChangeSets { changes }).unwrap();
+    w.system(ChangeSets { changes }).unwrap();
     w.unlink(Ino::ROOT, "a").unwrap();
-    w.system(Op::ReapOrphans { inos: vec![a] }).unwrap();
+    w.system(ReapOrphans { inos: vec![a] }).unwrap();
     assert_eq!(w.reaped(joining.0), [id]);
     w.check();
 }
@@ -233,7 +255,7 @@ fn with_dead_node() -> (World, Vec<SetId>) {
 
 fn remove(w: &mut World, node: u64, force: bool) -> Result<Answer, FsError> {
     let node = NodeId(node);
-    let done = w.system(Op::RemoveNode { node, force });
+    let done = w.system(RemoveNode { node, force });
     w.check();
     done
 }
@@ -262,14 +284,14 @@ fn removed_node_leaves_nothing_behind() {
             leaving: Some(NodeId(2)),
         };
         let changes = vec![start];
-        w.system(Op::ChangeSets { changes }).unwrap();
+        w.system(ChangeSets { changes }).unwrap();
         assert_eq!(remove(&mut w, 2, false), Err(FsError::Busy));
         let epoch = w.map().set(set).unwrap().epoch;
         let changes = vec![SetChange::FinishJoin { set, epoch }];
-        w.system(Op::ChangeSets { changes }).unwrap();
+        w.system(ChangeSets { changes }).unwrap();
     }
     // Every node has to look through a block that closes.
-    w.system(Op::CloseSession { session: w.session }).unwrap();
+    w.op(CloseSession).unwrap();
     assert!(w.counters().reap_chunks >= 3);
     assert_eq!(remove(&mut w, 2, false), Ok(Answer::Done));
     let map = w.map();
@@ -281,9 +303,9 @@ fn removed_node_leaves_nothing_behind() {
     // No node has its store any more, and none gets its number.
     let mut info = node_info(2);
     info.id = NodeId(2);
-    let back = w.system(Op::RegisterNode { info });
+    let back = w.system(RegisterNode { info });
     assert_eq!(back, Err(FsError::Stale));
-    let new = w.system(Op::RegisterNode { info: node_info(4) });
+    let new = w.system(RegisterNode { info: node_info(4) });
     assert_eq!(new, Ok(Answer::Node { node: NodeId(4) }));
     w.check();
     assert_eq!(open(&w), [[1, 3], [1, 4], [3, 4]]);
@@ -294,13 +316,13 @@ fn forced_removal_takes_the_last_replica_too() {
     let mut w = World::with(1, 2);
     let a = w.file("a");
     let id = w.write(a, 0, 10);
-    w.system(Op::RegisterNode { info: node_info(2) }).unwrap();
-    w.system(Op::RegisterNode { info: node_info(3) }).unwrap();
+    w.system(RegisterNode { info: node_info(2) }).unwrap();
+    w.system(RegisterNode { info: node_info(3) }).unwrap();
     assert_eq!(remove(&mut w, 1, true), Ok(Answer::Done));
     let map = w.map();
     let set = map.set(id.set()).unwrap();
     assert!(set.nodes.is_empty() && set.sealed);
-    let lost = Op::MarkLost {
+    let lost = MarkLost {
         ino: a,
         offset: 0,
         chunk: id,
@@ -322,7 +344,7 @@ fn uploads_of_a_removed_node_are_due_again() {
         version,
         node: NodeId(3),
     }];
-    w.system(Op::StartArchive { files }).unwrap();
+    w.system(StartArchive { files }).unwrap();
     assert_eq!(w.counters().attempts, 1);
     assert_eq!(remove(&mut w, 3, true), Ok(Answer::Done));
     let counters = w.counters();
@@ -347,7 +369,7 @@ fn state_of_a_build_that_did_not_count_loses_no_set() {
     let before = w.map().sets.len();
     for store in 2..=3 {
         let info = node_info(store);
-        w.system(Op::RegisterNode { info }).unwrap();
+        w.system(RegisterNode { info }).unwrap();
     }
     assert_eq!(w.map().sets.len(), before + 3);
 }
@@ -363,7 +385,7 @@ fn hostile_rows_stop_the_node_and_do_not_panic() {
         .rows()
         .map(|(t, k, v)| (t, k.to_vec(), v.to_vec()))
         .collect();
-    let op = Op::Commit(World::commit_of(a, vec![edit]));
+    let op = World::commit_of(a, vec![edit]);
     let command = w.command(w.session, op);
     let mut stopped = 0;
     for (table, key, value) in rows {

@@ -4,8 +4,11 @@ use lagan_types::attr::Kind;
 use lagan_types::cluster::NodeState;
 use lagan_types::extent::{Content, Edit};
 use lagan_types::limits::FILE_LEN_MAX;
-use lagan_types::op::{Commit, SetAttr, SetTime};
-use lagan_types::{ChunkId, FsError, Ino, NodeId, Op, Time, VolumeId};
+use lagan_types::op::{
+    CloseBlock, Commit, ReapOrphans, RemoveXattr, SetAttr, SetAttrs, SetNodeState, SetTime,
+    SetXattr,
+};
+use lagan_types::{ChunkId, FsError, Ino, NodeId, Time, VolumeId};
 
 fn shape(w: &World, ino: Ino) -> Vec<(u64, u64, u32)> {
     w.extents(ino)
@@ -22,7 +25,7 @@ fn truncate(w: &mut World, ino: Ino, size: u64) {
         size: Some(size),
         ..SetAttr::default()
     };
-    w.op(Op::SetAttr { ino, set }).unwrap();
+    w.op(SetAttrs { ino, set }).unwrap();
 }
 
 fn punch(offset: u64, len: u64) -> Edit {
@@ -88,10 +91,10 @@ fn version_rises_with_each_commit_and_guards_it() {
     let edit = w.edit(10, 10);
     let mut commit = World::commit_of(a, vec![edit]);
     commit.expect_version = Some(v);
-    let refused = w.op(Op::Commit(commit.clone()));
+    let refused = w.op(commit.clone());
     assert_eq!(refused, Err(FsError::VersionChanged));
     commit.expect_version = Some(v + 1);
-    match w.op(Op::Commit(commit)) {
+    match w.op(commit) {
         Ok(Answer::Committed { before, attr, .. }) => {
             assert_eq!((before, attr.version, attr.size), (v + 1, v + 2, 20));
         }
@@ -107,7 +110,7 @@ fn append_lands_at_the_true_end() {
     let edits = vec![w.edit(0, 5), w.edit(5, 6)];
     let mut commit = World::commit_of(a, edits);
     commit.append = true;
-    match w.op(Op::Commit(commit)) {
+    match w.op(commit) {
         Ok(Answer::Committed { appended_at, .. }) => assert_eq!(appended_at, 10),
         other => panic!("{other:?}"),
     }
@@ -122,7 +125,7 @@ fn holes_and_size_min_make_sparse_files() {
     w.write(a, 0, 100);
     let mut commit = World::commit_of(a, vec![punch(10, 20), punch(90, 500)]);
     commit.size_min = 1000;
-    w.op(Op::Commit(commit)).unwrap();
+    w.op(commit).unwrap();
     assert_eq!(shape(&w, a), [(0, 10, 0), (30, 60, 30)]);
     let attr = w.attr(a);
     assert_eq!((attr.size, attr.allocated), (1000, 70));
@@ -140,7 +143,7 @@ fn chunks_of_foreign_or_used_ids_are_refused() {
     let commit = |w: &mut World, change: &dyn Fn(&mut ChunkId)| {
         let mut edit = good.clone();
         change(&mut edit.content.as_mut().unwrap().id);
-        w.op(Op::Commit(World::commit_of(a, vec![edit])))
+        w.op(World::commit_of(a, vec![edit]))
     };
     let (set, block) = (w.open_set().0, w.block);
     let with = |volume, block, index| ChunkId::new(VolumeId(volume), set, block, index);
@@ -151,11 +154,11 @@ fn chunks_of_foreign_or_used_ids_are_refused() {
     assert_eq!(commit(&mut w, &|id| *id = with(1, other, 0)), invalid);
     let thief = w.open_session(9, None);
     let edits = vec![good.clone()];
-    let stolen = w.op_as(thief, Op::Commit(World::commit_of(a, edits)));
+    let stolen = w.op_as(thief, World::commit_of(a, edits));
     assert_eq!(stolen, invalid);
     assert!(commit(&mut w, &|_| {}).is_ok());
     assert_eq!(commit(&mut w, &|_| {}), invalid);
-    w.op(Op::CloseBlock { block }).unwrap();
+    w.op(CloseBlock { block }).unwrap();
     assert_eq!(commit(&mut w, &|id| *id = with(1, block, 9)), invalid);
     w.check();
 }
@@ -167,9 +170,9 @@ fn stale_or_sealed_sets_refuse_the_whole_commit() {
     let edits = vec![w.edit(0, 10)];
     let set = w.open_set().0;
     let member = w.map().set(set).unwrap().nodes[0];
-    let op = Op::Commit(World::commit_of(a, edits));
+    let op = World::commit_of(a, edits);
     for state in [NodeState::Down, NodeState::Up] {
-        w.system(Op::SetNodeState {
+        w.system(SetNodeState {
             node: member,
             state,
         })
@@ -187,7 +190,7 @@ fn lengths_and_bounds_are_checked() {
     let mut check = |change: &dyn Fn(&mut Commit), wanted| {
         let mut commit = World::commit_of(a, vec![w.edit(0, 10), w.edit(10, 10)]);
         change(&mut commit);
-        assert_eq!(w.op(Op::Commit(commit)), Err(wanted));
+        assert_eq!(w.op(commit), Err(wanted));
     };
     check(&|c| c.edits[0].len = 0, FsError::Invalid);
     check(&|c| c.edits[0].len = u64::MAX, FsError::FileTooLarge);
@@ -221,7 +224,7 @@ fn same_chunk_twice_in_a_commit_is_refused() {
     let mut second = first.clone();
     second.offset = 10;
     let commit = World::commit_of(a, vec![first, second]);
-    assert_eq!(w.op(Op::Commit(commit)), Err(FsError::Invalid));
+    assert_eq!(w.op(commit), Err(FsError::Invalid));
 }
 
 #[test]
@@ -233,14 +236,14 @@ fn set_id_bits_go_with_new_owners_and_what_the_unprivileged_write() {
             mode: Some(mode),
             ..SetAttr::default()
         };
-        w.op(Op::SetAttr { ino: a, set }).unwrap();
+        w.op(SetAttrs { ino: a, set }).unwrap();
     };
     with_mode(&mut w, 0o6775);
     let set = SetAttr {
         uid: Some(3),
         ..SetAttr::default()
     };
-    w.op(Op::SetAttr { ino: a, set }).unwrap();
+    w.op(SetAttrs { ino: a, set }).unwrap();
     assert_eq!((w.attr(a).mode, w.attr(a).uid), (0o775, 3));
     with_mode(&mut w, 0o6764);
     truncate(&mut w, a, 4);
@@ -250,12 +253,12 @@ fn set_id_bits_go_with_new_owners_and_what_the_unprivileged_write() {
         kill_suid: true,
         ..SetAttr::default()
     };
-    w.op(Op::SetAttr { ino: a, set }).unwrap();
+    w.op(SetAttrs { ino: a, set }).unwrap();
     assert_eq!(w.attr(a).mode, 0o2764);
     with_mode(&mut w, 0o4755);
     let mut commit = World::commit_of(a, vec![w.edit(0, 1)]);
     commit.kill_suid = true;
-    w.op(Op::Commit(commit)).unwrap();
+    w.op(commit).unwrap();
     assert_eq!(w.attr(a).mode, 0o755);
     with_mode(&mut w, 0o177_777);
     assert_eq!(w.attr(a).mode, 0o7777);
@@ -272,7 +275,7 @@ fn times_are_set_as_asked() {
         ..SetAttr::default()
     };
     let before = w.attr(a);
-    w.op(Op::SetAttr { ino: a, set }).unwrap();
+    w.op(SetAttrs { ino: a, set }).unwrap();
     let after = w.attr(a);
     assert_eq!(after.mtime, old);
     assert!(after.atime > before.atime && after.ctime > before.ctime);
@@ -285,7 +288,7 @@ fn times_are_set_as_asked() {
         mtime,
         ..SetAttr::default()
     };
-    assert_eq!(w.op(Op::SetAttr { ino: a, set }), Err(FsError::Invalid));
+    assert_eq!(w.op(SetAttrs { ino: a, set }), Err(FsError::Invalid));
 }
 
 #[test]
@@ -297,7 +300,7 @@ fn only_files_have_a_size_to_set() {
             size: Some(size),
             ..SetAttr::default()
         };
-        w.op(Op::SetAttr { ino, set })
+        w.op(SetAttrs { ino, set })
     };
     assert_eq!(try_size(Ino::ROOT, 0), Err(FsError::IsDirectory));
     assert_eq!(try_size(fifo, 0), Err(FsError::Invalid));
@@ -306,10 +309,7 @@ fn only_files_have_a_size_to_set() {
         size: Some(FILE_LEN_MAX + 1),
         ..SetAttr::default()
     };
-    assert_eq!(
-        w.op(Op::SetAttr { ino: a, set }),
-        Err(FsError::FileTooLarge)
-    );
+    assert_eq!(w.op(SetAttrs { ino: a, set }), Err(FsError::FileTooLarge));
 }
 
 #[test]
@@ -319,7 +319,7 @@ fn xattrs_are_set_listed_and_removed() {
     let mut w = World::new();
     let a = w.file("a");
     let mut set = |name: &[u8], value: &[u8], mode| {
-        w.op(Op::SetXattr {
+        w.op(SetXattr {
             ino: a,
             name: name.to_vec(),
             value: value.to_vec(),
@@ -347,17 +347,17 @@ fn xattrs_are_set_listed_and_removed() {
     });
     assert_eq!(got, Ok(QueryAnswer::Bytes(b"3".to_vec())));
     w.check();
-    w.op(Op::RemoveXattr {
+    w.op(RemoveXattr {
         ino: a,
         name: name.clone(),
     })
     .unwrap();
-    let again = w.op(Op::RemoveXattr { ino: a, name });
+    let again = w.op(RemoveXattr { ino: a, name });
     assert_eq!(again, Err(FsError::NoAttribute));
     let names = w.query(Query::ListXattr { ino: a });
     assert_eq!(names, Ok(QueryAnswer::Names(vec![b"user.y".to_vec()])));
     w.unlink(Ino::ROOT, "a").unwrap();
-    w.system(Op::ReapOrphans { inos: vec![a] }).unwrap();
+    w.system(ReapOrphans { inos: vec![a] }).unwrap();
     w.check();
 }
 

@@ -2,8 +2,11 @@ use super::world::World;
 use lagan_types::answer::Answer;
 use lagan_types::extent::Content;
 use lagan_types::limits::{COPY_EXTENTS_MAX, FILE_LEN_MAX};
-use lagan_types::op::{ArchiveFinish, ArchiveStart, CopyRange, SetAttr};
-use lagan_types::{ChunkId, FsError, Ino, NodeId, Op};
+use lagan_types::op::{
+    ArchiveFinish, ArchiveStart, CopyRange, FinishArchive, ReapOrphans, Release, SetAttr, SetAttrs,
+    StartArchive,
+};
+use lagan_types::{ChunkId, FsError, Ino, NodeId};
 
 fn is_reaped(w: &World, id: ChunkId) -> bool {
     (1..=3).any(|n| w.reaped(n).contains(&id))
@@ -21,7 +24,7 @@ fn shape(w: &World, ino: Ino) -> Vec<(u64, u64, ChunkId, u32)> {
 
 fn remove(w: &mut World, ino: Ino, name: &str) {
     w.unlink(Ino::ROOT, name).unwrap();
-    w.system(Op::ReapOrphans { inos: vec![ino] }).unwrap();
+    w.system(ReapOrphans { inos: vec![ino] }).unwrap();
     w.check();
 }
 
@@ -32,7 +35,7 @@ fn archive(w: &mut World, ino: Ino) {
         version,
         node: NodeId(1),
     }];
-    let Ok(Answer::Attempts(attempts)) = w.system(Op::StartArchive { files }) else {
+    let Ok(Answer::Attempts(attempts)) = w.system(StartArchive { files }) else {
         panic!("no attempts");
     };
     let attempt = attempts[0].as_ref().unwrap();
@@ -44,12 +47,12 @@ fn archive(w: &mut World, ino: Ino) {
         size: attempt.size,
         crc: 1,
     }];
-    w.system(Op::FinishArchive { files }).unwrap();
+    w.system(FinishArchive { files }).unwrap();
 }
 
 fn release(w: &mut World, ino: Ino) {
     let files = vec![(ino, w.attr(ino).version)];
-    w.system(Op::Release { files }).unwrap();
+    w.system(Release { files }).unwrap();
     w.check();
 }
 
@@ -82,7 +85,7 @@ fn overwritten_and_truncated_copies_leave_the_others_whole() {
         size: Some(10),
         ..SetAttr::default()
     };
-    w.op(Op::SetAttr { ino: b, set }).unwrap();
+    w.op(SetAttrs { ino: b, set }).unwrap();
     w.check();
     assert_eq!(shape(&w, b), [(0, 10, id, 0)]);
     assert_eq!(shape(&w, c), [(0, 50, id, 50)]);
@@ -154,7 +157,7 @@ fn the_content_of_a_copy_is_a_change_of_the_target() {
         mode: Some(0o6755),
         ..SetAttr::default()
     };
-    w.op(Op::SetAttr { ino: b, set }).unwrap();
+    w.op(SetAttrs { ino: b, set }).unwrap();
     archive(&mut w, b);
     let before = w.attr(b);
     let copy = CopyRange {
@@ -165,7 +168,7 @@ fn the_content_of_a_copy_is_a_change_of_the_target() {
         len: 5,
         kill_suid: true,
     };
-    w.op(Op::CopyRange(copy)).unwrap();
+    w.op(copy).unwrap();
     let after = w.attr(b);
     assert!(after.version > before.version && after.mtime > before.mtime);
     assert_eq!((after.mode, after.size), (0o755, 10));

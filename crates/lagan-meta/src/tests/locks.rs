@@ -1,7 +1,7 @@
 use super::world::World;
 use lagan_types::answer::Answer;
-use lagan_types::op::{LockKind, LockRange};
-use lagan_types::{FsError, Ino, Op, Query, QueryAnswer, SessionId};
+use lagan_types::op::{DropLocks, LockKind, LockRange, ReapOrphans, SetLock};
+use lagan_types::{FsError, Ino, Query, QueryAnswer, SessionId};
 
 fn lock(owner: u64, start: u64, end: u64, kind: LockKind) -> LockRange {
     LockRange {
@@ -14,7 +14,7 @@ fn lock(owner: u64, start: u64, end: u64, kind: LockKind) -> LockRange {
 }
 
 fn set(w: &mut World, session: SessionId, ino: Ino, lock: LockRange) -> Result<Answer, FsError> {
-    let answer = w.op_as(session, Op::SetLock { ino, lock });
+    let answer = w.op_as(session, SetLock { ino, lock });
     w.check();
     answer
 }
@@ -78,7 +78,7 @@ fn dropping_takes_all_of_one_owner_only() {
     set(&mut w, one, a, lock(1, 0, 9, Write)).unwrap();
     set(&mut w, one, a, lock(1, 20, 29, Write)).unwrap();
     set(&mut w, one, a, lock(2, 40, 49, Write)).unwrap();
-    w.op(Op::DropLocks { ino: a, owner: 1 }).unwrap();
+    w.op(DropLocks { ino: a, owner: 1 }).unwrap();
     w.check();
     let held = holder(&w, a, lock(3, 0, u64::MAX, Write));
     assert_eq!(held, Some((one, lock(2, 40, 49, Write))));
@@ -100,7 +100,7 @@ fn locks_of_a_reaped_orphan_are_gone() {
     let (a, one) = (w.file("a"), w.session);
     set(&mut w, one, a, lock(1, 0, 9, Write)).unwrap();
     w.unlink(Ino::ROOT, "a").unwrap();
-    w.system(Op::ReapOrphans { inos: vec![a] }).unwrap();
+    w.system(ReapOrphans { inos: vec![a] }).unwrap();
     w.check();
 }
 

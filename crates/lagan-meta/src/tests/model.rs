@@ -4,16 +4,22 @@
 //! operation means something. After each step: the same answer, the same
 //! tree, the same bytes, and every invariant.
 
+mod drawn;
 mod reference;
 
 use super::world::World;
+use drawn::is_drawn;
 use lagan_types::access::Access;
 use lagan_types::answer::Answer;
 use lagan_types::attr::{Attr, Kind};
 use lagan_types::cluster::NodeState;
 use lagan_types::extent::{Content, Edit};
-use lagan_types::op::{ArchiveFail, ArchiveFinish, ArchiveStart, Rewrite, SetAttr};
-use lagan_types::{ChunkId, FsError, Ino, NodeId, Op, Query, Time};
+use lagan_types::op::{
+    ArchiveFail, ArchiveFinish, ArchiveStart, EndSession, FailArchive, FinishArchive, Link,
+    MarkLost, NoteAccesses, ReapOrphans, Release, ReleaseExtent, Rewrite, SetAttr, SetAttrs,
+    SetNodeState, StartArchive, SystemOp,
+};
+use lagan_types::{ChunkId, FsError, Ino, NodeId, Query, Time};
 use proptest::prelude::*;
 use reference::{Entry, Reference};
 use std::collections::{BTreeMap, BTreeSet};
@@ -96,8 +102,10 @@ fn name(index: u8) -> String {
 
 impl Pair {
     fn new() -> Self {
+        let mut world = World::new();
+        world.given.clear();
         Pair {
-            world: World::new(),
+            world,
             model: Reference::new(),
             tag: 0,
             uploads: Vec::new(),
@@ -155,7 +163,7 @@ impl Pair {
                     .iter()
                     .any(|o| o.id != node && o.state == NodeState::Down);
                 if *up || !down {
-                    self.world.system(Op::SetNodeState { node, state }).unwrap();
+                    self.world.system(SetNodeState { node, state }).unwrap();
                 }
             }
         }
@@ -179,7 +187,7 @@ impl Pair {
             return;
         };
         let parent = pick(&self.model.dirs(), d).unwrap_or(Ino::ROOT);
-        let real = self.world.op(Op::Link {
+        let real = self.world.op(Link {
             ino,
             parent,
             name: name.into(),
@@ -213,7 +221,7 @@ impl Pair {
         }
         let mut commit = World::commit_of(ino, edits);
         commit.append = append;
-        self.world.op(Op::Commit(commit)).unwrap();
+        self.world.op(commit).unwrap();
     }
 
     fn punch(&mut self, f: u8, offset: u8, len: u8) {
@@ -225,9 +233,7 @@ impl Pair {
             len: len as u64,
             content: None,
         };
-        self.world
-            .op(Op::Commit(World::commit_of(ino, vec![hole])))
-            .unwrap();
+        self.world.op(World::commit_of(ino, vec![hole])).unwrap();
         self.model.punch(ino, offset as usize, len as usize);
     }
 
@@ -239,7 +245,7 @@ impl Pair {
             size: Some(size as u64),
             ..SetAttr::default()
         };
-        self.world.op(Op::SetAttr { ino, set }).unwrap();
+        self.world.op(SetAttrs { ino, set }).unwrap();
         self.model.truncate(ino, size as usize);
     }
 
@@ -255,7 +261,7 @@ impl Pair {
         };
         let at = Time::from_millis(self.world.now_ms);
         let read = Access { ino, ctime, at };
-        self.world.op(Op::Accesses(vec![read])).unwrap();
+        self.world.op(NoteAccesses { reads: vec![read] }).unwrap();
         let after = self.world.attr(ino);
         assert!(!old || after == before);
         let atime = before.atime;
@@ -327,7 +333,7 @@ impl Pair {
         chunk.chunk_crc = self.tag;
         let offset = from[0].offset;
         let before = self.world.attr(ino);
-        let op = Op::Rewrite(Rewrite { ino, from, chunk });
+        let op = Rewrite { ino, from, chunk };
         assert_eq!(self.world.op(op), Ok(Answer::Done));
         assert_eq!(self.world.attr(ino), before);
         let bytes: Vec<u64> = (0..len).map(|i| (self.tag as u64) << 32 | i).collect();
@@ -356,7 +362,7 @@ impl Pair {
             version,
             node: NodeId(1),
         }];
-        let Ok(Answer::Attempts(attempts)) = self.world.system(Op::StartArchive { files }) else {
+        let Ok(Answer::Attempts(attempts)) = self.world.system(StartArchive { files }) else {
             panic!("no attempts");
         };
         let content = self.model.content(ino).to_vec();
@@ -380,13 +386,12 @@ impl Pair {
         }
         let at = a as usize % self.uploads.len();
         let (finish, content) = self.uploads.swap_remove(at);
-        let op = if ok && !content.contains(&u64::MAX) {
+        let op: SystemOp = if ok && !content.contains(&u64::MAX) {
             self.objects.insert((finish.ino, finish.version), content);
-            Op::FinishArchive {
-                files: vec![finish],
-            }
+            let files = vec![finish];
+            FinishArchive { files }.into()
         } else {
-            Op::FailArchive {
+            FailArchive {
                 files: vec![ArchiveFail {
                     ino: finish.ino,
                     version: finish.version,
@@ -395,6 +400,7 @@ impl Pair {
                     retry_at: Time::from_millis(self.world.now_ms + 1),
                 }],
             }
+            .into()
         };
         self.world.system(op.clone()).unwrap();
         self.restore(&op);
@@ -404,8 +410,8 @@ impl Pair {
     }
 
     /// Bytes that were lost during the upload are in the object.
-    fn restore(&mut self, op: &Op) {
-        let Op::FinishArchive { files } = op else {
+    fn restore(&mut self, op: &SystemOp) {
+        let SystemOp::FinishArchive(FinishArchive { files }) = op else {
             return;
         };
         for file in files {
@@ -425,16 +431,14 @@ impl Pair {
             return;
         };
         let files = vec![(ino, self.world.attr(ino).version)];
-        self.world.system(Op::Release { files }).unwrap();
+        self.world.system(Release { files }).unwrap();
     }
 
     fn reap(&mut self, o: u8) {
         let Some(ino) = pick(&self.model.orphans(), o) else {
             return;
         };
-        self.world
-            .system(Op::ReapOrphans { inos: vec![ino] })
-            .unwrap();
+        self.world.system(ReapOrphans { inos: vec![ino] }).unwrap();
         self.model.forget(ino);
         let gone = self.world.query(Query::GetAttr { ino });
         assert_eq!(gone, Err(FsError::Stale));
@@ -457,13 +461,13 @@ impl Pair {
         };
         let version = self.world.attr(ino).version;
         // `ReleaseExtent` loses nothing, so it changes no byte of the model.
-        let turn = Op::ReleaseExtent {
+        let turn = SystemOp::from(ReleaseExtent {
             ino,
             version,
             offset,
             chunk,
-        };
-        let lose = Op::MarkLost { ino, offset, chunk };
+        });
+        let lose = MarkLost { ino, offset, chunk }.into();
         let op = if offset.is_multiple_of(2) { turn } else { lose };
         self.world.system(op).unwrap();
         let after = self.world.extents(ino);
@@ -478,7 +482,7 @@ impl Pair {
 
     fn restart(&mut self) {
         let old = self.world.session;
-        self.world.system(Op::EndSession { session: old }).unwrap();
+        self.world.system(EndSession { session: old }).unwrap();
         self.world.session = self.world.open_session(self.tag as u128 + 1000, Some(old));
         self.world.block = self.world.grant();
     }
@@ -561,6 +565,7 @@ proptest! {
         let mut pair = Pair::new();
         for step in &steps {
             pair.step(step);
+            prop_assert!(pair.world.given.drain(..).all(|op| is_drawn(&op)));
             pair.compare();
         }
     }

@@ -1,8 +1,8 @@
 use super::world::World;
 use lagan_types::answer::Answer;
 use lagan_types::attr::Kind;
-use lagan_types::op::SetAttr;
-use lagan_types::{FsError, Ino, Op, Query, QueryAnswer};
+use lagan_types::op::{Link, ReapOrphans, SetAttr, SetAttrs};
+use lagan_types::{FsError, Ino, Query, QueryAnswer};
 
 const ROOT: Ino = Ino::ROOT;
 
@@ -44,9 +44,7 @@ fn create_opens_what_is_there_unless_exclusive() {
     w.dir(ROOT, "d");
     let open = |name: &str| {
         let mut op = World::create_op(ROOT, name, Kind::File);
-        if let Op::Create { exclusive, .. } = &mut op {
-            *exclusive = false;
-        }
+        op.exclusive = false;
         op
     };
     match w.op(open("a")) {
@@ -68,7 +66,7 @@ fn setgid_of_the_directory_is_inherited() {
         gid: Some(99),
         ..SetAttr::default()
     };
-    w.op(Op::SetAttr { ino: d, set }).unwrap();
+    w.op(SetAttrs { ino: d, set }).unwrap();
     let f = w.create(d, "f", Kind::File);
     let e = w.dir(d, "e");
     assert_eq!((w.attr(f).gid, w.attr(f).mode), (99, 0o644));
@@ -80,7 +78,7 @@ fn last_unlink_makes_an_orphan_that_can_be_reaped() {
     let mut w = World::new();
     let a = w.file("a");
     let id = w.write(a, 0, 100);
-    w.op(Op::Link {
+    w.op(Link {
         ino: a,
         parent: ROOT,
         name: b"b".to_vec(),
@@ -89,14 +87,14 @@ fn last_unlink_makes_an_orphan_that_can_be_reaped() {
     assert_eq!(w.attr(a).nlink, 2);
     let answer = w.unlink(ROOT, "a");
     assert_eq!(answer, Ok(Answer::Unlinked { ino: a, nlink: 1 }));
-    w.system(Op::ReapOrphans { inos: vec![a] }).unwrap();
+    w.system(ReapOrphans { inos: vec![a] }).unwrap();
     assert_eq!(w.attr(a).size, 100);
     w.unlink(ROOT, "b").unwrap();
     assert_eq!(w.query(Query::Open { ino: a }), Err(FsError::Stale));
     w.write(a, 200, 10);
     assert_eq!(w.attr(a).size, 210);
     w.check();
-    w.system(Op::ReapOrphans { inos: vec![a] }).unwrap();
+    w.system(ReapOrphans { inos: vec![a] }).unwrap();
     assert_eq!(w.query(Query::GetAttr { ino: a }), Err(FsError::Stale));
     let everywhere: Vec<_> = (1..=3).flat_map(|n| w.reaped(n)).collect();
     assert_eq!(everywhere.iter().filter(|&&c| c == id).count(), 2);
@@ -183,7 +181,7 @@ fn rename_between_links_of_one_file_does_nothing() {
     let mut w = World::new();
     let a = w.file("a");
     let (ino, parent, name) = (a, ROOT, b"b".to_vec());
-    w.op(Op::Link { ino, parent, name }).unwrap();
+    w.op(Link { ino, parent, name }).unwrap();
     w.rename((ROOT, "a"), (ROOT, "b")).unwrap();
     assert_eq!(w.names(ROOT), ["a", "b"]);
     w.check();
@@ -261,7 +259,7 @@ fn symlinks_keep_their_target() {
         Err(FsError::Invalid)
     );
     w.unlink(ROOT, "s").unwrap();
-    w.system(Op::ReapOrphans { inos: vec![s] }).unwrap();
+    w.system(ReapOrphans { inos: vec![s] }).unwrap();
     w.check();
 }
 
@@ -270,7 +268,7 @@ fn an_inode_has_65_000_names_and_not_one_more() {
     let mut w = World::new();
     let a = w.file("a");
     let d = w.dir(ROOT, "d");
-    let link = |n: u32| Op::Link {
+    let link = |n: u32| Link {
         ino: a,
         parent: d,
         name: format!("{}{n}", "the same prefix ".repeat(15)).into(),

@@ -2,7 +2,7 @@ use super::world::World;
 use lagan_types::answer::Answer;
 use lagan_types::extent::{Content, Edit, Extent};
 use lagan_types::op::Rewrite;
-use lagan_types::{ChunkId, FsError, Ino, Op};
+use lagan_types::{ChunkId, FsError, Ino};
 
 /// The file's extents within the range.
 fn within(w: &World, ino: Ino, start: u64, end: u64) -> Vec<Extent> {
@@ -15,7 +15,7 @@ fn rewrite(w: &mut World, ino: Ino, from: Vec<Extent>) -> Result<ChunkId, FsErro
     let len = from.iter().map(|e| e.len as u32).sum();
     let chunk = w.chunk(len);
     let id = chunk.id;
-    let done = w.op(Op::Rewrite(Rewrite { ino, from, chunk }));
+    let done = w.op(Rewrite { ino, from, chunk });
     w.check();
     done.map(|answer| {
         assert_eq!(answer, Answer::Done);
@@ -106,13 +106,13 @@ fn gaps_objects_and_foreign_chunks_are_refused() {
         len: 10,
         content: Some(chunk.clone()),
     };
-    w.op(Op::Commit(World::commit_of(a, vec![edit]))).unwrap();
+    w.op(World::commit_of(a, vec![edit])).unwrap();
     let from = vec![from[0].clone()];
-    let twice = Op::Rewrite(Rewrite {
+    let twice = Rewrite {
         ino: a,
         from,
         chunk,
-    });
+    };
     assert_eq!(w.op(twice), Err(FsError::Invalid));
     w.check();
 }

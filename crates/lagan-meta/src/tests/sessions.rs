@@ -4,9 +4,12 @@ use crate::memory::MemoryStore;
 use lagan_types::answer::Answer;
 use lagan_types::attr::Kind;
 use lagan_types::limits::SESSION_WINDOW;
-use lagan_types::op::{LockKind, LockRange};
+use lagan_types::op::{
+    ChunksReaped, CloseBlock, CloseSession, EndSession, GrantBlock, LockKind, LockRange,
+    OpenSession, SetLock, Unlink,
+};
 use lagan_types::query::ReapChunks;
-use lagan_types::{FsError, Ino, NodeId, Op, Query, QueryAnswer, SessionId};
+use lagan_types::{FsError, Ino, NodeId, Query, QueryAnswer, SessionId};
 
 #[test]
 fn retried_command_returns_its_first_answer() {
@@ -26,7 +29,7 @@ fn retried_command_returns_its_first_answer() {
 fn errors_are_remembered_too() {
     let mut w = World::new();
     let name = b"a".to_vec();
-    let op = Op::Unlink {
+    let op = Unlink {
         parent: Ino::ROOT,
         name,
     };
@@ -46,7 +49,7 @@ fn failed_command_changes_nothing_but_its_answer() {
         bad.len = 11;
         bad
     }];
-    let op = Op::Commit(World::commit_of(a, edits));
+    let op = World::commit_of(a, edits);
     let before = w.store.row_count();
     let rows: Vec<_> = dump(&w.store);
     assert_eq!(w.op(op), Err(FsError::Invalid));
@@ -123,7 +126,7 @@ fn opening_is_done_once_per_nonce_and_ends_the_predecessor() {
     assert_eq!(late, Err(FsError::SessionEnded));
     let mut other = identity(3);
     other.mount_point = "/other".into();
-    w.system(Op::OpenSession {
+    w.system(OpenSession {
         nonce: 3,
         identity: other,
         predecessor: Some(next),
@@ -146,9 +149,9 @@ fn ended_session_loses_locks_and_blocks() {
         kind: LockKind::Write,
         pid: 1,
     };
-    w.op(Op::SetLock { ino: a, lock }).unwrap();
+    w.op(SetLock { ino: a, lock }).unwrap();
     let (session, block) = (w.session, w.block);
-    w.system(Op::EndSession { session }).unwrap();
+    w.system(EndSession { session }).unwrap();
     w.check();
     let held = w.query(Query::GetLock { ino: a, lock });
     assert_eq!(held, Ok(QueryAnswer::Lock(None)));
@@ -169,7 +172,7 @@ fn ended_session_loses_locks_and_blocks() {
         assert_eq!(rows[0].1, ReapChunks::UnnamedOf { block, named });
         let through = rows[0].0;
         let node = NodeId(node);
-        w.system(Op::ChunksReaped { node, through }).unwrap();
+        w.system(ChunksReaped { node, through }).unwrap();
     }
     assert_eq!(w.counters().reap_chunks, 0);
     w.check();
@@ -179,7 +182,7 @@ fn ended_session_loses_locks_and_blocks() {
 fn a_session_may_close_itself_and_retry_that() {
     let mut w = World::new();
     let session = w.session;
-    let command = w.command(session, Op::CloseSession { session });
+    let command = w.command(session, CloseSession);
     assert_eq!(w.apply(&command), Ok(Answer::Done));
     assert_eq!(w.apply(&command), Ok(Answer::Done));
     w.check();
@@ -189,12 +192,10 @@ fn a_session_may_close_itself_and_retry_that() {
 fn sessions_cannot_give_the_clusters_own_commands() {
     let mut w = World::new();
     let other = w.open_session(9, None);
-    let op = Op::EndSession { session: other };
-    assert_eq!(w.op(op), Err(FsError::NotPermitted));
-    let op = Op::CloseSession { session: other };
+    let op = EndSession { session: other };
     assert_eq!(w.op(op), Err(FsError::NotPermitted));
     assert_eq!(
-        w.op_as(SessionId::SYSTEM, Op::GrantBlock),
+        w.op_as(SessionId::SYSTEM, GrantBlock),
         Err(FsError::SessionEnded)
     );
 }
@@ -206,13 +207,13 @@ fn blocks_are_bounded_and_closing_is_idempotent() {
     for _ in 1..16 {
         w.grant();
     }
-    assert_eq!(w.op(Op::GrantBlock), Err(FsError::Busy));
-    w.op(Op::CloseBlock { block }).unwrap();
-    w.op(Op::CloseBlock { block }).unwrap();
+    assert_eq!(w.op(GrantBlock), Err(FsError::Busy));
+    w.op(CloseBlock { block }).unwrap();
+    w.op(CloseBlock { block }).unwrap();
     let newer = w.grant();
     assert_ne!(newer, block);
     let other = w.open_session(9, None);
-    let theft = w.op_as(other, Op::CloseBlock { block: newer });
+    let theft = w.op_as(other, CloseBlock { block: newer });
     assert_eq!(theft, Err(FsError::NotPermitted));
     w.check();
 }
@@ -239,7 +240,7 @@ fn overlong_identity_is_refused() {
     let mut w = World::new();
     let mut hostile = identity(1);
     hostile.mount_point = "/".repeat(4097);
-    let open = Op::OpenSession {
+    let open = OpenSession {
         nonce: 9,
         identity: hostile,
         predecessor: None,

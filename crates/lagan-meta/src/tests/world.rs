@@ -9,7 +9,10 @@ use lagan_types::attr::{Attr, Kind, Time};
 use lagan_types::cluster::{ArchiveConfig, ClusterMap, Config, NodeInfo, NodeRole, NodeState};
 use lagan_types::extent::{ChunkRef, Edit};
 use lagan_types::id::{ClusterId, Incarnation, StoreId};
-use lagan_types::op::{Commit, CopyRange, SessionIdentity};
+use lagan_types::op::{
+    CloseBlock, Commit, CopyRange, Create, GrantBlock, Init, OpenSession, RegisterNode, Rename,
+    Rmdir, SessionIdentity, Unlink,
+};
 use lagan_types::query::Counters;
 use lagan_types::{
     BlockId, ChunkId, Command, Epoch, Extent, FsError, Ino, NodeId, Op, Query, QueryAnswer,
@@ -27,6 +30,8 @@ pub struct World {
     pub seq: u64,
     pub index: u16,
     pub now_ms: u64,
+    /// Mutations that were given since the test last looked.
+    pub given: Vec<Op>,
 }
 
 pub fn config(copies: u8) -> Config {
@@ -82,19 +87,22 @@ impl World {
             seq: 0,
             index: 0,
             now_ms: START_MS,
+            given: Vec::new(),
         };
         let config = config(copies);
-        world.system(Op::Init { config }).unwrap();
+        world.system(Init { config }).unwrap();
         for store in 1..=nodes {
             let info = node_info(store);
-            world.system(Op::RegisterNode { info }).unwrap();
+            world.system(RegisterNode { info }).unwrap();
         }
         world.session = world.open_session(1, None);
         world.block = world.grant();
         world
     }
 
-    pub fn command(&mut self, session: SessionId, op: Op) -> Command {
+    pub fn command(&mut self, session: SessionId, op: impl Into<Op>) -> Command {
+        let op = op.into();
+        self.given.push(op.clone());
         self.now_ms += 1;
         if session != SessionId::SYSTEM {
             self.seq += 1;
@@ -113,17 +121,17 @@ impl World {
         apply(&mut self.store, command).unwrap()
     }
 
-    pub fn system(&mut self, op: Op) -> Result<Answer, FsError> {
+    pub fn system(&mut self, op: impl Into<Op>) -> Result<Answer, FsError> {
         let command = self.command(SessionId::SYSTEM, op);
         self.apply(&command)
     }
 
-    pub fn op_as(&mut self, session: SessionId, op: Op) -> Result<Answer, FsError> {
+    pub fn op_as(&mut self, session: SessionId, op: impl Into<Op>) -> Result<Answer, FsError> {
         let command = self.command(session, op);
         self.apply(&command)
     }
 
-    pub fn op(&mut self, op: Op) -> Result<Answer, FsError> {
+    pub fn op(&mut self, op: impl Into<Op>) -> Result<Answer, FsError> {
         self.op_as(self.session, op)
     }
 
@@ -143,7 +151,7 @@ impl World {
     // -- shorthands -------------------------------------------------------
 
     pub fn open_session(&mut self, instance: u128, predecessor: Option<SessionId>) -> SessionId {
-        let answer = self.system(Op::OpenSession {
+        let answer = self.system(OpenSession {
             nonce: instance,
             identity: identity(instance),
             predecessor,
@@ -156,18 +164,19 @@ impl World {
 
     pub fn grant(&mut self) -> BlockId {
         self.index = 0;
-        match self.op(Op::GrantBlock) {
+        match self.op(GrantBlock) {
             Ok(Answer::Block { block, .. }) => block,
             other => panic!("{other:?}"),
         }
     }
 
-    pub fn create_op(parent: Ino, name: &str, kind: Kind) -> Op {
-        Op::Create {
+    pub fn create_op(parent: Ino, name: &str, kind: Kind) -> Create {
+        Create {
             parent,
             name: name.into(),
             kind,
             mode: 0o644,
+            umask: 0,
             uid: 10,
             gid: 20,
             rdev: 0,
@@ -236,7 +245,7 @@ impl World {
         no_replace: bool,
         exchange: bool,
     ) -> Result<Answer, FsError> {
-        self.op(Op::Rename {
+        self.op(Rename {
             parent: from.0,
             name: from.1.into(),
             new_parent: to.0,
@@ -248,12 +257,12 @@ impl World {
 
     pub fn unlink(&mut self, parent: Ino, name: &str) -> Result<Answer, FsError> {
         let name = name.into();
-        self.op(Op::Unlink { parent, name })
+        self.op(Unlink { parent, name })
     }
 
     pub fn rmdir(&mut self, parent: Ino, name: &str) -> Result<Answer, FsError> {
         let name = name.into();
-        self.op(Op::Rmdir { parent, name })
+        self.op(Rmdir { parent, name })
     }
 
     pub fn map(&self) -> ClusterMap {
@@ -270,7 +279,7 @@ impl World {
     pub fn chunk(&mut self, len: u32) -> ChunkRef {
         if self.index == 1024 {
             let block = self.block;
-            self.op(Op::CloseBlock { block }).unwrap();
+            self.op(CloseBlock { block }).unwrap();
             self.block = self.grant();
         }
         let (set, set_epoch) = self.open_set();
@@ -308,8 +317,7 @@ impl World {
     pub fn write(&mut self, ino: Ino, offset: u64, len: u32) -> ChunkId {
         let edit = self.edit(offset, len);
         let id = edit.content.as_ref().unwrap().id;
-        self.op(Op::Commit(Self::commit_of(ino, vec![edit])))
-            .unwrap();
+        self.op(Self::commit_of(ino, vec![edit])).unwrap();
         id
     }
 
@@ -328,7 +336,7 @@ impl World {
             len,
             kill_suid: false,
         };
-        match self.op(Op::CopyRange(copy))? {
+        match self.op(copy)? {
             Answer::Copied { len, through, .. } => Ok((len, through)),
             other => panic!("{other:?}"),
         }

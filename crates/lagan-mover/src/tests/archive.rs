@@ -1,7 +1,7 @@
 use super::world::{World, bytes, until};
+use lagan_types::NodeId;
 use lagan_types::attr::ArchiveState;
-use lagan_types::op::ArchiveStart;
-use lagan_types::{NodeId, Op};
+use lagan_types::op::{ArchiveStart, SetNodeState, StartArchive};
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
@@ -199,7 +199,7 @@ async fn the_leader_takes_over_the_uploads_of_a_dead_node() {
         version,
         node: NodeId(2),
     }];
-    world.system(Op::StartArchive { files }).unwrap();
+    world.system(StartArchive { files }).unwrap();
     let mut options = world.options();
     options.down_node = Duration::from_millis(100);
     let _running = world.start_with(options);
@@ -211,7 +211,7 @@ async fn the_leader_takes_over_the_uploads_of_a_dead_node() {
     );
     let state = lagan_types::cluster::NodeState::Down;
     world
-        .system(Op::SetNodeState {
+        .system(SetNodeState {
             node: NodeId(2),
             state,
         })

@@ -10,7 +10,10 @@ use lagan_types::attr::ArchiveState;
 use lagan_types::cluster::{ArchiveConfig, ClusterMap, Config, NodeInfo, NodeRole, NodeState};
 use lagan_types::extent::{ChunkRef, Content, Edit};
 use lagan_types::message::ArchiveJob;
-use lagan_types::op::{ArchiveStart, Commit, SessionIdentity};
+use lagan_types::op::{
+    ArchiveStart, Commit, Create, FileOp, GrantBlock, Init, OpenSession, RegisterNode, Release,
+    SessionIdentity, StartArchive, SystemOp,
+};
 use lagan_types::query::{Counters, Object};
 use lagan_types::{
     Answer, Attr, BlockId, ChunkId, ClusterId, Command, Extent, FsError, Incarnation, Ino, Kind,
@@ -27,7 +30,7 @@ use tokio_util::task::TaskTracker;
 
 pub const INCARNATION: Incarnation = Incarnation(0xabc << 100);
 pub const CLUSTER: ClusterId = ClusterId(7);
-const VOLUME: VolumeId = VolumeId(1);
+const VOLUME: VolumeId = VolumeId::ONLY;
 const CHUNK_LEN: usize = 4 << 20;
 const MINUTES_10: u64 = 600_000;
 
@@ -146,9 +149,9 @@ impl World {
             archive_after_ms: MINUTES_10,
             ..Config::default()
         };
-        world.system(Op::Init { config }).unwrap();
+        world.system(Init { config }).unwrap();
         for n in 1..=3 {
-            world.system(Op::RegisterNode { info: node(n) }).unwrap();
+            world.system(RegisterNode { info: node(n) }).unwrap();
         }
         world.open_session();
         Arc::new(world)
@@ -168,7 +171,7 @@ impl World {
             mount_point: "/mnt".into(),
             instance: 1,
         };
-        let op = Op::OpenSession {
+        let op = OpenSession {
             nonce: 1,
             identity,
             predecessor: None,
@@ -242,7 +245,7 @@ impl World {
 
     // -- the state machine --------------------------------------------------
 
-    fn apply(&self, session: SessionId, seq: u64, op: Op) -> Result<Answer, FsError> {
+    fn apply(&self, session: SessionId, seq: u64, op: impl Into<Op>) -> Result<Answer, FsError> {
         let time = Time::from_millis(self.now());
         let command = Command {
             volume: VOLUME,
@@ -250,19 +253,19 @@ impl World {
             seq,
             unanswered: seq,
             time,
-            op,
+            op: op.into(),
         };
         lagan_meta::apply(&mut *self.state.lock(), &command).unwrap()
     }
 
-    pub fn system(&self, op: Op) -> Result<Answer, FsError> {
-        self.apply(SessionId::SYSTEM, 0, op)
+    pub fn system(&self, op: impl Into<SystemOp>) -> Result<Answer, FsError> {
+        self.apply(SessionId::SYSTEM, 0, op.into())
     }
 
-    pub fn op(&self, op: Op) -> Result<Answer, FsError> {
+    pub fn op(&self, op: impl Into<FileOp>) -> Result<Answer, FsError> {
         let mut session = self.session.lock();
         session.seq += 1;
-        self.apply(session.id, session.seq, op)
+        self.apply(session.id, session.seq, op.into())
     }
 
     pub fn ask(&self, query: Query) -> Result<QueryAnswer, FsError> {
@@ -291,7 +294,7 @@ impl World {
             session.block == BlockId(0) || session.index >= 1000
         };
         if full {
-            let Ok(Answer::Block { block, .. }) = self.op(Op::GrantBlock) else {
+            let Ok(Answer::Block { block, .. }) = self.op(GrantBlock) else {
                 panic!("no block")
             };
             let mut session = self.session.lock();
@@ -306,11 +309,12 @@ impl World {
     }
 
     pub fn create(&self, name: &str) -> Ino {
-        let answer = self.op(Op::Create {
+        let answer = self.op(Create {
             parent: Ino::ROOT,
             name: name.into(),
             kind: Kind::File,
             mode: 0o644,
+            umask: 0,
             uid: 0,
             gid: 0,
             rdev: 0,
@@ -349,7 +353,7 @@ impl World {
                 expect_version: None,
                 kill_suid: false,
             };
-            self.op(Op::Commit(commit)).unwrap();
+            self.op(commit).unwrap();
         }
     }
 
@@ -399,7 +403,7 @@ impl World {
     /// Swaps the file's chunks for its object and forgets their bytes.
     pub fn release(&self, ino: Ino) {
         let (attr, extents, _) = self.row(ino);
-        self.system(Op::Release {
+        self.system(Release {
             files: vec![(ino, attr.version)],
         })
         .unwrap();
@@ -426,7 +430,7 @@ impl World {
 
 #[async_trait]
 impl Meta for World {
-    async fn mutate(&self, op: Op) -> Result<Answer, MoverError> {
+    async fn mutate(&self, op: SystemOp) -> Result<Answer, MoverError> {
         if self.away.load(Ordering::Relaxed) {
             return Err(MoverError::Meta("no leader".into()));
         }
@@ -463,7 +467,7 @@ impl Meta for World {
         if files.is_empty() {
             return Ok(Vec::new());
         }
-        let Answer::Attempts(attempts) = self.mutate(Op::StartArchive { files }).await? else {
+        let Answer::Attempts(attempts) = self.mutate(StartArchive { files }.into()).await? else {
             panic!("not attempts");
         };
         if self.lose_jobs.load(Ordering::Relaxed) {

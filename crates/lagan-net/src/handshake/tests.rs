@@ -1,6 +1,9 @@
 use super::*;
 use tokio::io::duplex;
 
+/// The version that two of this build choose.
+const OURS: u16 = PROTOCOL_VERSIONS.1;
+
 fn hello() -> Hello {
     Hello {
         role: Role::Server,
@@ -41,8 +44,8 @@ async fn both_sides_learn_who_the_other_is() {
     let asked = hello();
     let (opened, accepted) =
         tokio::join!(open(&mut near, &asked), answer(&mut far, |_| Ok(answered)));
-    assert_eq!(opened.unwrap(), (1, server));
-    assert_eq!(accepted.unwrap(), (1, hello()));
+    assert_eq!(opened.unwrap(), (OURS, server));
+    assert_eq!(accepted.unwrap(), (OURS, hello()));
 }
 
 #[tokio::test]
@@ -68,7 +71,7 @@ async fn a_server_of_another_incarnation_is_refused_by_the_opener() {
 
 #[tokio::test]
 async fn wrong_bytes_are_told_apart() {
-    let good = message(1, 1, &hello().encode());
+    let good = message(OURS, OURS, &hello().encode());
     assert!(answer_to(&good).await.is_ok());
 
     let mut bytes = good.clone();
@@ -107,13 +110,13 @@ async fn fields_of_a_later_build_are_skipped() {
     let mut body = hello().encode();
     body.extend_from_slice(b"more to come");
     let (version, theirs) = answer_to(&message(1, 7, &body)).await.unwrap();
-    assert_eq!((version, theirs), (PROTOCOL_VERSIONS.1, hello()));
+    assert_eq!((version, theirs), (OURS, hello()));
 }
 
 #[tokio::test]
 async fn unknown_roles_are_refused() {
     let mut body = hello().encode();
     body[0] = 77;
-    let got = answer_to(&message(1, 1, &body)).await;
+    let got = answer_to(&message(OURS, OURS, &body)).await;
     assert!(matches!(got, Err(HandshakeError::Malformed(_))));
 }

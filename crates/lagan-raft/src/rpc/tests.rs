@@ -4,7 +4,8 @@
 use super::*;
 use crate::types::Batch;
 use crate::types::alias::Membership;
-use lagan_types::{Command, Ino, Op, SessionId, Time, VolumeId};
+use lagan_types::op::Unlink;
+use lagan_types::{Command, Ino, SessionId, Time, VolumeId};
 use openraft::{CommittedLeaderId, EntryPayload};
 use proptest::prelude::*;
 use std::collections::BTreeSet;
@@ -42,10 +43,11 @@ fn command(seq: u64) -> Command {
         seq,
         unanswered: seq,
         time: Time::default(),
-        op: Op::Unlink {
+        op: Unlink {
             parent: Ino(1),
             name: vec![b'x'; 40],
-        },
+        }
+        .into(),
     }
 }
 

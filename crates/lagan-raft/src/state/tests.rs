@@ -8,7 +8,8 @@ use crate::types::SnapshotData;
 use crate::types::alias::{Entry, LogId};
 use lagan_meta::kv::{Read, Table, Write};
 use lagan_types::cluster::Config;
-use lagan_types::{Command, Op, SessionId, Time, VolumeId};
+use lagan_types::op::{Init, SetConfig, SystemOp};
+use lagan_types::{Command, Time};
 use openraft::storage::RaftStateMachine;
 use openraft::{CommittedLeaderId, EntryPayload, RaftSnapshotBuilder};
 use proptest::prelude::*;
@@ -29,17 +30,13 @@ fn entry(index: u64) -> Entry {
         archive_after_ms: 1_000 + index,
         ..Config::default()
     };
-    let op = match index {
-        0 => Op::Init { config },
-        _ => Op::SetConfig { config },
+    let op: SystemOp = match index {
+        0 => Init { config }.into(),
+        _ => SetConfig { config }.into(),
     };
     let command = Command {
-        volume: VolumeId::ONLY,
-        session: SessionId::SYSTEM,
-        seq: 0,
-        unanswered: 0,
         time: Time::from_millis(1_000 + index),
-        op,
+        ..Command::system(op)
     };
     Entry {
         log_id: id(index),

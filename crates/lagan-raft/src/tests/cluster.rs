@@ -4,7 +4,7 @@ use crate::{BoxFuture, Options, Raft, Transport, TransportError};
 use bytes::Bytes;
 use lagan_meta::kv::Table;
 use lagan_types::cluster::Config;
-use lagan_types::op::SessionIdentity;
+use lagan_types::op::{Create, Init, OpenSession, SessionIdentity};
 use lagan_types::{Answer, Command, FsError, Ino, Kind, NodeId, Op, SessionId, Time, VolumeId};
 use parking_lot::Mutex;
 use std::collections::{BTreeMap, BTreeSet};
@@ -216,24 +216,24 @@ impl Cluster {
     }
 }
 
-pub fn command(session: SessionId, seq: u64, op: Op) -> Command {
+pub fn command(session: SessionId, seq: u64, op: impl Into<Op>) -> Command {
     Command {
         volume: VolumeId::ONLY,
         session,
         seq,
         unanswered: seq,
         time: Time::default(),
-        op,
+        op: op.into(),
     }
 }
 
 pub fn init() -> Command {
     let config = Config::default();
-    command(SessionId::SYSTEM, 0, Op::Init { config })
+    command(SessionId::SYSTEM, 0, Init { config })
 }
 
 pub fn open_session(nonce: u128) -> Command {
-    let op = Op::OpenSession {
+    let op = OpenSession {
         nonce,
         identity: SessionIdentity {
             machine: "m".into(),
@@ -247,11 +247,12 @@ pub fn open_session(nonce: u128) -> Command {
 }
 
 pub fn create(session: SessionId, seq: u64, name: &str) -> Command {
-    let op = Op::Create {
+    let op = Create {
         parent: Ino::ROOT,
         name: name.into(),
         kind: Kind::File,
         mode: 0o644,
+        umask: 0,
         uid: 0,
         gid: 0,
         rdev: 0,

@@ -4,7 +4,8 @@ use super::cluster::{
     Cluster, PATIENCE, assert_same, command, create, init, open_session, prepare, rows,
 };
 use crate::{Options, ProposeError, Raft};
-use lagan_types::{Answer, FsError, Ino, NodeId, Op, Query, QueryAnswer, SessionId, VolumeId};
+use lagan_types::op::GrantBlock;
+use lagan_types::{Answer, FsError, Ino, NodeId, Query, QueryAnswer, SessionId, VolumeId};
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
@@ -336,7 +337,7 @@ async fn a_voter_can_be_replaced() {
     // Only commands that the state machine refuses are left to try.
     let again = cluster.insist(init()).await;
     assert_eq!(again, Err(FsError::Exists));
-    let unknown = command(SessionId(77), 1, Op::GrantBlock);
+    let unknown = command(SessionId(77), 1, GrantBlock);
     assert!(cluster.insist(unknown).await.is_err());
     cluster.stop().await;
 }

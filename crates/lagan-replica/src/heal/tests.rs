@@ -5,7 +5,10 @@ use crate::tests::{Node, State, cluster, set_of};
 use bytes::Bytes;
 use lagan_types::cluster::{ArchiveConfig, ClusterMap};
 use lagan_types::extent::{ChunkRef, Edit};
-use lagan_types::op::{ArchiveFinish, ArchiveStart, Commit, SessionIdentity, SetAttr};
+use lagan_types::op::{
+    ArchiveFinish, ArchiveStart, Commit, Create, FileOp, FinishArchive, GrantBlock, OpenSession,
+    SessionIdentity, SetAttr, SetAttrs, SetConfig, StartArchive, SystemOp,
+};
 use lagan_types::{BlockId, Kind, SessionId, VolumeId, chunk};
 use std::time::Duration;
 
@@ -30,7 +33,7 @@ impl File {
             mount_point: "/mnt".into(),
             instance: 1,
         };
-        let open = Op::OpenSession {
+        let open = OpenSession {
             nonce: 1,
             identity,
             predecessor: None,
@@ -38,14 +41,15 @@ impl File {
         let Ok(Answer::Session { session, .. }) = state.apply(SessionId::SYSTEM, 0, open) else {
             panic!("no session");
         };
-        let Ok(Answer::Block { block, .. }) = state.apply(session, 1, Op::GrantBlock) else {
+        let Ok(Answer::Block { block, .. }) = state.apply(session, 1, GrantBlock) else {
             panic!("no block");
         };
-        let create = Op::Create {
+        let create = Create {
             parent: Ino::ROOT,
             name: b"f".to_vec(),
             kind: Kind::File,
             mode: 0o644,
+            umask: 0,
             uid: 0,
             gid: 0,
             rdev: 0,
@@ -68,7 +72,7 @@ impl File {
     }
 
     fn id(&self, index: u16) -> ChunkId {
-        ChunkId::new(VolumeId(1), set_of(&self.map, [1, 2]), self.block, index)
+        ChunkId::new(VolumeId::ONLY, set_of(&self.map, [1, 2]), self.block, index)
     }
 
     /// The bytes that [`Node::put`] gives that chunk.
@@ -76,8 +80,9 @@ impl File {
         Bytes::from(vec![index as u8; LEN as usize])
     }
 
-    fn session_op(&mut self, op: Op) -> Answer {
+    fn session_op(&mut self, op: impl Into<FileOp>) -> Answer {
         self.seq += 1;
+        let op = op.into();
         self.state.apply(self.session, self.seq, op).unwrap()
     }
 
@@ -97,14 +102,14 @@ impl File {
             len: LEN.into(),
             content: Some(chunk),
         };
-        self.session_op(Op::Commit(Commit {
+        self.session_op(Commit {
             ino: self.ino,
             edits: vec![edit],
             append: false,
             size_min: 0,
             expect_version: None,
             kill_suid: false,
-        }));
+        });
         self.at(index)
     }
 
@@ -121,7 +126,7 @@ impl File {
             ..SetAttr::default()
         };
         let ino = self.ino;
-        self.session_op(Op::SetAttr { ino, set });
+        self.session_op(SetAttrs { ino, set });
     }
 
     fn archive(&mut self) {
@@ -132,15 +137,15 @@ impl File {
             bucket: "bucket".into(),
             prefix: "p".into(),
         });
-        let system = |op| self.state.apply(SessionId::SYSTEM, 0, op).unwrap();
-        system(Op::SetConfig { config });
+        let system = |op: SystemOp| self.state.apply(SessionId::SYSTEM, 0, op).unwrap();
+        system(SetConfig { config }.into());
         let (ino, version) = (self.ino, self.version());
         let file = ArchiveStart {
             ino,
             version,
             node: NodeId(1),
         };
-        let Answer::Attempts(attempts) = system(Op::StartArchive { files: vec![file] }) else {
+        let Answer::Attempts(attempts) = system(StartArchive { files: vec![file] }.into()) else {
             panic!("no attempt");
         };
         let attempt = attempts[0].clone().unwrap();
@@ -152,7 +157,7 @@ impl File {
             size: attempt.size,
             crc: 1,
         };
-        system(Op::FinishArchive { files: vec![file] });
+        system(FinishArchive { files: vec![file] }.into());
     }
 
     fn extents(&self) -> (u64, Vec<Content>) {
@@ -306,7 +311,7 @@ async fn extent_without_a_good_replica_turns_to_the_archive_if_all_members_say_s
 #[test]
 fn healer_takes_each_suspect_once_until_it_is_looked_at() {
     let (healer, mut queue) = Healer::new();
-    let id = ChunkId::new(VolumeId(1), lagan_types::SetId(1), BlockId(1), 1);
+    let id = ChunkId::new(VolumeId::ONLY, lagan_types::SetId(1), BlockId(1), 1);
     let suspect = Suspect { id, named: None };
     let place = Suspect {
         named: Some((Ino(5), 0)),

@@ -116,7 +116,7 @@ async fn nobody_is_asked_who_is_down_and_silence_outweighs_the_rest() {
     let set = set_of(&state.map(), [1, 2]);
     let id = chunk_of(set, 1);
     nodes[1].put(id);
-    let down = lagan_types::op::Op::SetNodeState {
+    let down = lagan_types::op::SetNodeState {
         node: NodeId(2),
         state: lagan_types::cluster::NodeState::Down,
     };

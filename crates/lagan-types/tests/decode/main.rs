@@ -10,7 +10,7 @@ mod sys;
 use lagan_types::cluster::ClusterMap;
 use lagan_types::codec::{self, Decode, Encode, bincode};
 use lagan_types::message::{ChunkReply, ChunkRequest, MetaReply, MetaRequest};
-use lagan_types::{Answer, Command, Op, Query, QueryAnswer};
+use lagan_types::{Answer, Command, FileOp, Op, Query, QueryAnswer, SystemOp};
 use proptest::prelude::*;
 use std::fmt::Debug;
 
@@ -58,6 +58,8 @@ macro_rules! for_each_type {
         $call::<Command>($($argument),*);
         $call::<Vec<Command>>($($argument),*);
         $call::<Op>($($argument),*);
+        $call::<FileOp>($($argument),*);
+        $call::<SystemOp>($($argument),*);
         $call::<Query>($($argument),*);
         $call::<QueryAnswer>($($argument),*);
         $call::<Vec<Result<Answer, lagan_types::FsError>>>($($argument),*);
@@ -145,7 +147,8 @@ fn every_variant_is_met() {
     assert!(variants::<MetaReply>().len() >= 15);
     assert!(variants::<ChunkRequest>().len() >= 6);
     assert!(variants::<ChunkReply>().len() >= 13);
-    assert!(variants::<Op>().len() >= 40);
+    assert_eq!(variants::<FileOp>().len(), FileOp::COUNT);
+    assert_eq!(variants::<SystemOp>().len(), SystemOp::COUNT);
     assert!(variants::<Query>().len() >= 25);
     assert!(variants::<QueryAnswer>().len() >= 22);
     assert!(variants::<Answer>().len() >= 13);

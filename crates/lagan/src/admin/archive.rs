@@ -5,7 +5,8 @@ use crate::admin::walk::{Item, Walk};
 use crate::exit::{DEGRADED, ERROR, Failure, OK, Outcome};
 use crate::net::Cluster;
 use lagan_types::attr::ArchiveState;
-use lagan_types::{Attr, Ino, Op, Query, QueryAnswer};
+use lagan_types::op::ArchiveNow;
+use lagan_types::{Attr, Ino, Query, QueryAnswer};
 use std::collections::VecDeque;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
@@ -132,7 +133,7 @@ async fn ask(
         return Ok(());
     }
     cluster
-        .mutate(Op::ArchiveNow { inos })
+        .mutate(ArchiveNow { inos })
         .await?
         .map(|_| ())
         .map_err(|e| Failure::error(format!("make files due: {e}")))

@@ -8,7 +8,8 @@ use crate::exit::{Failure, OK, Outcome};
 use crate::net::Cluster;
 use lagan_types::cluster::ClusterMap;
 use lagan_types::message::{MetaReply, MetaRequest};
-use lagan_types::{Content, Ino, NodeId, Op, Query, QueryAnswer};
+use lagan_types::op::MarkLost;
+use lagan_types::{Content, Ino, NodeId, Query, QueryAnswer};
 use serde::Serialize;
 use std::time::Duration;
 
@@ -103,7 +104,7 @@ async fn give_up(cluster: &Cluster) -> Outcome<u64> {
             };
             if map.set(chunk.set()).is_some_and(|s| s.nodes.is_empty()) {
                 let offset = extent.offset;
-                let marked = cluster.mutate(Op::MarkLost { ino, offset, chunk }).await?;
+                let marked = cluster.mutate(MarkLost { ino, offset, chunk }).await?;
                 marked.map_err(|e| Failure::error(format!("mark what is lost: {e}")))?;
                 lost += 1;
             }

@@ -1,5 +1,5 @@
 use super::*;
-use lagan_types::op::{Commit, SetAttr};
+use lagan_types::op::{Commit, CreateCommit, FileOp, Rename, Rmdir, SetAttr, SetAttrs, Unlink};
 use lagan_types::{Kind, attr::ArchiveState};
 
 const OWNER: SessionId = SessionId(7);
@@ -55,15 +55,16 @@ fn hold(names: &mut Names, name: &str, seq: u64) -> NewFile {
     file
 }
 
-fn unlink(name: &str) -> Op {
-    Op::Unlink {
+fn unlink(name: &str) -> FileOp {
+    Unlink {
         parent: DIR,
         name: name.into(),
     }
+    .into()
 }
 
-fn rename(from: &str, to: &str) -> Op {
-    Op::Rename {
+fn rename(from: &str, to: &str) -> FileOp {
+    Rename {
         parent: DIR,
         name: from.into(),
         new_parent: DIR,
@@ -71,10 +72,11 @@ fn rename(from: &str, to: &str) -> Op {
         no_replace: false,
         exchange: false,
     }
+    .into()
 }
 
-fn commit(file: &NewFile) -> Op {
-    Op::CreateCommit {
+fn commit(file: &NewFile) -> FileOp {
+    CreateCommit {
         file: file.clone(),
         commit: Commit {
             ino: file.ino,
@@ -85,6 +87,7 @@ fn commit(file: &NewFile) -> Op {
             kill_suid: false,
         },
     }
+    .into()
 }
 
 fn lookup(name: &str) -> Query {
@@ -161,11 +164,14 @@ fn what_a_mutation_touches_is_made_first() {
     let mark = names.begin(&unlink("a"), Directories::Keeps);
     assert_eq!(mark.first, [a.ino]);
     names.end(mark, End::Refused);
-    let chmod = Op::SetAttr {
+    let chmod = SetAttrs {
         ino: b.ino,
         set: SetAttr::default(),
     };
-    assert_eq!(names.begin(&chmod, Directories::Keeps).first, [b.ino]);
+    assert_eq!(
+        names.begin(&chmod.into(), Directories::Keeps).first,
+        [b.ino]
+    );
     assert!(
         names
             .begin(&unlink("c"), Directories::Keeps)
@@ -178,9 +184,11 @@ fn what_a_mutation_touches_is_made_first() {
 fn files_are_made_before_their_directorys_attributes_change() {
     let mut names = names();
     let a = hold(&mut names, "a", 1);
-    let chmod = |ino| Op::SetAttr {
-        ino,
-        set: SetAttr::default(),
+    let chmod = |ino| {
+        FileOp::SetAttrs(SetAttrs {
+            ino,
+            set: SetAttr::default(),
+        })
     };
     let first = |names: &mut Names, ino| names.begin(&chmod(ino), Directories::Keeps).first;
     assert_eq!(first(&mut names, DIR), [a.ino]);
@@ -191,12 +199,12 @@ fn files_are_made_before_their_directorys_attributes_change() {
 fn removal_of_a_directory_has_everything_made_and_promises_nothing() {
     let mut names = names();
     let a = hold(&mut names, "a", 1);
-    let rmdir = Op::Rmdir {
+    let rmdir = Rmdir {
         parent: Ino(9),
         name: b"d".to_vec(),
     };
     assert!(!names.moves_directories());
-    let mark = names.begin(&rmdir, Directories::Removes);
+    let mark = names.begin(&rmdir.into(), Directories::Removes);
     assert_eq!(mark.first, [a.ino]);
     assert!(names.moves_directories());
     assert_eq!(names.wish((OWNER, 2), file("b")), Wish::Not);

@@ -4,18 +4,21 @@ use super::world::World;
 use crate::preview;
 use lagan_types::answer::Answer;
 use lagan_types::attr::{Attr, Kind, Time};
-use lagan_types::op::{Commit, NewFile, XattrMode};
-use lagan_types::{FsError, Ino, Op, SessionId, VolumeId};
+use lagan_types::op::{
+    Commit, CreateCommit, CreatePromised, EndSession, FileOp, GrantInos, MakePromised, NewFile,
+    Rmdir, SetXattr, Unlink, XattrMode,
+};
+use lagan_types::{FsError, Ino, SessionId, VolumeId};
 
 const ROOT: Ino = Ino::ROOT;
 /// A time before the commands that make the files.
-const RESERVED_AT: Time = Time {
+const PROMISED_AT: Time = Time {
     secs: 1_000,
     nanos: 2,
 };
 
 fn granted(w: &mut World) -> Ino {
-    match w.system(Op::GrantInos { count: 8 }) {
+    match w.system(GrantInos { count: 8 }) {
         Ok(Answer::Inos { first, count: 8 }) => first,
         other => panic!("{other:?}"),
     }
@@ -29,19 +32,25 @@ fn new_file(ino: Ino, name: &str) -> NewFile {
         mode: 0o640,
         uid: 10,
         gid: 20,
-        time: RESERVED_AT,
+        time: PROMISED_AT,
     }
 }
 
-fn make(file: &NewFile, asked: Option<(SessionId, u64)>) -> Op {
-    Op::CreateReserved {
+fn make(file: &NewFile) -> CreatePromised {
+    let file = file.clone();
+    CreatePromised { file }
+}
+
+/// The leader makes it; the session's call of that number was promised it.
+fn make_for(file: &NewFile, session: SessionId, seq: u64) -> MakePromised {
+    MakePromised {
         file: file.clone(),
-        asked,
+        asked: (session, seq),
     }
 }
 
-fn create_commit(file: &NewFile, size_min: u64) -> Op {
-    Op::CreateCommit {
+fn create_commit(file: &NewFile, size_min: u64) -> CreateCommit {
+    CreateCommit {
         file: file.clone(),
         commit: Commit {
             ino: file.ino,
@@ -65,10 +74,10 @@ fn granted_numbers_are_given_to_nothing_else() {
     let other = w.file("other");
     assert_eq!(other.0, first.0 + 8);
     for count in [0, u32::MAX] {
-        assert_eq!(w.system(Op::GrantInos { count }), Err(FsError::Invalid));
+        assert_eq!(w.system(GrantInos { count }), Err(FsError::Invalid));
     }
     let beyond = new_file(Ino(other.0 + 1), "a");
-    assert_eq!(w.op(make(&beyond, None)), Err(FsError::Invalid));
+    assert_eq!(w.op(make(&beyond)), Err(FsError::Invalid));
     w.check();
 }
 
@@ -78,9 +87,9 @@ fn file_is_as_the_preview_showed_it_and_made_once() {
     let file = new_file(granted(&mut w), "a");
     let shown = seen(&w, &file).unwrap();
     assert_eq!(w.lookup(ROOT, "a"), Err(FsError::NotFound));
-    w.op(make(&file, None)).unwrap();
+    w.op(make(&file)).unwrap();
     assert_eq!(w.lookup(ROOT, "a"), Ok(shown));
-    w.system(make(&file, None)).unwrap();
+    w.system(make_for(&file, SessionId(77), 1)).unwrap();
     assert_eq!(w.names(ROOT), ["a"]);
     assert_eq!(seen(&w, &file), Err(FsError::Exists));
     w.check();
@@ -98,7 +107,7 @@ fn directory_has_the_time_of_the_promise_though_its_attributes_changed_since() {
         ..new_file(ino, "a")
     };
     for value in [b"1", b"2"] {
-        w.op(Op::SetXattr {
+        w.op(SetXattr {
             ino: dir,
             name: b"user.a".to_vec(),
             value: value.to_vec(),
@@ -108,7 +117,7 @@ fn directory_has_the_time_of_the_promise_though_its_attributes_changed_since() {
     }
     let changed = w.attr(dir).ctime;
     assert!(changed > file.time);
-    w.op(make(&file, None)).unwrap();
+    w.op(make(&file)).unwrap();
     let attr = w.attr(dir);
     assert_eq!((attr.mtime, attr.ctime), (file.time, changed));
     w.check();
@@ -150,8 +159,12 @@ fn name_or_directory_that_is_gone_makes_nothing() {
     };
     assert!(seen(&w, &inside).is_ok());
     let (parent, name) = (ROOT, b"d".to_vec());
-    w.op(Op::Rmdir { parent, name }).unwrap();
-    for op in [make(&inside, None), create_commit(&inside, 1)] {
+    w.op(Rmdir { parent, name }).unwrap();
+    let ops = [
+        FileOp::from(make(&inside)),
+        create_commit(&inside, 1).into(),
+    ];
+    for op in ops {
         let error = w.op(op).unwrap_err();
         assert!(
             matches!(error, FsError::NotFound | FsError::Stale),
@@ -165,9 +178,9 @@ fn name_or_directory_that_is_gone_makes_nothing() {
 fn unlinked_while_it_is_open_it_stays_unlinked() {
     let mut w = World::new();
     let file = new_file(granted(&mut w), "a");
-    w.system(make(&file, None)).unwrap();
+    w.system(make_for(&file, SessionId(77), 1)).unwrap();
     let (parent, name) = (ROOT, b"a".to_vec());
-    w.op(Op::Unlink { parent, name }).unwrap();
+    w.op(Unlink { parent, name }).unwrap();
     match w.op(create_commit(&file, 5)) {
         Ok(Answer::Committed { attr, .. }) => assert_eq!((attr.nlink, attr.size), (0, 5)),
         other => panic!("{other:?}"),
@@ -183,7 +196,7 @@ fn retry_of_the_call_that_was_promised_finds_the_file_as_its_own() {
     let session = w.session;
     let create = World::create_op(ROOT, "a", Kind::File);
     let retry = w.command(session, create.clone());
-    w.system(make(&file, Some((session, retry.seq)))).unwrap();
+    w.system(make_for(&file, session, retry.seq)).unwrap();
     match w.apply(&retry) {
         Ok(Answer::Created { attr, created }) => {
             assert_eq!((attr.ino, created), (file.ino, true));
@@ -203,9 +216,9 @@ fn session_that_is_over_is_promised_nothing() {
     let mut w = World::new();
     let file = new_file(granted(&mut w), "a");
     let session = w.session;
-    w.system(Op::EndSession { session }).unwrap();
+    w.system(EndSession { session }).unwrap();
     assert_eq!(seen(&w, &file), Err(FsError::SessionEnded));
     assert_eq!(w.op(create_commit(&file, 1)), Err(FsError::SessionEnded));
-    w.system(make(&file, Some((session, 1)))).unwrap();
+    w.system(make_for(&file, session, 1)).unwrap();
     w.check();
 }

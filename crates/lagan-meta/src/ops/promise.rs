@@ -1,10 +1,10 @@
-//! Files whose names a leader reserved before they are replicated.
+//! Files that a leader promised before they are replicated (INV-6a).
 //!
-//! The leader keeps the reservation in memory and sees to it that nobody else
-//! takes the name or removes the directory (`lagan-server`). Here it becomes a
-//! file: once, whoever asks first, since its inode number was given to this
-//! reservation alone. An inode of that number is there until its session has
-//! closed the file, so "there is none" means that it was not made yet.
+//! The leader keeps a promise in memory and sees to it that nobody else takes the
+//! name or removes the directory. Here the promise becomes a file: once, whoever asks
+//! first, since its inode number was given to this promise alone. An inode of that
+//! number is there until its session has closed the file, so "there is none" means
+//! that the file was not made yet.
 
 use super::acl::default_of;
 use super::commit::commit;
@@ -13,17 +13,17 @@ use crate::kv::{Read, StoreError};
 use crate::txn::{Fail, Outcome, Txn};
 use lagan_types::answer::Answer;
 use lagan_types::attr::{Attr, Kind};
-use lagan_types::op::{Commit, NewFile};
+use lagan_types::op::{CreateCommit, NewFile};
 use lagan_types::{FsError, Ino, SessionId, VolumeId};
 
 /// Inode numbers that a leader may ask for at once.
 pub(crate) const INOS_MAX: u32 = 1 << 20;
 
-/// What the file will look like when it is made: for the answer to the one who
-/// reserves its name. Changes nothing.
+/// The attributes that the file will have when it is made: the answer that promises it.
+/// Changes nothing.
 ///
 /// # Errors
-/// The outer one stops the node. The inner one says why it cannot be made:
+/// The outer one stops the node. The inner one says why the file cannot be promised:
 /// [`FsError::Exists`], [`FsError::NotFound`], [`FsError::NotDirectory`],
 /// [`FsError::SessionEnded`], [`FsError::DefaultAcl`], and those of a bad name.
 pub fn preview<R: Read>(
@@ -46,7 +46,7 @@ pub fn preview<R: Read>(
     }
 }
 
-/// Numbers for a leader.
+/// Takes inode numbers for a leader.
 pub(crate) fn grant_inos(txn: &mut Txn<'_>, count: u32) -> Outcome<Answer> {
     if count == 0 || count > INOS_MAX {
         return Err(FsError::Invalid.into());
@@ -69,14 +69,13 @@ pub(crate) fn create(txn: &mut Txn<'_>, file: &NewFile) -> Outcome<Answer> {
 pub(crate) fn create_commit(
     txn: &mut Txn<'_>,
     session: SessionId,
-    file: &NewFile,
-    content: &Commit,
+    op: &CreateCommit,
 ) -> Outcome<Answer> {
-    if content.ino != file.ino {
+    if op.commit.ino != op.file.ino {
         return Err(FsError::Invalid.into());
     }
-    ensure(txn, file)?;
-    commit(txn, session, content)
+    ensure(txn, &op.file)?;
+    commit(txn, session, &op.commit)
 }
 
 fn ensure(txn: &mut Txn<'_>, file: &NewFile) -> Outcome<Attr> {
@@ -89,7 +88,8 @@ fn ensure(txn: &mut Txn<'_>, file: &NewFile) -> Outcome<Attr> {
     make(txn, file)
 }
 
-/// A default ACL takes the umask's place: such a file is not promised.
+/// A default ACL takes the umask's place, and a promised file has its mode already: a
+/// directory that has one promises nothing.
 fn plain(txn: &mut Txn<'_>, file: &NewFile) -> Outcome<()> {
     let dir = live_dir(txn, file.parent)?;
     match default_of(txn, (file.parent, &dir), Kind::File)? {
@@ -105,7 +105,7 @@ fn make(txn: &mut Txn<'_>, file: &NewFile) -> Outcome<Attr> {
         return Err(FsError::Exists.into());
     }
     let owner = (file.mode, file.uid, file.gid);
-    // As it was shown when the name was reserved.
+    // As it was shown when the name was promised.
     let time = file.time.min(txn.time);
     let row = new_row(txn, &dir, Kind::File, owner, time);
     add_named(txn, (file.parent, &file.name), file.ino, row)

@@ -1,0 +1,330 @@
+//! Mutations that a session asks for.
+
+use crate::access::Access;
+use crate::ask::asks;
+use crate::attr::{Kind, Time};
+use crate::codec::{Decode, Encode};
+use crate::extent::{ChunkRef, Edit, Extent};
+use crate::id::{BlockId, Ino};
+
+asks! {
+    /// A mutation that a session asks for.
+    #[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+    pub enum FileOp {
+        // -- the session's own --------------------------------------------------
+        /// The session leaves: its locks go and its blocks are closed. A session that is
+        /// gone stays so. Answer: `Done`.
+        CloseSession,
+        /// Grants the session a block of chunk ids. Answer: `Block`.
+        GrantBlock,
+        /// Closes a block: no more of its ids will be named. Answer: `Done`.
+        CloseBlock { block: BlockId },
+
+        // -- names --------------------------------------------------------------
+        /// Makes an inode and its name. A name that is taken is `Exists`; without
+        /// `exclusive` a regular file under it is the answer, with `created: false`.
+        /// A parent with setgid gives its group, and a directory its bit too. Answer: `Created`.
+        Create {
+            parent: Ino,
+            name: Vec<u8>,
+            kind: Kind,
+            /// Permission bits before the umask.
+            mode: u16,
+            /// The caller's umask. A default ACL of the parent takes its place.
+            umask: u16,
+            uid: u32,
+            gid: u32,
+            /// Device number of a device node.
+            rdev: u32,
+            /// A symlink's target; empty for other kinds.
+            target: Vec<u8>,
+            exclusive: bool,
+        },
+        /// Makes a promised file, unless it is there already. `Exists` and `NotFound` mean
+        /// that the name was lost with the leader that promised it. Answer: `Created`.
+        CreatePromised { file: NewFile },
+        /// Makes a promised file as [`CreatePromised`] does and carries out its first commit,
+        /// in one step: one replicated command a file. Answer: `Committed`.
+        CreateCommit { file: NewFile, commit: Commit },
+        /// link(2). Answer: `Attr`.
+        Link { ino: Ino, parent: Ino, name: Vec<u8> },
+        /// unlink(2). An inode that loses its last name becomes an orphan. Answer: `Unlinked`.
+        Unlink { parent: Ino, name: Vec<u8> },
+        /// rmdir(2). Answer: `Unlinked`.
+        Rmdir { parent: Ino, name: Vec<u8> },
+        /// renameat2(2). With `no_replace` a new name that is taken is `Exists`; with
+        /// `exchange` both names must exist. A directory cannot go into itself
+        /// (`Invalid`). Answer: `Renamed`.
+        Rename {
+            parent: Ino,
+            name: Vec<u8>,
+            new_parent: Ino,
+            new_name: Vec<u8>,
+            no_replace: bool,
+            exchange: bool,
+        },
+
+        // -- attributes ---------------------------------------------------------
+        /// chmod(2), chown(2), truncate(2), utimensat(2). Answer: `Attr`.
+        SetAttrs { ino: Ino, set: SetAttr },
+        /// setxattr(2). `mode` decides about `Exists` and `NoAttribute`. Answer: `Done`.
+        SetXattr { ino: Ino, name: Vec<u8>, value: Vec<u8>, mode: XattrMode },
+        /// setxattr(2) of an access list by a caller who is neither in the inode's group
+        /// nor privileged: takes set-group-id away. Answer: `Done`.
+        SetListAsOther { ino: Ino, value: Vec<u8> },
+        /// removexattr(2). Answer: `Done`.
+        RemoveXattr { ino: Ino, name: Vec<u8> },
+        /// Inodes were read on a mount. Moves the access times of those that have not changed
+        /// since and whose access time still has to move ([`crate::access`]); neither
+        /// ctime nor version changes. Inodes that are gone are passed over. Answer: `Done`.
+        NoteAccesses {
+            /// At most `ACCESSES_MAX`.
+            reads: Vec<Access>,
+        },
+
+        // -- content ------------------------------------------------------------
+        /// Switches parts of a file's map in one step. Answer: `Committed`.
+        Commit {
+            /// The file.
+            ino: Ino,
+            /// In order of offset, without overlap, at most `COMMIT_EDITS_MAX`.
+            edits: Vec<Edit>,
+            /// The edits' offsets count from the file's true end (O_APPEND).
+            append: bool,
+            /// Raises the size to this if it is less (fallocate, a write that ends in a hole).
+            size_min: u64,
+            /// `VersionChanged` unless the data version is this one.
+            expect_version: Option<u64>,
+            /// The writer was unprivileged: clear setuid and setgid.
+            kill_suid: bool,
+        },
+        /// copy_file_range(2): a range of one file becomes a copy of a range of the same file or
+        /// another one. Both then name the same chunks; no bytes move. Answer: `Copied`.
+        CopyRange {
+            /// The source.
+            from: Ino,
+            /// First byte in the source.
+            from_offset: u64,
+            /// The target. It may be the source, but the ranges must not overlap (`Invalid`).
+            to: Ino,
+            /// First byte in the target.
+            to_offset: u64,
+            /// Bytes. The copy ends at the source's end, where the bytes are in no chunk, and
+            /// after `COPY_EXTENTS_MAX` extents.
+            len: u64,
+            /// The writer was unprivileged: clear setuid and setgid.
+            kill_suid: bool,
+        },
+        /// One chunk takes the place of many with the same bytes: neither version nor times
+        /// change. `VersionChanged` if the range is no longer as it was read. Answer: `Done`.
+        Rewrite {
+            /// The file.
+            ino: Ino,
+            /// The range's extents, cut to it: chunks without a gap, at most
+            /// `REWRITE_EXTENTS_MAX`. Neighbours that make one extent may be given as one.
+            from: Vec<Extent>,
+            /// The chunk with the bytes of exactly that range; its `skip` is 0.
+            chunk: ChunkRef,
+        },
+
+        // -- locks --------------------------------------------------------------
+        /// Takes, changes or (kind `Unlock`) drops an advisory lock. `WouldBlock` if another
+        /// owner holds a conflicting one. Answer: `Done`.
+        SetLock { ino: Ino, lock: LockRange },
+        /// Drops all locks of that owner on the inode. Answer: `Done`.
+        DropLocks { ino: Ino, owner: u64 },
+    }
+}
+
+impl FileOp {
+    /// The names (directory and name) that it takes, removes or makes (INV-6a).
+    pub fn names(&self) -> Vec<(Ino, &[u8])> {
+        match self {
+            FileOp::Create(op) => vec![(op.parent, &op.name)],
+            FileOp::CreatePromised(op) => vec![(op.file.parent, &op.file.name)],
+            FileOp::CreateCommit(op) => vec![(op.file.parent, &op.file.name)],
+            FileOp::Link(op) => vec![(op.parent, &op.name)],
+            FileOp::Unlink(op) => vec![(op.parent, &op.name)],
+            FileOp::Rmdir(op) => vec![(op.parent, &op.name)],
+            FileOp::Rename(op) => {
+                vec![(op.parent, &op.name), (op.new_parent, &op.new_name)]
+            }
+            FileOp::CloseSession(_)
+            | FileOp::GrantBlock(_)
+            | FileOp::CloseBlock(_)
+            | FileOp::SetAttrs(_)
+            | FileOp::SetXattr(_)
+            | FileOp::SetListAsOther(_)
+            | FileOp::RemoveXattr(_)
+            | FileOp::NoteAccesses(_)
+            | FileOp::Commit(_)
+            | FileOp::CopyRange(_)
+            | FileOp::Rewrite(_)
+            | FileOp::SetLock(_)
+            | FileOp::DropLocks(_) => Vec::new(),
+        }
+    }
+
+    /// What it may do to names that are promised to somebody else (INV-6a).
+    pub fn effect(&self) -> NameEffect<'_> {
+        match self {
+            FileOp::Create(op) if op.kind == Kind::Directory => NameEffect::TakesForDirectory,
+            FileOp::Create(_) | FileOp::Link(_) => NameEffect::Takes,
+            FileOp::CreatePromised(op) => NameEffect::Own(op.file.ino),
+            FileOp::CreateCommit(op) => NameEffect::Own(op.file.ino),
+            FileOp::Rename(op) => NameEffect::Moves(op.parent, &op.name),
+            FileOp::Rmdir(_) => NameEffect::RemovesDirectory,
+            FileOp::CloseSession(_)
+            | FileOp::GrantBlock(_)
+            | FileOp::CloseBlock(_)
+            | FileOp::Unlink(_)
+            | FileOp::SetAttrs(_)
+            | FileOp::SetXattr(_)
+            | FileOp::SetListAsOther(_)
+            | FileOp::RemoveXattr(_)
+            | FileOp::NoteAccesses(_)
+            | FileOp::Commit(_)
+            | FileOp::CopyRange(_)
+            | FileOp::Rewrite(_)
+            | FileOp::SetLock(_)
+            | FileOp::DropLocks(_) => NameEffect::None,
+        }
+    }
+
+    /// The inodes, named by number, that it reads or changes (INV-6a).
+    pub fn inodes(&self) -> Vec<Ino> {
+        match self {
+            FileOp::Link(op) => vec![op.ino],
+            FileOp::SetAttrs(op) => vec![op.ino],
+            FileOp::SetXattr(op) => vec![op.ino],
+            FileOp::SetListAsOther(op) => vec![op.ino],
+            FileOp::RemoveXattr(op) => vec![op.ino],
+            FileOp::Commit(op) => vec![op.ino],
+            FileOp::CopyRange(op) => vec![op.from, op.to],
+            FileOp::Rewrite(op) => vec![op.ino],
+            FileOp::SetLock(op) => vec![op.ino],
+            FileOp::DropLocks(op) => vec![op.ino],
+            // What is only promised is passed over, as what is gone.
+            FileOp::NoteAccesses(_) => Vec::new(),
+            FileOp::CloseSession(_)
+            | FileOp::GrantBlock(_)
+            | FileOp::CloseBlock(_)
+            | FileOp::Create(_)
+            | FileOp::CreatePromised(_)
+            | FileOp::CreateCommit(_)
+            | FileOp::Unlink(_)
+            | FileOp::Rmdir(_)
+            | FileOp::Rename(_) => Vec::new(),
+        }
+    }
+}
+
+/// What a mutation may do to names that are promised to somebody else (INV-6a).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum NameEffect<'a> {
+    /// It takes no name and removes no directory.
+    None,
+    /// It makes this promised file, whose name is its own.
+    Own(Ino),
+    /// It may take a name.
+    Takes,
+    /// It may take a name, and brings a directory to it.
+    TakesForDirectory,
+    /// It may take a name, and moves what stands under this one: another directory or not.
+    Moves(Ino, &'a [u8]),
+    /// It removes a directory.
+    RemovesDirectory,
+}
+
+impl NameEffect<'_> {
+    /// Whether somebody else's promise could be in its way.
+    pub fn is_on_others(self) -> bool {
+        !matches!(self, NameEffect::None | NameEffect::Own(_))
+    }
+}
+
+/// A regular file whose name the leader promised to a session, before it is in the
+/// replicated state.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+pub struct NewFile {
+    /// Its number, granted to the leader by `GrantInos` and given to nobody else.
+    pub ino: Ino,
+    /// Its directory.
+    pub parent: Ino,
+    /// Its name there.
+    pub name: Vec<u8>,
+    /// Permission bits, after the umask.
+    pub mode: u16,
+    /// Owner.
+    pub uid: u32,
+    /// Group, unless the directory's setgid bit gives another.
+    pub gid: u32,
+    /// When the name was promised: the file's times, and its directory's.
+    pub time: Time,
+}
+
+/// Attributes to change; `None` leaves one as it is.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Encode, Decode)]
+pub struct SetAttr {
+    /// Permission bits.
+    pub mode: Option<u16>,
+    /// Owner; clears setuid and setgid of files.
+    pub uid: Option<u32>,
+    /// Group; clears setuid and setgid of files.
+    pub gid: Option<u32>,
+    /// truncate(2): cuts extents and raises the data version.
+    pub size: Option<u64>,
+    /// Last access.
+    pub atime: Option<SetTime>,
+    /// Last change of the content.
+    pub mtime: Option<SetTime>,
+    /// Clear setuid and setgid (a write or truncate by an unprivileged caller, a
+    /// chown that names no owner).
+    pub kill_suid: bool,
+}
+
+/// A time to set.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Encode, Decode)]
+pub enum SetTime {
+    /// The command's time.
+    Now,
+    /// A time that the caller gives.
+    At(Time),
+}
+
+/// setxattr(2)'s flags.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Encode, Decode)]
+pub enum XattrMode {
+    /// Create or replace.
+    Any,
+    /// XATTR_CREATE: `Exists` if the attribute is there.
+    Create,
+    /// XATTR_REPLACE: `NoAttribute` if it is not.
+    Replace,
+}
+
+/// An advisory lock, or its removal.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Encode, Decode)]
+pub struct LockRange {
+    /// The kernel's lock owner, unique in its session.
+    pub owner: u64,
+    /// First byte.
+    pub start: u64,
+    /// Last byte, inclusive; `u64::MAX` reaches to the end.
+    pub end: u64,
+    /// The kind of lock.
+    pub kind: LockKind,
+    /// The owner's process, for F_GETLK.
+    pub pid: u32,
+}
+
+/// fcntl(2)'s F_RDLCK, F_WRLCK, F_UNLCK.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Encode, Decode)]
+pub enum LockKind {
+    /// Shared.
+    Read,
+    /// Exclusive.
+    Write,
+    /// None.
+    Unlock,
+}
