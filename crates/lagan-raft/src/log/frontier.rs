@@ -71,7 +71,6 @@ mod tests {
     const SEGMENT: SegmentHeader = SegmentHeader {
         sequence: 7,
         seed: 0x0102_0304,
-        marked: true,
     };
 
     fn record(index: u64, payload: &[u8], seed: u32, synced: u64) -> (Vec<u8>, u32) {

@@ -12,7 +12,8 @@
 //! |    | | 48 | mark (`frontier`): synced offset, u32, sequence, u32, check, u32; or 0 |
 //! |    | | 60 | CRC-32 of header[0..60] and payload, seeded with the CRC before it |
 //!
-//! Version 1 has no marks; its segments are read and continued as they are.
+//! This is version 3. Version 1 had no marks, version 2 another encoding of commands; both
+//! are refused.
 //!
 //! Integers are little endian. The payload of `Normal` is the batch, that of `Membership`
 //! and `Checkpoint` the codec's serde form; the others have none. `Vote` has the term and
@@ -21,9 +22,9 @@
 //! # To change this format
 //! - Raise `FORMAT_VERSION` in `segment.rs`. The encoding of commands is part of the
 //!   payload and has no version of its own: whoever changes `Command` raises it, too.
-//! - The header of a segment says its version. A segment of a version that is still read
-//!   is continued in that version until it is full, the next one is begun in the new one;
-//!   old segments go as their entries are purged.
+//! - The header of a segment says its version. To go on with logs of the older version,
+//!   continue its segment in that version until it is full and begin the next one in the
+//!   new; old segments go as their entries are purged.
 //! - A version that `SegmentHeader::decode` does not know makes the log refuse to open, by
 //!   name and without a change to any record.
 //! - The golden bytes in `log/tests.rs` change; those of versions that are still read stay.

@@ -5,10 +5,8 @@
 pub const SEGMENT_HEADER_LEN: usize = 64;
 /// Bytes of a record's header.
 pub const RECORD_HEADER_LEN: usize = 64;
-/// The version that this build writes: records have marks.
-pub const FORMAT_VERSION: u32 = 2;
-/// The version before, which this build reads and goes on with: no marks.
-const VERSION_UNMARKED: u32 = 1;
+/// The version that this build writes and reads.
+pub const FORMAT_VERSION: u32 = 3;
 
 const SEGMENT_MAGIC: &[u8; 8] = b"LAGANLOG";
 pub(super) const RECORD_MAGIC: u32 = u32::from_le_bytes(*b"LgRc");
@@ -20,8 +18,6 @@ pub struct SegmentHeader {
     pub sequence: u64,
     /// CRC of the last record of the segment before.
     pub seed: u32,
-    /// Its records have marks (`frontier`): version 2.
-    pub marked: bool,
 }
 
 impl SegmentHeader {
@@ -29,11 +25,7 @@ impl SegmentHeader {
     pub fn encode(&self) -> [u8; SEGMENT_HEADER_LEN] {
         let mut raw = [0u8; SEGMENT_HEADER_LEN];
         raw[0..8].copy_from_slice(SEGMENT_MAGIC);
-        let version = match self.marked {
-            true => FORMAT_VERSION,
-            false => VERSION_UNMARKED,
-        };
-        raw[8..12].copy_from_slice(&version.to_le_bytes());
+        raw[8..12].copy_from_slice(&FORMAT_VERSION.to_le_bytes());
         raw[16..24].copy_from_slice(&self.sequence.to_le_bytes());
         raw[24..28].copy_from_slice(&self.seed.to_le_bytes());
         let crc = crc32fast::hash(&raw[..60]);
@@ -53,10 +45,9 @@ impl SegmentHeader {
             return Ok(None);
         }
         match u32_at(raw, 8) {
-            version @ (FORMAT_VERSION | VERSION_UNMARKED) => Ok(Some(SegmentHeader {
+            FORMAT_VERSION => Ok(Some(SegmentHeader {
                 sequence: u64_at(raw, 16),
                 seed: u32_at(raw, 24),
-                marked: version == FORMAT_VERSION,
             })),
             other => Err(other),
         }

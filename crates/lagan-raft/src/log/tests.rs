@@ -245,17 +245,17 @@ fn golden_bytes_of_segment_header_and_record() {
     let header = SegmentHeader {
         sequence: 3,
         seed: 0x0102_0304,
-        marked: true,
     };
     let raw = header.encode();
-    assert_eq!(&raw[..12], b"LAGANLOG\x02\0\0\0");
+    assert_eq!(&raw[..12], b"LAGANLOG\x03\0\0\0");
     assert_eq!(SegmentHeader::decode(&raw), Ok(Some(header)));
-    let old = SegmentHeader {
-        marked: false,
-        ..header
-    };
-    assert_eq!(&old.encode()[..12], b"LAGANLOG\x01\0\0\0");
-    assert_eq!(SegmentHeader::decode(&old.encode()), Ok(Some(old)));
+    for version in [1, 2, 4] {
+        let mut other = raw;
+        other[8] = version;
+        let crc = crc32fast::hash(&other[..60]);
+        other[60..].copy_from_slice(&crc.to_le_bytes());
+        assert_eq!(SegmentHeader::decode(&other), Err(version.into()));
+    }
     assert_eq!(&raw[16..28], [3, 0, 0, 0, 0, 0, 0, 0, 4, 3, 2, 1]);
     let mut out = Vec::new();
     let crc = record::encode(
@@ -278,7 +278,6 @@ fn golden_bytes_of_a_marked_record() {
     let segment = SegmentHeader {
         sequence: 3,
         seed: 0x0102_0304,
-        marked: true,
     };
     let header = Header::of(Kind::Normal, &id(2, 9), 8, 3);
     let mut out = Vec::new();

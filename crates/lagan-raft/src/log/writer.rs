@@ -180,7 +180,6 @@ impl Writer {
                 let header = SegmentHeader {
                     sequence: 1,
                     seed: rand::random(),
-                    marked: true,
                 };
                 let segment = dir.begin(header, 0)?;
                 let end = SEGMENT_HEADER_LEN as u64;
@@ -326,7 +325,7 @@ impl Writer {
             self.roll(need)?;
         }
         let (offset, seed) = (self.end, self.seed);
-        let mark = self.header.marked.then_some((&self.header, self.synced));
+        let mark = Some((&self.header, self.synced));
         self.seed = record::encode_marked(&mut self.buffer, &header, payload, seed, mark);
         self.end += need;
         Ok((offset, seed))
@@ -339,7 +338,6 @@ impl Writer {
         let header = SegmentHeader {
             sequence: self.current.sequence + 1,
             seed: self.seed,
-            marked: true,
         };
         self.current = self.dir.begin(header, need + 4096)?;
         self.header = header;
