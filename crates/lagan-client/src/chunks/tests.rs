@@ -24,6 +24,8 @@ use tokio::time::Instant;
 
 const INO: Ino = Ino(7);
 const VERSION: u64 = 3;
+/// The place in the file of what [`Cluster::read`] reads.
+const TEN: Option<(Ino, u64)> = Some((INO, BLOCK_LEN as u64));
 
 /// How a node treats the chunk.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -261,7 +263,7 @@ impl Cluster {
         }
     }
 
-    /// Ten bytes from the second block on, which lie at that offset of the file, too.
+    /// Ten bytes from the second block on; [`TEN`] names them.
     async fn read(&self, ask: Ask) -> Result<Bytes, Missing> {
         let chunk = self.spec().further(u64::from(BLOCK_LEN));
         self.chunks.bytes(ask, chunk, BLOCK_LEN, 10).await
@@ -272,14 +274,12 @@ impl Cluster {
         self.data().slice(from..from + 10)
     }
 
-    /// What was reported, once there are so many reports.
-    async fn reports(&self, count: usize) -> Vec<(u64, Option<(Ino, u64)>)> {
-        let until = Instant::now() + Duration::from_secs(60);
-        while self.world().reports.len() < count {
-            assert!(Instant::now() < until, "{:?}", self.world().reports);
-            tokio::time::sleep(Duration::from_millis(1)).await;
-        }
-        self.world().reports.clone()
+    /// Everything that was reported, by node, once no report is under way.
+    async fn reports(&self) -> Vec<(u64, Option<(Ino, u64)>)> {
+        self.chunks.tasks.idle().await;
+        let mut reports = self.world().reports.clone();
+        reports.sort();
+        reports
     }
 }
 
@@ -315,7 +315,7 @@ async fn a_replica_that_refuses_is_followed_by_the_next_and_asked_last_after_tha
         assert!(other.await.is_ok());
     }
     assert_eq!(cluster.world().asked, [1, 2, 2, 3, 2]);
-    assert_eq!(cluster.world().reports, []);
+    assert_eq!(cluster.reports().await, []);
 }
 
 #[tokio::test]
@@ -324,8 +324,7 @@ async fn a_damaged_replica_is_followed_by_the_next_and_reported() {
         let cluster = Cluster::new(&[kind, Good]);
         assert_eq!(cluster.read(first()).await, Ok(cluster.ten()), "{kind:?}");
         assert_eq!(cluster.world().asked, [1, 2]);
-        let named = Some((INO, u64::from(BLOCK_LEN)));
-        assert_eq!(cluster.reports(1).await, [(1, named)]);
+        assert_eq!(cluster.reports().await, [(1, TEN)]);
     }
 }
 
@@ -334,7 +333,7 @@ async fn a_replica_that_one_node_lacks_is_reported_once_another_gave_it() {
     let cluster = Cluster::new(&[Absent, Refuses, Good]);
     assert_eq!(cluster.read(first()).await, Ok(cluster.ten()));
     assert_eq!(cluster.world().asked, [1, 2, 3]);
-    assert_eq!(cluster.reports(1).await[0].0, 1);
+    assert_eq!(cluster.reports().await, [(1, TEN)]);
 }
 
 #[tokio::test]
@@ -366,9 +365,7 @@ async fn what_no_replica_has_is_missing_by_an_old_map_and_read_from_the_object_b
     assert_eq!(cluster.read(first()).await, missing);
     assert_eq!(cluster.world().recalls, 0);
     assert_eq!(cluster.read(sure()).await, Ok(cluster.ten()));
-    let mut told = cluster.reports(2).await;
-    told.sort();
-    assert_eq!(told.iter().map(|r| r.0).collect::<Vec<_>>(), [1, 2]);
+    assert_eq!(cluster.reports().await, [(1, TEN), (2, TEN)]);
 }
 
 #[tokio::test]
@@ -415,7 +412,7 @@ async fn while_no_node_answers_the_object_stands_in_and_nobody_is_reported() {
     cluster.world().archived = Some(VERSION);
     assert_eq!(cluster.read(first()).await, Ok(cluster.ten()));
     assert_eq!(cluster.world().recalls, 1);
-    assert_eq!(cluster.world().reports, []);
+    assert_eq!(cluster.reports().await, []);
 }
 
 #[tokio::test]
