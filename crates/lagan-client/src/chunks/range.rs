@@ -10,7 +10,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 /// Wait before all nodes of a chunk are asked again that did not answer.
-const UNREACHABLE_PAUSE: Duration = Duration::from_millis(500);
+pub(super) const UNREACHABLE_PAUSE: Duration = Duration::from_millis(500);
 
 /// How bytes of a chunk are read.
 #[derive(Debug, Clone, Copy)]
@@ -81,11 +81,14 @@ impl Chunks {
             }
             let fetched = self.reachable_bytes(chunk, at, len, ask.whole, ask.until);
             match fetched.await {
-                // Both may come back: nodes, and the archive.
-                Err(Missing::Unreachable) if unreachable => {
-                    self.pause_until(UNREACHABLE_PAUSE, ask.until).await?;
+                // Both may come back: nodes, and the archive. An object that may stand in
+                // is asked for before the first pause.
+                Err(Missing::Unreachable) => {
+                    if unreachable || chunk.named.is_none() {
+                        self.pause_until(UNREACHABLE_PAUSE, ask.until).await?;
+                    }
+                    unreachable = true;
                 }
-                Err(Missing::Unreachable) => unreachable = true,
                 other => break other,
             }
         };

@@ -1,7 +1,7 @@
 use super::*;
 use crate::chunks::fetch::{ATTEMPT, HEDGE};
 use crate::chunks::piece::Piece;
-use crate::chunks::range::Ask;
+use crate::chunks::range::{Ask, UNREACHABLE_PAUSE};
 use crate::chunks::spec::{ChunkSpec, Missing};
 use crate::leader::fake::{self, Said, Servers};
 use blocks::UNIT_LEN;
@@ -428,6 +428,21 @@ async fn nodes_that_come_back_are_asked_again() {
         cluster.read(first())
     );
     assert_eq!((back, bytes), ((), Ok(cluster.ten())));
+}
+
+#[tokio::test]
+async fn nodes_are_not_asked_again_at_once_where_no_object_can_stand_in() {
+    let cluster = Cluster::new(&[Refuses, Refuses]);
+    let (spec, mut out) = (cluster.spec(), BytesMut::new());
+    let unnamed = ChunkSpec {
+        named: None,
+        ..spec
+    };
+    // There is time for the two rounds that find out, and not for the pause.
+    let ask = Ask::replicas(Instant::now() + UNREACHABLE_PAUSE);
+    let read = cluster.chunks.range(ask, unnamed, 0, 10, &mut out).await;
+    assert_eq!(read, Err(Missing::Failed(FsError::Io)));
+    assert!(cluster.world().asked.len() <= 4);
 }
 
 #[tokio::test]
