@@ -42,7 +42,8 @@ impl Chunks {
     /// Appends bytes `at..at + len` of a chunk to `out`. `chunk` is named where the first of them lies.
     ///
     /// # Errors
-    /// Those of [`Chunks::bytes`].
+    /// Those of [`Chunks::bytes`]; [`FsError::Corrupt`] if it gave fewer or more bytes,
+    /// which would move all that follow.
     pub async fn range(
         &self,
         ask: Ask,
@@ -53,7 +54,11 @@ impl Chunks {
     ) -> Result<(), Missing> {
         for (from, len) in by_units(at, len) {
             let here = chunk.further(u64::from(from - at));
-            out.put_slice(&self.bytes(ask, here, from, len).await?);
+            let bytes = self.bytes(ask, here, from, len).await?;
+            if bytes.len() != len as usize {
+                return Err(Missing::Failed(FsError::Corrupt));
+            }
+            out.put_slice(&bytes);
         }
         Ok(())
     }
