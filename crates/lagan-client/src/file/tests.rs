@@ -1,6 +1,7 @@
 use super::*;
 use crate::file::handle::Handle;
 use crate::file::map::FileMap;
+use crate::file::room::Taken;
 use crate::leader::fake::{self, Leading, Said, Servers};
 use crate::leader::open_files::OpenFiles;
 use crate::options::{Caller, OpenOptions};
@@ -111,6 +112,17 @@ async fn a_lost_session_ends_the_handles_first_and_drops_the_data_last() {
         Err(FsError::SessionEnded)
     );
     assert!(!handle.inode.state.lock().is_dirty());
+    // Writes that found the handle good, and come to put their bytes when it is over.
+    for place in [Some(0), None] {
+        assert!(files.room.try_take(5));
+        let mut taken = Taken::new(&files.room, 5);
+        let data = Bytes::from_static(b"bytes");
+        let put = files.put(&handle, USER, place, &data, &mut taken);
+        assert_eq!(put.err(), Some(FsError::SessionEnded));
+        drop(taken);
+        assert!(!handle.inode.state.lock().is_dirty());
+        assert!(all_room_is_free(&files));
+    }
 }
 
 #[tokio::test]
