@@ -176,3 +176,13 @@ async fn a_promised_file_is_held_from_before_it_is_asked_for_until_the_answer() 
     let [held, asked, let_go] = [Event::Held, Event::Asked, Event::LetGo].map(|e| e(PROMISED));
     assert_eq!(*files.events.lock(), [held, asked, let_go]);
 }
+
+#[tokio::test]
+async fn a_promise_keeps_the_files_from_the_moment_it_is_taken() {
+    let (files, leader) = leader();
+    assert!(promise(&leader, SessionId(1)));
+    // The sweep has not run yet.
+    let dropped = Arc::downgrade(&files);
+    drop(files);
+    assert!(dropped.upgrade().is_some());
+}
