@@ -87,6 +87,18 @@ impl Tasks {
         self.tracker.spawn_on(task, &self.runtime);
     }
 
+    /// Waits until no task is left.
+    #[cfg(test)]
+    pub async fn idle(&self) {
+        let ended = async {
+            while !self.tracker.is_empty() {
+                tokio::task::yield_now().await;
+            }
+        };
+        let ended = tokio::time::timeout(Duration::from_secs(60), ended).await;
+        ended.expect("a task does not end");
+    }
+
     /// Ends all tasks and waits for them, until `until` at the latest.
     pub async fn end(&self, until: Instant) {
         self.cancel.cancel();

@@ -58,9 +58,25 @@ fn is_name_and_port(text: &str) -> bool {
     let plain = |c: char| c.is_alphanumeric() || matches!(c, '-' | '.' | '_');
     text.rsplit_once(':').is_some_and(|(host, port)| {
         let is_name = !host.is_empty() && host.chars().all(plain);
-        let host_fits = is_name || host.parse::<Ipv6Addr>().is_ok();
+        let host_fits = is_name || is_ipv6(host);
         host_fits && port.parse::<u16>().is_ok_and(|p| p != 0)
     })
+}
+
+/// An address of one link has a zone (RFC 4007): the number or the name of an interface,
+/// which the resolver looks up.
+fn is_ipv6(host: &str) -> bool {
+    let (address, zone_fits) = match host.split_once('%') {
+        Some((address, zone)) => (address, is_interface(zone)),
+        None => (host, true),
+    };
+    zone_fits && address.parse::<Ipv6Addr>().is_ok()
+}
+
+/// The kernel takes any name for an interface that has no `/`, `:` or white space.
+fn is_interface(zone: &str) -> bool {
+    let fits = |c: char| !c.is_whitespace() && !matches!(c, '/' | ':' | ',' | '%');
+    !zone.is_empty() && zone.chars().all(fits)
 }
 
 /// Looks up one server: its addresses, at least one.

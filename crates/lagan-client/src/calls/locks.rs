@@ -52,10 +52,14 @@ impl Client {
         wait: bool,
         ask: impl Fn() -> Waiter + Send + Sync,
     ) -> Result<(), FsError> {
-        if lock.kind != LockKind::Unlock {
-            self.leader.locks().note_through(fh, lock.owner);
+        if lock.kind == LockKind::Unlock {
+            return self.setlk(ino, lock, wait, ask).await;
         }
-        self.setlk(ino, lock, wait, ask).await
+        self.leader.locks().note_through(fh, lock.owner);
+        self.setlk(ino, lock, wait, ask).await?;
+        // Again, as in `setlk`.
+        self.leader.locks().note_through(fh, lock.owner);
+        Ok(())
     }
 
     /// F_SETLK, F_SETLKW and flock(2): takes, changes or drops a lock. With
@@ -89,7 +93,11 @@ impl Client {
                 Err(FsError::WouldBlock) if wait => {}
                 Ok(_) => {
                     let all = lock.start == 0 && lock.end == u64::MAX;
-                    if all && lock.kind == LockKind::Unlock {
+                    if lock.kind != LockKind::Unlock {
+                        // Again: if the session was replaced meanwhile, the note went with
+                        // the old one, and the lock is of the new one.
+                        self.leader.locks().note(ino, lock.owner);
+                    } else if all {
                         self.leader.locks().forget(ino, lock.owner);
                     }
                     return Ok(());

@@ -10,7 +10,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 /// Wait before all nodes of a chunk are asked again that did not answer.
-const UNREACHABLE_PAUSE: Duration = Duration::from_millis(500);
+pub(super) const UNREACHABLE_PAUSE: Duration = Duration::from_millis(500);
 
 /// How bytes of a chunk are read.
 #[derive(Debug, Clone, Copy)]
@@ -42,7 +42,8 @@ impl Chunks {
     /// Appends bytes `at..at + len` of a chunk to `out`. `chunk` is named where the first of them lies.
     ///
     /// # Errors
-    /// Those of [`Chunks::bytes`].
+    /// Those of [`Chunks::bytes`]; [`FsError::Corrupt`] if it gave fewer or more bytes,
+    /// which would move all that follow.
     pub async fn range(
         &self,
         ask: Ask,
@@ -53,7 +54,11 @@ impl Chunks {
     ) -> Result<(), Missing> {
         for (from, len) in by_units(at, len) {
             let here = chunk.further(u64::from(from - at));
-            out.put_slice(&self.bytes(ask, here, from, len).await?);
+            let bytes = self.bytes(ask, here, from, len).await?;
+            if bytes.len() != len as usize {
+                return Err(Missing::Failed(FsError::Corrupt));
+            }
+            out.put_slice(&bytes);
         }
         Ok(())
     }
@@ -81,11 +86,14 @@ impl Chunks {
             }
             let fetched = self.reachable_bytes(chunk, at, len, ask.whole, ask.until);
             match fetched.await {
-                // Both may come back: nodes, and the archive.
-                Err(Missing::Unreachable) if unreachable => {
-                    self.pause_until(UNREACHABLE_PAUSE, ask.until).await?;
+                // Both may come back: nodes, and the archive. An object that may stand in
+                // is asked for before the first pause.
+                Err(Missing::Unreachable) => {
+                    if unreachable || chunk.named.is_none() {
+                        self.pause_until(UNREACHABLE_PAUSE, ask.until).await?;
+                    }
+                    unreachable = true;
                 }
-                Err(Missing::Unreachable) => unreachable = true,
                 other => break other,
             }
         };

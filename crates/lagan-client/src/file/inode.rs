@@ -123,7 +123,8 @@ pub(crate) struct InodeState {
     pub kill_suid: bool,
     /// The version that was known when the commit under way was sent.
     pub committing: Option<u64>,
-    /// When the oldest bytes that are not committed were written.
+    /// When the oldest bytes that are not committed were written, or the last commit
+    /// ended, if that was later.
     pub dirty_since: Option<Instant>,
     /// Wall time of the last write that is not committed.
     pub wrote_at: Time,

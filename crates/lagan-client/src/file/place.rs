@@ -17,7 +17,13 @@ use bytes::{Bytes, BytesMut};
 use lagan_types::limits::APPEND_MERGE_LEN_MAX;
 use lagan_types::{Extent, FsError};
 use std::sync::Arc;
+use std::time::Duration;
 use tokio::time::Instant;
+
+/// How long the old tail is read: long enough to pass over two silent replicas. After that
+/// the data is appended as it is, which needs no server of the tail, and the rest of the
+/// flush's time is left for it.
+const TAIL_PATIENCE: Duration = Duration::from_secs(3);
 
 /// The last extents of a file, to be rewritten with what is appended.
 struct Tail {
@@ -70,7 +76,7 @@ impl Files {
     }
 
     /// Rewrites the tail with `new` behind it; false if nothing was committed
-    /// because the old bytes could not be read.
+    /// because the old bytes could not be read within [`TAIL_PATIENCE`].
     async fn merge(
         &self,
         inode: &Arc<Inode>,
@@ -139,7 +145,9 @@ impl Files {
         })
     }
 
+    /// The tail's bytes with `new` behind them; `None` if they cannot be read, or not soon.
     async fn tail_and(&self, tail: &Tail, new: &Bytes, until: Instant) -> Option<Bytes> {
+        let until = until.min(Instant::now() + TAIL_PATIENCE);
         let mut both = BytesMut::with_capacity(tail.len as usize + new.len());
         for &(chunk, skip, len) in &tail.parts {
             let (ask, len) = (Ask::replicas(until), u32::try_from(len).ok()?);

@@ -30,6 +30,7 @@ use tokio::time::Instant;
 
 /// How long the file's other writers wait for one rewrite.
 const PATIENCE: Duration = Duration::from_secs(10);
+
 impl Files {
     /// Follows a commit of positional writes: regions that may be crowded are tidied in the background.
     pub(super) fn tidy_after(&self, inode: &Arc<Inode>, change: &Change) {

@@ -85,7 +85,7 @@ impl Files {
     /// Puts the bytes where a flush finds them; returns pieces that are full. The
     /// handle is looked at under the same lock, which the end of a session needs to
     /// drop the bytes: they are dropped with it, or refused here.
-    fn put(
+    pub(super) fn put(
         &self,
         handle: &Handle,
         caller: Caller,

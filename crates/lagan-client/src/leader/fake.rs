@@ -6,10 +6,11 @@ use crate::leader::link::Link;
 pub(crate) use crate::leader::link::fake::{Said, Servers};
 use crate::leader::open_files::OpenFiles;
 use bytes::Bytes;
+use lagan_types::attr::ArchiveState;
 use lagan_types::cluster::{ClusterMap, Config, NodeInfo, NodeRole, NodeState, ReplicaSet};
 use lagan_types::message::{ChunkReply, ChunkRequest, MetaReply, MetaRequest};
 use lagan_types::op::SessionIdentity;
-use lagan_types::{Attr, Epoch, Ino, NodeId, SessionId, SetId, StoreId};
+use lagan_types::{Attr, Epoch, Ino, Kind, NodeId, SessionId, SetId, StoreId, Time};
 use std::collections::HashSet;
 use std::fmt;
 use std::net::SocketAddr;
@@ -68,6 +69,28 @@ pub(crate) fn options() -> Options {
     let mut options = Options::new(Vec::new(), "vol".into(), identity);
     options.bind_from = Some([10, 0, 1, 1].into());
     options
+}
+
+/// The attributes of an empty file.
+pub(crate) fn attr(ino: Ino) -> Attr {
+    let time = Time::default();
+    Attr {
+        ino,
+        kind: Kind::File,
+        mode: 0o644,
+        uid: 0,
+        gid: 0,
+        nlink: 1,
+        size: 0,
+        allocated: 0,
+        rdev: 0,
+        atime: time,
+        mtime: time,
+        ctime: time,
+        btime: time,
+        version: 1,
+        archive: ArchiveState::Local,
+    }
 }
 
 /// The address of a node.

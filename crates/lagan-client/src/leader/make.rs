@@ -69,8 +69,13 @@ impl Leader {
             self.promises.remove(attr.ino);
         }
         if added && self.promises.begin_sweep() {
-            self.tasks
-                .spawn(&self.me, |leader| async move { leader.make_old().await });
+            // They stay open until the sweep ends, also if the mount is dropped now,
+            // without a shutdown.
+            let files = self.files.upgrade();
+            self.tasks.spawn(&self.me, move |leader| async move {
+                leader.make_old().await;
+                drop(files);
+            });
         }
         added
     }
@@ -84,8 +89,6 @@ impl Leader {
 
     /// Has the files made that wait for long, until nothing is promised.
     async fn make_old(&self) {
-        // They stay open until then, also if the mount is dropped without a shutdown.
-        let _files = self.files.upgrade();
         loop {
             tokio::time::sleep(MAKE_AFTER / 2).await;
             let Some(old) = self.promises.sweep() else {

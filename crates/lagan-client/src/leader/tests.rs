@@ -1,9 +1,8 @@
 use super::*;
-use crate::leader::fake::Leading;
-use lagan_types::attr::ArchiveState;
+use crate::leader::fake::{Leading, Servers};
 use lagan_types::message::{MetaReply, MetaRequest};
-use lagan_types::op::{Create, Op, SystemOp};
-use lagan_types::{Answer, Attr, FsError, Incarnation, Ino, Kind, Query, Time};
+use lagan_types::op::{Create, CreatePromised, FileOp, Op, SystemOp};
+use lagan_types::{Answer, Attr, FsError, Incarnation, Ino, Kind, Query};
 use parking_lot::Mutex;
 use std::collections::HashSet;
 use std::sync::OnceLock;
@@ -17,6 +16,15 @@ const CLEAN: Ino = Ino(3);
 struct Files {
     leader: OnceLock<Weak<Leader>>,
     told: Mutex<Vec<Told>>,
+    events: Arc<Mutex<Vec<Event>>>,
+}
+
+/// What happens while a promised file is made.
+#[derive(Debug, PartialEq)]
+enum Event {
+    Held(Ino),
+    Asked(Ino),
+    LetGo(Ino),
 }
 
 /// How things were when it was told.
@@ -32,8 +40,12 @@ impl OpenFiles for Files {
     fn is_open(&self, _: Ino) -> bool {
         true
     }
-    fn hold(&self, _: Ino) {}
-    fn let_go(&self, _: Ino) {}
+    fn hold(&self, ino: Ino) {
+        self.events.lock().push(Event::Held(ino));
+    }
+    fn let_go(&self, ino: Ino) {
+        self.events.lock().push(Event::LetGo(ino));
+    }
     fn promise_made(&self, _: &Attr, _: &Attr) {}
     fn promise_lost(&self, _: Ino) {}
 
@@ -72,17 +84,21 @@ fn answers(request: &MetaRequest) -> MetaReply {
 
 fn leader() -> (Arc<Files>, Arc<Leader>) {
     let files = Arc::new(Files::default());
-    let joined = fake::joined(Arc::new(Leading(answers)), fake::map(&[&[1]]));
-    let below: Weak<Files> = Arc::downgrade(&files);
-    let tasks = Arc::new(Tasks::new());
-    let leader = Leader::new(joined, fake::options(), tasks, below);
-    files.leader.set(Arc::downgrade(&leader)).unwrap();
+    let leader = leader_below(&files, Arc::new(Leading(answers)));
     (files, leader)
+}
+
+fn leader_below(files: &Arc<Files>, servers: Arc<dyn Servers>) -> Arc<Leader> {
+    let joined = fake::joined(servers, fake::map(&[&[1]]));
+    let above: Weak<Files> = Arc::downgrade(files);
+    let tasks = Arc::new(Tasks::new());
+    let leader = Leader::new(joined, fake::options(), tasks, above);
+    files.leader.set(Arc::downgrade(&leader)).unwrap();
+    leader
 }
 
 /// The leader promised a file to that session.
 fn promise(leader: &Leader, session: SessionId) -> bool {
-    let time = Time::default();
     let op = Create {
         parent: Ino::ROOT,
         name: b"f".to_vec(),
@@ -95,24 +111,7 @@ fn promise(leader: &Leader, session: SessionId) -> bool {
         target: Vec::new(),
         exclusive: true,
     };
-    let attr = Attr {
-        ino: PROMISED,
-        kind: Kind::File,
-        mode: 0o644,
-        uid: 0,
-        gid: 0,
-        nlink: 1,
-        size: 0,
-        allocated: 0,
-        rdev: 0,
-        atime: time,
-        mtime: time,
-        ctime: time,
-        btime: time,
-        version: 1,
-        archive: ArchiveState::Local,
-    };
-    leader.take_promise((&op, session), &attr, 1)
+    leader.take_promise((&op, session), &fake::attr(PROMISED), 1)
 }
 
 #[tokio::test]
@@ -151,4 +150,41 @@ async fn no_session_follows_one_that_is_being_closed() {
     let asked = leader.query(Query::GetAttr { ino: CLEAN });
     assert_eq!(asked.await, Err(FsError::SessionEnded));
     assert!(files.told.lock().is_empty());
+}
+
+#[tokio::test]
+async fn a_promised_file_is_held_from_before_it_is_asked_for_until_the_answer() {
+    let files = Arc::new(Files::default());
+    let events = files.events.clone();
+    let made = move |request: &MetaRequest| {
+        let MetaRequest::Mutate(command) = request else {
+            return answers(request);
+        };
+        let Op::File(FileOp::CreatePromised(CreatePromised { file })) = &command.op else {
+            return answers(request);
+        };
+        events.lock().push(Event::Asked(file.ino));
+        let attr = fake::attr(file.ino);
+        let created = true;
+        MetaReply::Answer(Ok(Answer::Created { attr, created }))
+    };
+    let leader = leader_below(&files, Arc::new(Leading(made)));
+    // No sweep makes it meanwhile.
+    assert!(leader.promises.begin_sweep());
+    assert!(promise(&leader, SessionId(1)));
+    let made = leader.make_promised(PROMISED, leader.deadline());
+    assert_eq!(made.await, Ok(()));
+    assert!(leader.promise_of(PROMISED).is_none());
+    let [held, asked, let_go] = [Event::Held, Event::Asked, Event::LetGo].map(|e| e(PROMISED));
+    assert_eq!(*files.events.lock(), [held, asked, let_go]);
+}
+
+#[tokio::test]
+async fn a_promise_keeps_the_files_from_the_moment_it_is_taken() {
+    let (files, leader) = leader();
+    assert!(promise(&leader, SessionId(1)));
+    // The sweep has not run yet.
+    let dropped = Arc::downgrade(&files);
+    drop(files);
+    assert!(dropped.upgrade().is_some());
 }

@@ -24,6 +24,22 @@ async fn a_handle_opened_before_sees_what_another_mount_closed() {
 }
 
 #[tokio::test]
+async fn what_stays_open_is_committed_after_a_while() {
+    let cluster = Cluster::start(1, 1);
+    let (a, b) = (cluster.mount(1).await, cluster.mount(2).await);
+    let (attr, opened) = a.create(ROOT, b"f", new_file(), true, RW).await.unwrap();
+    write(&a, opened.fh, 0, b"not closed").await;
+    let seen = async {
+        while get(&b, attr.ino).await != b"not closed" {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    };
+    let seen = tokio::time::timeout(Duration::from_secs(60), seen).await;
+    seen.expect("nobody commits what is written");
+    close(&a, opened.fh).await.unwrap();
+}
+
+#[tokio::test]
 async fn direct_reads_ask_by_themselves() {
     let cluster = Cluster::start(1, 1);
     let (a, b) = (cluster.mount(1).await, cluster.mount(2).await);

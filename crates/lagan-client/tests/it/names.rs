@@ -5,7 +5,7 @@ use crate::cluster::{Cluster, ROOT};
 use lagan_client::{Client, NewInode, OpenOptions, Waiter};
 use lagan_types::cluster::NodeState;
 use lagan_types::limits::EXTENTS_PAGE_MAX;
-use lagan_types::op::{LockKind, LockRange, MarkLost, SetAttr, XattrMode};
+use lagan_types::op::{EndSession, LockKind, LockRange, MarkLost, SetAttr, XattrMode};
 use lagan_types::{Content, FsError, Ino, Kind, NodeId, Query, QueryAnswer};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -318,6 +318,30 @@ async fn take(client: &Arc<Client>, ino: Ino, owner: u64, wait: bool) -> Result<
     client
         .setlk(ino, lock(owner, LockKind::Write), wait, Waiter::default)
         .await
+}
+
+#[tokio::test]
+async fn a_lock_that_a_new_session_grants_ends_with_close() {
+    let cluster = Cluster::start(1, 1);
+    let (a, b) = (cluster.mount(1).await, cluster.mount(2).await);
+    let ino = put(&a, "f", b"content").await;
+    for of_the_handle in [false, true] {
+        let fh = a.open(ino, RW).await.unwrap().fh;
+        let session = a.session();
+        cluster.world().system(EndSession { session });
+        let (write, ask) = (lock(5, LockKind::Write), Waiter::default);
+        a.setlk_through(fh, ino, write, false, ask).await.unwrap();
+        assert_ne!(a.session(), session);
+        assert_eq!(take(&b, ino, 5, false).await, Err(FsError::WouldBlock));
+        if !of_the_handle {
+            assert_eq!(a.flush(fh, 5).await, Err(FsError::SessionEnded));
+            take(&b, ino, 5, false).await.unwrap();
+        }
+        a.release(fh, None).await;
+        take(&b, ino, 5, false).await.unwrap();
+        let unlock = lock(5, LockKind::Unlock);
+        b.setlk(ino, unlock, false, ask).await.unwrap();
+    }
 }
 
 #[tokio::test]

@@ -11,6 +11,10 @@ fn servers_have_addresses_or_names() {
         "a.b-c.example:1",
         "a:65535",
         "größe.example:1",
+        "fe80::1%eth0:7700",
+        "fe80::1%br-lan.100:7700",
+        "fe80::1%2:7700",
+        "[fe80::1%2]:7700",
     ] {
         assert_eq!(check(good), Ok(()), "{good}");
     }
@@ -30,6 +34,12 @@ fn servers_have_addresses_or_names() {
         "a:70000",
         "http://a:1",
         "[::1:7700",
+        "fe80::1%:7700",
+        "fe80::1%eth0",
+        "fe80::1%eth0:0",
+        "fe80::1%e/0:7700",
+        "fe80::1%a%b:7700",
+        "store1%eth0:7700",
     ] {
         let wrong = check(bad).unwrap_err();
         assert_eq!(wrong, NotAnAddress(bad.into()));
@@ -57,6 +67,11 @@ async fn names_are_looked_up_and_unknown_ones_told_apart() {
         *found[2].1.as_ref().unwrap(),
         ["10.0.0.1:1".parse().unwrap()]
     );
+    let in_zone = look_up_one("fe80::1%lo:7700").await.unwrap();
+    let [SocketAddr::V6(in_zone)] = in_zone[..] else {
+        panic!("{in_zone:?}");
+    };
+    assert!(in_zone.scope_id() != 0 && in_zone.port() == 7700);
     let wrong = look_up_one("nonsense").await.unwrap_err();
     assert!(matches!(wrong, LookUpError::NotAnAddress(_)), "{wrong}");
 }

@@ -39,8 +39,9 @@ impl Link {
     }
 }
 
-/// Waits as a caller would.
+/// Waits as a caller would: whoever else is ready goes first.
 pub(super) async fn answer<T>(said: Said<T>, deadline: Duration) -> Result<T, NetError> {
+    tokio::task::yield_now().await;
     match said {
         Said::This(answer) => Ok(answer),
         Said::Closed => Err(NetError::Closed { sent: true }),
