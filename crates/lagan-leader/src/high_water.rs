@@ -12,6 +12,8 @@
 //! A round ends early when this node stops leading (no state can be read), when a
 //! command fails or when a mount does not answer. Nothing of it is remembered: the
 //! next look, here or on another leader, begins with the files that are left.
+//! A look that ends by a defect is followed by another, after a pause: a full disk
+//! is no reason for a server to stop, and the next leader would find the same.
 
 use crate::leader::{Disk, Leader};
 use crate::metrics::RELEASED_BYTES;
@@ -26,6 +28,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::AbortOnDropHandle;
 
 /// Time between looks at the disks.
 const LOOK: Duration = Duration::from_secs(1);
@@ -58,18 +61,25 @@ async fn keep(edge: Arc<impl Edge>, times: Times) {
         if !edge.leads() {
             continue;
         }
-        match release_if_full(&*edge).await {
-            Ok(0) => {}
-            Ok(bytes) => {
-                tracing::info!(
-                    bytes,
-                    "a disk was above the high-water mark, released files"
-                );
-                tokio::time::sleep(times.pause).await;
-            }
+        let edge = edge.clone();
+        // On a task of its own, a look that ends by a defect ends nothing else.
+        let look = tokio::spawn(async move { release_if_full(&*edge).await });
+        match AbortOnDropHandle::new(look).await {
+            Ok(Ok(0)) => continue,
+            Ok(Ok(bytes)) => tracing::info!(
+                bytes,
+                "a disk was above the high-water mark, released files"
+            ),
             // The next look asks again, if this node still leads.
-            Err(error) => tracing::debug!(%error, "look at the water marks"),
+            Ok(Err(error)) => {
+                tracing::debug!(%error, "look at the water marks");
+                continue;
+            }
+            Err(defect) => {
+                tracing::error!(%defect, "a look at the water marks ended by a defect");
+            }
         }
+        tokio::time::sleep(times.pause).await;
     }
 }
 

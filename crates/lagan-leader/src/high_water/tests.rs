@@ -10,7 +10,6 @@ use lagan_types::{Answer, BlockId, ChunkId, Command, FsError, Kind, NodeId, Op, 
 use parking_lot::{Mutex, MutexGuard};
 use std::collections::BTreeSet;
 use std::time::Instant;
-use tokio_util::task::AbortOnDropHandle;
 
 /// Three nodes, two copies, an archive, and one session.
 struct World {
@@ -33,6 +32,8 @@ struct World {
     reads_left: Option<u32>,
     /// Reads of the state so far.
     reads: u32,
+    /// The next look panics.
+    defect: bool,
 }
 
 fn node(n: u64) -> NodeInfo {
@@ -65,6 +66,7 @@ impl World {
             follows: false,
             reads_left: None,
             reads: 0,
+            defect: false,
         };
         let archive = ArchiveConfig {
             endpoint: None,
@@ -257,7 +259,12 @@ impl Edge for Ground {
     }
 
     fn disks(&self) -> Vec<Disk> {
-        self.world().disks.clone()
+        let mut world = self.world();
+        assert!(
+            !std::mem::take(&mut world.defect),
+            "the defect of this test"
+        );
+        world.disks.clone()
     }
 
     async fn state(&self) -> Result<MemoryStore, ProposeError> {
@@ -442,6 +449,21 @@ async fn only_the_leader_looks() {
     tokio::time::sleep(Duration::from_millis(50)).await;
     assert_eq!(ground.world().reads, 0);
     ground.world().follows = false;
+    ground.until("a round", |w| w.state(inos[0]) == Gone).await;
+}
+
+#[tokio::test]
+async fn defect_ends_one_look_and_a_pause_follows() {
+    let (ground, inos) = full_world(50, 1);
+    ground.world().defect = true;
+    let kept = ground.keep(Duration::from_secs(3600));
+    ground.until("the defect", |w| !w.defect).await;
+    tokio::time::sleep(Duration::from_millis(50)).await;
+    assert_eq!(ground.world().reads, 0, "it pauses");
+    assert!(!kept.is_finished());
+
+    ground.world().defect = true;
+    let _kept = ground.keep(Duration::from_millis(2));
     ground.until("a round", |w| w.state(inos[0]) == Gone).await;
 }
 
