@@ -56,6 +56,7 @@ pub async fn keep_water_marks(leader: Arc<Leader>, cancel: CancellationToken) {
 }
 
 async fn keep(edge: Arc<impl Edge>, times: Times) {
+    let mut failures = Failures::default();
     loop {
         tokio::time::sleep(times.look).await;
         if !edge.leads() {
@@ -65,21 +66,47 @@ async fn keep(edge: Arc<impl Edge>, times: Times) {
         // On a task of its own, a look that ends by a defect ends nothing else.
         let look = tokio::spawn(async move { release_if_full(&*edge).await });
         match AbortOnDropHandle::new(look).await {
-            Ok(Ok(0)) => continue,
-            Ok(Ok(bytes)) => tracing::info!(
-                bytes,
-                "a disk was above the high-water mark, released files"
-            ),
-            // The next look asks again, if this node still leads.
-            Ok(Err(error)) => {
-                tracing::debug!(%error, "look at the water marks");
-                continue;
+            Ok(looked) => {
+                if failures.is_news(looked.as_ref().err()) {
+                    tracing::warn!(error = failures.text(), "files cannot be released");
+                }
+                let bytes = looked.unwrap_or(0);
+                if bytes == 0 {
+                    continue;
+                }
+                tracing::info!(
+                    bytes,
+                    "a disk was above the high-water mark, released files"
+                );
             }
             Err(defect) => {
                 tracing::error!(%defect, "a look at the water marks ended by a defect");
             }
         }
         tokio::time::sleep(times.pause).await;
+    }
+}
+
+/// The last failure of the looks, so that each is logged once until it changes.
+#[derive(Debug, Default)]
+struct Failures(String);
+
+impl Failures {
+    /// Takes how a look ended, and returns whether that is to be logged: a failure that is
+    /// not the one before. That another node leads now is none.
+    fn is_news(&mut self, failure: Option<&ReleaseError>) -> bool {
+        let text = match failure {
+            Some(ReleaseError::Raft(ProposeError::NotLeader { .. })) => return false,
+            Some(failure) => failure.to_string(),
+            None => String::new(),
+        };
+        let changed = text != self.0;
+        self.0 = text;
+        changed && failure.is_some()
+    }
+
+    fn text(&self) -> &str {
+        &self.0
     }
 }
 

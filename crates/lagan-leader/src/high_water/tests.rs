@@ -485,6 +485,22 @@ async fn look_ends_with_the_loop() {
 }
 
 #[test]
+fn failure_is_news_until_it_changes() {
+    let busy = ReleaseError::Raft(ProposeError::Busy);
+    let store = ReleaseError::Store(StoreError::Io("a disk".into()));
+    let follows = ReleaseError::Raft(ProposeError::NotLeader { leader: None });
+    let mut failures = Failures::default();
+    assert!(!failures.is_news(None));
+    assert!(failures.is_news(Some(&store)));
+    assert!(!failures.is_news(Some(&store)));
+    assert!(failures.is_news(Some(&busy)));
+    assert!(!failures.is_news(Some(&follows)));
+    assert!(!failures.is_news(Some(&busy)));
+    assert!(!failures.is_news(None));
+    assert!(failures.is_news(Some(&busy)));
+}
+
+#[test]
 fn round_goes_from_page_to_page_and_ends_behind_the_last() {
     let page = |from: u64| -> Vec<Row> {
         let rows = from..from + u64::from(PAGE);
