@@ -10,7 +10,8 @@
 //! ```
 //!
 //! A crash leaves `session`: the next process that gets the lock ends that session at once
-//! instead of waiting for its time to pass. Files are replaced atomically.
+//! instead of waiting for its time to pass. Files are replaced atomically, and not synced:
+//! after a loss of power the session's time passes, as it would without them.
 //!
 //! umount(8) returns before the mount's process has flushed and ended, so a mount right
 //! afterwards waits for it. A directory is in use only while its mount is still there.
@@ -19,7 +20,7 @@ use crate::config::MountConfig;
 use crate::failure::Failure;
 use lagan_host::lock;
 use lagan_host::mounts::mounted_at;
-use lagan_host::replace::{PUBLIC, replace_file};
+use lagan_host::replace::{PUBLIC, replace_volatile};
 use lagan_types::SessionId;
 use std::fs::{File, OpenOptions};
 use std::io;
@@ -112,7 +113,7 @@ impl RunDir {
     }
 
     fn replace(&self, name: &str, bytes: &[u8]) -> io::Result<()> {
-        replace_file(&self.path.join(name), bytes, PUBLIC)
+        replace_volatile(&self.path.join(name), bytes, PUBLIC)
     }
 
     fn remove(&self, name: &str) {

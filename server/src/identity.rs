@@ -18,6 +18,11 @@ use std::time::Duration;
 
 /// Version of the data directory's layout. A higher one is refused.
 pub(crate) const FORMAT: u32 = 1;
+/// Half of an identity file, as a crash of this build leaves it.
+const HALF: &str = "identity.toml.new";
+/// The same, as a crash of an older build left it.
+const OLD_HALF: &str = "identity.new";
+
 /// The identity file.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Identity {
@@ -78,6 +83,8 @@ impl DataDir {
             identity,
         };
         dir.store()?;
+        // Nobody reads it: it is removed only for tidiness.
+        let _ = std::fs::remove_file(path.join(OLD_HALF));
         Ok(dir)
     }
 
@@ -180,7 +187,7 @@ fn first(path: &Path, store: StoreId) -> Result<Identity> {
     let foreign = std::fs::read_dir(path)?
         .filter_map(|e| e.ok())
         .map(|e| e.file_name())
-        .find(|n| n != "lock" && n != "lost+found" && n != "identity.toml.new");
+        .find(|n| n != "lock" && n != "lost+found" && n != HALF && n != OLD_HALF);
     if let Some(name) = foreign {
         bail!(
             "data directory {} has no identity.toml but contains {}: give an empty directory",
@@ -275,6 +282,24 @@ mod tests {
                 .to_string()
                 .contains("format 9")
         );
+    }
+
+    #[test]
+    fn crash_in_the_first_start_of_any_build_is_no_obstacle() {
+        for half in [HALF, OLD_HALF] {
+            let dir = tempfile::tempdir().expect("temp dir");
+            std::fs::write(dir.path().join("lock"), "1").expect("write");
+            std::fs::write(dir.path().join(half), "format = ").expect("write");
+            open(dir.path()).expect(half);
+            assert!(!dir.path().join(half).exists(), "{half}");
+        }
+        // beside a whole one
+        let dir = tempfile::tempdir().expect("temp dir");
+        let boot = open(dir.path()).expect("first").identity().boot;
+        std::fs::write(dir.path().join(OLD_HALF), "format = ").expect("write");
+        let next = open(dir.path()).expect("second").identity().boot;
+        assert!(boot_follows(next, boot));
+        assert!(!dir.path().join(OLD_HALF).exists());
     }
 
     #[test]

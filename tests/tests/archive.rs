@@ -1,6 +1,6 @@
 //! The mover against an S3 server that fails in all the ways that they do.
 
-use crate::shorthands::{attribute, expect_errno, release, s};
+use crate::shorthands::{attribute, expect_errno, metric, release, s};
 use lagan_tests::cluster::Cluster;
 use lagan_tests::random::Random;
 use lagan_tests::run::{LONG, make_root, remove_root};
@@ -464,21 +464,6 @@ fn careless_endpoint_is_read_back_before_a_file_counts_as_archived() {
         assert_idle(cluster);
     });
     drop(store);
-}
-
-/// A metric of all servers together, once all of them answer.
-fn metric(cluster: &Cluster, name: &str) -> u64 {
-    let processes = cluster.record().processes;
-    let addrs: Vec<String> = processes.into_iter().filter_map(|p| p.http).collect();
-    let value = |addr: &String| {
-        let (_, text) = lagan_tests::http::get(addr, "/metrics").ok()?;
-        let mut lines = text.lines();
-        let line = lines.find_map(|l| l.strip_prefix(name)?.strip_prefix(' '));
-        Some(line.map_or(0, |value| value.parse().expect("a whole number")))
-    };
-    until("metrics", s(60), || {
-        addrs.iter().map(value).sum::<Option<u64>>()
-    })
 }
 
 /// Nothing of the archive's work is left over.

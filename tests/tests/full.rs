@@ -1,6 +1,6 @@
 //! The servers' disks are full, all of them: small file systems made for the test.
 
-use crate::shorthands::{attribute, expect_errno, release, s};
+use crate::shorthands::{attribute, expect_errno, metric, release, s};
 use lagan_tests::cluster::{Cluster, PATIENCE};
 use lagan_tests::manifest::Entry;
 use lagan_tests::random::Random;
@@ -48,6 +48,46 @@ fn full_disks_are_said_cleanly_and_space_comes_back() {
         });
         cluster.wait_healthy();
         written.check(&b);
+        cluster.check();
+    });
+}
+
+#[test]
+fn archived_files_are_released_when_a_disk_is_above_high_water() {
+    const FILES: u64 = 4;
+    const LEN: usize = 8 << 20;
+    let options = Options {
+        disk_mib: Some(DISK_MIB),
+        ..Options::default()
+    };
+    with_cluster(options, LONG, |cluster| {
+        let bytes = |n: u64| Random::new(70 + n).bytes(LEN);
+        let files: Vec<PathBuf> = (0..FILES)
+            .map(|n| cluster.a().join(n.to_string()))
+            .collect();
+        for (n, file) in (0..).zip(&files) {
+            fs::write(file, bytes(n)).expect("write");
+        }
+        for file in &files {
+            cluster.lagan_on(&["archive", "now", "--timeout", "90s"], file);
+            assert_eq!(attribute(file, "state"), "archived");
+        }
+        let released = || metric(cluster, "lagan_mover_released_bytes_total");
+        assert_eq!(released(), 0, "no disk is full");
+        // two copies of these files are more than that on one of three disks
+        let marks = ["set", "high_water=1%", "low_water=0%"];
+        cluster.lagan(&marks).expect(0);
+        until("they are released", PATIENCE, || {
+            let mut states = files.iter().map(|file| attribute(file, "state"));
+            states.all(|state| state == "released").then_some(())
+        });
+        until("it is counted", PATIENCE, || {
+            (released() == FILES * LEN as u64).then_some(())
+        });
+        for n in 0..FILES {
+            let read = fs::read(cluster.b().join(n.to_string())).expect("read");
+            assert!(read == bytes(n), "file {n} comes back");
+        }
         cluster.check();
     });
 }

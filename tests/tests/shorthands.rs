@@ -58,6 +58,22 @@ pub fn release(cluster: &Cluster, path: &Path, files: &[PathBuf]) {
     });
 }
 
+/// A metric of all servers together, once all of them answer.
+#[track_caller]
+pub fn metric(cluster: &Cluster, name: &str) -> u64 {
+    let processes = cluster.record().processes;
+    let addrs: Vec<String> = processes.into_iter().filter_map(|p| p.http).collect();
+    let value = |addr: &String| {
+        let (_, text) = lagan_tests::http::get(addr, "/metrics").ok()?;
+        let mut lines = text.lines();
+        let line = lines.find_map(|l| l.strip_prefix(name)?.strip_prefix(' '));
+        Some(line.map_or(0, |value| value.parse().expect("a whole number")))
+    };
+    until("metrics", s(60), || {
+        addrs.iter().map(value).sum::<Option<u64>>()
+    })
+}
+
 /// A path as an argument.
 #[track_caller]
 pub fn text(path: &Path) -> &str {

@@ -1,12 +1,13 @@
 //! Atomic replacement of small files.
 //!
 //! The rule for users: whoever reads such a file, also after a crash or a loss of power,
-//! finds its old or its new content, never a part of one.
+//! finds its old or its new content, never a part of one. A file that [`replace_volatile`]
+//! wrote is the exception: it may be empty after a loss of power.
 //!
 //! The content goes to `NAME.new` beside the file, is synced, and takes the file's name by
-//! rename(2); then the directory is synced. `NAME.new` is made anew with the given mode
-//! (O_EXCL), so that neither a symbolic link nor an open or readable file that somebody put
-//! there gets the content.
+//! rename(2); then the directory is synced, if its file system can do that. `NAME.new` is made
+//! anew with the given mode (O_EXCL), so that neither a symbolic link nor an open or readable
+//! file that somebody put there gets the content.
 //!
 //! A crash leaves `NAME.new`, and the next replacement removes it. What must hold: only one
 //! process at a time replaces a file, as the holder of a lock.
@@ -29,10 +30,17 @@ pub const PUBLIC: u32 = 0o644;
 /// Those of the file system. The file then has its old content, unless only the sync of the
 /// directory failed: it has the new one, which a crash may undo.
 pub fn replace_file(path: &Path, content: &[u8], mode: u32) -> io::Result<()> {
-    let new = new_name(path)?;
-    remove_left(&new)?;
-    let written = write_new(&new, content, mode).and_then(|()| fs::rename(&new, path));
-    finish(path, &new, written)
+    rename_to(path, |new| write_new(new, content, mode)?.sync_all())?;
+    sync_dir_of(path)
+}
+
+/// Replaces the content of the file at `path`, or makes it, without waiting for the disk: for
+/// files that only describe a running process. The file gets `mode`, less the process's umask.
+///
+/// # Errors
+/// Those of the file system. The file then has its old content.
+pub fn replace_volatile(path: &Path, content: &[u8], mode: u32) -> io::Result<()> {
+    rename_to(path, |new| write_new(new, content, mode).map(drop))
 }
 
 /// Replaces, or makes, the symbolic link at `path`: it leads to `target` afterwards.
@@ -40,10 +48,8 @@ pub fn replace_file(path: &Path, content: &[u8], mode: u32) -> io::Result<()> {
 /// # Errors
 /// The same as those of [`replace_file`].
 pub fn replace_link(path: &Path, target: &Path) -> io::Result<()> {
-    let new = new_name(path)?;
-    remove_left(&new)?;
-    let linked = std::os::unix::fs::symlink(target, &new).and_then(|()| fs::rename(&new, path));
-    finish(path, &new, linked)
+    rename_to(path, |new| std::os::unix::fs::symlink(target, new))?;
+    sync_dir_of(path)
 }
 
 /// Where the new content of the file is until it has its name: `NAME.new`.
@@ -57,6 +63,18 @@ pub fn new_name(path: &Path) -> io::Result<PathBuf> {
     Ok(path.with_file_name(new))
 }
 
+/// Makes the new file with `make`, and gives it the name `path`.
+fn rename_to(path: &Path, make: impl FnOnce(&Path) -> io::Result<()>) -> io::Result<()> {
+    let new = new_name(path)?;
+    remove_left(&new)?;
+    let renamed = make(&new).and_then(|()| fs::rename(&new, path));
+    if renamed.is_err() {
+        // What stays is removed by the next replacement.
+        let _ = fs::remove_file(&new);
+    }
+    renamed
+}
+
 fn remove_left(new: &Path) -> io::Result<()> {
     match fs::remove_file(new) {
         Err(e) if e.kind() != io::ErrorKind::NotFound => Err(e),
@@ -64,7 +82,7 @@ fn remove_left(new: &Path) -> io::Result<()> {
     }
 }
 
-fn write_new(new: &Path, content: &[u8], mode: u32) -> io::Result<()> {
+fn write_new(new: &Path, content: &[u8], mode: u32) -> io::Result<File> {
     let mut file = File::options()
         .write(true)
         .create_new(true)
@@ -72,17 +90,20 @@ fn write_new(new: &Path, content: &[u8], mode: u32) -> io::Result<()> {
         .custom_flags(libc::O_NOFOLLOW)
         .open(new)?;
     file.write_all(content)?;
-    file.sync_all()
+    Ok(file)
 }
 
-fn finish(path: &Path, new: &Path, renamed: io::Result<()>) -> io::Result<()> {
-    if let Err(e) = renamed {
-        // What stays is removed by the next replacement.
-        let _ = fs::remove_file(new);
-        return Err(e);
-    }
+fn sync_dir_of(path: &Path) -> io::Result<()> {
     let dir = path.parent().filter(|dir| !dir.as_os_str().is_empty());
-    File::open(dir.unwrap_or(Path::new(".")))?.sync_all()
+    sync_dir(dir.unwrap_or(Path::new(".")))
+}
+
+/// Makes the names in the directory durable, if its file system can: some refuse.
+fn sync_dir(dir: &Path) -> io::Result<()> {
+    match File::open(dir)?.sync_all() {
+        Err(e) if matches!(e.raw_os_error(), Some(libc::EINVAL | libc::ENOTSUP)) => Ok(()),
+        synced => synced,
+    }
 }
 
 #[cfg(test)]
@@ -142,6 +163,28 @@ mod tests {
         assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1);
         let nowhere = replace_file(Path::new("/"), b"", PRIVATE).unwrap_err();
         assert_eq!(nowhere.kind(), io::ErrorKind::InvalidInput);
+    }
+
+    #[test]
+    fn volatile_file_is_replaced_as_well() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("pid");
+        replace_volatile(&path, b"a longer old one", PRIVATE).unwrap();
+        fs::write(new_name(&path).unwrap(), "half of a lo").unwrap();
+        replace_volatile(&path, b"new", PRIVATE).unwrap();
+        assert_eq!(fs::read(&path).unwrap(), b"new");
+        assert_eq!(mode(&path), PRIVATE);
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn file_system_that_syncs_no_directories_is_no_error() {
+        let proc = Path::new("/proc");
+        let refused = File::open(proc).unwrap().sync_all().unwrap_err();
+        assert_eq!(refused.raw_os_error(), Some(libc::EINVAL));
+        sync_dir(proc).unwrap();
+        let missing = sync_dir(Path::new("/proc/missing")).unwrap_err();
+        assert_eq!(missing.kind(), io::ErrorKind::NotFound);
     }
 
     #[test]

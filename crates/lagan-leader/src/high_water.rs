@@ -12,11 +12,15 @@
 //! A round ends early when this node stops leading (no state can be read), when a
 //! command fails or when a mount does not answer. Nothing of it is remembered: the
 //! next look, here or on another leader, begins with the files that are left.
+//! A look that ends by a defect is followed by another, after a pause: a full disk
+//! is no reason for a server to stop, and the next leader would find the same.
 
 use crate::leader::{Disk, Leader};
 use crate::metrics::RELEASED_BYTES;
 use crate::open_check::CHECK_INOS_MAX;
-use lagan_raft::{ProposeError, View};
+use crate::release::{Edge, ReleaseError, release_closed};
+use lagan_meta::kv::{Read, StoreError};
+use lagan_raft::ProposeError;
 use lagan_types::cluster::Config;
 use lagan_types::message::Released;
 use lagan_types::{Ino, Query, QueryAnswer, SessionId, VolumeId};
@@ -24,6 +28,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::AbortOnDropHandle;
 
 /// Time between looks at the disks.
 const LOOK: Duration = Duration::from_secs(1);
@@ -33,101 +38,143 @@ const PAUSE: Duration = Duration::from_secs(30);
 const PAGE: u32 = 1024;
 const _: () = assert!(PAGE as usize <= CHECK_INOS_MAX);
 
+/// The loop's times.
+#[derive(Debug, Clone, Copy)]
+struct Times {
+    look: Duration,
+    pause: Duration,
+}
+
 /// Keeps all disks below the high-water mark until `cancel`; does nothing while
 /// another node leads.
 pub async fn keep_water_marks(leader: Arc<Leader>, cancel: CancellationToken) {
-    let work = async {
-        loop {
-            tokio::time::sleep(LOOK).await;
-            if !leader.raft.is_leader() {
-                continue;
-            }
-            match leader.release_if_full().await {
-                Ok(0) => {}
-                Ok(bytes) => {
-                    tracing::info!(
-                        bytes,
-                        "a disk was above the high-water mark, released files"
-                    );
-                    tokio::time::sleep(PAUSE).await;
-                }
-                // The next look asks again, if this node still leads.
-                Err(error) => tracing::debug!(%error, "look at the water marks"),
-            }
-        }
+    let times = Times {
+        look: LOOK,
+        pause: PAUSE,
     };
-    cancel.run_until_cancelled(work).await;
+    cancel.run_until_cancelled(keep(leader, times)).await;
 }
 
-impl Leader {
-    /// Releases files if a disk is too full; returns the bytes released.
-    async fn release_if_full(&self) -> Result<u64, ProposeError> {
-        let disks = self.disks();
-        let view = self.raft.read().await?;
-        let map = lagan_meta::cluster_map(&view).map_err(store_failed)?;
-        drop(view);
-        let Some(map) = map.filter(|map| map.config.archive.is_some()) else {
-            return Ok(0);
-        };
-        match wanted(&disks, &map.config, map.nodes.len()) {
-            Some(bytes) => self.release_bytes(bytes).await,
-            None => Ok(0),
+async fn keep(edge: Arc<impl Edge>, times: Times) {
+    let mut failures = Failures::default();
+    loop {
+        tokio::time::sleep(times.look).await;
+        if !edge.leads() {
+            continue;
         }
-    }
-
-    /// Releases files of `bytes` in all, or what there is; returns the bytes released.
-    async fn release_bytes(&self, bytes: u64) -> Result<u64, ProposeError> {
-        let mut round = Round::new(bytes);
-        let mut ended = Ok(());
-        while let Some(query) = round.question() {
-            ended = self.release_page(&mut round, &query).await;
-            if ended.is_err() {
-                break;
+        let edge = edge.clone();
+        // On a task of its own, a look that ends by a defect ends nothing else.
+        let look = tokio::spawn(async move { release_if_full(&*edge).await });
+        match AbortOnDropHandle::new(look).await {
+            Ok(looked) => {
+                if failures.is_news(looked.as_ref().err()) {
+                    tracing::warn!(error = failures.text(), "files cannot be released");
+                }
+                let bytes = looked.unwrap_or(0);
+                if bytes == 0 {
+                    continue;
+                }
+                tracing::info!(
+                    bytes,
+                    "a disk was above the high-water mark, released files"
+                );
+            }
+            Err(defect) => {
+                tracing::error!(%defect, "a look at the water marks ended by a defect");
             }
         }
-        RELEASED_BYTES.fetch_add(round.released, Ordering::Relaxed);
-        if round.open > 0 {
-            tracing::info!(open = round.open, "open files were not released");
-        }
-        // What was released counts, however the round ended.
-        match ended {
-            Err(error) if round.released == 0 => Err(error),
-            _ => Ok(round.released),
-        }
+        tokio::time::sleep(times.pause).await;
+    }
+}
+
+/// The last failure of the looks, so that each is logged once until it changes.
+#[derive(Debug, Default)]
+struct Failures(String);
+
+impl Failures {
+    /// Takes how a look ended, and returns whether that is to be logged: a failure that is
+    /// not the one before. That another node leads now is none.
+    fn is_news(&mut self, failure: Option<&ReleaseError>) -> bool {
+        let text = match failure {
+            Some(ReleaseError::Raft(ProposeError::NotLeader { .. })) => return false,
+            Some(failure) => failure.to_string(),
+            None => String::new(),
+        };
+        let changed = text != self.0;
+        self.0 = text;
+        changed && failure.is_some()
     }
 
-    async fn release_page(&self, round: &mut Round, query: &Query) -> Result<(), ProposeError> {
-        // No view is held while mounts are asked: the store could not reuse a page.
-        let files = {
-            let view = self.raft.read().await?;
-            round.choose(&releasable(&view, query)?)
-        };
-        if files.is_empty() {
-            return Ok(());
-        }
-        match self.release_closed(files).await? {
-            Some(done) => round.note(&done),
-            None => round.over = true,
-        }
-        Ok(())
+    fn text(&self) -> &str {
+        &self.0
     }
+}
+
+/// Releases files if a disk is too full; returns the bytes released.
+async fn release_if_full(edge: &impl Edge) -> Result<u64, ReleaseError> {
+    let disks = edge.disks();
+    let state = edge.state().await?;
+    let map = lagan_meta::cluster_map(&state)?;
+    drop(state);
+    let Some(map) = map.filter(|map| map.config.archive.is_some()) else {
+        return Ok(0);
+    };
+    match wanted(&disks, &map.config, map.nodes.len()) {
+        Some(bytes) => release_bytes(edge, bytes).await,
+        None => Ok(0),
+    }
+}
+
+/// Releases files of `bytes` in all, or what there is; returns the bytes released.
+async fn release_bytes(edge: &impl Edge, bytes: u64) -> Result<u64, ReleaseError> {
+    let mut round = Round::new(bytes);
+    let mut ended = Ok(());
+    while let Some(query) = round.question() {
+        ended = release_page(edge, &mut round, &query).await;
+        if ended.is_err() {
+            break;
+        }
+    }
+    RELEASED_BYTES.fetch_add(round.released, Ordering::Relaxed);
+    if round.open > 0 {
+        tracing::info!(open = round.open, "open files were not released");
+    }
+    // What was released counts, however the round ended.
+    match ended {
+        Err(error) if round.released == 0 => Err(error),
+        _ => Ok(round.released),
+    }
+}
+
+async fn release_page(
+    edge: &impl Edge,
+    round: &mut Round,
+    query: &Query,
+) -> Result<(), ReleaseError> {
+    // No state is held while mounts are asked: the store could not reuse a page.
+    let files = {
+        let state = edge.state().await?;
+        round.choose(&releasable(&state, query)?)
+    };
+    if files.is_empty() {
+        return Ok(());
+    }
+    match release_closed(edge, files).await? {
+        Some(done) => round.note(&done),
+        None => round.over = true,
+    }
+    Ok(())
 }
 
 /// A file that can be released: when it was archived (ms), its inode, its data
 /// version, its local bytes.
 type Row = (u64, Ino, u64, u64);
 
-fn releasable(view: &View, query: &Query) -> Result<Vec<Row>, ProposeError> {
-    let answer = lagan_meta::query(view, VolumeId::ONLY, SessionId::SYSTEM, query);
-    match answer.map_err(store_failed)? {
+fn releasable(state: &impl Read, query: &Query) -> Result<Vec<Row>, StoreError> {
+    match lagan_meta::query(state, VolumeId::ONLY, SessionId::SYSTEM, query)? {
         Ok(QueryAnswer::Releasable(rows)) => Ok(rows),
         _ => Ok(Vec::new()),
     }
-}
-
-fn store_failed(error: lagan_meta::kv::StoreError) -> ProposeError {
-    tracing::error!(%error, "state store");
-    ProposeError::Stopped
 }
 
 /// Returns the bytes of files to release, so that the fullest node comes below the

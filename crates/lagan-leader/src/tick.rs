@@ -10,7 +10,7 @@ use crate::membership::{Change, next_change};
 use crate::open_check::{CHECK_INOS_MAX, next_from};
 use crate::removal::Uses;
 use crate::sets::{Circumstances, plan};
-use lagan_meta::kv::StoreError;
+use lagan_meta::kv::{Read, StoreError};
 use lagan_raft::View;
 use lagan_types::cluster::{ClusterMap, NodeInfo, NodeState};
 use lagan_types::op::{ChangeSets, EndSession, ReapOrphans, SetNodeState, SetVoter, SystemOp};
@@ -243,8 +243,8 @@ fn vote_changes(map: &ClusterMap, voters: &BTreeSet<NodeId>) -> Vec<SystemOp> {
     wrong.map(right).collect()
 }
 
-pub(crate) fn live_sessions(view: &View) -> Result<Vec<SessionId>, StoreError> {
-    match lagan_meta::query(view, VolumeId::ONLY, SessionId::SYSTEM, &Query::Sessions)? {
+pub(crate) fn live_sessions(state: &impl Read) -> Result<Vec<SessionId>, StoreError> {
+    match lagan_meta::query(state, VolumeId::ONLY, SessionId::SYSTEM, &Query::Sessions)? {
         Ok(QueryAnswer::Sessions(s)) => Ok(s.into_iter().map(|(id, _)| id).collect()),
         _ => Ok(Vec::new()),
     }

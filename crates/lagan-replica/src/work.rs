@@ -59,12 +59,19 @@ impl std::fmt::Debug for Work {
     }
 }
 
-/// Runs disk work off the async workers.
+/// Runs disk work off the async workers. Work that ends by a defect is logged here, and its
+/// caller goes on as without a store.
 pub(crate) async fn blocking<T: Send + 'static>(
     work: impl FnOnce() -> Result<T, ChunkError> + Send + 'static,
 ) -> Result<T, ChunkError> {
     match tokio::task::spawn_blocking(work).await {
         Ok(result) => result,
-        Err(_) => Err(ChunkError::Closed),
+        Err(ended) => {
+            // Else the runtime shuts down.
+            if ended.is_panic() {
+                tracing::error!(defect = %ended, "work on the chunk store ended by a defect");
+            }
+            Err(ChunkError::Closed)
+        }
     }
 }

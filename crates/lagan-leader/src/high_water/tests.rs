@@ -1,26 +1,42 @@
-//! Rounds over a real state machine without its replication, and without a mover.
+//! The loop and its rounds over a real state machine, without its replication.
 
 use super::*;
 use lagan_meta::memory::MemoryStore;
-use lagan_types::attr::ArchiveState;
+use lagan_types::attr::ArchiveState::{self, Archived, Released as Gone};
 use lagan_types::cluster::{ArchiveConfig, NodeInfo, NodeRole, NodeState};
 use lagan_types::extent::{ChunkRef, Edit};
 use lagan_types::op::{
     ArchiveFinish, ArchiveStart, Commit, Create, FileOp, FinishArchive, GrantBlock, Init, Op,
-    OpenSession, RegisterNode, Release, SessionIdentity, StartArchive, SystemOp,
+    OpenSession, RegisterNode, SessionIdentity, SetConfig, StartArchive, SystemOp,
 };
-use lagan_types::{Answer, ChunkId, Command, FsError, Kind, NodeId, StoreId, Time};
+use lagan_types::{Answer, BlockId, ChunkId, Command, FsError, Kind, NodeId, StoreId, Time};
+use parking_lot::{Mutex, MutexGuard};
+use std::collections::BTreeSet;
+use std::time::Instant;
 
 /// Three nodes, two copies, an archive, and one session.
 struct World {
     state: MemoryStore,
     session: SessionId,
     seq: u64,
+    /// Ids for chunks that were granted and not used yet.
+    ids: Vec<(BlockId, u16)>,
     now_s: i64,
+    disks: Vec<Disk>,
     /// Files that the session has open.
     open: Vec<Ino>,
     /// The mount does not answer what it has open.
     silent: bool,
+    /// Commands fail.
+    refuses: bool,
+    /// Another node leads.
+    follows: bool,
+    /// Reads of the state until another node leads, if it will.
+    reads_left: Option<u32>,
+    /// Reads of the state so far.
+    reads: u32,
+    /// The next look panics.
+    defect: bool,
 }
 
 fn node(n: u64) -> NodeInfo {
@@ -44,9 +60,16 @@ impl World {
             state: MemoryStore::default(),
             session: SessionId::SYSTEM,
             seq: 0,
+            ids: Vec::new(),
             now_s: 1_000,
+            disks: Vec::new(),
             open: Vec::new(),
             silent: false,
+            refuses: false,
+            follows: false,
+            reads_left: None,
+            reads: 0,
+            defect: false,
         };
         let archive = ArchiveConfig {
             endpoint: None,
@@ -116,11 +139,6 @@ impl World {
         answer.unwrap().unwrap()
     }
 
-    fn config(&self) -> Config {
-        let map = lagan_meta::cluster_map(&self.state).unwrap();
-        map.unwrap().config
-    }
-
     /// Makes a file of 1,000 bytes; it is archived a second after the one before.
     fn archived_file(&mut self, name: &str) -> Ino {
         let create = Create {
@@ -138,13 +156,17 @@ impl World {
         let Answer::Created { attr, .. } = self.op(create) else {
             panic!("no file");
         };
-        let Answer::Block { block, .. } = self.op(GrantBlock) else {
-            panic!("no block");
-        };
+        if self.ids.is_empty() {
+            let Answer::Block { block, count } = self.op(GrantBlock) else {
+                panic!("no block");
+            };
+            self.ids = (0..count).map(|index| (block, index)).collect();
+        }
+        let (block, index) = self.ids.pop().unwrap();
         let map = lagan_meta::cluster_map(&self.state).unwrap().unwrap();
         let set = map.sets.iter().find(|s| map.writable(s)).unwrap();
         let chunk = ChunkRef {
-            id: ChunkId::new(VolumeId::ONLY, set.id, block, 0),
+            id: ChunkId::new(VolumeId::ONLY, set.id, block, index),
             set_epoch: set.epoch,
             skip: 0,
             chunk_len: 1_000,
@@ -200,46 +222,89 @@ impl World {
     fn state(&self, ino: Ino) -> ArchiveState {
         self.file(ino).0
     }
+}
 
-    /// Releases those that are closed, as [`Leader::release_closed`] does.
-    fn release_closed(&mut self, files: Vec<(Ino, u64)>) -> Released {
-        let asked = files.len() as u64;
-        if self.silent {
-            return Released {
-                unknown: asked,
-                ..Released::default()
-            };
-        }
-        let closed = files
-            .into_iter()
-            .filter(|(ino, _)| !self.open.contains(ino));
-        let files: Vec<_> = closed.collect();
-        let open = asked - files.len() as u64;
-        match self.system(Release { files }) {
-            Answer::Released { files, bytes } => Released {
-                files,
-                bytes,
-                open,
-                unknown: 0,
-            },
-            other => panic!("{other:?}"),
-        }
+/// The world as the loop sees it.
+struct Ground {
+    world: Mutex<World>,
+    turn: tokio::sync::Mutex<()>,
+}
+
+impl Ground {
+    fn new(world: World) -> Arc<Self> {
+        Arc::new(Ground {
+            world: Mutex::new(world),
+            turn: tokio::sync::Mutex::default(),
+        })
     }
 
-    /// Carries out a round for these disks of three nodes, if one is wanted.
-    fn round(&mut self, disks: &[Disk]) -> Option<Round> {
-        let mut round = Round::new(wanted(disks, &self.config(), 3)?);
-        while let Some(query) = round.question() {
-            let QueryAnswer::Releasable(page) = self.ask(&query) else {
-                panic!("no files to release");
-            };
-            let files = round.choose(&page);
-            if !files.is_empty() {
-                let done = self.release_closed(files);
-                round.note(&done);
-            }
+    fn world(&self) -> MutexGuard<'_, World> {
+        self.world.lock()
+    }
+
+    /// Runs the loop, with short pauses.
+    fn keep(self: &Arc<Self>, pause: Duration) -> AbortOnDropHandle<()> {
+        let times = Times {
+            look: Duration::from_millis(2),
+            pause,
+        };
+        AbortOnDropHandle::new(tokio::spawn(keep(self.clone(), times)))
+    }
+
+    async fn until(&self, what: &str, ok: impl Fn(&World) -> bool) {
+        let end = Instant::now() + Duration::from_secs(60);
+        while !ok(&self.world()) {
+            assert!(Instant::now() < end, "{what}");
+            tokio::time::sleep(Duration::from_millis(2)).await;
         }
-        Some(round)
+    }
+}
+
+impl Edge for Ground {
+    type State = MemoryStore;
+
+    fn leads(&self) -> bool {
+        !self.world().follows
+    }
+
+    fn disks(&self) -> Vec<Disk> {
+        let mut world = self.world();
+        assert!(
+            !std::mem::take(&mut world.defect),
+            "the defect of this test"
+        );
+        world.disks.clone()
+    }
+
+    async fn state(&self) -> Result<MemoryStore, ProposeError> {
+        let mut world = self.world();
+        if world.reads_left == Some(0) {
+            return Err(ProposeError::NotLeader { leader: None });
+        }
+        world.reads_left = world.reads_left.map(|left| left - 1);
+        world.reads += 1;
+        Ok(world.state.clone())
+    }
+
+    async fn propose(&self, op: SystemOp) -> Option<Result<Answer, FsError>> {
+        let mut world = self.world();
+        (!world.refuses).then(|| world.apply(SessionId::SYSTEM, 0, op))
+    }
+
+    fn turn(&self) -> &tokio::sync::Mutex<()> {
+        &self.turn
+    }
+
+    async fn closed(
+        &self,
+        inos: Vec<Ino>,
+        sessions: Vec<SessionId>,
+        _end: tokio::time::Instant,
+    ) -> Option<BTreeSet<Ino>> {
+        let world = self.world();
+        assert_eq!(sessions, [world.session]);
+        let closed = inos.into_iter().filter(|ino| !world.open.contains(ino));
+        (!world.silent).then(|| closed.collect())
     }
 }
 
@@ -274,55 +339,175 @@ fn down_to_the_low_mark_of_the_fullest() {
     assert_eq!(wanted(&disks, &config(2), 1), Some(30));
 }
 
-#[test]
-fn full_disk_releases_the_oldest_until_there_is_room() {
-    let mut world = World::new(85, 76);
-    let inos: Vec<Ino> = (0..4)
-        .map(|i| world.archived_file(&i.to_string()))
-        .collect();
-    assert!(world.round(&[disk(8_500, 10_000)]).is_none());
+/// A world whose fullest disk is above the high mark, and its files.
+fn full_world(low_water_percent: u8, files: usize) -> (Arc<Ground>, Vec<Ino>) {
+    let mut world = World::new(85, low_water_percent);
+    world.disks = vec![disk(100, 10_000), disk(8_600, 10_000)];
+    let names = (0..files).map(|n| n.to_string());
+    let inos = names.map(|name| world.archived_file(&name)).collect();
+    (Ground::new(world), inos)
+}
+
+fn states(ground: &Ground, inos: &[Ino]) -> Vec<ArchiveState> {
+    let world = ground.world();
+    inos.iter().map(|ino| world.state(*ino)).collect()
+}
+
+#[tokio::test]
+async fn full_disk_releases_the_oldest_until_there_is_room() {
+    let (ground, inos) = full_world(76, 4);
+    ground.world().disks = vec![disk(8_500, 10_000)];
+    assert_eq!(release_if_full(&*ground).await.unwrap(), 0);
+    ground.world().disks = vec![disk(8_600, 10_000)];
     // 3 nodes, 2 copies: 1,500 bytes of files are 1,000 bytes a node
-    let round = world.round(&[disk(8_600, 10_000)]).expect("a round");
-    assert_eq!(round.released, 2_000);
-    let states: Vec<_> = inos.iter().map(|ino| world.state(*ino)).collect();
-    use ArchiveState::{Archived, Released};
-    assert_eq!(states, [Released, Released, Archived, Archived]);
-    let wrong = lagan_meta::invariants::check(&world.state);
+    assert_eq!(release_if_full(&*ground).await.unwrap(), 2_000);
+    assert_eq!(states(&ground, &inos), [Gone, Gone, Archived, Archived]);
+    let wrong = lagan_meta::invariants::check(&ground.world().state);
     assert!(wrong.is_empty(), "{wrong:#?}");
 }
 
-#[test]
-fn open_files_are_left_out_until_they_are_closed() {
-    let mut world = World::new(85, 50);
-    let inos: Vec<Ino> = (0..3)
-        .map(|i| world.archived_file(&i.to_string()))
-        .collect();
-    let full = [disk(8_600, 10_000)];
-    world.open.push(inos[0]);
-    let round = world.round(&full).expect("a round");
-    assert_eq!((round.released, round.open), (2_000, 1));
-    assert_eq!(world.state(inos[0]), ArchiveState::Archived);
-    for ino in &inos[1..] {
-        assert_eq!(world.state(*ino), ArchiveState::Released);
+#[tokio::test]
+async fn open_files_are_left_out_until_they_are_closed() {
+    let (ground, inos) = full_world(50, 3);
+    ground.world().open.push(inos[0]);
+    assert_eq!(release_if_full(&*ground).await.unwrap(), 2_000);
+    assert_eq!(states(&ground, &inos), [Archived, Gone, Gone]);
+    ground.world().open.clear();
+    assert_eq!(release_if_full(&*ground).await.unwrap(), 1_000);
+    assert_eq!(states(&ground, &inos), [Gone, Gone, Gone]);
+}
+
+#[tokio::test]
+async fn mount_that_does_not_answer_ends_the_round_and_the_next_one_asks_again() {
+    let (ground, inos) = full_world(50, 1);
+    ground.world().silent = true;
+    assert_eq!(release_if_full(&*ground).await.unwrap(), 0);
+    assert_eq!(states(&ground, &inos), [Archived]);
+    ground.world().silent = false;
+    assert_eq!(release_if_full(&*ground).await.unwrap(), 1_000);
+    assert_eq!(states(&ground, &inos), [Gone]);
+}
+
+#[tokio::test]
+async fn command_that_fails_ends_the_round() {
+    let (ground, inos) = full_world(50, 1);
+    ground.world().refuses = true;
+    assert_eq!(release_if_full(&*ground).await.unwrap(), 0);
+    // one for the water marks, one for the page, one for the sessions: no other page
+    assert_eq!(ground.world().reads, 3);
+    assert_eq!(states(&ground, &inos), [Archived]);
+}
+
+#[tokio::test]
+async fn lost_leadership_ends_the_round_and_what_was_released_counts() {
+    let (ground, inos) = full_world(0, PAGE as usize + 1);
+    ground.world().disks = vec![disk(10_000_000, 10_000_000)];
+    for (reads, released) in [(0, None), (1, None), (2, None), (3, Some(1_000 * PAGE))] {
+        {
+            let mut world = ground.world();
+            (world.reads, world.reads_left) = (0, Some(reads));
+        }
+        let looked = release_if_full(&*ground).await;
+        assert_eq!(looked.ok(), released.map(u64::from), "{reads} reads");
+        assert_eq!(ground.world().reads, reads);
     }
-    world.open.clear();
-    let round = world.round(&full).expect("a round");
-    assert_eq!((round.released, round.open), (1_000, 0));
-    assert_eq!(world.state(inos[0]), ArchiveState::Released);
+    let states = states(&ground, &inos);
+    let (last, first) = states.split_last().unwrap();
+    assert!(first.iter().all(|state| *state == Gone));
+    assert_eq!(*last, Archived);
+}
+
+#[tokio::test]
+async fn cluster_without_files_or_without_an_archive_releases_nothing() {
+    let (ground, _) = full_world(50, 0);
+    assert_eq!(release_if_full(&*ground).await.unwrap(), 0);
+    let (ground, inos) = full_world(50, 1);
+    let mut config = config(2);
+    config.archive = None;
+    ground.world().system(SetConfig { config });
+    assert_eq!(release_if_full(&*ground).await.unwrap(), 0);
+    assert_eq!(states(&ground, &inos), [Archived]);
+}
+
+#[tokio::test]
+async fn rounds_are_apart_and_looks_are_not() {
+    // each round is to release one file
+    let (ground, inos) = full_world(84, 2);
+    let _kept = ground.keep(Duration::from_secs(3600));
+    ground.until("a round", |w| w.state(inos[0]) == Gone).await;
+    let reads = ground.world().reads;
+    tokio::time::sleep(Duration::from_millis(50)).await;
+    assert_eq!(ground.world().reads, reads, "it pauses");
+    assert_eq!(states(&ground, &inos), [Gone, Archived]);
+
+    let (ground, inos) = full_world(84, 2);
+    let _kept = ground.keep(Duration::from_millis(2));
+    ground
+        .until("two rounds", |w| w.state(inos[1]) == Gone)
+        .await;
+    // there are no more files: no round, no pause
+    let (ground, _) = full_world(84, 0);
+    let _kept = ground.keep(Duration::from_secs(3600));
+    ground.until("looks", |w| w.reads > 10).await;
+}
+
+#[tokio::test]
+async fn only_the_leader_looks() {
+    let (ground, inos) = full_world(50, 1);
+    ground.world().follows = true;
+    let _kept = ground.keep(Duration::ZERO);
+    tokio::time::sleep(Duration::from_millis(50)).await;
+    assert_eq!(ground.world().reads, 0);
+    ground.world().follows = false;
+    ground.until("a round", |w| w.state(inos[0]) == Gone).await;
+}
+
+#[tokio::test]
+async fn defect_ends_one_look_and_a_pause_follows() {
+    let (ground, inos) = full_world(50, 1);
+    ground.world().defect = true;
+    let kept = ground.keep(Duration::from_secs(3600));
+    ground.until("the defect", |w| !w.defect).await;
+    tokio::time::sleep(Duration::from_millis(50)).await;
+    assert_eq!(ground.world().reads, 0, "it pauses");
+    assert!(!kept.is_finished());
+
+    ground.world().defect = true;
+    let _kept = ground.keep(Duration::from_millis(2));
+    ground.until("a round", |w| w.state(inos[0]) == Gone).await;
+}
+
+#[tokio::test]
+async fn look_ends_with_the_loop() {
+    let (ground, _) = full_world(50, 1);
+    let turn = ground.turn.lock().await;
+    let kept = ground.keep(Duration::ZERO);
+    ground.until("a look", |w| w.reads >= 2).await;
+    kept.abort();
+    drop(kept);
+    let end = Instant::now() + Duration::from_secs(60);
+    // the loop and its look have the others
+    while Arc::strong_count(&ground) > 1 {
+        assert!(Instant::now() < end, "the look goes on");
+        tokio::time::sleep(Duration::from_millis(2)).await;
+    }
+    drop(turn);
 }
 
 #[test]
-fn mount_that_does_not_answer_ends_the_round_and_the_next_one_asks_again() {
-    let mut world = World::new(85, 50);
-    let ino = world.archived_file("f");
-    let full = [disk(8_600, 10_000)];
-    world.silent = true;
-    let round = world.round(&full).expect("a round");
-    assert!(round.over && round.released == 0);
-    assert_eq!(world.state(ino), ArchiveState::Archived);
-    world.silent = false;
-    world.round(&full).expect("a round");
-    assert_eq!(world.state(ino), ArchiveState::Released);
+fn failure_is_news_until_it_changes() {
+    let busy = ReleaseError::Raft(ProposeError::Busy);
+    let store = ReleaseError::Store(StoreError::Io("a disk".into()));
+    let follows = ReleaseError::Raft(ProposeError::NotLeader { leader: None });
+    let mut failures = Failures::default();
+    assert!(!failures.is_news(None));
+    assert!(failures.is_news(Some(&store)));
+    assert!(!failures.is_news(Some(&store)));
+    assert!(failures.is_news(Some(&busy)));
+    assert!(!failures.is_news(Some(&follows)));
+    assert!(!failures.is_news(Some(&busy)));
+    assert!(!failures.is_news(None));
+    assert!(failures.is_news(Some(&busy)));
 }
 
 #[test]
