@@ -1,4 +1,4 @@
-//! The closed set of answers that POSIX can give, and what a caller may do next.
+//! The refusals of calls: those that POSIX can give, and some of the protocol's own.
 
 use crate::codec::{Decode, Encode};
 
@@ -112,59 +112,4 @@ pub enum FsError {
     /// The directory has a default ACL: a file in it is not promised. Never reaches a user.
     #[error("directory has a default ACL")]
     DefaultAcl,
-}
-
-/// What a caller may do about an error.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Retry {
-    /// Nothing: it is the answer.
-    Never,
-    /// The same again, later.
-    Same,
-    /// The same at another node.
-    OtherNode,
-    /// The same after fetching the map, the leader or the attributes again.
-    AfterRefresh,
-}
-
-impl FsError {
-    /// What a caller may do about it.
-    pub fn retry(self) -> Retry {
-        match self {
-            FsError::StaleEpoch | FsError::VersionChanged => Retry::AfterRefresh,
-            FsError::WouldBlock => Retry::Same,
-            FsError::Corrupt => Retry::OtherNode,
-            FsError::NotFound
-            | FsError::Exists
-            | FsError::NotEmpty
-            | FsError::NotDirectory
-            | FsError::IsDirectory
-            | FsError::NameTooLong
-            | FsError::Invalid
-            | FsError::NotPermitted
-            | FsError::Access
-            | FsError::FileTooLarge
-            | FsError::TooManyLinks
-            | FsError::NoSpace
-            | FsError::Quota
-            | FsError::NoAttribute
-            | FsError::Range
-            | FsError::TooBig
-            | FsError::Deadlock
-            | FsError::NoLocks
-            | FsError::Interrupted
-            | FsError::Unsupported
-            | FsError::Busy
-            | FsError::CrossDevice
-            | FsError::ReadOnly
-            | FsError::NoSuchOffset
-            | FsError::Stale
-            | FsError::Io
-            | FsError::TimedOut
-            | FsError::SessionEnded
-            | FsError::OutsideWindow
-            | FsError::Malformed
-            | FsError::DefaultAcl => Retry::Never,
-        }
-    }
 }

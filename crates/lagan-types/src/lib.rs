@@ -27,7 +27,7 @@ pub mod time;
 
 pub use answer::Answer;
 pub use attr::{Attr, Kind};
-pub use error::{FsError, Retry};
+pub use error::FsError;
 pub use extent::{Content, Extent};
 pub use id::{
     BlockId, ChunkId, ClusterId, Epoch, Incarnation, Ino, NodeId, SessionId, SetId, StoreId,
