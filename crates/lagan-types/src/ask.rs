@@ -51,8 +51,8 @@ macro_rules! asks {
         }
 
         impl $All {
-            /// How many requests there are; the encoding numbers them from 0.
-            pub const COUNT: usize = [$( stringify!($Name) ),*].len();
+            /// The names of the requests; the encoding numbers them from 0 in this order.
+            pub const NAMES: &[&str] = &[$( stringify!($Name) ),*];
         }
 
         $(
