@@ -11,6 +11,14 @@ pub enum RaftError {
     /// The log on disk is not one that this node can trust.
     #[error("log damaged: {0}")]
     LogDamaged(String),
+    /// Another build wrote the log; nothing in it was changed.
+    #[error("the metadata log has format version {found}, this build reads version {known}: {}", other_build(*found, *known))]
+    LogVersion {
+        /// The version of a segment.
+        found: u32,
+        /// The version that this build reads.
+        known: u32,
+    },
     /// The state store does not open, or does not fit the log.
     #[error("state store: {0}")]
     State(String),
@@ -77,4 +85,13 @@ pub enum TransportError {
     /// The deadline passed or the connection broke in between.
     #[error("no answer: {0}")]
     NoAnswer(String),
+}
+
+/// Says what to do about a log of another build.
+fn other_build(found: u32, known: u32) -> &'static str {
+    if found > known {
+        return "a newer build wrote it, start that one";
+    }
+    "an older build wrote it, start that one; there is no way to read it here, and with an \
+     empty data directory the server begins without what it held"
 }

@@ -142,8 +142,8 @@ pub(super) struct Recovered {
 /// Reads all segments.
 ///
 /// # Errors
-/// [`RaftError::Io`]; [`RaftError::LogDamaged`] for more damage than the torn tail of a
-/// crash.
+/// [`RaftError::Io`]; [`RaftError::LogVersion`]; [`RaftError::LogDamaged`] for more damage
+/// than the torn tail of a crash.
 pub(super) fn recover(dir: &Dir) -> Result<Recovered, RaftError> {
     let segments = live_segments(dir)?;
     let mut replay = Replay::default();
@@ -219,23 +219,13 @@ fn live_segments(dir: &Dir) -> Result<Live, RaftError> {
             Ok(_) => dir
                 .retire(sequence)
                 .map_err(RaftError::io("retire log segment"))?,
-            Err(version) => {
-                return Err(RaftError::LogDamaged(other_build(version)));
+            Err(found) => {
+                let known = FORMAT_VERSION;
+                return Err(RaftError::LogVersion { found, known });
             }
         }
     }
     Ok(live)
-}
-
-/// Says why a log of another format is refused, and what to do.
-fn other_build(version: u32) -> String {
-    match version > FORMAT_VERSION {
-        true => format!("format version {version} is newer than this program"),
-        false => format!(
-            "format version {version} was written by an older build, this one reads version \
-             {FORMAT_VERSION}: start that build or begin with an empty data directory"
-        ),
-    }
 }
 
 /// The payload at a place, verified.

@@ -73,7 +73,7 @@ impl LogStore {
     /// Opens or makes the log. `floor`: see [`Floor`].
     ///
     /// # Errors
-    /// [`RaftError::Io`], [`RaftError::LogDamaged`].
+    /// [`RaftError::Io`], [`RaftError::LogVersion`], [`RaftError::LogDamaged`].
     pub fn open(options: LogOptions, floor: Arc<Floor>) -> Result<LogStore, RaftError> {
         let dir = Dir::open(options.dir, options.segment_bytes)
             .map_err(RaftError::io("open log directory"))?;

@@ -25,17 +25,20 @@ fn entry(term: u64, index: u64, len: usize) -> Entry {
     }
 }
 
-fn open(dir: &Path, floor: u64) -> LogStore {
-    let options = LogOptions {
+fn options(dir: &Path) -> LogOptions {
+    LogOptions {
         dir: dir.to_path_buf(),
         node: 9,
         segment_bytes: 16 * 1024,
         cache_bytes: 4 * 1024,
         slow_sync: Duration::from_secs(5),
-    };
+    }
+}
+
+fn open(dir: &Path, floor: u64) -> LogStore {
     let covered = Arc::new(Floor::default());
     covered.raise(floor);
-    LogStore::open(options, covered).unwrap()
+    LogStore::open(options(dir), covered).unwrap()
 }
 
 async fn append(log: &mut LogStore, entries: impl IntoIterator<Item = Entry>) {
@@ -238,6 +241,35 @@ async fn damage_in_what_was_on_disk_is_no_torn_tail() {
     let mut log = open(dir.path(), 0);
     assert_eq!(indexes(&mut log).await, [0, 1, 2]);
     log.stop();
+}
+
+#[tokio::test]
+async fn log_of_another_build_is_refused_by_name_and_left_as_it_is() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut log = open(dir.path(), 0);
+    append(&mut log, (0..3).map(|i| entry(1, i, 100))).await;
+    log.stop();
+    let path = dir.path().join("0000000000000001.seg");
+    let mut bytes = std::fs::read(&path).unwrap();
+    for (version, words) in [
+        (
+            2,
+            "the metadata log has format version 2, this build reads version 3: an older build",
+        ),
+        (
+            4,
+            "the metadata log has format version 4, this build reads version 3: a newer build",
+        ),
+    ] {
+        bytes[8] = version;
+        let crc = crc32fast::hash(&bytes[..60]);
+        bytes[60..64].copy_from_slice(&crc.to_le_bytes());
+        std::fs::write(&path, &bytes).unwrap();
+        let opened = LogStore::open(options(dir.path()), Arc::new(Floor::default()));
+        let error = opened.err().expect("it is refused").to_string();
+        assert!(error.starts_with(words), "{error}");
+        assert!(std::fs::read(&path).unwrap() == bytes);
+    }
 }
 
 #[test]
