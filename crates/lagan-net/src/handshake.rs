@@ -266,9 +266,13 @@ where
     let version = match choose_version((lowest, highest)) {
         Some(version) => version,
         None => {
-            let error = HandshakeError::Version((lowest, highest));
-            refuse(stream, &error.to_string()).await?;
-            return Err(error);
+            let (least, most) = PROTOCOL_VERSIONS;
+            let reason = format!(
+                "this server speaks protocol versions {least}-{most}, you speak \
+                 {lowest}-{highest}: use the same build on both sides"
+            );
+            refuse(stream, &reason).await?;
+            return Err(HandshakeError::Version((lowest, highest)));
         }
     };
     let theirs = match Hello::decode(&body) {

@@ -106,6 +106,19 @@ async fn wrong_bytes_are_told_apart() {
 }
 
 #[tokio::test]
+async fn opener_of_another_build_is_told_which_side_speaks_what() {
+    let (mut near, mut far) = duplex(64 * 1024);
+    let future = message(90, 99, &hello().encode());
+    near.write_all(&future).await.unwrap();
+    let _ = answer(&mut far, |_| Ok(hello())).await;
+    let (_, verdict, reason) = read_message(&mut near).await.unwrap();
+    assert_eq!(verdict, 1);
+    let (least, most) = PROTOCOL_VERSIONS;
+    let told = format!("this server speaks protocol versions {least}-{most}, you speak 90-99: ");
+    assert!(String::from_utf8(reason).unwrap().starts_with(&told));
+}
+
+#[tokio::test]
 async fn fields_of_a_later_build_are_skipped() {
     let mut body = hello().encode();
     body.extend_from_slice(b"more to come");
