@@ -15,6 +15,10 @@ use std::path::{Path, PathBuf};
 
 /// The format that this build reads and writes.
 const FORMAT: u32 = 1;
+const _: () = assert!(
+    FORMAT == crate::record::FORMAT as u32,
+    "one format has one number"
+);
 const FORMAT_NAME: &str = "FORMAT";
 const SEGMENTS_DIR: &str = "segments";
 

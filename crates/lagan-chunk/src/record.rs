@@ -77,7 +77,8 @@ pub const SEGMENT_LEN_MIN: u64 = 64 * 1024;
 
 const MAGIC: [u8; 4] = *b"LGNR";
 const FOOTER_MAGIC: [u8; 4] = *b"LGNF";
-const FORMAT: u8 = 1;
+/// The format of a record's head and of a footer; the file `FORMAT` says it, too.
+pub const FORMAT: u8 = 1;
 
 /// The kind of a record.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
