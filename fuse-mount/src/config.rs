@@ -155,7 +155,7 @@ impl MountConfig {
         Ok(())
     }
 
-    /// Which access times reads move. Through a mount that may change nothing they move none.
+    /// The access times that reads through this mount move; a read-only mount moves none.
     pub(crate) fn access_times(&self) -> AccessTimes {
         if self.no_atime || self.read_only {
             AccessTimes::None

@@ -32,7 +32,7 @@ pub(crate) enum Left {
 }
 
 impl Mounted {
-    /// Mounts. The kernel's requests come from the descriptor.
+    /// Mounts at `point`. The kernel's requests are read from the returned descriptor.
     ///
     /// # Errors
     /// One line that says what to do.

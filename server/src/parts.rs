@@ -1,4 +1,4 @@
-//! What every part of this server shares: configuration, connections, tasks, and the
+//! The parts that the whole server shares: configuration, connections, tasks, and the
 //! way to stop the whole server.
 
 use crate::config::Config;

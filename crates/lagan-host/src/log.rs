@@ -1,8 +1,8 @@
 //! Log lines of a daemon: where they go and how they look.
 //!
 //! The rule for users: each line has time, level, module and fields, as `text` for people
-//! or as one JSON object; it goes to standard error unless a file is named. What the
-//! libraries say too often is filtered out under every level.
+//! or as one JSON object; it goes to standard error unless a file is named. Lines that
+//! libraries repeat too often are filtered out at every level.
 
 use serde::Deserialize;
 use std::fs::File;

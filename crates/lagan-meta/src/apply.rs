@@ -71,7 +71,8 @@ fn answer_asked<W: Write>(
 enum Recalled {
     /// It is not to be carried out (again).
     Answer(Result<Answer, FsError>),
-    /// It is. Where its answer is to be remembered: the lowest sequence that is.
+    /// Carry it out. `floor`: the lowest sequence still remembered; `None`: its answer
+    /// is not remembered.
     New { floor: Option<u64> },
 }
 

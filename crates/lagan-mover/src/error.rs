@@ -54,11 +54,11 @@ impl MoverError {
 pub struct RecallError {
     /// One line.
     pub reason: String,
-    /// What the reader may do about it.
+    /// The reader's next step.
     pub failure: RecallFailure,
 }
 
-/// What a reader may do about a recall that failed.
+/// The reader's next step after a recall that failed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum RecallFailure {
     /// Fetch the extents again: that version's object is not the file's any more.

@@ -53,7 +53,7 @@ pub enum OwnerError {
     Malformed {
         /// Key of the owner object.
         key: String,
-        /// What the parser found.
+        /// The parser's message.
         message: String,
     },
     /// There are objects, but no owner object.

@@ -136,7 +136,7 @@ impl HealError {
     }
 }
 
-/// What was done about a suspect.
+/// The outcome for a suspect.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Healed {
     /// The replica is healthy, or has no place here.

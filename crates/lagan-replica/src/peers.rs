@@ -37,7 +37,7 @@ pub enum PeerError {
     Net {
         /// The node.
         node: NodeId,
-        /// What happened.
+        /// The error.
         source: NetError,
     },
 }

@@ -11,9 +11,9 @@
 //! DATA has mode 0700, objects 0600: who may read them is for the requests to say.
 //!
 //! # What must hold
-//! A file appears under `buckets` by rename, complete and synced. Of two files
-//! with one key the higher sequence is the newer: a crash between the rename
-//! and the removal of the old file loses nothing.
+//! A file appears under `buckets` by rename, complete and synced. If two files
+//! have one key, the one with the higher sequence is newer, so a crash between the
+//! rename and the removal of the old file loses nothing.
 //!
 //! Calls block: callers on an async runtime use a blocking thread.
 

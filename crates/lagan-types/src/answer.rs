@@ -4,7 +4,7 @@ use crate::attr::Attr;
 use crate::codec::{Decode, Encode};
 use crate::id::{BlockId, Incarnation, Ino, NodeId, SessionId};
 
-/// What a mutation that succeeded says.
+/// The answer to a mutation that succeeded.
 #[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
 pub enum Answer {
     /// Nothing but that it is done.
@@ -18,14 +18,14 @@ pub enum Answer {
         /// False: it was there (only without `exclusive`).
         created: bool,
     },
-    /// What the removed name pointed to.
+    /// The inode that lost the name.
     Unlinked {
         /// The inode.
         ino: Ino,
         /// Links that are left; 0: it is an orphan, or (a directory) gone.
         nlink: u32,
     },
-    /// What was moved, and what lost its name by it.
+    /// The inode that was moved, and the one that was replaced or exchanged.
     Renamed {
         /// The moved inode.
         ino: Ino,
@@ -76,12 +76,12 @@ pub enum Answer {
         /// How many.
         count: u32,
     },
-    /// What a copy did.
+    /// The outcome of a copy.
     Copied {
         /// Bytes that the target has now, from its offset on; 0 at the source's end.
         len: u64,
-        /// So many of the next bytes are in the archive only: to be read and
-        /// written by who asked.
+        /// Bytes after `len` that are in S3 only; the asker reads and writes
+        /// them itself.
         through: u64,
         /// The target's data version before it.
         before: u64,

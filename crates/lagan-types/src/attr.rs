@@ -125,7 +125,7 @@ impl Attr {
         unfit_for_s3(self.size, self.allocated).filter(|_| file)
     }
 
-    /// What decides whether a read moves the access time.
+    /// The times that decide whether a read moves the access time.
     pub fn times(&self) -> Times {
         Times {
             atime: self.atime,

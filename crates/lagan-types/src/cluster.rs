@@ -34,7 +34,7 @@ pub struct NodeInfo {
     pub name: String,
     /// The store registered under that number.
     pub store: StoreId,
-    /// Which start of the store this is: see [`next_boot`].
+    /// The boot number: it rises with each start of the store (see [`next_boot`]).
     pub boot: u64,
     /// Where clients connect: `ip:port`.
     pub addr: String,

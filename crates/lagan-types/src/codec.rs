@@ -25,11 +25,11 @@ pub enum CodecError {
 /// Bytes that one decode may claim: the largest message head or log record.
 pub const DECODE_LIMIT_BYTES: usize = 16 * 1024 * 1024;
 
-/// Of so few bytes most messages and rows are.
+/// Most messages and rows are this short or shorter.
 pub const SMALL_LEN: usize = 1024;
-/// Bytes that a decode of [`SMALL_LEN`] or fewer may claim. The items of a list are
-/// claimed in memory before they are read: one byte may stand for one of some
-/// hundred bytes, not for more.
+/// Bytes that a decode of [`SMALL_LEN`] or fewer may reserve. A list reserves room for
+/// all items before they are read; one encoded byte may expand to some hundred
+/// bytes, not to more.
 pub const SMALL_LIMIT_BYTES: usize = SMALL_LEN * 512;
 
 const _: () = assert!(SMALL_LIMIT_BYTES < DECODE_LIMIT_BYTES);

@@ -4,13 +4,13 @@ use crate::codec::{Decode, Encode};
 use crate::id::ChunkId;
 use serde::{Deserialize, Serialize};
 
-/// One range of a file, `offset..offset + len`, and where its bytes are. What
-/// no extent covers below the file's size is a hole and reads as zeros.
+/// One range of a file, `offset..offset + len`, and where its bytes are. A range
+/// below the file's size that no extent covers is a hole and reads as zeros.
 #[derive(Debug, Clone, PartialEq, Eq, Encode, Decode, Serialize, Deserialize)]
 pub struct Extent {
     /// First byte in the file.
     pub offset: u64,
-    /// Bytes; never 0. Of a chunk at most `CHUNK_LEN_MAX`.
+    /// Bytes; never 0, and at most `CHUNK_LEN_MAX` in a chunk.
     pub len: u64,
     /// Where they are.
     pub content: Content,

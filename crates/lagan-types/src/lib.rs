@@ -1,7 +1,7 @@
 //! Identifiers, formats, limits and messages that all of Lagan shares.
 //!
-//! This crate has no I/O, no clock and no randomness. What is encoded here
-//! travels on the wire or lies on disk; see [`codec`] for how, and [`limits`]
+//! This crate has no I/O, no clock and no randomness. Types encoded here
+//! travel on the wire or lie on disk; see [`codec`] for how, and [`limits`]
 //! for every bound of a format or a protocol.
 
 pub mod access;

@@ -50,16 +50,16 @@ pub enum MetaRequest {
     /// The first server makes the cluster (only asked by `lagan init`, answered
     /// by a server that has none). Answer: `Joined`.
     Init { config: crate::cluster::Config },
-    /// Who leads? Answered by every server.
+    /// Asks who leads; every server answers. Answer: `Pong`.
     Ping,
     /// Asked of a server that has no cluster yet: join the one that `via`
     /// (a server's address) belongs to. Answer: `Joined`.
     JoinVia { via: String },
     /// Asked of a node that holds bytes: drop its recall cache. Answer: `Pong`.
     DropRecallCache,
-    /// A process waits for that fcntl lock, or (kind `Unlock`) no longer does:
-    /// asked several times a second. Answer: `Query` with a `Lock` in its way,
-    /// `Deadlock` if who holds that waits for this process.
+    /// A process waits for this fcntl lock, or (kind `Unlock`) no longer does;
+    /// repeated several times a second. Answer: `Query` with the `Lock` in its
+    /// way, or `Deadlock` if waiting would close a circle.
     WaitLock {
         session: SessionId,
         ino: Ino,
@@ -123,14 +123,14 @@ pub enum MetaReply {
         leader: Option<NodeId>,
         addr: Option<String>,
     },
-    /// A request that needs a reason in words.
+    /// The request is refused; the reason in words.
     Refused(String),
     /// To `Ping`.
     Pong { leader: Option<NodeId>, term: u64 },
     /// To `Create`: the name is the asker's alone, by the word of the leader of
     /// that term; the file is not replicated until `CreatePromised` or `CreateCommit` is.
     Promised { attr: Attr, term: u64 },
-    /// To `RemoveNode`: not yet. What is still to be done.
+    /// To `RemoveNode`: not yet; `sets` and `votes` say what is left to do.
     Removing {
         /// Sets whose chunks other nodes get first.
         sets: u64,
@@ -143,8 +143,8 @@ pub enum MetaReply {
     Released(Released),
 }
 
-/// What became of files that were to be released. The rest of them changed, or
-/// had nothing to release.
+/// The outcome of a release. Files that are not counted had changed or had nothing
+/// to release.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Encode, Decode)]
 pub struct Released {
     /// Files released.
@@ -160,7 +160,7 @@ pub struct Released {
 /// What a node tells the leader, several times a second.
 #[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
 pub struct NodeHeartbeat {
-    /// Who.
+    /// The node that sends it.
     pub node: NodeId,
     /// Its store's boot counter.
     pub boot: u64,
@@ -214,7 +214,7 @@ pub struct Status {
     pub term: u64,
     /// The map with configuration.
     pub map: ClusterMap,
-    /// What each node said last.
+    /// Each node's state by its last heartbeat.
     pub nodes: Vec<NodeStatus>,
     /// Chunks in sets that have fewer live members than `copies`.
     pub degraded_chunks: u64,
@@ -229,7 +229,7 @@ pub struct Status {
 /// A node as the leader last heard of it.
 #[derive(Debug, Clone, PartialEq, Eq, Encode, Decode, serde::Serialize, serde::Deserialize)]
 pub struct NodeStatus {
-    /// Which.
+    /// The node.
     pub node: NodeId,
     /// Milliseconds since its last heartbeat; [`Self::NOT_HEARD`] if this leader
     /// has had none.
@@ -322,7 +322,7 @@ pub enum ChunkReply {
     Damaged,
     /// Ids and lengths.
     Ids(Vec<(ChunkId, u32)>),
-    /// Of each asked chunk: healthy here?
+    /// The health of each asked chunk on this node.
     Verified(Vec<ChunkHealth>),
     /// Done.
     Done,
@@ -332,7 +332,7 @@ pub enum ChunkReply {
     RecallFailed { reason: String, transient: bool },
     /// The node cannot: in words.
     Failed(String),
-    /// Of each asked object, in order.
+    /// The health of each asked object in S3, in the order asked.
     Objects(Vec<ObjectHealth>),
     /// Keys and bytes; `last`: there are no more.
     ObjectList {

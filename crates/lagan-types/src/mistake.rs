@@ -30,8 +30,8 @@ impl Mistake {
         Mistake { line, what }
     }
 
-    /// A value that was understood but cannot be: of the top-level key, or of a key of
-    /// a table, by its last part.
+    /// A value that parsed but is not allowed. `key` may be `table.key`; its last part
+    /// finds the line.
     pub fn value(text: &str, key: &str, why: &str) -> Self {
         let last = key.rsplit('.').next().unwrap_or(key);
         let is_key = |line: &str| {

@@ -96,7 +96,7 @@ impl Query {
     }
 }
 
-/// What a read found.
+/// The answer to a read.
 #[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
 pub enum QueryAnswer {
     /// An inode.
@@ -179,14 +179,13 @@ pub enum QueryAnswer {
     Sessions(Vec<(SessionId, SessionIdentity)>),
     /// Files that can be released: archive time (ms), ino, version, bytes.
     Releasable(Vec<(u64, Ino, u64, u64)>),
-    /// Of each asked block: whether it is open, and a bitmap of the named ids;
-    /// `None`: closed and forgotten (every id in it that is not named by an
-    /// extent is garbage).
+    /// For each asked block, whether it is open and a bitmap of its named ids;
+    /// `None`: closed and forgotten, so an id that no extent names is garbage.
     Blocks(Vec<Option<(bool, Vec<u8>)>>),
     /// Sets with extents, and how many; `None`: this cluster was begun by a build
     /// that did not count them.
     SetUses(Option<Vec<(SetId, u64)>>),
-    /// Of each asked inode; `None`: it is gone.
+    /// The attributes of each asked inode; `None`: it is gone.
     Attrs(Vec<Option<Attr>>),
     /// Objects that the metadata names.
     Objects {
@@ -204,7 +203,7 @@ pub struct Entry {
     pub name: Vec<u8>,
     /// Its inode.
     pub ino: Ino,
-    /// What that is.
+    /// The inode's kind.
     pub kind: Kind,
     /// Its offset for readdir: rises within the directory, never reused.
     pub cookie: u64,
@@ -249,7 +248,7 @@ pub struct AttemptRow {
     pub ino: Ino,
     /// The data version.
     pub version: u64,
-    /// Who uploads.
+    /// The node that uploads.
     pub node: NodeId,
     /// The object's key.
     pub key: String,

@@ -328,7 +328,7 @@ pub enum OnPath {
     MakeNode(u32, u64),
 }
 
-/// Does it.
+/// Makes a call on one path.
 ///
 /// # Errors
 /// The errno.
@@ -364,7 +364,7 @@ pub enum OnTwo {
     Rename(u32),
 }
 
-/// Does it.
+/// Makes a call on two paths.
 ///
 /// # Errors
 /// The errno.

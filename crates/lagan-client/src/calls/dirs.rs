@@ -14,7 +14,7 @@ use tokio::time::Instant;
 const PAGE_LEN: u32 = 1024;
 
 impl Client {
-    /// Opens a directory. Of `open`, O_NOATIME counts.
+    /// Opens a directory. Only O_NOATIME of `open` counts.
     ///
     /// # Errors
     /// None now.
@@ -24,9 +24,9 @@ impl Client {
         Ok(fh)
     }
 
-    /// Entries whose cookie is above `cookie` (0: from the start). What other
-    /// mounts add or remove while a directory is being read may be among them
-    /// or not (readdir(3)). Moves the directory's access time.
+    /// Entries whose cookie is above `cookie` (0: from the start). Entries that
+    /// others add or remove meanwhile may or may not be listed (readdir(3)). Moves
+    /// the directory's access time.
     ///
     /// # Errors
     /// [`FsError::NotFound`] or [`FsError::Stale`] if it is gone,

@@ -22,7 +22,7 @@ use tokio::time::Instant;
 /// Time between looks for data that waits for long.
 pub(crate) const EVERY: Duration = Duration::from_secs(1);
 /// Data that waits for this long is committed at the next look: it waits [`EVERY`] longer
-/// at most. What is written during a commit waits from the end of that on.
+/// at most. Data written during a commit begins its wait when that commit ends.
 const COMMIT_AFTER: Duration = Duration::from_secs(4);
 /// A file has at most this many bytes uncommitted before a commit begins.
 const COMMIT_BYTES: u64 = 64 * 1024 * 1024;

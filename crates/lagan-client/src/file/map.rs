@@ -52,7 +52,7 @@ pub enum Source {
         /// First byte in it.
         at: u64,
     },
-    /// Gone.
+    /// Lost: reading it fails.
     Lost,
 }
 

@@ -23,7 +23,7 @@ pub(crate) trait OpenFiles: Send + Sync {
     /// A promised file will never be made: its handles fail, and its data is dropped.
     fn promise_lost(&self, ino: Ino);
 
-    /// The session was ended and a new one is open. Of inodes in `lost` a lock or a
+    /// The session was ended and a new one is open. `lost` are the inodes whose lock or
     /// promise is gone. Handles of these, and of inodes with data that is not
     /// committed, fail from now on; the data is dropped. The handles must fail
     /// before the data is dropped: what is written later must be refused.

@@ -50,9 +50,9 @@ pub struct World {
     pub unheard: BTreeSet<NodeId>,
     /// Nodes that say that they are full.
     pub full: BTreeSet<NodeId>,
-    /// So many of the next mutations are carried out, but their answers are lost.
+    /// Number of next mutations whose answers are lost after they were carried out.
     pub lost_answers: u32,
-    /// So many of the next commits find their sets changed.
+    /// Number of next commits that find their sets changed.
     pub stale_commits: u32,
     /// An orphan check for every heartbeat, and what was answered.
     pub check: (u64, Vec<Ino>),

@@ -76,7 +76,7 @@ pub enum Touch {
     Make(Vec<Ino>),
 }
 
-/// What to do about a promise that must be made.
+/// The next step for a promise that must be made.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Claim {
     /// The file is made, or the promise given up.

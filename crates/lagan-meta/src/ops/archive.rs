@@ -324,7 +324,8 @@ fn to_objects(
 }
 
 /// Points one extent, whose chunk has no healthy replica, at the object of that
-/// version. Never loses anything: not archived as it is now, it stays as it is.
+/// version. Does nothing unless the file is archived in that version and the extent
+/// still names the chunk.
 pub(crate) fn release_extent(
     txn: &mut Txn<'_>,
     (ino, version): (Ino, u64),

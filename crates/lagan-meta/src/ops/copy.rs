@@ -15,7 +15,7 @@ use lagan_types::op::CopyRange;
 use lagan_types::{Content, Extent, FsError, Ino};
 use std::ops::Range;
 
-/// What of the source can be shared.
+/// The part of the source that can be shared.
 struct Plan {
     /// Bytes, from the start on.
     len: u64,

@@ -214,7 +214,7 @@ fn check_target(kind: Kind, target: &[u8]) -> Result<(), FsError> {
     }
 }
 
-/// What open(2) with O_CREAT finds under a name that is taken.
+/// The answer of open(2) with O_CREAT for a name that is taken.
 fn existing(txn: &mut Txn<'_>, entry: &DentryRow, kind: Kind, exclusive: bool) -> Outcome<Answer> {
     if exclusive || kind != Kind::File {
         return Err(FsError::Exists.into());

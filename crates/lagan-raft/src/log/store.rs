@@ -258,8 +258,8 @@ pub(crate) fn payload_of(kind: Kind, bytes: Bytes) -> Result<EntryPayload<TypeCo
 /// The vote after a restart: a node that led leads no more. openraft would put it back
 /// as the leader of its old term. Such a leader does not know its last commit (which
 /// goes to disk lazily) and does not begin with an entry of its own, so it would answer
-/// reads from before the end. As a follower that has voted for itself it asks for votes
-/// in a new term.
+/// reads from before the end. Restarted as a follower with a vote for itself, the node
+/// asks for votes in a new term.
 fn resigned(vote: Vote, node: u64) -> Vote {
     match vote.leader_id.node_id == node {
         true => Vote::new(vote.leader_id.term, node),

@@ -1,16 +1,15 @@
 //! How far the log is on disk, for all that has to wait for it.
 //!
-//! openraft 0.9 has its core wait for each append. So that it does not (its
-//! followers write while it syncs, and it takes the next entry), an append
-//! counts for openraft as soon as it is queued, and what would let others count
-//! on it waits here instead:
+//! openraft 0.9 waits in its core for each append. Here an append counts for
+//! openraft as soon as it is queued, so that followers write meanwhile; everything
+//! that lets others rely on it waits for the disk instead:
 //! * a follower's answer "it is in my log", for the entry that it names;
 //! * a committed index on its way to others, for the entry of that index;
 //! * `apply`, and with it every answer to a proposer and every read, for its
 //!   last entry.
 //!
-//! So a quorum of openraft's is a quorum of disks wherever it is told to
-//! anybody. What a crash takes from this log was known to this process only.
+//! So when anybody is told of a quorum, the entry is on a quorum of disks. A
+//! crash loses only what this process alone knew.
 //! Votes, truncation and changes of membership (whose second step is proposed
 //! within openraft's core) are still awaited by the core; as there is one stream
 //! of records and one order, a vote on disk has all entries before it there too.

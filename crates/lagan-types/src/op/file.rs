@@ -165,7 +165,7 @@ impl FileOp {
         }
     }
 
-    /// What it may do to names that are promised to somebody else (INV-6a).
+    /// The effect on names that are promised to somebody else (INV-6a).
     pub fn effect(&self) -> NameEffect<'_> {
         match self {
             FileOp::Create(op) if op.kind == Kind::Directory => NameEffect::TakesForDirectory,
@@ -219,7 +219,7 @@ impl FileOp {
     }
 }
 
-/// What a mutation may do to names that are promised to somebody else (INV-6a).
+/// The effect of a mutation on names that are promised to somebody else (INV-6a).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum NameEffect<'a> {
     /// It takes no name and removes no directory.

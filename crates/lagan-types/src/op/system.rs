@@ -92,7 +92,7 @@ asks! {
 }
 
 impl SystemOp {
-    /// Who may send it.
+    /// The processes that may send it.
     pub fn asker(&self) -> Asker {
         match self {
             SystemOp::OpenSession(_) => Asker::Anybody,

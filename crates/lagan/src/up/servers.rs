@@ -23,7 +23,7 @@ pub struct ServerPlan {
     pub netns: Option<String>,
 }
 
-/// What a first plan takes from the machine.
+/// Facts of the machine that a first plan needs.
 pub trait Machine {
     /// The address of server `n` (from 1) without `--addrs`.
     fn own_ip(&self, n: usize) -> IpAddr;

@@ -1,8 +1,8 @@
 //! Whether S3 has every object that the metadata names, and which objects nothing names.
 //!
 //! The servers ask S3 (this program has no keys), each for a part: one question without
-//! bytes an object, which tells its length and, where S3 knows it, its CRC-32. What the
-//! bytes themselves are, only `lagan recall` finds out.
+//! bytes an object, which tells its length and, where S3 knows it, its CRC-32. Only
+//! `lagan recall` reads the bytes themselves.
 
 use crate::admin::check::named::Names;
 use crate::admin::check::report::{Finding, Report};
@@ -17,7 +17,7 @@ use lagan_types::query::Object;
 use lagan_types::{Content, Ino, Query, QueryAnswer};
 use std::collections::HashSet;
 
-/// Checks both.
+/// Checks the named objects, then looks for objects that nothing names.
 ///
 /// # Errors
 /// The cluster's.
@@ -86,7 +86,8 @@ async fn check_named(
     Ok(keys)
 }
 
-/// What looks wrong is asked again of the metadata: the file may have a newer object.
+/// Asks the metadata again about an object that looks wrong: the file may have a newer
+/// one.
 async fn judge(
     cluster: &Cluster,
     (ino, object): (Ino, &Object),

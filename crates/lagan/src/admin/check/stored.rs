@@ -77,7 +77,7 @@ pub async fn page(
 pub struct Verdict {
     /// Its place in the question.
     pub index: usize,
-    /// Who asked S3.
+    /// The server that asked S3.
     pub server: String,
     /// What it found.
     pub health: ObjectHealth,
