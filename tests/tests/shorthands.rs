@@ -61,8 +61,9 @@ pub fn release(cluster: &Cluster, path: &Path, files: &[PathBuf]) {
 /// A metric of all servers together, once all of them answer.
 #[track_caller]
 pub fn metric(cluster: &Cluster, name: &str) -> u64 {
-    let processes = cluster.record().processes;
-    let addrs: Vec<String> = processes.into_iter().filter_map(|p| p.http).collect();
+    let processes = cluster.record().processes.into_iter();
+    let servers = processes.filter(|p| p.role == "server");
+    let addrs: Vec<String> = servers.filter_map(|p| p.http).collect();
     let value = |addr: &String| {
         let (_, text) = lagan_tests::http::get(addr, "/metrics").ok()?;
         let mut lines = text.lines();
