@@ -1,14 +1,15 @@
 //! Mutations of the metadata: what goes through Raft.
 //!
-//! To add one: a row at the end of its part of the table of [`FileOp`] or [`SystemOp`],
-//! and its bytes in the golden test (`tests/decode`). The compiler lists what else it needs, for these are
+//! To add one: a row in the table of [`FileOp`] or [`SystemOp`], and its bytes in the
+//! golden test (`tests/decode`). The compiler lists what else it needs, for these are
 //! matches without a `_` arm: its names, inodes and effect on promises, who may send it, its
 //! place in `lagan-meta`'s `apply`, the model test. It does not list:
 //!
 //! - `MetaService::mutate`, if it ends a session, takes a lock or makes files due;
 //! - `remembered` in `apply`, if its answer cannot be remembered;
 //! - the versions of what it is encoded in: the log's `FORMAT_VERSION` and
-//!   `PROTOCOL_VERSIONS`, if it changes the number or the fields of a row that was there.
+//!   `PROTOCOL_VERSIONS`. A row's place is its number, so a row that is put in before others
+//!   changes theirs.
 
 mod file;
 mod system;
