@@ -6,6 +6,7 @@ use super::syncs::Syncs;
 use crate::types::alias::{Entry, LogId, Vote};
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicU64, Ordering};
+use tokio::sync::Notify;
 
 /// The agreement between log and state store. The state store raises the index up to which
 /// a durable commit of the state covers the log; the log purges no further. The log
@@ -13,6 +14,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 #[derive(Debug, Default)]
 pub struct Floor {
     next: AtomicU64,
+    raised: Notify,
     /// How far the log is on disk.
     pub syncs: Syncs,
 }
@@ -21,6 +23,20 @@ impl Floor {
     /// All entries with an index below `next` are durable in the state.
     pub fn raise(&self, next: u64) {
         self.next.fetch_max(next, Ordering::AcqRel);
+        self.raised.notify_waiters();
+    }
+
+    /// Waits until all entries with an index below `next` are durable in the state.
+    pub async fn reaches(&self, next: u64) {
+        loop {
+            let raised = self.raised.notified();
+            tokio::pin!(raised);
+            raised.as_mut().enable();
+            if self.next() >= next {
+                return;
+            }
+            raised.await;
+        }
     }
 
     /// The first index that the state does not durably hold.

@@ -23,6 +23,7 @@ use std::sync::mpsc::{SyncSender, sync_channel};
 use std::thread::JoinHandle;
 use std::time::Duration;
 use tokio::sync::oneshot;
+use tokio::time::timeout;
 
 /// Settings of the log.
 #[derive(Debug, Clone)]
@@ -45,6 +46,11 @@ const READ_LEN_MAX: usize = 1024 * 1024;
 /// Work that waits for the writer: openraft's core waits for each piece itself
 /// once a few are under way ([`Syncs`]), so this is never reached.
 const QUEUE_LEN_MAX: usize = 64;
+/// Longest wait of an append for the snapshot that covers purged entries: the installation of
+/// one that was received takes a rename and some syncs.
+const COVER_DEADLINE: Duration = Duration::from_secs(5);
+/// Time until the writer's full queue is tried again.
+const LOOK_AGAIN: Duration = Duration::from_millis(1);
 
 struct Inner {
     shared: Arc<Shared>,
@@ -148,6 +154,35 @@ impl LogStore {
             index.purged_on_disk = Some(wanted);
             index.hole = false;
         }
+    }
+
+    /// Waits for the snapshot that covers the purged entries, if these reach beyond the written
+    /// ones. openraft has the log purged when it only begins to install the snapshot, and
+    /// the next leader's entries may come before that is done.
+    ///
+    /// # Errors
+    /// The state does not cover them after [`COVER_DEADLINE`], in words.
+    async fn close_hole(&self) -> Result<(), String> {
+        let hole = || {
+            let index = self.0.shared.index.lock();
+            index.purged.filter(|_| index.hole)
+        };
+        let covered = async {
+            while let Some(purged) = hole() {
+                self.0.floor.reaches(purged.index + 1).await;
+                self.purge_to_floor();
+                if hole().is_some() {
+                    // The writer's queue was full.
+                    tokio::time::sleep(LOOK_AGAIN).await;
+                }
+            }
+        };
+        if hole().is_none() {
+            return Ok(());
+        }
+        timeout(COVER_DEADLINE, covered)
+            .await
+            .map_err(|_| "the state does not cover what was purged".to_owned())
     }
 
     /// Syncs what was written and ends the writer.
@@ -351,11 +386,9 @@ impl RaftLogStorage<TypeConfig> for LogStore {
     {
         let failed = |e: String| StorageIOError::write_logs(AnyError::error(e));
         let mut records = Vec::new();
+        self.close_hole().await.map_err(failed)?;
         {
             let mut index = self.0.shared.index.lock();
-            if index.hole {
-                return Err(failed("the state does not yet cover what was purged".into()).into());
-            }
             for entry in entries {
                 let (id, (kind, payload)) = (entry.log_id, encode_payload(&entry));
                 if !index.takes(id.index) {

@@ -149,6 +149,25 @@ async fn a_hole_that_the_state_does_not_cover_is_refused() {
 }
 
 #[tokio::test]
+async fn a_hole_waits_for_the_state_to_cover_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let floor = Arc::new(Floor::default());
+    let mut log = LogStore::open(options(dir.path()), floor.clone()).unwrap();
+    append(&mut log, (0..10).map(|i| entry(1, i, 10))).await;
+    log.purge(id(3, 500)).await.unwrap();
+    let late = tokio::spawn(async move {
+        tokio::time::sleep(Duration::from_millis(50)).await;
+        floor.raise(501);
+    });
+    append(&mut log, [entry(3, 501, 10)]).await;
+    late.await.unwrap();
+    log.stop();
+    let log = open(dir.path(), 501);
+    assert_eq!(log.needs_from(), 501);
+    log.stop();
+}
+
+#[tokio::test]
 async fn a_damaged_segment_with_another_behind_it_is_refused() {
     use std::os::unix::fs::FileExt;
     let dir = tempfile::tempdir().unwrap();

@@ -7,6 +7,8 @@ use crate::{Options, ProposeError, Raft};
 use lagan_types::op::GrantBlock;
 use lagan_types::{Answer, FsError, Ino, NodeId, Query, QueryAnswer, SessionId, VolumeId};
 use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 const DEADLINE: Duration = Duration::from_secs(20);
@@ -189,6 +191,56 @@ async fn a_follower_that_was_away_long_gets_a_snapshot() {
     cluster.kill(away).await;
     cluster.insist(create(session, 301, "more")).await.unwrap();
     cluster.boot(away).await;
+    all_equal(&cluster).await;
+    cluster.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_snapshot_is_installed_while_writes_go_on() {
+    let mut cluster = Cluster::start(3, |o| {
+        no_elections(o);
+        o.snapshot_every = 50;
+        o.keep_entries = 10;
+        // Nothing but the installation itself says that the state covers what was purged.
+        o.durable_every_ms = 60_000;
+    })
+    .await;
+    let session = prepare(&cluster).await;
+    let leader = cluster.leader().await;
+    let away = (1..=3).find(|&n| n != id_of(&cluster, &leader)).unwrap();
+    cluster.caught_up(away, &leader).await;
+    cluster.kill(away).await;
+    for seq in 1..=200 {
+        let name = format!("f{seq}");
+        cluster.insist(create(session, seq, &name)).await.unwrap();
+    }
+    let until = Instant::now() + PATIENCE;
+    while leader.stats().purged < 100 {
+        assert!(Instant::now() < until, "the log is not purged");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    let writing = Arc::new(AtomicBool::new(true));
+    let writer = tokio::spawn({
+        let (leader, writing) = (leader.clone(), writing.clone());
+        async move {
+            let mut seq = 200;
+            while writing.load(Ordering::Relaxed) {
+                seq += 1;
+                let name = format!("f{seq}");
+                let made = leader.propose(create(session, seq, &name), DEADLINE).await;
+                made.unwrap().unwrap();
+            }
+        }
+    });
+    cluster.boot(away).await;
+    while cluster.node(away).stats().snapshot == 0 {
+        assert!(Instant::now() < until, "no snapshot came");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    // Entries go on to come right behind it.
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    writing.store(false, Ordering::Relaxed);
+    writer.await.unwrap();
     all_equal(&cluster).await;
     cluster.stop().await;
 }
