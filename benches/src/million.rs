@@ -4,7 +4,7 @@
 //!
 //! Only for a cluster of one server: nobody else takes part in the commands.
 
-use anyhow::{Context, Result, anyhow, bail, ensure};
+use anyhow::{Context, Result, anyhow, ensure};
 use bytes::Bytes;
 use lagan_chunk::Store;
 use lagan_raft::{BoxFuture, Raft, Transport, TransportError};
@@ -17,7 +17,8 @@ use lagan_types::op::{
     CloseBlock, CloseSession, Commit, Create, GrantBlock, OpenSession, SessionIdentity,
 };
 use lagan_types::{
-    Answer, BlockId, ChunkId, Command, FileOp, Ino, NodeId, SessionId, SystemOp, Time, VolumeId,
+    Answer, Ask, BlockId, ChunkId, Command, FileOp, Ino, NodeId, SessionId, Time, VolumeId,
+    answer_to,
 };
 use std::path::Path;
 use std::sync::{Arc, mpsc};
@@ -140,19 +141,16 @@ impl Writer {
             },
             predecessor: None,
         };
-        match self.system(op).await? {
-            Answer::Session { session, .. } => Ok(session),
-            other => bail!("open session: unexpected answer {other:?}"),
-        }
-    }
-
-    async fn system(&self, op: impl Into<SystemOp>) -> Result<Answer> {
-        Ok(self.raft.propose(Command::system(op), DEADLINE).await??)
+        let answer = self.raft.propose(Command::system(op), DEADLINE).await?;
+        Ok(answer_to::<OpenSession>(answer)?.session)
     }
 
     /// Proposes all at once and returns the answers in order. At most the
     /// session's window.
-    async fn all(&mut self, ops: impl IntoIterator<Item = FileOp>) -> Result<Vec<Answer>> {
+    async fn all<A>(&mut self, ops: impl IntoIterator<Item = A>) -> Result<Vec<A::Answer>>
+    where
+        A: Ask<Request = FileOp, Reply = Answer>,
+    {
         let first = self.seq;
         let mut waiting = Vec::new();
         for op in ops {
@@ -162,7 +160,7 @@ impl Writer {
                 seq: self.seq,
                 unanswered: first,
                 time: Time::default(),
-                op: op.into(),
+                op: op.into().into(),
             };
             self.seq += 1;
             let raft = self.raft.clone();
@@ -172,13 +170,16 @@ impl Writer {
         }
         let mut answers = Vec::with_capacity(waiting.len());
         for answer in waiting {
-            answers.push(answer.await???);
+            answers.push(answer_to::<A>(answer.await??)?);
         }
         Ok(answers)
     }
 
-    async fn one(&mut self, op: impl Into<FileOp>) -> Result<Answer> {
-        let mut answers = self.all([op.into()]).await?;
+    async fn one<A>(&mut self, op: A) -> Result<A::Answer>
+    where
+        A: Ask<Request = FileOp, Reply = Answer>,
+    {
+        let mut answers = self.all([op]).await?;
         answers.pop().ok_or_else(|| anyhow!("no answer"))
     }
 
@@ -198,7 +199,8 @@ impl Writer {
 
     async fn directory(&mut self, number: u64, count: u64) -> Result<()> {
         let name = format!("dir-{number:06}").into_bytes();
-        let dir = created(&self.one(create(Ino::ROOT, name, Kind::Directory)).await?)?;
+        let dir = self.one(create(Ino::ROOT, name, Kind::Directory)).await?;
+        let dir = dir.attr.ino;
         let block = self.block().await?;
         let creates = (0..count).map(|i| {
             let name = format!("file-{i:06}.eml").into_bytes();
@@ -208,7 +210,7 @@ impl Writer {
         let chunks = self.chunks(block, count, number)?;
         let mut commits = Vec::with_capacity(chunks.len());
         for (answer, chunk) in answers.iter().zip(chunks) {
-            commits.push(commit(created(answer)?, chunk));
+            commits.push(commit(answer.attr.ino, chunk));
         }
         self.all(commits).await?;
         self.one(CloseBlock { block }).await?;
@@ -216,10 +218,12 @@ impl Writer {
     }
 
     async fn block(&mut self) -> Result<BlockId> {
-        match self.one(GrantBlock).await? {
-            Answer::Block { block, count } if u64::from(count) >= DIR_FILES => Ok(block),
-            other => bail!("grant block: unexpected answer {other:?}"),
-        }
+        let granted = self.one(GrantBlock).await?;
+        ensure!(
+            u64::from(granted.count) >= DIR_FILES,
+            "a block of chunk ids is too small for a directory"
+        );
+        Ok(granted.block)
     }
 
     /// Writes that many chunks and returns them once all are on disk.
@@ -257,7 +261,7 @@ impl Writer {
     }
 }
 
-fn create(parent: Ino, name: Vec<u8>, kind: Kind) -> FileOp {
+fn create(parent: Ino, name: Vec<u8>, kind: Kind) -> Create {
     Create {
         parent,
         name,
@@ -270,17 +274,9 @@ fn create(parent: Ino, name: Vec<u8>, kind: Kind) -> FileOp {
         target: Vec::new(),
         exclusive: true,
     }
-    .into()
 }
 
-fn created(answer: &Answer) -> Result<Ino> {
-    match answer {
-        Answer::Created { attr, .. } => Ok(attr.ino),
-        other => bail!("create: unexpected answer {other:?}"),
-    }
-}
-
-fn commit(ino: Ino, chunk: ChunkRef) -> FileOp {
+fn commit(ino: Ino, chunk: ChunkRef) -> Commit {
     Commit {
         ino,
         edits: vec![Edit {
@@ -293,5 +289,4 @@ fn commit(ino: Ino, chunk: ChunkRef) -> FileOp {
         expect_version: None,
         kill_suid: false,
     }
-    .into()
 }

@@ -28,7 +28,6 @@ pub(crate) fn errno(error: FsError, about: About) -> Errno {
         FsError::FileTooLarge => Errno::EFBIG,
         FsError::TooManyLinks => Errno::EMLINK,
         FsError::NoSpace => Errno::ENOSPC,
-        FsError::Quota => Errno::from_i32(libc::EDQUOT),
         FsError::NoAttribute => Errno::ENODATA,
         FsError::Range => Errno::ERANGE,
         FsError::TooBig => Errno::E2BIG,
@@ -39,38 +38,19 @@ pub(crate) fn errno(error: FsError, about: About) -> Errno {
         FsError::Unsupported => Errno::EOPNOTSUPP,
         FsError::Busy => Errno::EBUSY,
         FsError::CrossDevice => Errno::EXDEV,
-        FsError::ReadOnly => Errno::EROFS,
         FsError::NoSuchOffset => Errno::ENXIO,
         FsError::Stale => Errno::from_i32(libc::ESTALE),
         FsError::TimedOut => match about {
             About::Names => Errno::from_i32(libc::ETIMEDOUT),
             About::Data => Errno::EIO,
         },
-        FsError::Corrupt
-        | FsError::Io
-        | FsError::SessionEnded
-        | FsError::StaleEpoch
-        | FsError::VersionChanged
-        | FsError::OutsideWindow
-        | FsError::Malformed
-        | FsError::DefaultAcl => Errno::EIO,
+        FsError::Corrupt | FsError::Io => Errno::EIO,
     }
 }
 
 /// Whether the error is worth a log line, since it is no ordinary answer.
 pub(crate) fn unexpected(error: FsError) -> bool {
-    matches!(
-        error,
-        FsError::Corrupt
-            | FsError::Io
-            | FsError::TimedOut
-            | FsError::SessionEnded
-            | FsError::StaleEpoch
-            | FsError::VersionChanged
-            | FsError::OutsideWindow
-            | FsError::Malformed
-            | FsError::DefaultAcl
-    )
+    matches!(error, FsError::Corrupt | FsError::Io | FsError::TimedOut)
 }
 
 #[cfg(test)]
@@ -91,9 +71,8 @@ mod tests {
             (FsError::Stale, libc::ESTALE),
             (FsError::Unsupported, libc::EOPNOTSUPP),
             (FsError::NoSuchOffset, libc::ENXIO),
-            (FsError::Quota, libc::EDQUOT),
             (FsError::Corrupt, libc::EIO),
-            (FsError::StaleEpoch, libc::EIO),
+            (FsError::Io, libc::EIO),
         ] {
             assert_eq!(code(error, About::Names), expected, "{error}");
             assert_eq!(code(error, About::Data), expected, "{error}");

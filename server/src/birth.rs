@@ -13,11 +13,11 @@ use crate::member::Member;
 use crate::node::Node;
 use anyhow::{Context, Result, bail};
 use lagan_leader::clock::wall_ms;
-use lagan_net::LeaderClient;
+use lagan_net::{LeaderClient, NetError};
 use lagan_types::cluster::Config as ClusterConfig;
-use lagan_types::message::{MetaReply, MetaRequest};
+use lagan_types::message::{Join, Joined};
 use lagan_types::op::{Init, RegisterNode};
-use lagan_types::{Command, FsError, NodeId};
+use lagan_types::{Command, FsError, NodeId, Refusal};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -80,20 +80,12 @@ async fn await_completion(node: Arc<Node>, member: Arc<Member>) {
     }
 }
 
-/// Carries out `lagan init` and `lagan join`.
+/// Carries out `lagan init`.
 ///
 /// # Errors
 /// The reason why not, in words for the person who asked.
-pub(crate) async fn birth(node: &Arc<Node>, request: MetaRequest) -> Result<MetaReply> {
+pub(crate) async fn init(node: &Arc<Node>, mut config: ClusterConfig) -> Result<Joined> {
     let _one_at_a_time = node.birth.lock().await;
-    match request {
-        MetaRequest::Init { config } => init(node, config).await,
-        MetaRequest::JoinVia { via } => join(node, &via).await,
-        other => bail!("not a birth: {other:?}"),
-    }
-}
-
-async fn init(node: &Arc<Node>, mut config: ClusterConfig) -> Result<MetaReply> {
     config.check().map_err(anyhow::Error::msg)?;
     let known = node.data.lock().identity().membership;
     let membership = known.unwrap_or(Membership {
@@ -138,7 +130,7 @@ async fn first_commands(member: &Member, config: ClusterConfig) -> Result<()> {
     for command in [init, register] {
         loop {
             match member.raft.propose(command.clone(), BIRTH_DEADLINE).await {
-                Ok(Ok(_) | Err(FsError::Exists)) => break,
+                Ok(Ok(_) | Err(Refusal::Fs(FsError::Exists))) => break,
                 Ok(Err(e)) => bail!("first command of the cluster: {e}"),
                 Err(e) if wall_ms() > until => bail!("first command of the cluster: {e}"),
                 Err(_) => tokio::time::sleep(Duration::from_millis(50)).await,
@@ -148,7 +140,12 @@ async fn first_commands(member: &Member, config: ClusterConfig) -> Result<()> {
     Ok(())
 }
 
-async fn join(node: &Arc<Node>, via: &str) -> Result<MetaReply> {
+/// Carries out `lagan join`.
+///
+/// # Errors
+/// The reason why not, in words for the person who asked.
+pub(crate) async fn join(node: &Arc<Node>, via: &str) -> Result<Joined> {
+    let _one_at_a_time = node.birth.lock().await;
     let known = node.data.lock().identity().membership;
     if let Some(membership) = known {
         bail!(
@@ -160,22 +157,15 @@ async fn join(node: &Arc<Node>, via: &str) -> Result<MetaReply> {
         .parse()
         .map_err(|_| anyhow::anyhow!("{via:?} is no ip:port of a server"))?;
     let client = LeaderClient::new(node.parts.pool.clone(), vec![via]);
-    let request = MetaRequest::Join {
-        info: node.parts.node_info(NodeId(0)),
-    };
-    let answer = client.call(&request, BIRTH_DEADLINE).await;
-    let membership = match answer.with_context(|| format!("join via {via}"))? {
-        MetaReply::Joined {
-            node,
-            cluster,
-            incarnation,
-        } => Membership {
-            cluster,
-            incarnation,
-            node,
+    let info = node.parts.node_info(NodeId(0));
+    let membership = match client.ask(Join { info }, BIRTH_DEADLINE).await {
+        Ok(joined) => Membership {
+            cluster: joined.cluster,
+            incarnation: joined.incarnation,
+            node: joined.node,
         },
-        MetaReply::Refused(reason) => bail!("{reason}"),
-        other => bail!("unexpected answer {other:?}"),
+        Err(NetError::Declined(reason)) => bail!("{reason}"),
+        Err(e) => return Err(e).with_context(|| format!("join via {via}")),
     };
     // Written first, so that a server that belongs to a cluster always knows where it is.
     hints::keep_first(&node.parts.config.data, via)?;
@@ -186,8 +176,8 @@ async fn join(node: &Arc<Node>, via: &str) -> Result<MetaReply> {
     Ok(joined(membership))
 }
 
-fn joined(membership: Membership) -> MetaReply {
-    MetaReply::Joined {
+fn joined(membership: Membership) -> Joined {
+    Joined {
         node: membership.node,
         cluster: membership.cluster,
         incarnation: membership.incarnation,

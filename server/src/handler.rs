@@ -1,16 +1,23 @@
 //! The doors of this server: each judges connections and gives each request to its
 //! service.
 
-use crate::birth::birth;
+use crate::birth;
+use crate::member::Member;
 use crate::node::{Node, PeerId};
 use bytes::Bytes;
 use lagan_net::{Handler, Hello, Peer, Reply, Request, Response, Role, Service};
 use lagan_types::NodeId;
 use lagan_types::cluster::boot_follows;
 use lagan_types::codec;
-use lagan_types::message::{ChunkReply, ChunkRequest, MetaReply, MetaRequest};
+use lagan_types::message::{
+    ArchiveRefusal, ArchiveRequest, ChunkRequest, Conversation, DropRecallCache, InitCluster,
+    JoinVia, LeaderRefusal, LeaderRequest, MetaRequest, NodeRefusal, NodeRequest, Ping, Pong,
+};
 use std::net::SocketAddr;
 use std::sync::Arc;
+
+/// The refusal of a server that waits for its cluster.
+const NO_CLUSTER: &str = "this server does not belong to a cluster yet";
 
 /// The handler of one listener.
 #[derive(Debug)]
@@ -26,74 +33,70 @@ impl Door {
         Arc::new(Door { node, peers })
     }
 
-    fn meta(&self, peer: &Arc<Peer>, request: MetaRequest, reply: Reply) {
-        match (request, self.node.member.get()) {
-            (request @ (MetaRequest::Init { .. } | MetaRequest::JoinVia { .. }), _) => {
+    /// Decodes a request of a service and gives it to `serve`, if its sender may ask it.
+    fn admit<R: Conversation>(
+        &self,
+        peer: &Arc<Peer>,
+        request: Request,
+        reply: Reply,
+        serve: impl FnOnce(&Self, R, Bytes, Reply),
+    ) {
+        let ask: R = match codec::decode(&request.head) {
+            Ok(ask) => ask,
+            Err(e) => return malformed(peer, &e.to_string()),
+        };
+        let (role, asker) = (peer.hello.role, ask.asker());
+        if !role.may_ask(asker) {
+            tracing::warn!(?role, "request refused: it is for {asker}");
+            return reply.refuse::<R>(R::refuse(format!("only {asker} ask this")));
+        }
+        serve(self, ask, request.data, reply);
+    }
+
+    fn node(&self, request: NodeRequest, reply: Reply) {
+        let member = self.node.member.get();
+        match request {
+            NodeRequest::Ping(_) => {
+                let leader = member.and_then(|m| m.raft.leader());
+                let pong = Pong {
+                    leader: leader.map(|(node, _)| node),
+                    term: member.map_or(0, |m| m.raft.term()),
+                };
+                reply.answer::<Ping>(Ok(pong), Bytes::new());
+            }
+            NodeRequest::InitCluster(ask) => {
                 let node = self.node.clone();
                 tokio::spawn(async move {
-                    let answer = birth(&node, request).await.unwrap_or_else(|e| {
-                        tracing::warn!(error = format!("{e:#}"), "init or join");
-                        MetaReply::Refused(format!("{e:#}"))
-                    });
-                    reply.send_typed(&answer, Bytes::new());
+                    let born = birth::init(&node, ask.config).await;
+                    reply.answer::<InitCluster>(born.map_err(unborn), Bytes::new());
                 });
             }
-            (MetaRequest::DropRecallCache, Some(member)) => {
-                member.mover.drop_cache();
-                let pong = MetaReply::Pong {
-                    leader: member.raft.leader().map(|(node, _)| node),
-                    term: member.raft.term(),
-                };
-                reply.send_typed(&pong, Bytes::new());
+            NodeRequest::JoinVia(ask) => {
+                let node = self.node.clone();
+                tokio::spawn(async move {
+                    let born = birth::join(&node, &ask.via).await;
+                    reply.answer::<JoinVia>(born.map_err(unborn), Bytes::new());
+                });
             }
-            (request, Some(member)) => member.meta.handle(peer, request, reply),
-            (MetaRequest::Ping, None) => {
-                let pong = MetaReply::Pong {
-                    leader: None,
-                    term: 0,
-                };
-                reply.send_typed(&pong, Bytes::new());
-            }
-            (_, None) => {
-                let waiting = MetaReply::NotLeader {
-                    leader: None,
-                    addr: None,
-                };
-                reply.send_typed(&waiting, Bytes::new());
+            NodeRequest::DropRecallCache(_) => {
+                let dropped = member.map(|m| m.mover.drop_cache());
+                let answer = dropped.ok_or_else(|| NodeRequest::refuse(NO_CLUSTER.into()));
+                reply.answer::<DropRecallCache>(answer, Bytes::new());
             }
         }
     }
 
-    fn chunk(&self, request: ChunkRequest, data: Bytes, mut reply: Reply) {
-        let Some(member) = self.node.member.get() else {
-            let answer = ChunkReply::Failed("this server does not belong to a cluster yet".into());
-            return reply.send_typed(&answer, Bytes::new());
-        };
-        let mover = member.mover.clone();
-        match request {
-            ChunkRequest::Recall {
-                ino,
-                version,
-                offset,
-                len,
-            } => {
-                reply.reserve(len.min(lagan_types::limits::CHUNK_LEN_MAX) as usize);
-                tokio::spawn(async move {
-                    let (head, data) = mover.recall(ino, version, offset, len).await;
-                    reply.send_typed(&head, data);
-                });
-            }
-            ChunkRequest::CheckObjects { objects } => {
-                tokio::spawn(async move {
-                    reply.send_typed(&mover.check_objects(objects).await, Bytes::new());
-                });
-            }
-            ChunkRequest::ListObjects { after, limit } => {
-                tokio::spawn(async move {
-                    reply.send_typed(&mover.list_objects(after, limit).await, Bytes::new());
-                });
-            }
-            request => member.chunks.handle(request, data, reply),
+    /// Gives a request to the service of a server that belongs to a cluster; another one
+    /// refuses it.
+    fn member<R: Conversation>(
+        &self,
+        refusal: R::Refusal,
+        reply: Reply,
+        serve: impl FnOnce(&Member, Reply),
+    ) {
+        match self.node.member.get() {
+            Some(member) => serve(member, reply),
+            None => reply.refuse::<R>(refusal),
         }
     }
 
@@ -171,17 +174,40 @@ impl Handler for Door {
 
     fn handle(&self, peer: &Arc<Peer>, request: Request, reply: Reply) {
         match peer.hello.service {
-            Service::Meta | Service::Admin => match codec::decode(&request.head) {
-                Ok(message) => self.meta(peer, message, reply),
-                Err(e) => malformed(peer, &e.to_string()),
-            },
-            Service::Chunk => match codec::decode(&request.head) {
-                Ok(message) => self.chunk(message, request.data, reply),
-                Err(e) => malformed(peer, &e.to_string()),
-            },
+            Service::Node => self.admit(peer, request, reply, |door, ask, _, reply| {
+                door.node(ask, reply);
+            }),
+            Service::Meta => self.admit(peer, request, reply, |door, ask, _, reply| {
+                door.member::<MetaRequest>(LeaderRefusal::UNKNOWN, reply, |member, reply| {
+                    member.meta.handle_meta(peer, ask, reply);
+                });
+            }),
+            Service::Leader => self.admit(peer, request, reply, |door, ask, _, reply| {
+                door.member::<LeaderRequest>(LeaderRefusal::UNKNOWN, reply, |member, reply| {
+                    member.meta.handle_leader(peer, ask, reply);
+                });
+            }),
+            Service::Chunk => self.admit(peer, request, reply, |door, ask, data, reply| {
+                let refusal = ChunkRequest::refuse(NO_CLUSTER.into());
+                door.member::<ChunkRequest>(refusal, reply, |member, reply| {
+                    member.chunks.handle(ask, data, reply);
+                });
+            }),
+            Service::Archive => self.admit(peer, request, reply, |door, ask, _, reply| {
+                // It may only be opening its stores: a reader asks again.
+                let refusal = ArchiveRefusal::Transient(NO_CLUSTER.into());
+                door.member::<ArchiveRequest>(refusal, reply, |member, reply| {
+                    member.mover.handle(ask, reply);
+                });
+            }),
             Service::Raft => self.raft(peer, request, reply),
         }
     }
+}
+
+fn unborn(error: anyhow::Error) -> NodeRefusal {
+    tracing::warn!(error = format!("{error:#}"), "init or join");
+    NodeRequest::refuse(format!("{error:#}"))
 }
 
 /// Ends the connection of a peer that passed the handshake and the frame checks but

@@ -10,7 +10,7 @@ use lagan_leader::clock::{is_right, own_skew, wall_ms};
 use lagan_net::MapCell;
 use lagan_raft::Raft;
 use lagan_types::NodeId;
-use lagan_types::message::{MetaReply, MetaRequest, NodeHeartbeat};
+use lagan_types::message::NodeHeartbeat;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio_util::sync::CancellationToken;
@@ -47,22 +47,18 @@ async fn beat(heart: &Heart) {
         heart.raft.step_down().await;
     }
     let sent_at = wall_ms();
-    let request = MetaRequest::NodeHeartbeat(heartbeat(heart));
-    match heart.edge.call(&request).await {
-        Ok(MetaReply::NodeHeartbeat {
-            map_version,
-            known,
-            time_ms,
-        }) => {
-            check_clock(heart, sent_at, time_ms);
-            if !known && let Err(e) = heart.registration.not_known().await {
+    match heart.edge.ask(heartbeat(heart)).await {
+        Ok(heard) => {
+            check_clock(heart, sent_at, heard.time_ms);
+            if !heard.known
+                && let Err(e) = heart.registration.not_known().await
+            {
                 heart.parts.fail(format!("{e:#}"));
             }
-            if map_version > heart.map.get().version {
+            if heard.map_version > heart.map.get().version {
                 heart.edge.fetch_map(&heart.map).await;
             }
         }
-        Ok(other) => tracing::warn!(answer = ?other, "heartbeat"),
         Err(e) => tracing::debug!(error = %e, "heartbeat"),
     }
 }

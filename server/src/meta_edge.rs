@@ -4,9 +4,9 @@ use async_trait::async_trait;
 use lagan_leader::clock::wall_ms;
 use lagan_net::{LeaderClient, MapCell, NetError};
 use lagan_replica::Meta;
-use lagan_types::message::{ArchiveJob, MetaReply, MetaRequest};
+use lagan_types::message::{Conversation, GetMap, LeaderRefusal, Message, Mutate, ReadState};
 use lagan_types::query::{Query, QueryAnswer};
-use lagan_types::{Answer, Command, FsError, NodeId, SessionId, SystemOp, VolumeId};
+use lagan_types::{Answer, Command, FsError, Refusal, SessionId, SystemOp, VolumeId};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
@@ -32,12 +32,16 @@ impl MetaEdge {
         })
     }
 
-    /// Makes any call.
+    /// Asks the leader.
     ///
     /// # Errors
-    /// As [`LeaderClient::call`].
-    pub(crate) async fn call(&self, request: &MetaRequest) -> Result<MetaReply, NetError> {
-        self.client.call(request, DEADLINE).await
+    /// As [`LeaderClient::ask`].
+    pub(crate) async fn ask<A>(&self, ask: A) -> Result<A::Answer, NetError>
+    where
+        A: Message,
+        A::Request: Conversation<Refusal = LeaderRefusal>,
+    {
+        self.client.ask(ask, DEADLINE).await
     }
 
     /// Notes how far the cluster's time is ahead of our clock, milliseconds: the answer to a
@@ -49,8 +53,8 @@ impl MetaEdge {
     /// Fetches a newer map into `map`, if there is one, and follows its addresses.
     pub(crate) async fn fetch_map(&self, map: &MapCell) {
         let known = map.get().version;
-        match self.call(&MetaRequest::Map { known }).await {
-            Ok(MetaReply::Map(Some(newer))) => {
+        match self.ask(GetMap { known }).await {
+            Ok(Some(newer)) => {
                 let nodes = newer.nodes.iter().filter_map(|n| {
                     let addr: SocketAddr = n.peer_addr.parse().ok()?;
                     Some((n.id, addr))
@@ -58,46 +62,28 @@ impl MetaEdge {
                 self.client.set_nodes(nodes);
                 map.put(newer);
             }
-            Ok(_) => {}
+            Ok(None) => {}
             Err(e) => tracing::debug!(error = %e, "fetch cluster map"),
-        }
-    }
-
-    /// Asks for up to `slots` uploads for `node`.
-    ///
-    /// # Errors
-    /// The leader could not be asked, in words.
-    pub(crate) async fn jobs(&self, node: NodeId, slots: u32) -> Result<Vec<ArchiveJob>, String> {
-        match self.call(&MetaRequest::ArchiveJobs { node, slots }).await {
-            Ok(MetaReply::ArchiveJobs(jobs)) => Ok(jobs),
-            Ok(other) => Err(format!("unexpected answer {other:?}")),
-            Err(e) => Err(e.to_string()),
         }
     }
 }
 
 #[async_trait]
 impl Meta for MetaEdge {
-    async fn mutate(&self, op: SystemOp) -> Result<Answer, FsError> {
+    async fn mutate(&self, op: SystemOp) -> Result<Answer, Refusal> {
         let command = Command::system(op);
-        match self.call(&MetaRequest::Mutate(command)).await {
-            Ok(MetaReply::Answer(answer)) => answer,
-            Ok(_) => Err(FsError::Malformed),
-            Err(_) => Err(FsError::TimedOut),
-        }
+        let answer = self.ask(Mutate { command }).await;
+        answer.map_err(|_| FsError::TimedOut)?
     }
 
-    async fn query(&self, query: Query) -> Result<QueryAnswer, FsError> {
-        let request = MetaRequest::Query {
+    async fn query(&self, query: Query) -> Result<QueryAnswer, Refusal> {
+        let ask = ReadState {
             volume: VolumeId::ONLY,
             session: SessionId::SYSTEM,
             query,
         };
-        match self.call(&request).await {
-            Ok(MetaReply::Query(answer)) => answer,
-            Ok(_) => Err(FsError::Malformed),
-            Err(_) => Err(FsError::TimedOut),
-        }
+        let answer = self.ask(ask).await;
+        answer.map_err(|_| FsError::TimedOut)?
     }
 
     fn now_ms(&self) -> u64 {

@@ -3,8 +3,7 @@
 use crate::member::Member;
 use crate::node::Node;
 use lagan_leader::clock::wall_ms;
-use lagan_types::query::{Query, QueryAnswer};
-use lagan_types::{SessionId, VolumeId};
+use lagan_types::query::GetCounters;
 use std::fmt::Write;
 
 /// Name, help and value of a metric.
@@ -125,8 +124,7 @@ fn archive_queue(out: &mut String, member: &Member) {
         return;
     }
     let view = member.raft.local_view();
-    let counters = lagan_meta::query(&view, VolumeId::ONLY, SessionId::SYSTEM, &Query::Counters);
-    let Ok(Ok(QueryAnswer::Counters(c))) = counters else {
+    let Ok(Ok(c)) = lagan_meta::read(&view, GetCounters) else {
         return;
     };
     let oldest_ms = match c.oldest_change_ms {

@@ -7,13 +7,18 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use lagan_leader::clock::wall_ms;
 use lagan_mover::{Mover, MoverError, Options, RecallFailure, S3Health};
+use lagan_net::Reply;
 use lagan_object::S3Store;
 use lagan_raft::Raft;
 use lagan_replica::{Meta as _, Work};
 use lagan_types::cluster::{ArchiveConfig, ClusterMap};
-use lagan_types::message::{ArchiveJob, ChunkReply};
+use lagan_types::limits::CHUNK_LEN_MAX;
+use lagan_types::message::{
+    ArchiveJob, ArchiveRefusal, ArchiveRequest, CheckObjects, GetJobs, ListObjects, ObjectHealth,
+    ObjectList, Recall, Recalled,
+};
 use lagan_types::query::{Object, Query, QueryAnswer};
-use lagan_types::{Answer, ChunkId, Ino, NodeId, SystemOp};
+use lagan_types::{Answer, ChunkId, NodeId, SystemOp};
 use parking_lot::RwLock;
 use std::sync::Arc;
 use std::time::Duration;
@@ -174,54 +179,79 @@ impl MoverSlot {
         }
     }
 
-    /// Answers whether S3 has objects as the metadata says.
-    pub(crate) async fn check_objects(&self, objects: Vec<Object>) -> ChunkReply {
-        match self.mover() {
-            Some(mover) => ChunkReply::Objects(mover.check_objects(objects).await),
-            None => ChunkReply::Failed(NO_WAY.into()),
-        }
-    }
-
-    /// Answers which objects there are in S3.
-    pub(crate) async fn list_objects(&self, after: Option<String>, limit: u32) -> ChunkReply {
-        let Some(mover) = self.mover() else {
-            return ChunkReply::Failed(NO_WAY.into());
-        };
-        match mover.list_objects(after, limit).await {
-            Ok((objects, last)) => ChunkReply::ObjectList { objects, last },
-            Err(e) => ChunkReply::Failed(e.reason),
-        }
-    }
-
-    /// Answers a reader that found an object extent: with bytes of the file's archived
-    /// version.
-    pub(crate) async fn recall(
-        &self,
-        ino: Ino,
-        version: u64,
-        offset: u64,
-        len: u32,
-    ) -> (ChunkReply, Bytes) {
-        let Some(mover) = self.mover() else {
-            let reply = ChunkReply::RecallFailed {
-                reason: NO_WAY.into(),
-                transient: true,
-            };
-            return (reply, Bytes::new());
-        };
-        match mover.recall(ino, version, offset, len).await {
-            Ok((data, crc)) => (ChunkReply::Recalled { crc }, data),
-            Err(e) if e.failure == RecallFailure::Gone => (ChunkReply::NotFound, Bytes::new()),
-            Err(e) => {
-                tracing::warn!(%ino, version, reason = %e.reason, "recall failed");
-                let reply = ChunkReply::RecallFailed {
-                    reason: e.reason,
-                    transient: e.failure == RecallFailure::Transient,
-                };
-                (reply, Bytes::new())
+    /// Answers a request, on a task of its own.
+    pub(crate) fn handle(self: &Arc<Self>, request: ArchiveRequest, mut reply: Reply) {
+        let slot = self.clone();
+        match request {
+            ArchiveRequest::Recall(ask) => {
+                reply.reserve(ask.len.min(CHUNK_LEN_MAX) as usize);
+                tokio::spawn(async move {
+                    let (answer, data) = match slot.recall(&ask).await {
+                        Ok((recalled, data)) => (Ok(recalled), data),
+                        Err(refusal) => (Err(refusal), Bytes::new()),
+                    };
+                    reply.answer::<Recall>(answer, data);
+                });
+            }
+            ArchiveRequest::CheckObjects(ask) => {
+                tokio::spawn(async move {
+                    let answer = slot.check_objects(ask.objects).await;
+                    reply.answer::<CheckObjects>(answer, Bytes::new());
+                });
+            }
+            ArchiveRequest::ListObjects(ask) => {
+                tokio::spawn(async move {
+                    let answer = slot.list_objects(ask.after, ask.limit).await;
+                    reply.answer::<ListObjects>(answer, Bytes::new());
+                });
             }
         }
     }
+
+    /// Looks whether S3 has objects as the metadata says.
+    async fn check_objects(
+        &self,
+        objects: Vec<Object>,
+    ) -> Result<Vec<ObjectHealth>, ArchiveRefusal> {
+        let mover = self.mover().ok_or_else(no_way)?;
+        Ok(mover.check_objects(objects).await)
+    }
+
+    /// Lists the objects that there are in S3.
+    async fn list_objects(
+        &self,
+        after: Option<String>,
+        limit: u32,
+    ) -> Result<ObjectList, ArchiveRefusal> {
+        let mover = self.mover().ok_or_else(no_way)?;
+        match mover.list_objects(after, limit).await {
+            Ok((objects, last)) => Ok(ObjectList { objects, last }),
+            Err(e) => Err(ArchiveRefusal::Failed(e.reason)),
+        }
+    }
+
+    /// Fetches bytes of a file's archived version for a reader that found an object extent.
+    async fn recall(&self, ask: &Recall) -> Result<(Recalled, Bytes), ArchiveRefusal> {
+        let Some(mover) = self.mover() else {
+            return Err(ArchiveRefusal::Transient(NO_WAY.into()));
+        };
+        let (ino, version) = (ask.ino, ask.version);
+        match mover.recall(ino, version, ask.offset, ask.len).await {
+            Ok((data, crc)) => Ok((Recalled { crc }, data)),
+            Err(e) if e.failure == RecallFailure::Gone => Err(ArchiveRefusal::Gone),
+            Err(e) => {
+                tracing::warn!(%ino, version, reason = %e.reason, "recall failed");
+                Err(match e.failure {
+                    RecallFailure::Transient => ArchiveRefusal::Transient(e.reason),
+                    _ => ArchiveRefusal::Failed(e.reason),
+                })
+            }
+        }
+    }
+}
+
+fn no_way() -> ArchiveRefusal {
+    ArchiveRefusal::Failed(NO_WAY.into())
 }
 
 struct MetaSide {
@@ -232,16 +262,17 @@ struct MetaSide {
 #[async_trait]
 impl lagan_mover::Meta for MetaSide {
     async fn mutate(&self, op: SystemOp) -> Result<Answer, MoverError> {
-        self.slot.meta.mutate(op).await.map_err(MoverError::Fs)
+        Ok(self.slot.meta.mutate(op).await?)
     }
 
     async fn query(&self, query: Query) -> Result<QueryAnswer, MoverError> {
-        self.slot.meta.query(query).await.map_err(MoverError::Fs)
+        Ok(self.slot.meta.query(query).await?)
     }
 
     async fn jobs(&self, slots: u32) -> Result<Vec<ArchiveJob>, MoverError> {
-        let jobs = self.slot.meta.jobs(self.slot.work.node, slots).await;
-        jobs.map_err(MoverError::Meta)
+        let node = self.slot.work.node;
+        let jobs = self.slot.meta.ask(GetJobs { node, slots }).await;
+        jobs.map_err(|e| MoverError::NoLeader(e.to_string()))
     }
 
     fn is_leader(&self) -> bool {

@@ -10,7 +10,7 @@ use lagan_net::MapCell;
 use lagan_replica::Meta as _;
 use lagan_types::cluster::NodeInfo;
 use lagan_types::op::RegisterNode;
-use lagan_types::{Answer, FsError};
+use lagan_types::{FsError, Refusal};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -56,18 +56,18 @@ impl Registration {
                 info: self.info.clone(),
             };
             match self.edge.mutate(op.into()).await {
-                Ok(Answer::Node { .. }) => {
+                Ok(_) => {
                     self.registered.store(true, Ordering::Release);
                     self.edge.fetch_map(&self.map).await;
                     return Ok(());
                 }
-                Err(FsError::Stale) => bail!(
+                Err(Refusal::Fs(FsError::Stale)) => bail!(
                     "the cluster knows another or a newer store as node {}, or removed it: this \
                      directory is an older copy or of no use; give the server an empty one and \
                      join it under a new name",
                     self.info.id.0
                 ),
-                other => tracing::debug!(answer = ?other, "not registered yet"),
+                Err(refusal) => tracing::debug!(%refusal, "not registered yet"),
             }
             tokio::select! {
                 () = self.cancel.cancelled() => return Ok(()),

@@ -81,6 +81,7 @@ fn convert(error: &NetError) -> TransportError {
         NetError::Closed { .. }
         | NetError::TimedOut { .. }
         | NetError::Protocol(_)
+        | NetError::Declined(_)
         | NetError::TooLarge { .. } => TransportError::NoAnswer(error.to_string()),
     }
 }

@@ -72,9 +72,12 @@ fn attack(addr: &str, bytes: &[u8]) -> Result<(), String> {
 }
 
 /// The services that a connection can be for, as its hello names them.
-const META: u8 = 0;
-const CHUNK: u8 = 1;
-const RAFT: u8 = 2;
+const NODE: u8 = 0;
+const META: u8 = 1;
+const LEADER: u8 = 2;
+const CHUNK: u8 = 3;
+const ARCHIVE: u8 = 4;
+const RAFT: u8 = 5;
 /// Kinds of frames.
 const CALL: u8 = 0;
 const ANSWER: u8 = 1;
@@ -95,7 +98,7 @@ fn try_shake_hands(addr: SocketAddr, service: u8) -> std::io::Result<TcpStream> 
     // a mount, or for raft a server, of no cluster, node, store and boot yet; its build is "t"
     let role = u8::from(service == RAFT);
     let body = [role, 0, 0, 0, 0, service, 1, b't'];
-    let mut hello = b"LAGN\x02\x00\x02\x00\x08\x00\x00\x00".to_vec();
+    let mut hello = b"LAGN\x03\x00\x03\x00\x08\x00\x00\x00".to_vec();
     let crc = crc32fast::hash(&[&hello[..], &body].concat());
     hello.extend_from_slice(&crc.to_le_bytes());
     hello.extend_from_slice(&body);
@@ -143,12 +146,19 @@ fn bad_frames() -> Vec<(&'static str, Vec<u8>)> {
 
 /// Frames whose heads are no message of the service.
 fn bad_messages(service: u8) -> Vec<(&'static str, Vec<u8>)> {
-    // a list of mounts' inodes, or of chunks, that has no end
-    // or of raft's entries
+    // what comes before a list that has no end
     let before: &[u8] = match service {
-        META => &[3, 1, 0],
-        RAFT => &[1, 0, 0, 0, 0, 0, 0],
-        _ => &[3],
+        // the address of a server
+        NODE => &[2],
+        // inodes whose attributes are wanted
+        META => &[1, 1, 1, 2],
+        // the inodes that a mount has open
+        LEADER => &[0, 1, 0],
+        // objects, or chunks
+        ARCHIVE => &[1],
+        CHUNK => &[3],
+        // raft's entries
+        _ => &[1, 0, 0, 0, 0, 0, 0],
     };
     let endless = [before, &[253], &[0xff; 8]].concat();
     let unknown = match service {
@@ -203,7 +213,8 @@ fn hostile_frames_after_the_handshake_close_the_connection_and_nothing_else() {
         let before = resident_bytes(server.pid);
         let addr = server.addr.as_ref().expect("mounts connect there");
         let peer_addr = server.peer_addr.as_ref().expect("servers connect there");
-        for (addr, service) in [(addr, META), (addr, CHUNK), (peer_addr, RAFT)] {
+        for service in [NODE, META, LEADER, CHUNK, ARCHIVE, RAFT] {
+            let addr = if service == RAFT { peer_addr } else { addr };
             let mut attacks = bad_frames();
             attacks.extend(bad_messages(service));
             for (name, bytes) in &attacks {

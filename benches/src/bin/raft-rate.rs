@@ -59,7 +59,7 @@ async fn session(raft: &Raft, nonce: u128) -> SessionId {
     };
     let command = command(SessionId::SYSTEM, 0, op);
     match raft.propose(command, Duration::from_secs(10)).await {
-        Ok(Ok(Answer::Session { session, .. })) => session,
+        Ok(Ok(Answer::Session(new))) => new.session,
         other => panic!("{other:?}"),
     }
 }

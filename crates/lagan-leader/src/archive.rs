@@ -4,15 +4,16 @@
 
 use crate::clock::wall_ms;
 use crate::leader::Leader;
+use crate::no_answer::NoAnswer;
 use lagan_meta::DueScan;
 use lagan_meta::kv::{Read, StoreError};
-use lagan_raft::{ProposeError, View};
+use lagan_raft::View;
 use lagan_types::answer::Attempt;
 use lagan_types::cluster::ClusterMap;
-use lagan_types::message::{ArchiveJob, MetaReply};
+use lagan_types::message::ArchiveJob;
 use lagan_types::op::{ArchiveStart, StartArchive};
-use lagan_types::query::{DueFile, Query, QueryAnswer};
-use lagan_types::{Answer, Attr, NodeId, SessionId, VolumeId, percent};
+use lagan_types::query::{DueFile, File};
+use lagan_types::{Attr, NodeId, percent};
 use std::time::Duration;
 
 /// Due files in one page of a search.
@@ -44,7 +45,11 @@ impl Leader {
     ///
     /// # Errors
     /// This node does not lead.
-    pub async fn archive_jobs(&self, node: NodeId, slots: u32) -> Result<MetaReply, ProposeError> {
+    pub(crate) async fn archive_jobs(
+        &self,
+        node: NodeId,
+        slots: u32,
+    ) -> Result<Vec<ArchiveJob>, NoAnswer> {
         let end = tokio::time::Instant::now() + HOLD;
         loop {
             let more = self.due.notified();
@@ -54,7 +59,7 @@ impl Leader {
             let jobs = self.jobs_now(&view, node, slots.min(SLOTS_MAX)).await;
             drop(view);
             if !jobs.is_empty() || tokio::time::timeout_at(end, more).await.is_err() {
-                return Ok(MetaReply::ArchiveJobs(jobs));
+                return Ok(jobs);
             }
         }
     }
@@ -76,9 +81,8 @@ impl Leader {
         let op = StartArchive {
             files: start.collect(),
         };
-        let attempts = match self.propose(op).await {
-            Some(Ok(Answer::Attempts(attempts))) => attempts,
-            _ => Vec::new(),
+        let Some(Ok(attempts)) = self.propose(op).await else {
+            return Vec::new();
         };
         let started = files.iter().zip(attempts);
         started
@@ -170,19 +174,8 @@ impl Search<'_> {
 /// Builds the uploader's job. The attempt is for the version that `view` shows, so the
 /// extents in `view` are those of this version.
 fn job(view: &View, file: &DueFile, attempt: Attempt) -> Option<ArchiveJob> {
-    let query = Query::File { ino: file.ino };
-    let answer = lagan_meta::query(view, VolumeId::ONLY, SessionId::SYSTEM, &query).ok()?;
-    let Ok(QueryAnswer::File {
-        attr,
-        path,
-        extents,
-        extent_count,
-        ..
-    }) = answer
-    else {
-        return None;
-    };
-    let path = path.unwrap_or_default();
+    let found = lagan_meta::read(view, File { ino: file.ino }).ok()?.ok()?;
+    let path = found.path.unwrap_or_default();
     let name = path.rsplit(|&b| b == b'/').next().unwrap_or_default();
     Some(ArchiveJob {
         ino: file.ino,
@@ -190,9 +183,9 @@ fn job(view: &View, file: &DueFile, attempt: Attempt) -> Option<ArchiveJob> {
         attempt: attempt.number,
         key: attempt.key,
         size: attempt.size,
-        meta: object_meta(&attr, &path),
+        meta: object_meta(&found.attr, &path),
         name: name.to_vec(),
-        extents: (extent_count <= EXTENTS_MAX).then_some(extents),
+        extents: (found.extent_count <= EXTENTS_MAX).then_some(found.extents),
     })
 }
 
@@ -238,7 +231,7 @@ mod tests {
     use lagan_meta::memory::MemoryStore;
     use lagan_types::cluster::Config;
     use lagan_types::op::{GrantInos, Init, MakePromised, NewFile};
-    use lagan_types::{Command, Ino, SystemOp, Time};
+    use lagan_types::{Command, Ino, SessionId, SystemOp, Time, answer_to};
 
     /// Makes that many files, all due.
     fn due_files(count: u64) -> MemoryStore {
@@ -248,16 +241,15 @@ mod tests {
                 time: Time { secs: 1, nanos: 0 },
                 ..Command::system(op)
             };
-            lagan_meta::apply(&mut store, &command).unwrap().unwrap()
+            lagan_meta::apply(&mut store, &command).unwrap()
         };
         let config = Config::default();
-        system(Init { config }.into());
+        system(Init { config }.into()).unwrap();
         let grant = GrantInos {
             count: count as u32,
         };
-        let Answer::Inos { first, .. } = system(grant.into()) else {
-            panic!("no inodes");
-        };
+        let granted = answer_to::<GrantInos>(system(grant.into())).unwrap();
+        let first = granted.first;
         for n in 0..count {
             let file = NewFile {
                 ino: Ino(first.0 + n),
@@ -272,7 +264,7 @@ mod tests {
                 },
             };
             let asked = (SessionId(1), 1 + n);
-            system(MakePromised { file, asked }.into());
+            system(MakePromised { file, asked }.into()).unwrap();
         }
         store
     }

@@ -19,11 +19,11 @@ use crate::leader::{Disk, Leader};
 use crate::metrics::RELEASED_BYTES;
 use crate::open_check::CHECK_INOS_MAX;
 use crate::release::{Edge, ReleaseError, release_closed};
-use lagan_meta::kv::{Read, StoreError};
 use lagan_raft::ProposeError;
+use lagan_types::Ino;
 use lagan_types::cluster::Config;
 use lagan_types::message::Released;
-use lagan_types::{Ino, Query, QueryAnswer, SessionId, VolumeId};
+use lagan_types::query::{Releasable, ReleasableFile};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -130,7 +130,7 @@ async fn release_bytes(edge: &impl Edge, bytes: u64) -> Result<u64, ReleaseError
     let mut round = Round::new(bytes);
     let mut ended = Ok(());
     while let Some(query) = round.question() {
-        ended = release_page(edge, &mut round, &query).await;
+        ended = release_page(edge, &mut round, query).await;
         if ended.is_err() {
             break;
         }
@@ -149,12 +149,12 @@ async fn release_bytes(edge: &impl Edge, bytes: u64) -> Result<u64, ReleaseError
 async fn release_page(
     edge: &impl Edge,
     round: &mut Round,
-    query: &Query,
+    query: Releasable,
 ) -> Result<(), ReleaseError> {
     // No state is held while mounts are asked: the store could not reuse a page.
     let files = {
         let state = edge.state().await?;
-        round.choose(&releasable(&state, query)?)
+        round.choose(&lagan_meta::read(&state, query)?.unwrap_or_default())
     };
     if files.is_empty() {
         return Ok(());
@@ -164,17 +164,6 @@ async fn release_page(
         None => round.over = true,
     }
     Ok(())
-}
-
-/// A file that can be released: when it was archived (ms), its inode, its data
-/// version, its local bytes.
-type Row = (u64, Ino, u64, u64);
-
-fn releasable(state: &impl Read, query: &Query) -> Result<Vec<Row>, StoreError> {
-    match lagan_meta::query(state, VolumeId::ONLY, SessionId::SYSTEM, query)? {
-        Ok(QueryAnswer::Releasable(rows)) => Ok(rows),
-        _ => Ok(Vec::new()),
-    }
 }
 
 /// Returns the bytes of files to release, so that the fullest node comes below the
@@ -224,28 +213,28 @@ impl Round {
     }
 
     /// Asks for the next page of files; `None`: the round is over.
-    fn question(&self) -> Option<Query> {
-        (!self.over && self.released < self.wanted).then_some(Query::Releasable {
+    fn question(&self) -> Option<Releasable> {
+        (!self.over && self.released < self.wanted).then_some(Releasable {
             from: self.from,
             limit: PAGE,
         })
     }
 
     /// Chooses as many files (inode, data version) of the page as are wanted.
-    fn choose(&mut self, page: &[Row]) -> Vec<(Ino, u64)> {
+    fn choose(&mut self, page: &[ReleasableFile]) -> Vec<(Ino, u64)> {
         let Some(last) = page.last() else {
             self.over = true;
             return Vec::new();
         };
-        self.from = (last.0, Ino(last.1.0.saturating_add(1)));
+        self.from = (last.archived_ms, Ino(last.ino.0.saturating_add(1)));
         let mut planned = self.released;
         page.iter()
             .take_while(|row| {
                 let more = planned < self.wanted;
-                planned = planned.saturating_add(row.3);
+                planned = planned.saturating_add(row.bytes);
                 more
             })
-            .map(|row| (row.1, row.2))
+            .map(|row| (row.ino, row.version))
             .collect()
     }
 

@@ -1,16 +1,20 @@
 //! The leader's memory, and its answers to requests that only a leader can answer.
 
+use crate::after::After;
 use crate::clock::{Uptime, cluster_ms, median_skew, skew, wall_ms};
 use crate::liveness::{Liveness, NODE_SILENCE_MS, SESSION_SILENCE_MS};
+use crate::no_answer::NoAnswer;
 use crate::open_check::{OpenCheck, Purpose};
 use crate::promises::Promises;
 use crate::waits::Waits;
 use lagan_meta::DueScan;
-use lagan_meta::kv::StoreError;
-use lagan_raft::{Raft, View};
-use lagan_types::message::{MetaReply, MetaRequest, NodeHeartbeat};
+use lagan_raft::Raft;
+use lagan_types::cluster::NodeInfo;
+use lagan_types::message::{
+    Joined, NodeHeard, NodeHeartbeat, SessionHeard, SessionHeartbeat, WaitLock,
+};
 use lagan_types::op::{LockKind, LockRange, RegisterNode, SystemOp};
-use lagan_types::{Answer, Command, FsError, Ino, NodeId, QueryAnswer, SessionId};
+use lagan_types::{Answer, Ask, Command, FsError, Ino, NodeId, Refusal, SessionId, answer_to};
 use parking_lot::Mutex;
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -136,15 +140,6 @@ pub(crate) struct Disk {
     pub total_bytes: u64,
 }
 
-/// A session's heartbeat.
-struct SessionBeat {
-    session: SessionId,
-    check: u64,
-    open: Vec<Ino>,
-    term: u64,
-    promised: u32,
-}
-
 impl Leader {
     /// Makes the leader's part of the node that runs `raft`.
     pub fn new(raft: Arc<Raft>) -> Arc<Self> {
@@ -181,65 +176,35 @@ impl Leader {
         self.promises.session_ended(session);
     }
 
-    /// Answers a request that only the leader can answer; `view` is linearizable.
-    pub async fn answer(&self, view: &View, request: MetaRequest) -> MetaReply {
-        let answer = match request {
-            MetaRequest::SessionHeartbeat {
-                session,
-                check,
-                open,
-                map_version: _,
-                term,
-                promised,
-            } => self.session_heartbeat(
-                view,
-                &SessionBeat {
-                    session,
-                    check,
-                    open,
-                    term,
-                    promised,
-                },
-            ),
-            MetaRequest::NodeHeartbeat(beat) => self.node_heartbeat(view, beat),
-            MetaRequest::Status => self.status(view),
-            MetaRequest::Join { info } => self.join(view, info).await,
-            MetaRequest::RemoveNode { node, force } => self.remove_node(view, node, force).await,
-            MetaRequest::Init { .. } | MetaRequest::JoinVia { .. } => Ok(MetaReply::Refused(
-                "this server belongs to a cluster already".into(),
-            )),
-            MetaRequest::WaitLock { session, ino, lock } => {
-                self.wait_lock(view, session, ino, lock)
+    /// Notes what a command that was carried out means to the leader.
+    pub(crate) fn note(&self, after: After, answer: &Result<Answer, Refusal>) {
+        match (after, answer) {
+            (After::FilesDue, _) => self.files_became_due(),
+            (After::Nothing, _) | (_, Err(_)) => {}
+            (After::SessionEnded(session), Ok(_)) => self.session_ended(session),
+            (After::SessionOpened { predecessor }, Ok(answer)) => {
+                if let Some(session) = predecessor {
+                    self.session_ended(session);
+                }
+                if let Answer::Session(new) = answer {
+                    self.session_heard(new.session);
+                }
             }
-            MetaRequest::Mutate(_)
-            | MetaRequest::Create(_)
-            | MetaRequest::Query { .. }
-            | MetaRequest::Map { .. }
-            | MetaRequest::ArchiveJobs { .. }
-            | MetaRequest::Release { .. }
-            | MetaRequest::Ping
-            | MetaRequest::DropRecallCache => {
-                Ok(MetaReply::Refused("not asked of a leader".into()))
+            (After::LockTaken(session, ino, lock), Ok(_)) => {
+                self.state.lock().waits.end(session, ino, &lock);
             }
-        };
-        answer.unwrap_or_else(|e| {
-            tracing::error!(error = %e, "state store");
-            MetaReply::NotLeader {
-                leader: None,
-                addr: None,
-            }
-        })
+        }
     }
 
-    fn wait_lock(
+    /// Notes that a process waits for a lock, and answers with the lock in its way.
+    pub(crate) async fn wait_lock(
         &self,
-        view: &View,
-        session: SessionId,
-        ino: Ino,
-        lock: LockRange,
-    ) -> Result<MetaReply, StoreError> {
+        ask: &WaitLock,
+    ) -> Result<Result<Option<(SessionId, LockRange)>, Refusal>, NoAnswer> {
+        let view = &self.raft.read().await?;
+        let &WaitLock { session, ino, lock } = ask;
         if !lagan_meta::session_exists(view, session)? {
-            return Ok(MetaReply::Query(Err(FsError::SessionEnded)));
+            return Ok(Err(Refusal::SessionEnded));
         }
         let holders_of = |session, ino, lock: &LockRange| {
             lagan_meta::lock_holders(view, session, ino, lock, HOLDERS_MAX)
@@ -267,21 +232,21 @@ impl Leader {
         } else {
             state.waits.end(session, ino, &lock);
         }
-        let answer = match circle {
-            true => Err(FsError::Deadlock),
-            false => Ok(QueryAnswer::Lock(first)),
-        };
-        Ok(MetaReply::Query(answer))
+        Ok(match circle {
+            true => Err(FsError::Deadlock.into()),
+            false => Ok(first),
+        })
     }
 
-    /// Notes that a process got the lock: it no longer waits for it.
-    pub fn lock_taken(&self, session: SessionId, ino: Ino, lock: &LockRange) {
-        self.state.lock().waits.end(session, ino, lock);
-    }
-
-    fn session_heartbeat(&self, view: &View, beat: &SessionBeat) -> Result<MetaReply, StoreError> {
-        let alive = lagan_meta::session_exists(view, beat.session)?;
-        let map_version = lagan_meta::map_version(view)?;
+    /// Notes that a mount is alive.
+    pub(crate) async fn session_heartbeat(
+        &self,
+        beat: &SessionHeartbeat,
+    ) -> Result<SessionHeard, NoAnswer> {
+        let view = self.raft.read().await?;
+        let alive = lagan_meta::session_exists(&view, beat.session)?;
+        let map_version = lagan_meta::map_version(&view)?;
+        drop(view);
         if alive && beat.promised == 0 {
             self.promises.session_settled(beat.session, beat.term);
         }
@@ -297,7 +262,7 @@ impl Leader {
         drop(state);
         self.answered.notify_waiters();
         let (check, orphans) = question.unwrap_or_default();
-        Ok(MetaReply::Heartbeat {
+        Ok(SessionHeard {
             alive,
             map_version,
             check,
@@ -306,10 +271,13 @@ impl Leader {
         })
     }
 
-    fn node_heartbeat(&self, view: &View, beat: NodeHeartbeat) -> Result<MetaReply, StoreError> {
-        let map_version = lagan_meta::map_version(view)?;
+    /// Notes that a node is alive, and what it says of itself.
+    pub(crate) async fn node_heartbeat(&self, beat: NodeHeartbeat) -> Result<NodeHeard, NoAnswer> {
+        let view = self.raft.read().await?;
+        let map_version = lagan_meta::map_version(&view)?;
         let now = wall_ms();
-        let known = lagan_meta::node_boot(view, beat.node)? == Some(beat.boot);
+        let known = lagan_meta::node_boot(&view, beat.node)? == Some(beat.boot);
+        drop(view);
         let mut state = self.state.lock();
         if known {
             state.nodes.heard(beat.node, self.uptime.ms());
@@ -317,53 +285,57 @@ impl Leader {
             state.heartbeats.insert(beat.node, beat);
         }
         let skews = state.skew_ms.values().copied().collect();
-        Ok(MetaReply::NodeHeartbeat {
+        Ok(NodeHeard {
             map_version,
             known,
             time_ms: cluster_ms(now, median_skew(skews)),
         })
     }
 
-    async fn join(
-        &self,
-        view: &View,
-        info: lagan_types::cluster::NodeInfo,
-    ) -> Result<MetaReply, StoreError> {
-        let Some(map) = lagan_meta::cluster_map(view)? else {
-            return Ok(MetaReply::Refused("the cluster is not initialised".into()));
-        };
+    /// Registers a new server, unless another one has its name or address.
+    pub(crate) async fn join(&self, info: NodeInfo) -> Result<Joined, NoAnswer> {
+        let map = lagan_meta::cluster_map(&self.raft.read().await?)?;
+        let map = map.ok_or_else(NoAnswer::not_initialised)?;
         if let Some(other) = map
             .nodes
             .iter()
             .find(|n| n.store != info.store && (n.name == info.name || n.addr == info.addr))
         {
-            return Ok(MetaReply::Refused(format!(
+            return Err(NoAnswer::Refused(format!(
                 "node {} of this cluster already has the name {:?} at {}: a server with an \
                  empty data directory joins under another name and address",
                 other.id.0, other.name, other.addr
             )));
         }
-        Ok(match self.propose(RegisterNode { info }).await {
-            Some(Ok(Answer::Node { node })) => MetaReply::Joined {
+        match self.propose(RegisterNode { info }).await {
+            Some(Ok(node)) => Ok(Joined {
                 node,
                 cluster: map.config.cluster,
                 incarnation: map.config.incarnation,
-            },
-            Some(Err(FsError::Stale)) => MetaReply::Refused(
+            }),
+            Some(Err(Refusal::Fs(FsError::Stale))) => Err(NoAnswer::Refused(
                 "the store is older than the one registered under this name".into(),
-            ),
-            Some(other) => MetaReply::Refused(format!("not registered: {other:?}")),
-            None => MetaReply::NotLeader {
-                leader: None,
-                addr: None,
-            },
-        })
+            )),
+            Some(Err(other)) => Err(NoAnswer::Refused(format!("not registered: {other}"))),
+            None => Err(NoAnswer::Unknown),
+        }
     }
 
     /// Proposes a command of the cluster's own; `None`: ask again later.
-    pub(crate) async fn propose(&self, op: impl Into<SystemOp>) -> Option<Result<Answer, FsError>> {
-        let command = Command::system(op);
-        match self.raft.propose(command, PROPOSE_DEADLINE).await {
+    pub(crate) async fn propose<A>(&self, op: A) -> Option<Result<A::Answer, Refusal>>
+    where
+        A: Ask<Request = SystemOp, Reply = Answer>,
+    {
+        self.propose_any(op.into()).await.map(answer_to::<A>)
+    }
+
+    /// Proposes one of several kinds of commands, as [`Leader::propose`] does.
+    pub(crate) async fn propose_any(&self, op: SystemOp) -> Option<Result<Answer, Refusal>> {
+        match self
+            .raft
+            .propose(Command::system(op), PROPOSE_DEADLINE)
+            .await
+        {
             Ok(answer) => Some(answer),
             Err(e) => {
                 tracing::debug!(error = %e, "own command");

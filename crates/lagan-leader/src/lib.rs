@@ -29,6 +29,7 @@
 //! the old leader promised (`promises::hold`). Commands that were under way happened or did
 //! not: their askers ask again.
 
+mod after;
 mod archive;
 pub mod clock;
 mod high_water;
@@ -36,6 +37,7 @@ mod leader;
 mod liveness;
 mod membership;
 pub mod metrics;
+mod no_answer;
 mod open_check;
 mod promises;
 mod release;

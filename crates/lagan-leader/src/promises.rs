@@ -10,9 +10,10 @@ use crate::clock::Uptime;
 use hold::Hold;
 use lagan_host::wall::since_1970;
 use lagan_raft::{ProposeError, Raft};
-use lagan_types::op::{Create, FileOp, GrantInos, MakePromised, NameEffect, NewFile, Op, SystemOp};
+use lagan_types::op::{FileOp, GrantInos, MakePromised, NameEffect, NewFile, Op, SystemOp};
+use lagan_types::query::{Lookup, Sessions};
 use lagan_types::{
-    Answer, Attr, Command, FsError, Ino, Kind, Query, QueryAnswer, SessionId, Time, VolumeId,
+    Answer, Ask, Attr, Command, Ino, Kind, Query, QueryAnswer, Refusal, SessionId, Time, answer_to,
 };
 use names::{Claim, Directories, End, INOS_GRANT, Mark, Names, Touch, Wish};
 use parking_lot::Mutex;
@@ -25,7 +26,7 @@ use tokio::time::{Instant, timeout_at};
 /// Time to make a promised file.
 const MAKE_DEADLINE: Duration = Duration::from_secs(5);
 
-type Outcome = Result<Result<Answer, FsError>, ProposeError>;
+type Outcome<T> = Result<Result<T, Refusal>, ProposeError>;
 
 /// The promises of the node that runs `raft`, while it leads.
 pub struct Promises {
@@ -117,13 +118,9 @@ impl Promises {
     }
 
     fn live_sessions(&self) -> Result<Vec<SessionId>, ProposeError> {
-        let view = self.raft.local_view();
-        let query = Query::Sessions;
-        let found = lagan_meta::query(&view, VolumeId::ONLY, SessionId::SYSTEM, &query);
-        match found.map_err(stopped)? {
-            Ok(QueryAnswer::Sessions(s)) => Ok(s.into_iter().map(|(id, _)| id).collect()),
-            _ => Ok(Vec::new()),
-        }
+        let found = lagan_meta::read(&self.raft.local_view(), Sessions).map_err(stopped)?;
+        let sessions = found.unwrap_or_default();
+        Ok(sessions.into_iter().map(|(id, _)| id).collect())
     }
 
     // -- creates --------------------------------------------------------------
@@ -195,16 +192,20 @@ impl Promises {
         tokio::spawn(async move {
             let term = me.raft.term();
             let op = GrantInos { count: INOS_GRANT };
-            if let Ok(Ok(Answer::Inos { first, count })) = me.propose(op.into()).await {
-                me.names().grant(term, first, count);
+            if let Ok(Ok(granted)) = me.propose(op).await {
+                me.names().grant(term, granted.first, granted.count);
             }
             me.granting.store(false, Ordering::Release);
         });
     }
 
-    async fn propose(&self, op: SystemOp) -> Outcome {
+    async fn propose<A>(&self, op: A) -> Outcome<A::Answer>
+    where
+        A: Ask<Request = SystemOp, Reply = Answer>,
+    {
         let command = Command::system(op);
-        self.raft.propose(command, MAKE_DEADLINE).await
+        let answer = self.raft.propose(command, MAKE_DEADLINE).await?;
+        Ok(answer_to::<A>(answer))
     }
 
     /// Makes a promised file, or waits for somebody else who makes it.
@@ -221,7 +222,7 @@ impl Promises {
                     .await
                     .map_err(|_| ProposeError::Unknown)?,
                 Claim::Propose(file, asked) => {
-                    let made = self.propose(MakePromised { file, asked }.into()).await;
+                    let made = self.propose(MakePromised { file, asked }).await;
                     let end = end_of(&made);
                     if end == End::Refused {
                         tracing::error!(%ino, answer = ?made, "a promised name is lost");
@@ -240,7 +241,7 @@ impl Promises {
     ///
     /// # Errors
     /// Those of [`Raft::propose`].
-    pub async fn mutate(&self, command: Command, deadline: Duration) -> Outcome {
+    pub async fn mutate(&self, command: Command, deadline: Duration) -> Outcome<Answer> {
         let op = match &command.op {
             Op::File(op) if self.raft.is_leader() => op,
             // It says who leads; the cluster's own commands touch no promise.
@@ -284,14 +285,10 @@ impl Promises {
     }
 
     fn is_no_directory(&self, parent: Ino, name: &[u8]) -> Result<bool, ProposeError> {
-        let view = self.raft.local_view();
         let name = name.to_vec();
-        let query = Query::Lookup { parent, name };
-        let found = lagan_meta::query(&view, VolumeId::ONLY, SessionId::SYSTEM, &query);
-        Ok(match found.map_err(stopped)? {
-            Ok(QueryAnswer::Attr(attr)) => attr.kind != Kind::Directory,
-            _ => false,
-        })
+        let found = lagan_meta::read(&self.raft.local_view(), Lookup { parent, name });
+        let attr = found.map_err(stopped)?;
+        Ok(attr.is_ok_and(|attr| attr.kind != Kind::Directory))
     }
 
     /// Says where a read finds its answer, if it need not wait. Call it before the read
@@ -360,24 +357,15 @@ impl Drop for Look<'_> {
 
 fn regular_file(op: &Op) -> Option<NewFile> {
     match op {
-        Op::File(FileOp::Create(op)) if op.kind == Kind::File => Some(new_file(op)),
+        Op::File(FileOp::Create(op)) if op.kind == Kind::File => {
+            let now = Time::after_1970(since_1970());
+            Some(NewFile::promised(op, Ino(0), now))
+        }
         _ => None,
     }
 }
 
-fn new_file(op: &Create) -> NewFile {
-    NewFile {
-        ino: Ino(0),
-        parent: op.parent,
-        name: op.name.clone(),
-        mode: op.mode & !op.umask,
-        uid: op.uid,
-        gid: op.gid,
-        time: Time::after_1970(since_1970()),
-    }
-}
-
-fn end_of(outcome: &Outcome) -> End {
+fn end_of<T>(outcome: &Outcome<T>) -> End {
     match outcome {
         Ok(Ok(_)) => End::Done,
         Ok(Err(_)) => End::Refused,

@@ -6,13 +6,15 @@
 //! until its session has ended, nobody knows what it has open.
 
 use crate::leader::{Disk, Leader};
+use crate::no_answer::NoAnswer;
 use crate::open_check::CHECK_INOS_MAX;
 use crate::tick::live_sessions;
 use lagan_meta::kv::{Read, StoreError};
 use lagan_raft::{ProposeError, View};
-use lagan_types::message::{MetaReply, Released};
-use lagan_types::op::{Release, SystemOp};
-use lagan_types::{Answer, FsError, Ino, SessionId};
+use lagan_types::answer::ReleasedFiles;
+use lagan_types::message::Released;
+use lagan_types::op::Release;
+use lagan_types::{Ino, Refusal, SessionId};
 use std::collections::BTreeSet;
 use std::time::Duration;
 use tokio::sync::Mutex;
@@ -38,9 +40,11 @@ pub(crate) trait Edge: Send + Sync + 'static {
     /// Returns the state as it is now; an error if this node does not lead.
     fn state(&self) -> impl Future<Output = Result<Self::State, ProposeError>> + Send;
 
-    /// Carries out a command of the cluster's own; `None`: it may have happened or not.
-    fn propose(&self, op: SystemOp)
-    -> impl Future<Output = Option<Result<Answer, FsError>>> + Send;
+    /// Releases files of which none is open; `None`: it may have happened or not.
+    fn release(
+        &self,
+        op: Release,
+    ) -> impl Future<Output = Option<Result<ReleasedFiles, Refusal>>> + Send;
 
     /// Held during a release: one at a time.
     fn turn(&self) -> &Mutex<()>;
@@ -66,27 +70,27 @@ pub(crate) enum ReleaseError {
     Store(#[from] StoreError),
 }
 
+impl From<ReleaseError> for NoAnswer {
+    fn from(error: ReleaseError) -> Self {
+        match error {
+            ReleaseError::Raft(error) => NoAnswer::Raft(error),
+            ReleaseError::Store(error) => NoAnswer::Store(error),
+        }
+    }
+}
+
 impl Leader {
     /// Releases those of the files that are open nowhere.
     ///
     /// # Errors
     /// This node does not lead.
-    pub(crate) async fn release(&self, files: Vec<(Ino, u64)>) -> Result<MetaReply, ProposeError> {
+    pub(crate) async fn release(&self, files: Vec<(Ino, u64)>) -> Result<Released, NoAnswer> {
         if files.len() > CHECK_INOS_MAX {
             let reason = format!("at most {CHECK_INOS_MAX} files can be released at once");
-            return Ok(MetaReply::Refused(reason));
+            return Err(NoAnswer::Refused(reason));
         }
-        match release_closed(self, files).await {
-            Ok(Some(released)) => Ok(MetaReply::Released(released)),
-            Ok(None) => Ok(MetaReply::Refused(
-                "the cluster has no archive (s3 none)".into(),
-            )),
-            Err(ReleaseError::Raft(error)) => Err(error),
-            Err(ReleaseError::Store(error)) => {
-                tracing::error!(%error, "state store");
-                Err(ProposeError::Stopped)
-            }
-        }
+        let released = release_closed(self, files).await?;
+        released.ok_or_else(|| NoAnswer::Refused("the cluster has no archive (s3 none)".into()))
     }
 }
 
@@ -123,12 +127,12 @@ pub(crate) async fn release_closed(
     released.open = (before - files.len()) as u64;
     for batch in files.chunks(BATCH) {
         let files = batch.to_vec();
-        match edge.propose(Release { files }.into()).await {
-            Some(Ok(Answer::Released { files, bytes })) => {
-                released.files += files;
-                released.bytes += bytes;
+        match edge.release(Release { files }).await {
+            Some(Ok(done)) => {
+                released.files += done.files;
+                released.bytes += done.bytes;
             }
-            _ => released.unknown += batch.len() as u64,
+            Some(Err(_)) | None => released.unknown += batch.len() as u64,
         }
     }
     Ok(Some(released))
@@ -159,8 +163,8 @@ impl Edge for Leader {
         self.raft.read().await
     }
 
-    async fn propose(&self, op: SystemOp) -> Option<Result<Answer, FsError>> {
-        Leader::propose(self, op).await
+    async fn release(&self, op: Release) -> Option<Result<ReleasedFiles, Refusal>> {
+        self.propose(op).await
     }
 
     fn turn(&self) -> &Mutex<()> {

@@ -7,13 +7,14 @@
 //! change of leader, leaves a cluster with a dead node in fewer sets.
 
 use crate::leader::{Leader, State};
+use crate::no_answer::NoAnswer;
 use crate::sets::{Circumstances, Verdict, judge};
 use lagan_meta::kv::StoreError;
 use lagan_raft::View;
-use lagan_types::message::MetaReply;
+use lagan_types::message::Removal;
 use lagan_types::op::{ChunksReaped, RemoveNode};
-use lagan_types::query::{Query, QueryAnswer};
-use lagan_types::{Answer, FsError, NodeId, SessionId, SetId, VolumeId};
+use lagan_types::query::{ChunkReap, SetUses};
+use lagan_types::{FsError, NodeId, Refusal, SetId};
 use std::collections::BTreeMap;
 
 /// Time after which a removal is given up, if nobody asks for it again.
@@ -29,11 +30,8 @@ pub(crate) struct Uses(Option<BTreeMap<SetId, u64>>);
 impl Uses {
     /// Reads them from that state.
     pub fn of(view: &View) -> Result<Self, StoreError> {
-        let query = Query::SetUses;
-        match lagan_meta::query(view, VolumeId::ONLY, SessionId::SYSTEM, &query)? {
-            Ok(QueryAnswer::SetUses(Some(counts))) => Ok(Uses(Some(counts.into_iter().collect()))),
-            _ => Ok(Uses(None)),
-        }
+        let counts = lagan_meta::read(view, SetUses)?.unwrap_or_default();
+        Ok(Uses(counts.map(|counts| counts.into_iter().collect())))
     }
 
     /// Whether files name, or may name, chunks of the set.
@@ -67,87 +65,73 @@ impl State {
 
 impl Leader {
     /// Carries out one step of a removal.
-    pub(crate) async fn remove_node(
-        &self,
-        view: &View,
-        node: NodeId,
-        force: bool,
-    ) -> Result<MetaReply, StoreError> {
+    pub(crate) async fn remove_node(&self, node: NodeId, force: bool) -> Result<Removal, NoAnswer> {
+        let view = self.raft.read().await?;
         let votes = self.raft.voters().contains(&node);
-        let Some(map) = lagan_meta::cluster_map(view)? else {
-            return Ok(MetaReply::Refused("the cluster is not initialised".into()));
-        };
+        let map = lagan_meta::cluster_map(&view)?.ok_or_else(NoAnswer::not_initialised)?;
         if map.node(node).is_none() {
             return Ok(match votes {
-                true => MetaReply::Removing { sets: 0, votes },
-                false => MetaReply::Removed,
+                true => Removal::Removing { sets: 0, votes },
+                false => Removal::Removed,
             });
         }
-        let uses = Uses::of(view)?;
+        let uses = Uses::of(&view)?;
+        drop(view);
         match judge(&map, node, force, |set| uses.is_used(set)) {
-            Verdict::Refused(reason) => Ok(MetaReply::Refused(reason)),
+            Verdict::Refused(reason) => Err(NoAnswer::Refused(reason)),
             Verdict::Wait(sets) => Ok(self.leaves(node, sets, votes)),
             // A node that finds itself removed stops: its vote must count no more then.
             Verdict::Ready if votes => Ok(self.leaves(node, 0, votes)),
-            Verdict::Ready => Ok(self.remove_rows(node, force).await),
+            Verdict::Ready => self.remove_rows(node, force).await,
         }
     }
 
     /// Notes that the node leaves: its places in sets and among the voters go to others.
-    fn leaves(&self, node: NodeId, sets: u64, votes: bool) -> MetaReply {
+    fn leaves(&self, node: NodeId, sets: u64, votes: bool) -> Removal {
         let now_ms = self.uptime.ms();
         self.state.lock().leaving.insert(node, now_ms);
-        MetaReply::Removing { sets, votes }
+        Removal::Removing { sets, votes }
     }
 
-    async fn remove_rows(&self, node: NodeId, force: bool) -> MetaReply {
-        let again = MetaReply::NotLeader {
-            leader: None,
-            addr: None,
+    async fn remove_rows(&self, node: NodeId, force: bool) -> Result<Removal, NoAnswer> {
+        let again = Removal::Removing {
+            sets: 0,
+            votes: false,
         };
         let mut rounds = 0..ROUNDS;
         while rounds.next().is_some() {
             match self.reap_some(node).await {
                 Some(true) => {}
                 Some(false) => break,
-                None => return again,
+                None => return Err(NoAnswer::Unknown),
             }
         }
         if rounds.is_empty() {
-            return MetaReply::Removing {
-                sets: 0,
-                votes: false,
-            };
+            return Ok(again);
         }
         match self.propose(RemoveNode { node, force }).await {
-            Some(Ok(Answer::Done)) => {
+            Some(Ok(())) => {
                 tracing::info!(%node, force, "node removed");
                 self.state.lock().forget_node(node);
-                MetaReply::Removed
+                Ok(Removal::Removed)
             }
-            Some(Err(FsError::NotFound)) => MetaReply::Removed,
+            Some(Err(Refusal::Fs(FsError::NotFound))) => Ok(Removal::Removed),
             // A set came into use, or the node came back: judge again.
-            Some(Err(FsError::Busy)) => MetaReply::Removing {
-                sets: 0,
-                votes: false,
-            },
-            Some(other) => MetaReply::Refused(format!("not removed: {other:?}")),
-            None => again,
+            Some(Err(Refusal::Fs(FsError::Busy))) => Ok(again),
+            Some(Err(other)) => Err(NoAnswer::Refused(format!("not removed: {other}"))),
+            None => Err(NoAnswer::Unknown),
         }
     }
 
     /// Removes some of the node's reap rows; false: there are none; `None`: ask again later.
     async fn reap_some(&self, node: NodeId) -> Option<bool> {
         let view = self.raft.read().await.ok()?;
-        let query = Query::ChunkReap {
+        let query = ChunkReap {
             node,
             now_ms: u64::MAX,
             limit: ROWS,
         };
-        let answer = lagan_meta::query(&view, VolumeId::ONLY, SessionId::SYSTEM, &query).ok()?;
-        let Ok(QueryAnswer::Reap(rows)) = answer else {
-            return None;
-        };
+        let rows = lagan_meta::read(&view, query).ok()?.ok()?;
         let Some((through, _)) = rows.last() else {
             return Some(false);
         };

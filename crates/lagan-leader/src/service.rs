@@ -5,15 +5,23 @@
 //! knows the outcome of a mutation, the answer is that of a missing leader: the asker sends
 //! it again, and the state machine carries it out once.
 
+use crate::after::After;
 use crate::leader::Leader;
+use crate::no_answer::NoAnswer;
 use crate::promises::Reading;
 use bytes::Bytes;
 use lagan_meta::kv::StoreError;
 use lagan_net::{LeaderClient, MapCell, Peer, Reply, Role};
 use lagan_raft::{ProposeError, Raft, View};
-use lagan_types::message::{MetaReply, MetaRequest};
+use lagan_types::cluster::ClusterMap;
+use lagan_types::message::{
+    Conversation, CreateFile, CreateOutcome, GetJobs, GetMap, GetStatus, Join, LeaderRefusal,
+    LeaderRequest, Message, MetaRequest, Mutate, NodeHeartbeat, ReadState, ReleaseFiles, Remove,
+    SessionHeartbeat, WaitLock,
+};
+use lagan_types::op::Create;
 use lagan_types::query::{Query, QueryAnswer};
-use lagan_types::{Answer, Command, FileOp, FsError, NodeId, Op, SessionId, SystemOp, VolumeId};
+use lagan_types::{Answer, Command, FsError, NodeId, Op, Refusal, SessionId, answer_to};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -55,123 +63,140 @@ impl MetaService {
         })
     }
 
-    /// Answers a request: a small read at once, anything else on a task of its own.
-    pub fn handle(self: &Arc<Self>, peer: &Arc<Peer>, request: MetaRequest, reply: Reply) {
-        if let Some(answer) = self.answer_at_once(&request) {
-            return reply.send_typed(&answer, Bytes::new());
+    /// Answers a request about the state: a small read at once, anything else on a task of its
+    /// own.
+    pub fn handle_meta(self: &Arc<Self>, peer: &Arc<Peer>, request: MetaRequest, reply: Reply) {
+        if let MetaRequest::ReadState(ask) = &request
+            && let Some(answer) = self.read_at_once(ask)
+        {
+            return reply.answer::<ReadState>(Ok(answer), Bytes::new());
         }
         let (service, role) = (self.clone(), peer.hello.role);
-        tokio::spawn(async move {
-            let answer = service.answer(role, request).await;
-            reply.send_typed(&answer, Bytes::new());
-        });
+        tokio::spawn(async move { service.answer_meta(role, request, reply).await });
     }
 
-    async fn answer(&self, role: Role, request: MetaRequest) -> MetaReply {
-        if !may_ask(role, &request) {
-            tracing::warn!(?role, "request refused: it is for servers");
-            return MetaReply::Refused("only servers ask this".into());
+    async fn answer_meta(&self, role: Role, request: MetaRequest, reply: Reply) {
+        match request {
+            MetaRequest::Mutate(ask) => {
+                let answer = self.mutate(role, ask.command).await;
+                self.send::<Mutate>(role, answer, reply);
+            }
+            MetaRequest::ReadState(ask) => {
+                let answer = self.read_state(&ask).await;
+                self.send::<ReadState>(role, answer, reply);
+            }
+            MetaRequest::CreateFile(ask) => {
+                let answer = self.create(role, ask.command).await;
+                self.send::<CreateFile>(role, answer, reply);
+            }
+            MetaRequest::GetMap(ask) => {
+                let answer = self.map(ask.known).await;
+                self.send::<GetMap>(role, answer, reply);
+            }
         }
-        let answer = match request {
-            MetaRequest::Ping => Ok(self.pong()),
-            MetaRequest::Mutate(command) => self.mutate(role, command).await,
-            MetaRequest::Create(command) => self.create(role, command).await,
-            MetaRequest::Query {
-                volume,
-                session,
-                query,
-            } => self.query(volume, session, &query).await,
-            MetaRequest::Map { known } => self.map(known).await,
-            MetaRequest::ArchiveJobs { node, slots } => self.leader.archive_jobs(node, slots).await,
-            MetaRequest::Release { files } => self.leader.release(files).await,
-            other => match self.raft.read().await {
-                Ok(view) => Ok(self.leader.answer(&view, other).await),
-                Err(e) => Err(e),
-            },
-        };
-        answer.unwrap_or_else(|e| self.redirect(role, &e))
     }
 
-    async fn mutate(&self, role: Role, command: Command) -> Result<MetaReply, ProposeError> {
+    /// Answers a request to the leader itself, on a task of its own.
+    pub fn handle_leader(self: &Arc<Self>, peer: &Arc<Peer>, request: LeaderRequest, reply: Reply) {
+        let (service, role) = (self.clone(), peer.hello.role);
+        tokio::spawn(async move { service.answer_leader(role, request, reply).await });
+    }
+
+    async fn answer_leader(&self, role: Role, request: LeaderRequest, reply: Reply) {
+        let leader = &self.leader;
+        match request {
+            LeaderRequest::SessionHeartbeat(beat) => {
+                let answer = leader.session_heartbeat(&beat).await;
+                self.send::<SessionHeartbeat>(role, answer, reply);
+            }
+            LeaderRequest::WaitLock(ask) => {
+                let answer = leader.wait_lock(&ask).await;
+                self.send::<WaitLock>(role, answer, reply);
+            }
+            LeaderRequest::NodeHeartbeat(beat) => {
+                let answer = leader.node_heartbeat(beat).await;
+                self.send::<NodeHeartbeat>(role, answer, reply);
+            }
+            LeaderRequest::GetJobs(ask) => {
+                let answer = leader.archive_jobs(ask.node, ask.slots).await;
+                self.send::<GetJobs>(role, answer, reply);
+            }
+            LeaderRequest::Join(ask) => {
+                let answer = leader.join(ask.info).await;
+                self.send::<Join>(role, answer, reply);
+            }
+            LeaderRequest::GetStatus(_) => {
+                let answer = leader.status().await;
+                self.send::<GetStatus>(role, answer, reply);
+            }
+            LeaderRequest::Remove(ask) => {
+                let answer = leader.remove_node(ask.node, ask.force).await;
+                self.send::<Remove>(role, answer, reply);
+            }
+            LeaderRequest::ReleaseFiles(ask) => {
+                let answer = leader.release(ask.files).await;
+                self.send::<ReleaseFiles>(role, answer, reply);
+            }
+        }
+    }
+
+    fn send<A>(&self, role: Role, answer: Result<A::Answer, NoAnswer>, reply: Reply)
+    where
+        A: Message,
+        A::Request: Conversation<Refusal = LeaderRefusal>,
+    {
+        reply.answer::<A>(answer.map_err(|e| self.refusal(role, e)), Bytes::new());
+    }
+
+    async fn mutate(
+        &self,
+        role: Role,
+        command: Command,
+    ) -> Result<Result<Answer, Refusal>, NoAnswer> {
         if !allowed(role, &command) {
             tracing::warn!(?role, op = ?command.op, "command refused");
-            return Ok(MetaReply::Answer(Err(FsError::NotPermitted)));
+            return Ok(Err(FsError::NotPermitted.into()));
         }
-        let ended = match &command.op {
-            Op::File(FileOp::CloseSession(_)) => Some(command.session),
-            Op::System(SystemOp::OpenSession(op)) => op.predecessor,
-            _ => None,
-        };
-        let locks = match &command.op {
-            Op::File(FileOp::SetLock(op)) => Some((command.session, op.ino, op.lock)),
-            _ => None,
-        };
-        let may_be_due = matches!(
-            command.op,
-            Op::System(SystemOp::ArchiveNow(_) | SystemOp::SetConfig(_))
-        );
-        let answer = self
-            .leader
-            .promises
-            .mutate(command, PROPOSE_DEADLINE)
-            .await?;
-        if let (Ok(_), Some((session, ino, lock))) = (&answer, &locks) {
-            self.leader.lock_taken(*session, *ino, lock);
-        }
-        if let Ok(answer) = &answer {
-            if let Some(session) = ended {
-                self.leader.session_ended(session);
-            }
-            if let Answer::Session { session, .. } = answer {
-                self.leader.session_heard(*session);
-            }
-        }
-        if may_be_due {
-            self.leader.files_became_due();
-        }
-        Ok(MetaReply::Answer(answer))
+        let after = After::of(&command);
+        let promises = &self.leader.promises;
+        let answer = promises.mutate(command, PROPOSE_DEADLINE).await?;
+        self.leader.note(after, &answer);
+        Ok(answer)
     }
 
     /// Creates a regular file for a mount: promises the name, if it can be promised.
-    async fn create(&self, role: Role, command: Command) -> Result<MetaReply, ProposeError> {
+    async fn create(
+        &self,
+        role: Role,
+        command: Command,
+    ) -> Result<Result<CreateOutcome, Refusal>, NoAnswer> {
         if allowed(role, &command)
             && let Some((attr, term)) = self.leader.promises.create(&command).await?
         {
-            return Ok(MetaReply::Promised { attr, term });
+            return Ok(Ok(CreateOutcome::Promised { attr, term }));
         }
-        self.mutate(role, command).await
+        let answer = self.mutate(role, command).await?;
+        Ok(answer_to::<Create>(answer).map(CreateOutcome::Replicated))
     }
 
     /// Answers a read of few rows at once, if this node is known to lead: a task
     /// for it would cost more than the read.
-    fn answer_at_once(&self, request: &MetaRequest) -> Option<MetaReply> {
-        let MetaRequest::Query {
-            volume,
-            session,
-            query,
-        } = request
-        else {
-            return None;
-        };
-        if !is_small(query) {
+    fn read_at_once(&self, ask: &ReadState) -> Option<Result<QueryAnswer, Refusal>> {
+        if !is_small(&ask.query) {
             return None;
         }
         // First the promises, then the state: a file made in between is in the state.
-        let reading = self.leader.promises.reading_now(*session, query)?;
+        let reading = self.leader.promises.reading_now(ask.session, &ask.query)?;
         let view = self.raft.try_read()?;
-        self.read(&view, reading, (*volume, *session), query).ok()
+        self.read(&view, reading, ask).ok()
     }
 
-    async fn query(
-        &self,
-        volume: VolumeId,
-        session: SessionId,
-        query: &Query,
-    ) -> Result<MetaReply, ProposeError> {
+    async fn read_state(&self, ask: &ReadState) -> Result<Result<QueryAnswer, Refusal>, NoAnswer> {
         // First the promises, then the state: a file made in between is in the state.
-        let reading = self.leader.promises.before_read(session, query).await?;
+        let promises = &self.leader.promises;
+        let reading = promises.before_read(ask.session, &ask.query).await?;
         let view = self.raft.read().await?;
-        self.read(&view, reading, (volume, session), query)
+        self.read(&view, reading, ask)
     }
 
     /// Answers a read: from the promise, if the file is the asker's own, else from the state.
@@ -179,33 +204,44 @@ impl MetaService {
         &self,
         view: &View,
         reading: Reading,
-        (volume, session): (VolumeId, SessionId),
-        query: &Query,
-    ) -> Result<MetaReply, ProposeError> {
+        ask: &ReadState,
+    ) -> Result<Result<QueryAnswer, Refusal>, NoAnswer> {
         if let Reading::Own(attr) = reading {
-            return Ok(MetaReply::Query(Ok(QueryAnswer::Attr(attr))));
+            return Ok(Ok(QueryAnswer::Attr(attr)));
         }
-        let mut reply = read_query(view, volume, session, query)?;
-        if let MetaReply::Query(Ok(answer)) = &mut reply {
+        if ended(view, ask.session, &ask.query)? {
+            return Ok(Err(Refusal::SessionEnded));
+        }
+        let mut answer = lagan_meta::query(view, ask.volume, ask.session, &ask.query)?;
+        if let Ok(answer) = &mut answer {
             self.leader.promises.after_read(answer);
         }
-        Ok(reply)
+        Ok(answer)
     }
 
-    async fn map(&self, known: u64) -> Result<MetaReply, ProposeError> {
+    async fn map(&self, known: u64) -> Result<Option<ClusterMap>, NoAnswer> {
         let view = self.raft.read().await?;
-        read_map(&view, known).map_err(|e| store_failed(&e))
+        if lagan_meta::map_version(&view)? <= known {
+            return Ok(None);
+        }
+        Ok(lagan_meta::cluster_map(&view)?)
     }
 
-    fn pong(&self) -> MetaReply {
-        MetaReply::Pong {
-            leader: self.raft.leader().map(|(node, _)| node),
-            term: self.raft.term(),
+    /// Puts into words for the asker why there is no answer.
+    fn refusal(&self, role: Role, error: NoAnswer) -> LeaderRefusal {
+        match error {
+            NoAnswer::Refused(reason) => LeaderRefusal::Refused(reason),
+            NoAnswer::Unknown => LeaderRefusal::UNKNOWN,
+            NoAnswer::Raft(error) => self.redirect(role, &error),
+            NoAnswer::Store(error) => {
+                tracing::error!(%error, "state store");
+                LeaderRefusal::UNKNOWN
+            }
         }
     }
 
     /// Names the leader by the address that the asker can use.
-    fn redirect(&self, role: Role, error: &ProposeError) -> MetaReply {
+    fn redirect(&self, role: Role, error: &ProposeError) -> LeaderRefusal {
         let voted = match error {
             ProposeError::NotLeader { leader } => leader.clone(),
             _ => None,
@@ -219,7 +255,7 @@ impl MetaService {
                 (leader, leader.and_then(|node| self.client_addr(node)))
             }
         };
-        MetaReply::NotLeader { leader, addr }
+        LeaderRefusal::NotLeader { leader, addr }
     }
 
     /// Returns the leader as far as this node's own calls tell; `None` if the node votes:
@@ -237,30 +273,17 @@ impl MetaService {
     }
 }
 
-fn read_query(
-    view: &View,
-    volume: VolumeId,
-    session: SessionId,
-    query: &Query,
-) -> Result<MetaReply, ProposeError> {
-    if ended(view, session, query).map_err(|e| store_failed(&e))? {
-        return Ok(MetaReply::Query(Err(FsError::SessionEnded)));
-    }
-    let answer = lagan_meta::query(view, volume, session, query);
-    answer.map(MetaReply::Query).map_err(|e| store_failed(&e))
-}
-
 /// Whether the query reads so few rows that it may hold up a connection.
 fn is_small(query: &Query) -> bool {
     matches!(
         query,
-        Query::Lookup { .. }
-            | Query::GetAttr { .. }
-            | Query::Open { .. }
-            | Query::ReadLink { .. }
-            | Query::GetXattr { .. }
-            | Query::StatFs
-            | Query::Parent { .. }
+        Query::Lookup(_)
+            | Query::GetAttr(_)
+            | Query::Open(_)
+            | Query::ReadLink(_)
+            | Query::GetXattr(_)
+            | Query::StatFs(_)
+            | Query::Parent(_)
     )
 }
 
@@ -268,34 +291,8 @@ fn is_small(query: &Query) -> bool {
 /// the holder of some: without a session it has none, and must learn that. Other reads
 /// show everybody the same.
 fn ended(view: &View, session: SessionId, query: &Query) -> Result<bool, StoreError> {
-    let matters = session != SessionId::SYSTEM && matches!(query, Query::GetLock { .. });
+    let matters = session != SessionId::SYSTEM && matches!(query, Query::GetLock(_));
     Ok(matters && !lagan_meta::session_exists(view, session)?)
-}
-
-/// Whether a process of that role may ask this: some requests are for servers and the admin
-/// command only.
-fn may_ask(role: Role, request: &MetaRequest) -> bool {
-    match request {
-        MetaRequest::NodeHeartbeat(_)
-        | MetaRequest::ArchiveJobs { .. }
-        | MetaRequest::Join { .. } => role == Role::Server,
-        MetaRequest::RemoveNode { .. } | MetaRequest::Release { .. } => {
-            matches!(role, Role::Admin | Role::Server)
-        }
-        _ => true,
-    }
-}
-
-fn read_map(view: &View, known: u64) -> Result<MetaReply, StoreError> {
-    if lagan_meta::map_version(view)? <= known {
-        return Ok(MetaReply::Map(None));
-    }
-    Ok(MetaReply::Map(lagan_meta::cluster_map(view)?))
-}
-
-fn store_failed(error: &StoreError) -> ProposeError {
-    tracing::error!(%error, "state store");
-    ProposeError::Stopped
 }
 
 /// Whether a process of that role may propose the command: mounts change files; the

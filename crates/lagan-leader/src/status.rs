@@ -2,27 +2,20 @@
 
 use crate::clock::wall_ms;
 use crate::leader::{Leader, State};
-use lagan_meta::kv::StoreError;
-use lagan_raft::View;
+use crate::no_answer::NoAnswer;
+use lagan_types::NodeId;
 use lagan_types::cluster::{ClusterMap, ReplicaSet};
-use lagan_types::message::{MetaReply, NodeStatus, Status};
-use lagan_types::query::{Counters, Query, QueryAnswer};
-use lagan_types::{NodeId, SessionId, VolumeId};
+use lagan_types::message::{NodeStatus, Status};
+use lagan_types::query::{GetCounters, Sessions};
 
 impl Leader {
-    pub(crate) fn status(&self, view: &View) -> Result<MetaReply, StoreError> {
-        let Some(map) = lagan_meta::cluster_map(view)? else {
-            return Ok(MetaReply::Refused("the cluster is not initialised".into()));
-        };
-        let ask = |q: Query| lagan_meta::query(view, VolumeId::ONLY, SessionId::SYSTEM, &q);
-        let counters = match ask(Query::Counters)? {
-            Ok(QueryAnswer::Counters(counters)) => counters,
-            _ => Counters::default(),
-        };
-        let sessions = match ask(Query::Sessions)? {
-            Ok(QueryAnswer::Sessions(sessions)) => sessions,
-            _ => Vec::new(),
-        };
+    /// Tells the state of the whole cluster.
+    pub(crate) async fn status(&self) -> Result<Box<Status>, NoAnswer> {
+        let view = self.raft.read().await?;
+        let map = lagan_meta::cluster_map(&view)?.ok_or_else(NoAnswer::not_initialised)?;
+        let counters = lagan_meta::read(&view, GetCounters)?.unwrap_or_default();
+        let sessions = lagan_meta::read(&view, Sessions)?.unwrap_or_default();
+        drop(view);
         let now = self.uptime.ms();
         let state = self.state.lock();
         let nodes = map.nodes.iter().map(|n| node_status(&state, n.id, now));
@@ -36,7 +29,7 @@ impl Leader {
             time_ms: wall_ms(),
             map,
         };
-        Ok(MetaReply::Status(Box::new(status)))
+        Ok(Box::new(status))
     }
 }
 

@@ -14,8 +14,8 @@ use lagan_meta::kv::{Read, StoreError};
 use lagan_raft::View;
 use lagan_types::cluster::{ClusterMap, NodeInfo, NodeState};
 use lagan_types::op::{ChangeSets, EndSession, ReapOrphans, SetNodeState, SetVoter, SystemOp};
-use lagan_types::query::{Query, QueryAnswer};
-use lagan_types::{Ino, NodeId, SessionId, VolumeId};
+use lagan_types::query::{Orphans, Sessions};
+use lagan_types::{Ino, NodeId, SessionId};
 use std::cell::OnceCell;
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -70,7 +70,7 @@ impl Leader {
                 SystemOp::EndSession(EndSession { session }) => Some(session),
                 _ => None,
             };
-            if let (Some(Ok(_)), Some(session)) = (self.propose(op).await, ended) {
+            if let (Some(Ok(_)), Some(session)) = (self.propose_any(op).await, ended) {
                 self.promises.session_ended(session);
             }
         }
@@ -244,21 +244,16 @@ fn vote_changes(map: &ClusterMap, voters: &BTreeSet<NodeId>) -> Vec<SystemOp> {
 }
 
 pub(crate) fn live_sessions(state: &impl Read) -> Result<Vec<SessionId>, StoreError> {
-    match lagan_meta::query(state, VolumeId::ONLY, SessionId::SYSTEM, &Query::Sessions)? {
-        Ok(QueryAnswer::Sessions(s)) => Ok(s.into_iter().map(|(id, _)| id).collect()),
-        _ => Ok(Vec::new()),
-    }
+    let sessions = lagan_meta::read(state, Sessions)?.unwrap_or_default();
+    Ok(sessions.into_iter().map(|(id, _)| id).collect())
 }
 
 fn orphans(view: &View, from: Ino) -> Result<Vec<Ino>, StoreError> {
-    let query = Query::Orphans {
+    let query = Orphans {
         from,
         limit: CHECK_INOS_MAX as u32,
     };
-    match lagan_meta::query(view, VolumeId::ONLY, SessionId::SYSTEM, &query)? {
-        Ok(QueryAnswer::Inos(inos)) => Ok(inos),
-        _ => Ok(Vec::new()),
-    }
+    Ok(lagan_meta::read(view, query)?.unwrap_or_default())
 }
 
 /// Finds the nodes that fell silent, came back, filled up or have space again.

@@ -32,7 +32,7 @@
 //! | ReapObject | sequence u64 | [`rows::ReapObjectRow`] | 2 |
 //! | Session | session u64 | [`rows::SessionRow`] | 2 |
 //! | Answer | session u64, `0` u64 | [`rows::AnswerFloor`] | 2 |
-//! | Answer | session u64, sequence u64 | [`rows::AnswerRow`] | 2 |
+//! | Answer | session u64, sequence u64 | [`rows::AnswerRow`] | 3 |
 //! | Block | block u64 | [`rows::BlockRow`] | 2 |
 //! | Lock | `0`, ino u64, session u64, owner u64 | [`rows::LockRow`] | 2 |
 //! | Lock | `1`, session u64, ino u64, owner u64 | nothing | 2 |

@@ -36,5 +36,5 @@ mod uses;
 
 pub use apply::apply;
 pub use facts::{lock_holders, node_boot, session_exists};
-pub use ops::promise::preview;
-pub use query::{DueScan, cluster_map, map_version, query};
+pub use ops::promise::{NotPromised, preview};
+pub use query::{DueScan, cluster_map, map_version, query, read};

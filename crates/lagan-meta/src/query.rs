@@ -10,12 +10,15 @@ pub use due::DueScan;
 use crate::kv::{Read, StoreError, Table};
 use crate::layout::rows::MapVersion;
 use crate::layout::{CONFIG_KEY, MAP_VERSION_KEY};
-use crate::load::{self, inode, row};
+use crate::load::{inode, row};
 use crate::ops::cluster::{all_sets, nodes};
 use crate::ops::lock;
 use crate::txn::{Fail, Outcome};
+use lagan_types::ask::{Ask, answer_to};
 use lagan_types::cluster::{ClusterMap, Config};
-use lagan_types::{FsError, Query, QueryAnswer, SessionId, VolumeId};
+use lagan_types::op::LockRange;
+use lagan_types::query::GetLock;
+use lagan_types::{FsError, Query, QueryAnswer, Refusal, SessionId, VolumeId};
 
 /// Answers one read. `session` matters for locks only. It is not checked whether the
 /// session still lives, since a read changes nothing.
@@ -27,62 +30,76 @@ pub fn query<R: Read>(
     volume: VolumeId,
     session: SessionId,
     query: &Query,
-) -> Result<Result<QueryAnswer, FsError>, StoreError> {
+) -> Result<Result<QueryAnswer, Refusal>, StoreError> {
     if volume != VolumeId::ONLY {
-        return Ok(Err(FsError::CrossDevice));
+        return Ok(Err(FsError::CrossDevice.into()));
     }
     match answer(store, session, query) {
         Ok(answer) => Ok(Ok(answer)),
-        Err(Fail::Fs(e)) => Ok(Err(e)),
+        Err(Fail::Refused(refusal)) => Ok(Err(refusal)),
         Err(Fail::Store(e)) => Err(e),
     }
 }
 
+/// Answers one read in the cluster's own name.
+///
+/// # Errors
+/// As [`query()`].
+pub fn read<R: Read, A>(store: &R, ask: A) -> Result<Result<A::Answer, Refusal>, StoreError>
+where
+    A: Ask<Request = Query, Reply = QueryAnswer>,
+{
+    let reply = query(store, VolumeId::ONLY, SessionId::SYSTEM, &ask.into())?;
+    Ok(answer_to::<A>(reply))
+}
+
 fn answer(store: &dyn Read, session: SessionId, query: &Query) -> Outcome<QueryAnswer> {
     match query {
-        Query::Lookup { parent, name } => files::lookup(store, *parent, name),
-        Query::GetAttr { ino } => Ok(QueryAnswer::Attr(inode(store, *ino)?.attr(*ino))),
-        Query::Open { ino } => files::open(store, *ino),
-        Query::Extents { ino, offset, limit } => files::extents(store, *ino, *offset, *limit),
-        Query::ReadDir {
-            ino,
-            cookie,
-            limit,
-            attrs,
-        } => files::read_dir(store, *ino, *cookie, *limit, *attrs),
-        Query::ReadLink { ino } => files::read_link(store, *ino),
-        Query::GetXattr { ino, name } => files::get_xattr(store, *ino, name),
-        Query::ListXattr { ino } => files::list_xattr(store, *ino),
-        Query::GetLock { ino, lock } => {
-            inode(store, *ino)?;
-            let held = lock::conflict(store, session, *ino, lock)?;
-            Ok(QueryAnswer::Lock(held))
-        }
-        Query::StatFs => Ok(QueryAnswer::StatFs {
-            files: load::counters(store)?.stats.inodes,
-        }),
-        Query::Parent { ino } => files::parent(store, *ino),
-        Query::File { ino } => files::file(store, *ino),
-        Query::AllExtents { from, limit } => files::all_extents(store, *from, *limit),
-        Query::Due { now_ms, limit } => due::due(store, *now_ms, *limit),
-        Query::Attempts { from, limit } => queues::attempts(store, *from, *limit),
-        Query::Counters => counters::counters(store),
-        Query::ChunkReap {
-            node,
-            now_ms,
-            limit,
-        } => queues::chunk_reap(store, *node, *now_ms, *limit),
-        Query::ObjectReap { now_ms, limit } => queues::object_reap(store, *now_ms, *limit),
-        Query::Orphans { from, limit } => queues::orphans(store, *from, *limit),
-        Query::Sessions => queues::sessions(store),
-        Query::Releasable { from, limit } => queues::releasable(store, *from, *limit),
-        Query::Blocks { blocks } => queues::blocks(store, blocks),
-        Query::SetUses => Ok(QueryAnswer::SetUses(crate::uses::all(store)?.counts())),
-        Query::Attrs { inos } => files::attrs(store, inos),
-        Query::TooLarge { limit } => due::too_large(store, *limit),
-        Query::Objects { from, limit } => queues::objects(store, *from, *limit),
-        Query::ObjectsToDelete { from, limit } => queues::objects_to_delete(store, *from, *limit),
+        Query::Lookup(q) => found(q, files::lookup(store, q.parent, &q.name)),
+        Query::GetAttr(q) => found(q, inode(store, q.ino).map(|row| row.attr(q.ino))),
+        Query::GetAttrs(q) => found(q, files::attrs(store, &q.inos)),
+        Query::Open(q) => found(q, files::open(store, q.ino)),
+        Query::Extents(q) => found(q, files::extents(store, q.ino, q.offset, q.limit)),
+        Query::ReadDir(q) => found(q, files::read_dir(store, q)),
+        Query::ReadLink(q) => found(q, files::read_link(store, q.ino)),
+        Query::GetXattr(q) => found(q, files::get_xattr(store, q.ino, &q.name)),
+        Query::ListXattr(q) => found(q, files::list_xattr(store, q.ino)),
+        Query::GetLock(q) => found(q, get_lock(store, session, q)),
+        Query::StatFs(q) => found(q, counters::fs_stat(store)),
+        Query::Parent(q) => found(q, files::parent(store, q.ino)),
+        Query::File(q) => found(q, files::file(store, q.ino)),
+        Query::AllExtents(q) => found(q, files::all_extents(store, q.from, q.limit)),
+        Query::Objects(q) => found(q, queues::objects(store, q.from, q.limit)),
+        Query::GetCounters(q) => found(q, counters::counters(store)),
+        Query::Due(q) => found(q, due::due(store, q.now_ms, q.limit)),
+        Query::TooLarge(q) => found(q, due::too_large(store, q.limit)),
+        Query::Attempts(q) => found(q, queues::attempts(store, q.from, q.limit)),
+        Query::Releasable(q) => found(q, queues::releasable(store, q.from, q.limit)),
+        Query::Orphans(q) => found(q, queues::orphans(store, q.from, q.limit)),
+        Query::ChunkReap(q) => found(q, queues::chunk_reap(store, q.node, q.now_ms, q.limit)),
+        Query::ObjectReap(q) => found(q, queues::object_reap(store, q.now_ms, q.limit)),
+        Query::ObjectsToDelete(q) => found(q, queues::objects_to_delete(store, q.from, q.limit)),
+        Query::Sessions(q) => found(q, queues::sessions(store)),
+        Query::Blocks(q) => found(q, queues::blocks(store, &q.blocks)),
+        Query::SetUses(q) => found(q, Ok(crate::uses::all(store)?.counts())),
     }
+}
+
+/// The reply to a read, whichever it is.
+fn found<A: Ask<Reply = QueryAnswer>>(
+    query: &A,
+    answer: Outcome<A::Answer>,
+) -> Outcome<QueryAnswer> {
+    Ok(query.reply(answer?))
+}
+
+fn get_lock(
+    store: &dyn Read,
+    session: SessionId,
+    query: &GetLock,
+) -> Outcome<Option<(SessionId, LockRange)>> {
+    inode(store, query.ino)?;
+    Ok(lock::conflict(store, session, query.ino, &query.lock)?)
 }
 
 /// The cluster map; `None` before `Init`.

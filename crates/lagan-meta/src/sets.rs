@@ -16,7 +16,7 @@
 use lagan_types::cluster::{Config, NodeInfo, NodeRole, NodeState, ReplicaSet};
 use lagan_types::limits::SET_MEMBERS_MAX;
 use lagan_types::op::SetChange;
-use lagan_types::{Epoch, FsError, NodeId, SetId};
+use lagan_types::{Epoch, FsError, NodeId, Refusal, SetId};
 use std::cmp::Ordering;
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -41,7 +41,7 @@ pub fn new_set(id: SetId, members: Vec<NodeId>, nodes: &[NodeInfo]) -> ReplicaSe
 ///
 /// # Errors
 /// `Invalid`.
-pub fn check_members(nodes: &[NodeInfo], members: &[NodeId]) -> Result<(), FsError> {
+pub fn check_members(nodes: &[NodeInfo], members: &[NodeId]) -> Result<(), Refusal> {
     let distinct: BTreeSet<_> = members.iter().collect();
     let known = members.iter().all(|m| nodes.iter().any(|n| n.id == *m));
     if members.is_empty()
@@ -49,7 +49,7 @@ pub fn check_members(nodes: &[NodeInfo], members: &[NodeId]) -> Result<(), FsErr
         || distinct.len() != members.len()
         || !known
     {
-        return Err(FsError::Invalid);
+        return Err(FsError::Invalid.into());
     }
     Ok(())
 }
@@ -63,16 +63,16 @@ pub fn change(
     old: &ReplicaSet,
     change: &SetChange,
     nodes: &[NodeInfo],
-) -> Result<ReplicaSet, FsError> {
+) -> Result<ReplicaSet, Refusal> {
     let mut row = old.clone();
     let expected = match change {
-        SetChange::Add { .. } => return Err(FsError::Malformed),
+        SetChange::Add { .. } => return Err(Refusal::Malformed),
         SetChange::StartJoin { epoch, .. }
         | SetChange::FinishJoin { epoch, .. }
         | SetChange::AbortJoin { epoch, .. } => *epoch,
     };
     if expected != old.epoch {
-        return Err(FsError::StaleEpoch);
+        return Err(Refusal::StaleEpoch);
     }
     row.epoch = Epoch(old.epoch.0.saturating_add(1));
     match change {
@@ -95,12 +95,12 @@ fn start_join(
     joining: NodeId,
     leaving: Option<NodeId>,
     nodes: &[NodeInfo],
-) -> Result<(), FsError> {
+) -> Result<(), Refusal> {
     let known = nodes.iter().any(|n| n.id == joining);
     let leaves = leaving.is_none_or(|l| row.nodes.contains(&l));
     let room = leaving.is_some() || row.nodes.len() < SET_MEMBERS_MAX;
     if row.joining.is_some() || row.nodes.contains(&joining) || !known || !leaves || !room {
-        return Err(FsError::Invalid);
+        return Err(FsError::Invalid.into());
     }
     row.joining = Some(joining);
     row.leaving = leaving;
@@ -108,7 +108,7 @@ fn start_join(
     Ok(())
 }
 
-fn finish_join(row: &mut ReplicaSet, nodes: &[NodeInfo]) -> Result<(), FsError> {
+fn finish_join(row: &mut ReplicaSet, nodes: &[NodeInfo]) -> Result<(), Refusal> {
     let joined = row.joining.take().ok_or(FsError::Invalid)?;
     match row.leaving.take() {
         Some(left) => {

@@ -15,7 +15,7 @@ use crate::memory::range;
 use lagan_types::attr::Time;
 use lagan_types::cluster::ReplicaSet;
 use lagan_types::query::{Counters, ReapChunks};
-use lagan_types::{ChunkId, FsError, Ino, NodeId, SetId};
+use lagan_types::{ChunkId, FsError, Ino, NodeId, Refusal, SetId};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// A chunk's bytes stay this long after its last reference went, for readers that
@@ -30,14 +30,20 @@ const REAP_ROW_CHUNKS: usize = 1024;
 #[derive(Debug)]
 pub(crate) enum Fail {
     /// This is the command's answer.
-    Fs(FsError),
+    Refused(Refusal),
     /// The node must stop.
     Store(StoreError),
 }
 
 impl From<FsError> for Fail {
     fn from(e: FsError) -> Self {
-        Fail::Fs(e)
+        Fail::Refused(e.into())
+    }
+}
+
+impl From<Refusal> for Fail {
+    fn from(refusal: Refusal) -> Self {
+        Fail::Refused(refusal)
     }
 }
 

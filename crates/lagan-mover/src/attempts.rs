@@ -9,8 +9,8 @@ use crate::report::report;
 use crate::{Meta, MoverError};
 use lagan_types::cluster::{ClusterMap, NodeState};
 use lagan_types::op::{ArchiveFail, FailArchive};
-use lagan_types::query::AttemptRow;
-use lagan_types::{NodeId, Query, QueryAnswer, Time};
+use lagan_types::query::{AttemptRow, Attempts};
+use lagan_types::{NodeId, Time};
 use parking_lot::Mutex;
 use std::collections::{BTreeMap, HashSet};
 use std::time::{Duration, Instant};
@@ -46,10 +46,7 @@ where
 {
     let mut from = 0;
     loop {
-        let answer = meta.query(Query::Attempts { from, limit: PAGE }).await?;
-        let QueryAnswer::Attempts(rows) = answer else {
-            return Err(MoverError::Answer("attempts"));
-        };
+        let rows = meta.read(Attempts { from, limit: PAGE }).await?;
         let Some(last) = rows.last().map(|r| r.number) else {
             return Ok(());
         };
@@ -88,7 +85,7 @@ where
         )
         .await
         {
-            return Err(MoverError::Meta("lost attempts could not be failed".into()));
+            return Err(MoverError::NotReported("lost attempts"));
         }
     }
     Ok(files.len())

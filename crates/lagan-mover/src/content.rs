@@ -8,7 +8,8 @@ use bytes::{Bytes, BytesMut};
 use crc32fast::Hasher;
 use lagan_object::{Body, BodySource};
 use lagan_types::limits::{CHUNK_LEN_MAX, EXTENTS_PAGE_MAX, OBJECT_LEN_MAX};
-use lagan_types::{ChunkId, Content, Extent, Ino, Query, QueryAnswer};
+use lagan_types::query::Extents;
+use lagan_types::{ChunkId, Content, Extent, Ino};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -89,7 +90,7 @@ pub(crate) fn pieces(size: u64, extents: &[Extent]) -> Result<Vec<Piece>, MoverE
             continue;
         }
         if extent.offset < end {
-            return Err(MoverError::Meta(format!(
+            return Err(MoverError::Extents(format!(
                 "extents overlap at {}",
                 extent.offset
             )));
@@ -307,25 +308,18 @@ async fn load_extents(
     loop {
         let offset = all.last().map_or(0, Extent::end);
         let limit = EXTENTS_PAGE_MAX as u32;
-        let answer = meta.query(Query::Extents { ino, offset, limit }).await?;
-        let QueryAnswer::Extents {
-            version: found,
-            size: len,
-            extents,
-            more,
-        } = answer
-        else {
-            return Err(MoverError::Answer("extents"));
-        };
-        if (found, len) != (version, size) {
+        let page = meta.read(Extents { ino, offset, limit }).await?;
+        if (page.version, page.size) != (version, size) {
             return Err(MoverError::Changed);
         }
         let before = all.len();
-        all.extend(extents);
+        all.extend(page.extents);
         if all.len() > EXTENTS_MAX {
-            return Err(MoverError::Meta(format!("more than {EXTENTS_MAX} extents")));
+            return Err(MoverError::Extents(format!(
+                "more than {EXTENTS_MAX} extents"
+            )));
         }
-        if !more || all.len() == before {
+        if !page.more || all.len() == before {
             break;
         }
     }

@@ -12,7 +12,7 @@ use crate::report::report;
 use crate::{Meta, MoverError};
 use lagan_object::{ObjectStore, Owner, OwnerError, read_owner};
 use lagan_types::op::ObjectsDeleted;
-use lagan_types::{Query, QueryAnswer};
+use lagan_types::query::ObjectReap;
 use std::collections::HashSet;
 use std::time::Duration;
 
@@ -28,15 +28,8 @@ pub(crate) async fn delete_batch(
     gate: &Gate,
 ) -> Result<usize, MoverError> {
     let now_ms = meta.now_ms();
-    let answer = meta
-        .query(Query::ObjectReap {
-            now_ms,
-            limit: BATCH,
-        })
-        .await?;
-    let QueryAnswer::ObjectReap(rows) = answer else {
-        return Err(MoverError::Answer("objects to delete"));
-    };
+    let limit = BATCH;
+    let rows = meta.read(ObjectReap { now_ms, limit }).await?;
     if rows.is_empty() {
         return Ok(0);
     }
@@ -63,7 +56,7 @@ pub(crate) async fn delete_batch(
     if report(meta, ObjectsDeleted { rows }).await {
         Ok(count)
     } else {
-        Err(MoverError::Meta("deletes could not be reported".into()))
+        Err(MoverError::NotReported("deletes"))
     }
 }
 

@@ -5,7 +5,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use lagan_types::cluster::ClusterMap;
 use lagan_types::message::ArchiveJob;
-use lagan_types::{Answer, ChunkId, NodeId, Query, QueryAnswer, SystemOp};
+use lagan_types::{Answer, Ask, ChunkId, NodeId, Query, QueryAnswer, SystemOp, answer_to};
 use std::sync::Arc;
 
 /// The metadata, as the cluster's own session sees it.
@@ -40,6 +40,17 @@ pub trait Meta: Send + Sync + 'static {
 
     /// The wall clock, milliseconds since 1970.
     fn now_ms(&self) -> u64;
+}
+
+impl dyn Meta + '_ {
+    /// Reads, as [`Meta::query`] does.
+    pub(crate) async fn read<A>(&self, ask: A) -> Result<A::Answer, MoverError>
+    where
+        A: Ask<Request = Query, Reply = QueryAnswer>,
+    {
+        let reply = self.query(ask.into()).await?;
+        Ok(answer_to::<A>(Ok(reply))?)
+    }
 }
 
 /// The chunks of all nodes.

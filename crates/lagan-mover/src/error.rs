@@ -1,17 +1,23 @@
 //! Failures of a file on its way to S3 and back.
 
 use lagan_object::{ErrorKind, ObjectError, OwnerError};
-use lagan_types::FsError;
+use lagan_types::{FsError, Refusal};
 
 /// Why a step of the mover failed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum MoverError {
     /// The metadata refused it.
     #[error("metadata: {0}")]
-    Fs(#[from] FsError),
-    /// The metadata could not be asked.
+    Refused(#[from] Refusal),
+    /// The leader could not be asked: why, in words.
     #[error("metadata: {0}")]
-    Meta(String),
+    NoLeader(String),
+    /// The extents of a file make no sense: why, in words.
+    #[error("metadata: {0}")]
+    Extents(String),
+    /// The metadata does not hear how work ended, although it was told many times.
+    #[error("metadata: {0} could not be reported")]
+    NotReported(&'static str),
     /// Bytes could not be read from any replica.
     #[error("read chunk: {0}")]
     Chunk(String),
@@ -27,9 +33,6 @@ pub enum MoverError {
     /// The object that was stored is not what was sent.
     #[error("object {0} reads back with other bytes")]
     ReadBack(String),
-    /// The metadata gave an answer of another kind than was asked for.
-    #[error("unexpected answer to {0}")]
-    Answer(&'static str),
 }
 
 impl From<OwnerError> for MoverError {
@@ -44,7 +47,10 @@ impl From<OwnerError> for MoverError {
 impl MoverError {
     /// True if the metadata says that there is no such file.
     pub(crate) fn is_gone(&self) -> bool {
-        matches!(self, MoverError::Fs(FsError::NotFound | FsError::Stale))
+        matches!(
+            self,
+            MoverError::Refused(Refusal::Fs(FsError::NotFound | FsError::Stale))
+        )
     }
 }
 

@@ -29,9 +29,9 @@ use async_trait::async_trait;
 use bytes::{Bytes, BytesMut};
 use cache::{Cache, Unit, UnitKey};
 use lagan_object::{ObjectError, ObjectStore};
+use lagan_types::Ino;
 use lagan_types::limits::CHUNK_LEN_MAX;
-use lagan_types::query::Object;
-use lagan_types::{Ino, Query, QueryAnswer};
+use lagan_types::query::{File, Object};
 use parking_lot::Mutex;
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -178,10 +178,8 @@ impl Recaller {
         if let Some(known) = self.described.lock().get(&(ino, version)) {
             return Ok(known.clone());
         }
-        let QueryAnswer::File { object, .. } = self.meta.query(Query::File { ino }).await? else {
-            return Err(MoverError::Answer("file").into());
-        };
-        let Some(object) = object.filter(|o| o.version == version) else {
+        let file = self.meta.read(File { ino }).await?;
+        let Some(object) = file.object.filter(|o| o.version == version) else {
             return Err(RecallError::gone(format!(
                 "version {version} has no object now"
             )));

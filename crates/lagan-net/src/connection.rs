@@ -14,7 +14,9 @@ use crate::outbox::Outbox;
 use crate::pending::{NoSlot, Pending};
 use crate::socket::{self, ReadHalf, WriteHalf};
 use bytes::Bytes;
-use lagan_types::codec::{self, Decode, Encode};
+use lagan_types::ask::{Ask, Part};
+use lagan_types::codec;
+use lagan_types::message::{Message, RefusalOf};
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
@@ -231,19 +233,14 @@ impl Connection {
         answer.wait().await
     }
 
-    /// Calls as [`Connection::call`] does, with encoded messages.
+    /// Asks as [`Connection::call`] does, over a connection for the request's service.
     ///
     /// # Errors
-    /// Fails as [`Connection::call`] does; [`NetError::Protocol`] for an answer that is
-    /// no `A`.
-    pub async fn call_typed<Q: Encode, A: Decode<()>>(
-        &self,
-        head: &Q,
-        data: Bytes,
-        deadline: Duration,
-    ) -> Result<(A, Bytes), NetError> {
-        let response = self.call(codec::encode(head), data, deadline).await?;
-        decode_answer(response)
+    /// Fails as [`Connection::call`] does; [`NetError::Protocol`] for what is no answer to
+    /// that. The inner error is the server's refusal.
+    pub async fn ask<A: Message>(&self, ask: A, data: Bytes, deadline: Duration) -> Answered<A> {
+        let head = codec::encode(&ask.into());
+        decode_answer::<A>(self.call(head, data, deadline).await?)
     }
 
     /// Ends the connection and every call on it.
@@ -261,11 +258,21 @@ impl Drop for Connection {
     }
 }
 
+/// What comes of asking one server: its answer or refusal with the data beside it, or
+/// neither.
+pub type Answered<A> = Result<(Result<<A as Ask>::Answer, RefusalOf<A>>, Bytes), NetError>;
+
 /// Decodes the head of an answer.
-pub(crate) fn decode_answer<A: Decode<()>>(response: Response) -> Result<(A, Bytes), NetError> {
-    let answer = response
+pub(crate) fn decode_answer<A: Message>(response: Response) -> Answered<A> {
+    let reply: Result<A::Reply, RefusalOf<A>> = response
         .decode()
         .map_err(|e| NetError::Protocol(format!("answer: {e}")))?;
+    let answer = match reply {
+        Ok(reply) => Ok(A::Answer::unwrap(reply).ok_or_else(|| {
+            NetError::Protocol("the answer is to another kind of request".into())
+        })?),
+        Err(refusal) => Err(refusal),
+    };
     Ok((answer, response.data))
 }
 

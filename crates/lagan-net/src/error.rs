@@ -43,6 +43,9 @@ pub enum NetError {
     /// The other side sent what the protocol does not allow.
     #[error("protocol: {0}")]
     Protocol(String),
+    /// The server understood the call and declines it.
+    #[error("{0}")]
+    Declined(String),
     /// The call is larger than a frame may be; nothing was sent.
     #[error("message of {len} bytes, at most {max} allowed")]
     TooLarge {
@@ -58,9 +61,10 @@ impl NetError {
     /// is unknown.
     pub fn possibly_sent(&self) -> bool {
         match self {
-            NetError::Connect { .. } | NetError::Refused { .. } | NetError::TooLarge { .. } => {
-                false
-            }
+            NetError::Connect { .. }
+            | NetError::Refused { .. }
+            | NetError::Declined(_)
+            | NetError::TooLarge { .. } => false,
             NetError::Closed { sent } | NetError::TimedOut { sent } => *sent,
             NetError::Protocol(_) => true,
         }
@@ -74,7 +78,7 @@ impl NetError {
             | NetError::Closed { .. }
             | NetError::TimedOut { .. }
             | NetError::Protocol(_) => false,
-            NetError::TooLarge { .. } => true,
+            NetError::Declined(_) | NetError::TooLarge { .. } => true,
         }
     }
 }

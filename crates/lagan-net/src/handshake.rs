@@ -19,6 +19,7 @@ use crate::error::NetError;
 use lagan_types::ask::Asker;
 use lagan_types::codec;
 use lagan_types::limits::PROTOCOL_VERSIONS;
+use lagan_types::message::Service;
 use lagan_types::{Incarnation, NodeId, StoreId};
 use std::net::SocketAddr;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
@@ -54,20 +55,6 @@ impl Role {
             Asker::Leader => false,
         }
     }
-}
-
-/// The use of a connection. Each use has connections of its own, so that bulk bytes
-/// never stand before a heartbeat.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Service {
-    /// The metadata service: file system calls.
-    Meta,
-    /// The chunk service: bulk bytes.
-    Chunk,
-    /// Raft between servers.
-    Raft,
-    /// Status and administration.
-    Admin,
 }
 
 /// The identity that one side of a connection shows (docs/DESIGN.md "Identity and epochs").
@@ -134,10 +121,12 @@ impl Hello {
             Role::Admin => 2,
         };
         let service = match self.service {
-            Service::Meta => 0,
-            Service::Chunk => 1,
-            Service::Raft => 2,
-            Service::Admin => 3,
+            Service::Node => 0,
+            Service::Meta => 1,
+            Service::Leader => 2,
+            Service::Chunk => 3,
+            Service::Archive => 4,
+            Service::Raft => 5,
         };
         let wire: Wire = (
             role,
@@ -162,10 +151,12 @@ impl Hello {
             n => return Err(HandshakeError::Malformed(format!("unknown role {n}"))),
         };
         let service = match service {
-            0 => Service::Meta,
-            1 => Service::Chunk,
-            2 => Service::Raft,
-            3 => Service::Admin,
+            0 => Service::Node,
+            1 => Service::Meta,
+            2 => Service::Leader,
+            3 => Service::Chunk,
+            4 => Service::Archive,
+            5 => Service::Raft,
             n => return Err(HandshakeError::Malformed(format!("unknown service {n}"))),
         };
         Ok(Hello {

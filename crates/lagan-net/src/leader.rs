@@ -5,13 +5,14 @@
 //! are asked for the leader, while the call goes on. Calls are sent again freely:
 //! mutations carry (session, sequence), and the state machine does each once (INV-6).
 
+use crate::connection::decode_answer;
 use crate::error::NetError;
-use crate::handshake::Service;
+use crate::message::Response;
 use crate::pool::Pool;
 use bytes::Bytes;
 use lagan_types::NodeId;
 use lagan_types::codec;
-use lagan_types::message::{MetaReply, MetaRequest};
+use lagan_types::message::{Conversation, LeaderRefusal, Message, Ping, Service};
 use parking_lot::Mutex;
 use std::collections::HashMap;
 use std::net::SocketAddr;
@@ -50,7 +51,7 @@ struct Known {
 
 /// The outcome of one attempt.
 enum Attempt {
-    Answered(Box<MetaReply>),
+    Answered(Response),
     /// Another server says that this one leads instead.
     Moved(SocketAddr),
 }
@@ -115,21 +116,22 @@ impl LeaderClient {
         &self.pool
     }
 
-    /// Calls the leader, whichever server it is or becomes, and returns its answer to
-    /// `request` within `deadline`.
+    /// Asks the leader, whichever server it is or becomes, and returns its answer within
+    /// `deadline`.
     ///
     /// # Errors
     /// [`NetError::TimedOut`] (for a mutation: unknown, if `sent`), or why no
-    /// server could be reached; [`NetError::Refused`] at once if all refuse us.
+    /// server could be reached; [`NetError::Refused`] at once if all refuse us;
+    /// [`NetError::Declined`] if the leader refuses the request.
     ///
     /// # Cancel safety
     /// Dropping the future forgets the call; it may still be carried out.
-    pub async fn call(
-        &self,
-        request: &MetaRequest,
-        deadline: Duration,
-    ) -> Result<MetaReply, NetError> {
-        let head = Bytes::from(codec::encode(request));
+    pub async fn ask<A>(&self, ask: A, deadline: Duration) -> Result<A::Answer, NetError>
+    where
+        A: Message,
+        A::Request: Conversation<Refusal = LeaderRefusal>,
+    {
+        let head = Bytes::from(codec::encode(&ask.into()));
         let mut progress = Progress {
             end: Instant::now() + deadline,
             sent: false,
@@ -142,16 +144,18 @@ impl LeaderClient {
             let Some(target) = self.target() else {
                 return Err(NetError::TimedOut { sent: false });
             };
-            match self.attempt(target, &head, progress.end).await {
-                Ok(Attempt::Answered(reply)) => match *reply {
-                    MetaReply::NotLeader { leader, addr } => {
+            let attempt = self.attempt(target, A::Request::SERVICE, &head, progress.end);
+            match attempt.await {
+                Ok(Attempt::Answered(response)) => match decode_answer::<A>(response) {
+                    Ok((Err(LeaderRefusal::NotLeader { leader, addr }), _)) => {
                         self.follow(target, leader, addr.as_deref(), &mut progress)
                             .await;
                     }
-                    reply => {
+                    Ok((answer, _)) => {
                         self.known.lock().leader = Some(target);
-                        return Ok(reply);
+                        return answer.map_err(|refusal| NetError::Declined(refusal.to_string()));
                     }
+                    Err(error) => self.failed(target, error, &mut progress).await?,
                 },
                 Ok(Attempt::Moved(to)) => {
                     progress.sent = true;
@@ -241,23 +245,20 @@ impl LeaderClient {
     async fn attempt(
         &self,
         target: SocketAddr,
+        service: Service,
         head: &Bytes,
         end: Instant,
     ) -> Result<Attempt, NetError> {
         let rest = end.saturating_duration_since(Instant::now());
         let call = self
             .pool
-            .call(target, Service::Meta, head.clone(), Bytes::new(), rest);
+            .call(target, service, head.clone(), Bytes::new(), rest);
         tokio::pin!(call);
         let mut silence = SILENCE;
         loop {
             tokio::select! {
                 biased;
-                response = &mut call => {
-                    let reply = response?.decode()
-                        .map_err(|e| NetError::Protocol(format!("answer: {e}")))?;
-                    return Ok(Attempt::Answered(Box::new(reply)));
-                }
+                response = &mut call => return response.map(Attempt::Answered),
                 other = self.other_leader(target, silence) => {
                     if let Some(addr) = other {
                         return Ok(Attempt::Moved(addr));
@@ -310,22 +311,17 @@ struct Opinion {
 
 async fn ask(pool: Pool, addr: SocketAddr) -> Option<Opinion> {
     let connection = pool
-        .connection(addr, Service::Meta, ASK_DEADLINE)
+        .connection(addr, Service::Node, ASK_DEADLINE)
         .await
         .ok()?;
-    let (reply, _) = connection
-        .call_typed(&MetaRequest::Ping, Bytes::new(), ASK_DEADLINE)
-        .await
-        .ok()?;
-    match reply {
-        MetaReply::Pong { leader, term } => Some(Opinion {
-            addr,
-            node: connection.server().node,
-            leader,
-            term,
-        }),
-        _ => None,
-    }
+    let asked = connection.ask(Ping, Bytes::new(), ASK_DEADLINE).await;
+    let pong = asked.ok()?.0.ok()?;
+    Some(Opinion {
+        addr,
+        node: connection.server().node,
+        leader: pong.leader,
+        term: pong.term,
+    })
 }
 
 impl Progress {

@@ -37,11 +37,12 @@ mod socket;
 #[cfg(test)]
 mod testing;
 
-pub use connection::{Connection, ConnectionOptions};
+pub use connection::{Answered, Connection, ConnectionOptions};
 pub use error::NetError;
 pub use frame::FrameLimits;
 pub use handler::{Handler, Peer};
-pub use handshake::{Hello, Role, Service};
+pub use handshake::{Hello, Role};
+pub use lagan_types::message::Service;
 pub use leader::LeaderClient;
 pub use limits::ServerLimits;
 pub use map::MapCell;

@@ -6,12 +6,13 @@
 //! between attempts. An attempt runs in a task of its own: no caller waits for it
 //! beyond its own deadline, and no attempt is cut short because a caller gave up.
 
-use crate::connection::{Connection, ConnectionOptions, decode_answer};
+use crate::connection::{Answered, Connection, ConnectionOptions, decode_answer};
 use crate::error::NetError;
-use crate::handshake::{Hello, Service};
+use crate::handshake::Hello;
 use crate::message::Response;
 use bytes::Bytes;
-use lagan_types::codec::{self, Decode, Encode};
+use lagan_types::codec;
+use lagan_types::message::{Conversation, Message, Service};
 use parking_lot::{Mutex, RwLock};
 use std::collections::HashMap;
 use std::net::SocketAddr;
@@ -153,20 +154,21 @@ impl Pool {
         connection.call(head, data, rest).await
     }
 
-    /// Calls as [`Pool::call`] does, with encoded messages.
+    /// Asks one server, as [`Pool::call`] does; beside the answer stands its data.
     ///
     /// # Errors
-    /// Fails as [`Pool::call`] does; [`NetError::Protocol`] for an answer that is no `A`.
-    pub async fn call_typed<Q: Encode, A: Decode<()>>(
+    /// Fails as [`Pool::call`] does; [`NetError::Protocol`] for what is no answer to that.
+    /// The inner error is the server's refusal.
+    pub async fn ask<A: Message>(
         &self,
         addr: SocketAddr,
-        service: Service,
-        head: &Q,
+        ask: A,
         data: Bytes,
         deadline: Duration,
-    ) -> Result<(A, Bytes), NetError> {
-        let head = codec::encode(head);
-        decode_answer(self.call(addr, service, head, data, deadline).await?)
+    ) -> Answered<A> {
+        let head = codec::encode(&ask.into());
+        let response = self.call(addr, A::Request::SERVICE, head, data, deadline);
+        decode_answer::<A>(response.await?)
     }
 
     /// The connection that the next call would take, opened if need be.
@@ -211,7 +213,11 @@ impl Pool {
         found.unwrap_or_else(|| {
             let count = match service {
                 Service::Chunk => self.inner.options.bulk_connections.max(1),
-                Service::Meta | Service::Raft | Service::Admin => 1,
+                Service::Node
+                | Service::Meta
+                | Service::Leader
+                | Service::Archive
+                | Service::Raft => 1,
             };
             let mut peers = self.inner.peers.write();
             let lanes = peers.entry(key).or_insert_with(|| Lanes::new(count));

@@ -7,7 +7,8 @@ use crate::metrics;
 use crate::outbox::Outbox;
 use crate::socket::WriteHalf;
 use bytes::Bytes;
-use lagan_types::codec::Encode;
+use lagan_types::ask::Part;
+use lagan_types::message::{Conversation, Message, RefusalOf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -99,9 +100,16 @@ impl Reply {
         self.push(FrameKind::Answer, response);
     }
 
-    /// Sends as [`Reply::send`] does, with a head to encode.
-    pub fn send_typed<T: Encode>(self, head: &T, data: Bytes) {
-        self.send(Response::encode_with(head, data));
+    /// Answers a request `A`, or refuses it, as [`Reply::send`] does.
+    pub fn answer<A: Message>(self, answer: Result<A::Answer, RefusalOf<A>>, data: Bytes) {
+        let reply: Result<A::Reply, _> = answer.map(Part::wrap);
+        self.send(Response::encode_with(&reply, data));
+    }
+
+    /// Refuses a request of the service whose requests are `R`.
+    pub fn refuse<R: Conversation>(self, refusal: R::Refusal) {
+        let reply: Result<R::Reply, _> = Err(refusal);
+        self.send(Response::encode_with(&reply, Bytes::new()));
     }
 
     /// Counts `len` bytes of a coming answer against the connection's limit from now on,

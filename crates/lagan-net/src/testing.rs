@@ -1,10 +1,11 @@
 //! A small real server for this crate's tests.
 
-use crate::handshake::{Hello, Role, Service};
+use crate::handshake::{Hello, Role};
 use crate::message::{Request, Response};
 use crate::{Handler, Peer, Reply, Server, ServerLimits};
 use bytes::Bytes;
 use lagan_types::Incarnation;
+use lagan_types::message::Service;
 use parking_lot::Mutex;
 use std::net::SocketAddr;
 use std::sync::Arc;

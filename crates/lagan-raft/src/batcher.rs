@@ -8,7 +8,7 @@ use crate::types::alias::OpenRaft;
 use crate::types::{Batch, BatchAnswer, TypeConfig};
 use lagan_host::wall::since_1970;
 use lagan_types::limits::{BATCH_COMMANDS_MAX, BATCH_LEN_MAX};
-use lagan_types::{Answer, Command, FsError, NodeId, Time};
+use lagan_types::{Answer, Command, FsError, NodeId, Refusal, Time};
 use openraft::error::ClientWriteError;
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,7 +16,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 
 /// The outcome that a proposer gets.
-pub(crate) type Outcome = Result<Result<Answer, FsError>, ProposeError>;
+pub(crate) type Outcome = Result<Result<Answer, Refusal>, ProposeError>;
 
 /// A command on its way.
 pub(crate) struct Proposal {
@@ -103,7 +103,7 @@ impl Batcher {
                     self.last_time = clock;
                     return Some(proposal);
                 }
-                let _ = proposal.reply.send(Ok(Err(FsError::TooBig)));
+                let _ = proposal.reply.send(Ok(Err(FsError::TooBig.into())));
             } else {
                 clock = proposal.command.time;
                 into.commands.push(proposal.command);

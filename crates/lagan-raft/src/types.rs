@@ -3,7 +3,7 @@
 use crate::state::{Incoming, View};
 use bytes::Bytes;
 use lagan_types::codec;
-use lagan_types::{Answer, Command, FsError};
+use lagan_types::{Answer, Command, Refusal};
 use serde::de::Error as _;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use std::sync::Arc;
@@ -126,7 +126,7 @@ impl<'de> Deserialize<'de> for Batch {
 
 /// The answers to a batch's commands, in their order; none for other entries.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct BatchAnswer(pub Vec<Result<Answer, FsError>>);
+pub struct BatchAnswer(pub Vec<Result<Answer, Refusal>>);
 
 impl Serialize for BatchAnswer {
     fn serialize<S: Serializer>(&self, s: S) -> Result<S::Ok, S::Error> {

@@ -19,7 +19,7 @@ use crate::work::{Meta, Work, blocking};
 use bytes::Bytes;
 use lagan_chunk::Store;
 use lagan_types::cluster::{ClusterMap, ReplicaSet};
-use lagan_types::message::{ChunkReply, ChunkRequest};
+use lagan_types::message::ListChunks;
 use lagan_types::op::{ChangeSets, SetChange};
 use lagan_types::{ChunkId, Epoch, NodeId, SetId};
 use std::collections::BTreeSet;
@@ -64,8 +64,8 @@ async fn finish(meta: &dyn Meta, set: &ReplicaSet, copied: u64) {
         epoch: set.epoch,
     };
     let changes = vec![change];
-    match meta.mutate(ChangeSets { changes }.into()).await {
-        Ok(_) => tracing::info!(set = %set.id, copied, "set is whole again"),
+    match meta.tell(ChangeSets { changes }).await {
+        Ok(()) => tracing::info!(set = %set.id, copied, "set is whole again"),
         Err(e) => tracing::debug!(set = %set.id, error = %e, "set changed while it was filled"),
     }
 }
@@ -170,16 +170,14 @@ async fn page(
     set: SetId,
     after: Option<ChunkId>,
 ) -> Result<Vec<(ChunkId, u32)>, String> {
-    let request = ChunkRequest::List {
+    let request = ListChunks {
         set: Some(set),
         after,
         limit: PAGE,
     };
-    let answer = peers.call(source, &request, Bytes::new(), 1 << 20).await;
-    match answer.map_err(|e| e.to_string())?.0 {
-        ChunkReply::Ids(ids) => Ok(ids),
-        other => Err(format!("node {source} answered {other:?}")),
-    }
+    let asked = peers.ask(source, request, Bytes::new(), 1 << 20).await;
+    let (ids, _) = asked.map_err(|e| e.to_string())?;
+    ids.map_err(|refusal| format!("node {source} answered: {refusal}"))
 }
 
 /// Copies one chunk from the first source that has it. False: it was here, or

@@ -25,9 +25,10 @@ use crate::metrics::METRICS;
 use crate::read::{NoCopy, WholeChunk, fetch_from};
 use crate::work::{Work, blocking};
 use lagan_chunk::ChunkError;
+use lagan_types::answer::ReleasedFiles;
 use lagan_types::op::ReleaseExtent;
-use lagan_types::query::{Query, QueryAnswer};
-use lagan_types::{Answer, ChunkId, Content, FsError, Ino, NodeId};
+use lagan_types::query::Extents;
+use lagan_types::{ChunkId, Content, FsError, Ino, NodeId, Refusal};
 use parking_lot::Mutex;
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -246,20 +247,18 @@ async fn named(
     id: ChunkId,
     (ino, offset): (Ino, u64),
 ) -> Result<Option<Name>, HealError> {
-    let query = Query::Extents {
+    let query = Extents {
         ino,
         offset,
         limit: 1,
     };
-    let (version, extents) = match work.meta.query(query).await {
-        Ok(QueryAnswer::Extents {
-            version, extents, ..
-        }) => (version, extents),
-        Ok(other) => return Err(HealError::Later(format!("unexpected answer {other:?}"))),
-        Err(FsError::NotFound | FsError::Stale) => return Ok(None),
+    let page = match work.meta.read(query).await {
+        Ok(page) => page,
+        Err(Refusal::Fs(FsError::NotFound | FsError::Stale)) => return Ok(None),
         Err(e) => return Err(HealError::Later(format!("whether it is named: {e}"))),
     };
-    let first = extents.first().and_then(|e| match e.content {
+    let version = page.version;
+    let first = page.extents.first().and_then(|e| match e.content {
         Content::Chunk {
             id: named,
             chunk_len,
@@ -334,13 +333,13 @@ async fn from_archive(work: &Work, id: ChunkId, name: Name) -> Result<Healed, He
         offset: name.offset,
         chunk: id,
     };
-    let answer = work.meta.mutate(op.into()).await;
-    match answer.map_err(|e| HealError::Later(format!("turn to the archive: {e}")))? {
-        Answer::Released { files: 0, .. } => Err(HealError::Lost(format!(
+    let released = work.meta.tell(op).await;
+    match released.map_err(|e| HealError::Later(format!("turn to the archive: {e}")))? {
+        ReleasedFiles { files: 0, .. } => Err(HealError::Lost(format!(
             "no member of its set has a good copy, and file {} is not archived as it is",
             name.ino
         ))),
-        _ => Ok(Healed::FromArchive),
+        ReleasedFiles { .. } => Ok(Healed::FromArchive),
     }
 }
 

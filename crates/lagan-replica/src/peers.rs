@@ -2,10 +2,10 @@
 
 use crate::metrics::METRICS;
 use bytes::Bytes;
-use lagan_net::{MapCell, NetError, Pool, Service};
+use lagan_net::{MapCell, NetError, Pool};
 use lagan_types::NodeId;
 use lagan_types::cluster::ClusterMap;
-use lagan_types::message::{ChunkReply, ChunkRequest};
+use lagan_types::message::{ChunkRefusal, Conversation, Message};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -62,13 +62,17 @@ impl Peers {
     ///
     /// # Errors
     /// The node is unknown, gone or silent.
-    pub async fn call(
+    pub(crate) async fn ask<A>(
         &self,
         node: NodeId,
-        request: &ChunkRequest,
+        ask: A,
         data: Bytes,
         answer_len: u64,
-    ) -> Result<(ChunkReply, Bytes), PeerError> {
+    ) -> Result<(Result<A::Answer, ChunkRefusal>, Bytes), PeerError>
+    where
+        A: Message,
+        A::Request: Conversation<Refusal = ChunkRefusal>,
+    {
         let map = self.map.get();
         let info = map.node(node).ok_or(PeerError::Unknown(node))?;
         let addr: SocketAddr = info
@@ -78,7 +82,7 @@ impl Peers {
         let bytes = data.len() as u64 + answer_len;
         let deadline = CALL_BASE + Duration::from_millis(bytes / RATE_MIN_BYTES_MS);
         self.pool
-            .call_typed(addr, Service::Chunk, request, data, deadline)
+            .ask(addr, ask, data, deadline)
             .await
             .map_err(|source| {
                 METRICS.peer_errors.inc();

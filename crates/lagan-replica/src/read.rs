@@ -11,7 +11,7 @@ use bytes::Bytes;
 use lagan_chunk::ChunkError;
 use lagan_types::chunk::{combine_crcs, verify_blocks};
 use lagan_types::limits::{BLOCK_LEN, CHUNK_LEN_MAX};
-use lagan_types::message::{ChunkReply, ChunkRequest};
+use lagan_types::message::{ChunkRefusal, ReadChunk};
 use lagan_types::{ChunkId, NodeId};
 
 /// A whole chunk as a peer has it, verified.
@@ -179,31 +179,32 @@ pub(crate) async fn fetch(peers: &Peers, node: NodeId, id: ChunkId) -> Result<Wh
         node,
         why: why.to_owned(),
     };
-    let request = ChunkRequest::Read {
+    let no_answer = |why: String| NoCopy::NoAnswer { node, why };
+    let request = ReadChunk {
         id,
         offset: 0,
         len: CHUNK_LEN_MAX,
     };
-    let called = peers.call(node, &request, Bytes::new(), CHUNK_LEN_MAX.into());
-    let (head, data) = called.await.map_err(|e| NoCopy::NoAnswer {
-        node,
-        why: e.to_string(),
-    })?;
-    match head {
-        ChunkReply::Blocks {
-            chunk_len,
-            first_block: 0,
-            crcs,
-        } if data.len() == chunk_len as usize && verify_blocks(&data, &crcs) => {
+    let asked = peers.ask(node, request, Bytes::new(), CHUNK_LEN_MAX.into());
+    let (answer, data) = asked.await.map_err(|e| no_answer(e.to_string()))?;
+    match answer {
+        Ok(blocks)
+            if blocks.first_block == 0
+                && data.len() == blocks.chunk_len as usize
+                && verify_blocks(&data, &blocks.crcs) =>
+        {
+            let crcs = blocks.crcs;
             Ok(WholeChunk { data, crcs })
         }
-        ChunkReply::Blocks { .. } => Err(damaged("sent bytes that do not fit their crcs")),
-        ChunkReply::Damaged => Err(damaged("has it damaged")),
-        ChunkReply::NotFound => Err(NoCopy::Absent),
-        other => Err(NoCopy::NoAnswer {
-            node,
-            why: format!("answered {other:?}"),
-        }),
+        Ok(_) => Err(damaged("sent bytes that do not fit their crcs")),
+        Err(ChunkRefusal::Damaged) => Err(damaged("has it damaged")),
+        Err(ChunkRefusal::NotFound) => Err(NoCopy::Absent),
+        Err(
+            other @ (ChunkRefusal::MembersFailed(_)
+            | ChunkRefusal::StaleEpoch
+            | ChunkRefusal::Full
+            | ChunkRefusal::Failed(_)),
+        ) => Err(no_answer(format!("answered: {other}"))),
     }
 }
 

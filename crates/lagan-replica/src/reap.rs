@@ -12,7 +12,7 @@ use crate::work::{Meta, Work, blocking};
 use lagan_chunk::{ChunkError, Store};
 use lagan_types::limits::BLOCK_IDS;
 use lagan_types::op::ChunksReaped;
-use lagan_types::query::{Query, QueryAnswer, ReapChunks};
+use lagan_types::query::{ChunkReap, ReapChunks};
 use lagan_types::{BlockId, ChunkId, NodeId, SetId, VolumeId};
 use std::sync::Arc;
 use std::time::Duration;
@@ -51,15 +51,12 @@ pub async fn run(work: Work, cancel: CancellationToken) {
 
 /// Works off one page of rows. True if there was any.
 async fn round(meta: &dyn Meta, store: &Arc<Store>, node: NodeId) -> Result<bool, String> {
-    let query = Query::ChunkReap {
+    let query = ChunkReap {
         node,
         now_ms: meta.now_ms(),
         limit: ROWS,
     };
-    let rows = match meta.query(query).await.map_err(|e| e.to_string())? {
-        QueryAnswer::Reap(rows) => rows,
-        other => return Err(format!("unexpected answer {other:?}")),
-    };
+    let rows = meta.read(query).await.map_err(|e| e.to_string())?;
     let Some(through) = rows.last().map(|(seq, _)| *seq) else {
         return Ok(false);
     };
@@ -68,7 +65,7 @@ async fn round(meta: &dyn Meta, store: &Arc<Store>, node: NodeId) -> Result<bool
         .await
         .map_err(|e| e.to_string())?;
     METRICS.reaped.add(reaped as u64);
-    meta.mutate(ChunksReaped { node, through }.into())
+    meta.tell(ChunksReaped { node, through })
         .await
         .map_err(|e| e.to_string())?;
     Ok(true)

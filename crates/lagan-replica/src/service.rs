@@ -13,7 +13,10 @@ use lagan_chunk::{BlockRange, ChunkError, Done, Store};
 use lagan_net::Reply;
 use lagan_types::cluster::{ClusterMap, ReplicaSet};
 use lagan_types::limits::CHUNK_LEN_MAX;
-use lagan_types::message::{ChunkHealth, ChunkReply, ChunkRequest};
+use lagan_types::message::{
+    Blocks, ChunkHealth, ChunkRefusal, ChunkRequest, ListChunks, ReadChunk, ReportBad,
+    ReportReplica, VerifyChunks, WriteChunk,
+};
 use lagan_types::{ChunkId, Epoch, NodeId, SetId};
 use std::sync::Arc;
 use tokio::runtime::Handle;
@@ -37,14 +40,6 @@ pub struct ChunkService {
     node: NodeId,
     /// Disk reads run here, so that they never hold up a heartbeat.
     disk: Handle,
-}
-
-/// A chunk to be written: here, and on the other members if it is forwarded.
-struct Write {
-    id: ChunkId,
-    set_epoch: Epoch,
-    block_crcs: Vec<u32>,
-    data: Bytes,
 }
 
 impl std::fmt::Debug for ChunkService {
@@ -74,81 +69,62 @@ impl ChunkService {
     }
 
     /// Answers a request. Never blocks: work that waits goes to the disk runtime.
-    /// Refuses `Recall` and questions about objects, which are the mover's.
     pub fn handle(self: &Arc<Self>, request: ChunkRequest, data: Bytes, mut reply: Reply) {
         match request {
-            ChunkRequest::Write {
-                id,
-                set_epoch,
-                block_crcs,
-                forward,
-            } => {
-                let write = Write {
-                    id,
-                    set_epoch,
-                    block_crcs,
-                    data,
-                };
-                self.write(write, forward, reply);
-            }
-            ChunkRequest::Read { id, offset, len } => {
+            ChunkRequest::WriteChunk(ask) => self.write(ask, data, reply),
+            ChunkRequest::ReadChunk(ReadChunk { id, offset, len }) => {
                 if len <= NOW_LEN_MAX
                     && let Some(range) = self.store.read_now(id, offset, len)
                 {
                     let (head, data) = blocks(range);
-                    return reply.send_typed(&head, data);
+                    return reply.answer::<ReadChunk>(Ok(head), data);
                 }
                 reply.reserve(len.min(CHUNK_LEN_MAX) as usize);
                 let service = self.clone();
                 self.disk.spawn(async move {
                     let (head, data) = service.read(id, offset, len);
-                    reply.send_typed(&head, data);
+                    reply.answer::<ReadChunk>(head, data);
                 });
             }
-            ChunkRequest::List { set, after, limit } => {
+            ChunkRequest::ListChunks(ask) => {
                 let service = self.clone();
                 self.disk.spawn(async move {
-                    reply.send_typed(&service.list(set, after, limit), Bytes::new());
+                    reply.answer::<ListChunks>(service.list(&ask), Bytes::new());
                 });
             }
-            ChunkRequest::Verify { ids } => {
+            ChunkRequest::VerifyChunks(ask) => {
                 let service = self.clone();
                 self.disk.spawn(async move {
-                    reply.send_typed(&service.verify(&ids), Bytes::new());
+                    reply.answer::<VerifyChunks>(Ok(service.verify(&ask.ids)), Bytes::new());
                 });
             }
-            ChunkRequest::ReportBad { id } => {
+            ChunkRequest::ReportBad(ReportBad { id }) => {
                 self.healer.suspect(Suspect { id, named: None });
-                reply.send_typed(&ChunkReply::Done, Bytes::new());
+                reply.answer::<ReportBad>(Ok(()), Bytes::new());
             }
-            ChunkRequest::ReportReplica { id, ino, offset } => {
+            ChunkRequest::ReportReplica(ReportReplica { id, ino, offset }) => {
                 let named = Some((ino, offset));
                 self.healer.suspect(Suspect { id, named });
-                reply.send_typed(&ChunkReply::Done, Bytes::new());
-            }
-            ChunkRequest::Recall { .. }
-            | ChunkRequest::CheckObjects { .. }
-            | ChunkRequest::ListObjects { .. } => {
-                reply.send_typed(&failed("objects are the mover's"), Bytes::new());
+                reply.answer::<ReportReplica>(Ok(()), Bytes::new());
             }
         }
     }
 
-    fn write(self: &Arc<Self>, write: Write, forward: bool, reply: Reply) {
-        if let Err(refusal) = self.check(&write, forward) {
-            reply.send_typed(&refusal, Bytes::new());
-        } else if forward {
+    fn write(self: &Arc<Self>, ask: WriteChunk, data: Bytes, reply: Reply) {
+        if let Err(refusal) = self.check(&ask, data.len()) {
+            reply.answer::<WriteChunk>(Err(refusal), Bytes::new());
+        } else if ask.forward {
             let service = self.clone();
             tokio::spawn(async move {
-                let answer = service.write_all(write).await;
-                reply.send_typed(&answer, Bytes::new());
+                let answer = service.write_all(ask, data).await;
+                reply.answer::<WriteChunk>(answer, Bytes::new());
             });
         } else {
             let done = Box::new(move |result: Result<(), ChunkError>| {
-                let answer = result.map_or_else(|e| refusal(&e), |()| ChunkReply::Written);
-                reply.send_typed(&answer, Bytes::new());
+                let answer = result.map_err(|e| refusal(&e));
+                reply.answer::<WriteChunk>(answer, Bytes::new());
             });
-            self.store_here(write.id, write.data, write.block_crcs, done);
+            self.store_here(ask.id, data, ask.block_crcs, done);
         }
     }
 
@@ -165,24 +141,23 @@ impl ChunkService {
     }
 
     /// Refuses what can be refused before a byte is written. The store checks the CRCs.
-    fn check(&self, write: &Write, forward: bool) -> Result<(), ChunkReply> {
-        let len = write.data.len();
+    fn check(&self, ask: &WriteChunk, len: usize) -> Result<(), ChunkRefusal> {
         if len == 0 || len > CHUNK_LEN_MAX as usize {
             return Err(failed("a chunk has 1 byte to 4 MiB"));
         }
         let map = self.peers.map();
-        match set_state(&map, write.id.set(), write.set_epoch) {
-            SetState::Current(set) if forward && !set.nodes.contains(&self.node) => {
-                Err(ChunkReply::StaleEpoch)
+        match set_state(&map, ask.id.set(), ask.set_epoch) {
+            SetState::Current(set) if ask.forward && !set.nodes.contains(&self.node) => {
+                Err(ChunkRefusal::StaleEpoch)
             }
             SetState::Current(_) => Ok(()),
-            SetState::Older => Err(ChunkReply::StaleEpoch),
+            SetState::Older => Err(ChunkRefusal::StaleEpoch),
             SetState::Newer => {
                 self.peers.map_cell().want_newer();
                 // A member stores what it is sent: a commit of a wrong epoch is refused
                 // anyway. A node that forwards must know the members.
-                if forward {
-                    Err(ChunkReply::StaleEpoch)
+                if ask.forward {
+                    Err(ChunkRefusal::StaleEpoch)
                 } else {
                     Ok(())
                 }
@@ -191,62 +166,61 @@ impl ChunkService {
     }
 
     /// Writes the chunk here and on all other members at the same time.
-    async fn write_all(&self, write: Write) -> ChunkReply {
+    async fn write_all(&self, ask: WriteChunk, data: Bytes) -> Result<(), ChunkRefusal> {
         let map = self.peers.map();
-        let Some(set) = map.set(write.id.set()) else {
-            return ChunkReply::StaleEpoch;
+        let Some(set) = map.set(ask.id.set()) else {
+            return Err(ChunkRefusal::StaleEpoch);
         };
+        let len = data.len() as u64;
         let (done, local) = oneshot::channel();
         self.store_here(
-            write.id,
-            write.data.clone(),
-            write.block_crcs.clone(),
+            ask.id,
+            data.clone(),
+            ask.block_crcs.clone(),
             Box::new(move |result| {
                 let _ = done.send(result);
             }),
         );
-        let others = self.forward(set, &write).await;
+        let others = self.forward(set, ask, &data).await;
         match local.await {
             Ok(Ok(())) => {}
-            Ok(Err(e)) => return refusal(&e),
-            Err(_) => return failed("the store stopped"),
+            Ok(Err(e)) => return Err(refusal(&e)),
+            Err(_) => return Err(failed("the store stopped")),
         }
         if !others.is_empty() {
             METRICS.write_member_failures.add(others.len() as u64);
-            return ChunkReply::MembersFailed(others);
+            return Err(ChunkRefusal::MembersFailed(others));
         }
         METRICS.writes.inc();
-        METRICS.write_bytes.add(write.data.len() as u64);
-        ChunkReply::Written
+        METRICS.write_bytes.add(len);
+        Ok(())
     }
 
     /// Writes the chunk on the other members; returns those that did not confirm it.
-    async fn forward(&self, set: &ReplicaSet, write: &Write) -> Vec<NodeId> {
+    async fn forward(&self, set: &ReplicaSet, ask: WriteChunk, data: &Bytes) -> Vec<NodeId> {
         let mut others = set.nodes.iter().copied().filter(|&n| n != self.node);
-        let request = ChunkRequest::Write {
-            id: write.id,
-            set_epoch: write.set_epoch,
-            block_crcs: write.block_crcs.clone(),
+        let ask = WriteChunk {
             forward: false,
+            ..ask
         };
         let (first, rest) = (others.next(), others.collect::<Vec<_>>());
         match (first, rest.as_slice()) {
             (None, _) => Vec::new(),
             (Some(a), []) => {
-                let ok = stored(&self.peers, a, &request, &write.data).await;
+                let ok = stored(&self.peers, a, ask, data).await;
                 if ok { Vec::new() } else { vec![a] }
             }
             (Some(a), [b]) => {
                 let (on_a, on_b) = tokio::join!(
-                    stored(&self.peers, a, &request, &write.data),
-                    stored(&self.peers, *b, &request, &write.data)
+                    stored(&self.peers, a, ask.clone(), data),
+                    stored(&self.peers, *b, ask, data)
                 );
                 [(a, on_a), (*b, on_b)]
                     .into_iter()
                     .filter_map(|(n, ok)| (!ok).then_some(n))
                     .collect()
             }
-            (Some(a), rest) => self.forward_to_many(a, rest, request, &write.data).await,
+            (Some(a), rest) => self.forward_to_many(a, rest, &ask, data).await,
         }
     }
 
@@ -254,43 +228,44 @@ impl ChunkService {
         &self,
         first: NodeId,
         rest: &[NodeId],
-        request: ChunkRequest,
+        ask: &WriteChunk,
         data: &Bytes,
     ) -> Vec<NodeId> {
-        let request = Arc::new(request);
         let mut calls = JoinSet::new();
         for node in std::iter::once(first).chain(rest.iter().copied()) {
-            let (peers, request, data) = (self.peers.clone(), request.clone(), data.clone());
+            let (peers, ask, data) = (self.peers.clone(), ask.clone(), data.clone());
             calls.spawn(async move {
-                let ok = stored(&peers, node, &request, &data).await;
+                let ok = stored(&peers, node, ask, &data).await;
                 (!ok).then_some(node)
             });
         }
         calls.join_all().await.into_iter().flatten().collect()
     }
 
-    fn read(&self, id: ChunkId, offset: u32, len: u32) -> (ChunkReply, Bytes) {
+    fn read(&self, id: ChunkId, offset: u32, len: u32) -> (Result<Blocks, ChunkRefusal>, Bytes) {
         match self.store.read(id, offset, len) {
-            Ok(range) => blocks(range),
+            Ok(range) => {
+                let (head, data) = blocks(range);
+                (Ok(head), data)
+            }
             Err(e) => {
                 if matches!(e, ChunkError::Corrupt(_)) {
                     self.healer.suspect(Suspect { id, named: None });
                 }
-                (refusal(&e), Bytes::new())
+                (Err(refusal(&e)), Bytes::new())
             }
         }
     }
 
-    fn list(&self, set: Option<SetId>, after: Option<ChunkId>, limit: u32) -> ChunkReply {
-        match self.store.list(set, after, (limit as usize).min(LIST_MAX)) {
-            Ok(ids) => ChunkReply::Ids(ids),
-            Err(e) => refusal(&e),
-        }
+    fn list(&self, ask: &ListChunks) -> Result<Vec<(ChunkId, u32)>, ChunkRefusal> {
+        let limit = (ask.limit as usize).min(LIST_MAX);
+        let ids = self.store.list(ask.set, ask.after, limit);
+        ids.map_err(|e| refusal(&e))
     }
 
-    fn verify(&self, ids: &[ChunkId]) -> ChunkReply {
+    fn verify(&self, ids: &[ChunkId]) -> Vec<ChunkHealth> {
         let health = ids.iter().take(VERIFY_MAX).map(|&id| self.health(id));
-        ChunkReply::Verified(health.collect())
+        health.collect()
     }
 
     fn health(&self, id: ChunkId) -> ChunkHealth {
@@ -309,11 +284,11 @@ impl ChunkService {
     }
 }
 
-async fn stored(peers: &Peers, node: NodeId, request: &ChunkRequest, data: &Bytes) -> bool {
-    match peers.call(node, request, data.clone(), 0).await {
-        Ok((ChunkReply::Written, _)) => true,
-        Ok((other, _)) => {
-            tracing::warn!(%node, answer = ?other, "member did not store a chunk");
+async fn stored(peers: &Peers, node: NodeId, ask: WriteChunk, data: &Bytes) -> bool {
+    match peers.ask(node, ask, data.clone(), 0).await {
+        Ok((Ok(()), _)) => true,
+        Ok((Err(refusal), _)) => {
+            tracing::warn!(%node, %refusal, "member did not store a chunk");
             false
         }
         Err(e) => {
@@ -324,10 +299,10 @@ async fn stored(peers: &Peers, node: NodeId, request: &ChunkRequest, data: &Byte
 }
 
 /// Builds the answer to a read.
-fn blocks(range: BlockRange) -> (ChunkReply, Bytes) {
+fn blocks(range: BlockRange) -> (Blocks, Bytes) {
     METRICS.reads.inc();
     METRICS.read_bytes.add(range.data.len() as u64);
-    let head = ChunkReply::Blocks {
+    let head = Blocks {
         chunk_len: range.chunk_len,
         first_block: range.first_block,
         crcs: range.crcs,
@@ -351,18 +326,18 @@ fn set_state(map: &ClusterMap, set: SetId, epoch: Epoch) -> SetState<'_> {
     }
 }
 
-fn failed(reason: &str) -> ChunkReply {
-    ChunkReply::Failed(reason.to_owned())
+fn failed(reason: &str) -> ChunkRefusal {
+    ChunkRefusal::Failed(reason.to_owned())
 }
 
-fn refusal(error: &ChunkError) -> ChunkReply {
+fn refusal(error: &ChunkError) -> ChunkRefusal {
     match error {
-        ChunkError::NotFound(_) => ChunkReply::NotFound,
+        ChunkError::NotFound(_) => ChunkRefusal::NotFound,
         ChunkError::Corrupt(_) | ChunkError::Io { .. } | ChunkError::Index(_) => {
             tracing::error!(%error, "chunk store");
-            ChunkReply::Damaged
+            ChunkRefusal::Damaged
         }
-        ChunkError::NoSpace => ChunkReply::Full,
+        ChunkError::NoSpace => ChunkRefusal::Full,
         ChunkError::Conflict(_)
         | ChunkError::WrongCrc(_)
         | ChunkError::Invalid(_)

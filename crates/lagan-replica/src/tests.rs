@@ -12,15 +12,16 @@ use lagan_net::{
     Handler, Hello, MapCell, Peer, Pool, PoolOptions, Reply, Request, Role, Server, ServerLimits,
     Service,
 };
+use lagan_types::answer::{GrantedBlock, NewSession};
 use lagan_types::cluster::{ClusterMap, Config, NodeInfo, NodeRole, NodeState, ReplicaSet};
 use lagan_types::op::{
     ChangeSets, EndSession, GrantBlock, Init, Op, OpenSession, RegisterNode, SessionIdentity,
     SetChange, SetNodeState, SystemOp,
 };
-use lagan_types::query::{Query, QueryAnswer};
+use lagan_types::query::{ChunkReap, Query, QueryAnswer};
 use lagan_types::{
-    Answer, BlockId, ChunkId, Command, FsError, Incarnation, NodeId, SessionId, SetId, StoreId,
-    Time, VolumeId, chunk, codec,
+    Answer, Ask, BlockId, ChunkId, Command, Incarnation, NodeId, Refusal, SessionId, SetId,
+    StoreId, Time, VolumeId, chunk,
 };
 use parking_lot::Mutex;
 use std::net::SocketAddr;
@@ -44,7 +45,7 @@ impl State {
         session: SessionId,
         seq: u64,
         op: impl Into<Op>,
-    ) -> Result<Answer, FsError> {
+    ) -> Result<Answer, Refusal> {
         let command = Command {
             volume: VolumeId::ONLY,
             session,
@@ -56,9 +57,11 @@ impl State {
         lagan_meta::apply(&mut *self.store.lock(), &command).unwrap()
     }
 
-    pub fn ask(&self, query: &Query) -> QueryAnswer {
-        let store = self.store.lock();
-        let answer = lagan_meta::query(&*store, VolumeId::ONLY, SessionId::SYSTEM, query);
+    pub fn read<A>(&self, ask: A) -> A::Answer
+    where
+        A: Ask<Request = Query, Reply = QueryAnswer>,
+    {
+        let answer = lagan_meta::read(&*self.store.lock(), ask);
         answer.unwrap().unwrap()
     }
 
@@ -71,11 +74,11 @@ impl State {
 
 #[async_trait]
 impl Meta for State {
-    async fn mutate(&self, op: SystemOp) -> Result<Answer, FsError> {
+    async fn mutate(&self, op: SystemOp) -> Result<Answer, Refusal> {
         self.apply(SessionId::SYSTEM, 0, op)
     }
 
-    async fn query(&self, query: Query) -> Result<QueryAnswer, FsError> {
+    async fn query(&self, query: Query) -> Result<QueryAnswer, Refusal> {
         let store = self.store.lock();
         lagan_meta::query(&*store, VolumeId::ONLY, SessionId::SYSTEM, &query).unwrap()
     }
@@ -93,7 +96,7 @@ impl Handler for Chunks {
     }
 
     fn handle(&self, _: &Arc<Peer>, request: Request, reply: Reply) {
-        let message = codec::decode(&request.head).unwrap();
+        let message = request.decode().unwrap();
         self.0.handle(message, request.data, reply);
     }
 }
@@ -148,7 +151,7 @@ impl Node {
             voter: true,
         };
         let node = state.apply(SessionId::SYSTEM, 0, RegisterNode { info });
-        assert_eq!(node, Ok(Answer::Node { node: NodeId(id) }));
+        assert_eq!(node, Ok(Answer::Node(NodeId(id))));
         Node {
             id: NodeId(id),
             store,
@@ -312,10 +315,11 @@ async fn garbage_of_closed_blocks_waits_for_the_map_and_goes_from_all_sets() {
         identity,
         predecessor: None,
     };
-    let Ok(Answer::Session { session, .. }) = state.apply(SessionId::SYSTEM, 0, open) else {
+    let Ok(Answer::Session(NewSession { session, .. })) = state.apply(SessionId::SYSTEM, 0, open)
+    else {
         panic!("no session");
     };
-    let Ok(Answer::Block { block, .. }) = state.apply(session, 1, GrantBlock) else {
+    let Ok(Answer::Block(GrantedBlock { block, .. })) = state.apply(session, 1, GrantBlock) else {
         panic!("no block");
     };
     let known = ChunkId::new(VolumeId::ONLY, set, block, 1);
@@ -327,20 +331,12 @@ async fn garbage_of_closed_blocks_waits_for_the_map_and_goes_from_all_sets() {
         .unwrap();
     nodes[0].work(&state);
     let rows = |now_ms| {
-        let query = Query::ChunkReap {
+        let query = ChunkReap {
             node: NodeId(1),
             now_ms,
             limit: 10,
         };
-        match lagan_meta::query(
-            &*state.store.lock(),
-            VolumeId::ONLY,
-            SessionId::SYSTEM,
-            &query,
-        ) {
-            Ok(Ok(QueryAnswer::Reap(rows))) => rows.len(),
-            other => panic!("{other:?}"),
-        }
+        state.read(query).len()
     };
     tokio::time::sleep(Duration::from_millis(300)).await;
     assert_eq!(rows(u64::MAX), 1, "a node without a map answered for a row");

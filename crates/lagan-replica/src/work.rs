@@ -6,7 +6,7 @@ use async_trait::async_trait;
 use lagan_chunk::{ChunkError, Store};
 use lagan_types::op::SystemOp;
 use lagan_types::query::{Query, QueryAnswer};
-use lagan_types::{Answer, FsError, NodeId};
+use lagan_types::{Answer, Ask, NodeId, Refusal, answer_to};
 use std::sync::Arc;
 use tokio::sync::Mutex;
 
@@ -14,11 +14,36 @@ use tokio::sync::Mutex;
 #[async_trait]
 pub trait Meta: Send + Sync + 'static {
     /// Replicates a command of the cluster's own.
-    async fn mutate(&self, op: SystemOp) -> Result<Answer, FsError>;
+    ///
+    /// # Errors
+    /// [`FsError::TimedOut`](lagan_types::FsError::TimedOut) if nobody answers: it may have
+    /// happened all the same.
+    async fn mutate(&self, op: SystemOp) -> Result<Answer, Refusal>;
     /// Answers a query by a linearizable read.
-    async fn query(&self, query: Query) -> Result<QueryAnswer, FsError>;
+    ///
+    /// # Errors
+    /// [`FsError::TimedOut`](lagan_types::FsError::TimedOut) if nobody answers.
+    async fn query(&self, query: Query) -> Result<QueryAnswer, Refusal>;
     /// Returns the cluster's time, milliseconds since 1970.
     fn now_ms(&self) -> u64;
+}
+
+impl dyn Meta + '_ {
+    /// Replicates a command, as [`Meta::mutate`] does.
+    pub(crate) async fn tell<A>(&self, op: A) -> Result<A::Answer, Refusal>
+    where
+        A: Ask<Request = SystemOp, Reply = Answer>,
+    {
+        answer_to::<A>(self.mutate(op.into()).await)
+    }
+
+    /// Reads, as [`Meta::query`] does.
+    pub(crate) async fn read<A>(&self, ask: A) -> Result<A::Answer, Refusal>
+    where
+        A: Ask<Request = Query, Reply = QueryAnswer>,
+    {
+        answer_to::<A>(self.query(ask.into()).await)
+    }
 }
 
 /// One node's store and its ways to the metadata and to the other nodes. Clones share

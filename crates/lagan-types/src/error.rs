@@ -1,4 +1,4 @@
-//! The refusals of calls: those that POSIX can give, and some of the protocol's own.
+//! The refusals: of file system calls, and of the protocol between mount and leader.
 
 use crate::codec::{Decode, Encode};
 
@@ -42,9 +42,6 @@ pub enum FsError {
     /// ENOSPC.
     #[error("no space left")]
     NoSpace,
-    /// EDQUOT.
-    #[error("quota exceeded")]
-    Quota,
     /// ENODATA.
     #[error("no such attribute")]
     NoAttribute,
@@ -75,9 +72,6 @@ pub enum FsError {
     /// EXDEV.
     #[error("different volume")]
     CrossDevice,
-    /// EROFS.
-    #[error("read-only")]
-    ReadOnly,
     /// ENXIO: no data or hole beyond the offset (lseek).
     #[error("no such offset")]
     NoSuchOffset,
@@ -93,23 +87,28 @@ pub enum FsError {
     /// ETIMEDOUT for names, EIO for data: the deadline passed; a mutation's outcome is unknown.
     #[error("timed out, outcome unknown")]
     TimedOut,
-    /// EIO: the session was ended; what it had not committed is not there.
-    #[error("session ended")]
-    SessionEnded,
+}
+
+/// Why the leader did not carry out a mutation or answer a read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Encode, Decode, thiserror::Error)]
+pub enum Refusal {
+    /// The file system's own answer, which the caller sees.
+    #[error(transparent)]
+    Fs(#[from] FsError),
     /// The replica set's row changed or it takes no new chunks: take the new
-    /// map and write the chunk again under a new id. Never reaches a user.
+    /// map and write the chunk again under a new id.
     #[error("stale replica set epoch")]
     StaleEpoch,
-    /// The inode's data version is not the expected one. Never reaches a user.
+    /// The inode's data version is not the expected one.
     #[error("data version changed")]
     VersionChanged,
+    /// The session was ended; what it had not committed is not there.
+    #[error("session ended")]
+    SessionEnded,
     /// The sequence is outside the window of remembered answers (a broken client).
     #[error("sequence outside the session's window")]
     OutsideWindow,
-    /// EIO: the message asks for something this build does not know.
+    /// The message asks for what makes no sense, or for what its sender may not ask.
     #[error("malformed request")]
     Malformed,
-    /// The directory has a default ACL: a file in it is not promised. Never reaches a user.
-    #[error("directory has a default ACL")]
-    DefaultAcl,
 }

@@ -26,8 +26,9 @@ pub mod query;
 pub mod time;
 
 pub use answer::Answer;
+pub use ask::{Ask, Asker, Part, answer_to};
 pub use attr::{Attr, Kind};
-pub use error::FsError;
+pub use error::{FsError, Refusal};
 pub use extent::{Content, Extent};
 pub use id::{
     BlockId, ChunkId, ClusterId, Epoch, Incarnation, Ino, NodeId, SessionId, SetId, StoreId,

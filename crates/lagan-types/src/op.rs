@@ -1,15 +1,12 @@
 //! Mutations of the metadata: what goes through Raft.
 //!
 //! To add one: a row in the table of [`FileOp`] or [`SystemOp`], and its bytes in the
-//! golden test (`tests/decode`). The compiler lists what else it needs, for these are
-//! matches without a `_` arm: its names, inodes and effect on promises, who may send it, its
-//! place in `lagan-meta`'s `apply`, the model test. It does not list:
-//!
-//! - `MetaService::mutate`, if it ends a session, takes a lock or makes files due;
-//! - `remembered` in `apply`, if its answer cannot be remembered;
-//! - the versions of what it is encoded in: the log's `FORMAT_VERSION` and
-//!   `PROTOCOL_VERSIONS`. A row's place is its number, so a row that is put in before others
-//!   changes theirs.
+//! golden test (`tests/decode`). The compiler lists what else it needs, for a row has the type
+//! of its answer, and these are matches without a `_` arm: its names, inodes and effect on
+//! promises, who may send it, what the leader notes when it was carried out, its place in
+//! `lagan-meta`'s `apply`, the model test. What it does not list are the versions of what it is
+//! encoded in: the log's `FORMAT_VERSION` and `PROTOCOL_VERSIONS`. A row's place is its number,
+//! so a row that is put in before others changes theirs.
 
 mod file;
 mod system;
@@ -27,7 +24,6 @@ pub use system::{
     SetChange, SetConfig, SetNodeState, SetVoter, StartArchive, SystemOp,
 };
 
-use crate::ask::Ask;
 use crate::attr::Time;
 use crate::codec::{Decode, Encode};
 use crate::id::{SessionId, VolumeId};
@@ -74,13 +70,6 @@ pub enum Op {
     /// One of the cluster's own, sent with `SessionId::SYSTEM`: not remembered, so
     /// it is idempotent.
     System(SystemOp),
-}
-
-impl<A: Ask<Request: Into<Op>>> From<A> for Op {
-    fn from(ask: A) -> Self {
-        let request: A::Request = ask.into();
-        request.into()
-    }
 }
 
 impl From<FileOp> for Op {

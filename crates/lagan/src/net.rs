@@ -1,14 +1,19 @@
-//! The admin command's side of the cluster: requests to the leader, to one
-//! server, and to the chunk service of one node.
+//! The admin command's side of the cluster: requests to the leader, and to one server.
 
 use crate::exit::{Failure, Outcome};
 use bytes::Bytes;
 use lagan_host::servers::{self, LookUpError};
 use lagan_net::{Hello, LeaderClient, NetError, Pool, PoolOptions, Role, Service};
 use lagan_types::cluster::{ClusterMap, Config, NodeInfo};
-use lagan_types::message::{ChunkReply, ChunkRequest, MetaReply, MetaRequest, Status};
+use lagan_types::message::{
+    Conversation, GetMap, GetStatus, Joined, LeaderRefusal, Message, Mutate, NodeRequest, Ping,
+    Pong, ReadState, RefusalOf, Status,
+};
 use lagan_types::op::SetConfig;
-use lagan_types::{Answer, Command, FsError, Query, QueryAnswer, SessionId, SystemOp, VolumeId};
+use lagan_types::{
+    Answer, Ask, Command, Query, QueryAnswer, Refusal, SessionId, SystemOp, VolumeId, answer_to,
+};
+use std::fmt::{Debug, Display};
 use std::future::Future;
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -102,22 +107,29 @@ impl Cluster {
     ///
     /// # Errors
     /// Status 4 when no leader answers, status 1 when it refuses.
-    pub async fn ask(&self, request: &MetaRequest) -> Outcome<MetaReply> {
-        self.ask_within(request, LEADER_DEADLINE).await
+    pub async fn ask<A>(&self, ask: A) -> Outcome<A::Answer>
+    where
+        A: Message<Request: Conversation<Refusal = LeaderRefusal>>,
+    {
+        self.ask_within(ask, LEADER_DEADLINE).await
     }
 
-    async fn ask_within(&self, request: &MetaRequest, deadline: Duration) -> Outcome<MetaReply> {
-        match self.leader.call(request, deadline).await {
-            Ok(MetaReply::Refused(reason)) => Err(Failure::error(reason)),
-            Ok(reply) => Ok(reply),
-            Err(e @ (NetError::Refused { .. } | NetError::TooLarge { .. })) => {
-                Err(Failure::error(e.to_string()))
+    async fn ask_within<A>(&self, ask: A, deadline: Duration) -> Outcome<A::Answer>
+    where
+        A: Message<Request: Conversation<Refusal = LeaderRefusal>>,
+    {
+        self.leader.ask(ask, deadline).await.map_err(|e| match e {
+            NetError::Declined(_) | NetError::Refused { .. } | NetError::TooLarge { .. } => {
+                Failure::error(e.to_string())
             }
-            Err(e) => Err(Failure::no_quorum(format!(
+            NetError::Connect { .. }
+            | NetError::Closed { .. }
+            | NetError::TimedOut { .. }
+            | NetError::Protocol(_) => Failure::no_quorum(format!(
                 "no metadata leader answers at {}: {e}",
                 list(&self.servers())
-            ))),
-        }
+            )),
+        })
     }
 
     /// The connections.
@@ -125,28 +137,12 @@ impl Cluster {
         self.leader.pool()
     }
 
-    /// Asks one server, whether it leads or not.
-    ///
-    /// # Errors
-    /// Those of the network.
-    pub async fn ask_at(
-        &self,
-        addr: SocketAddr,
-        request: &MetaRequest,
-        deadline: Duration,
-    ) -> Result<MetaReply, NetError> {
-        self.pool()
-            .call_typed(addr, Service::Meta, request, Bytes::new(), deadline)
-            .await
-            .map(|(reply, _)| reply)
-    }
-
     /// Asks for the whole state that `lagan status` shows.
     ///
     /// # Errors
     /// Those of [`Cluster::ask`].
     pub async fn status(&self) -> Outcome<Status> {
-        self.status_within(LEADER_DEADLINE).await
+        Ok(*self.ask(GetStatus).await?)
     }
 
     /// Asks for the whole state without waiting long for a leader.
@@ -154,14 +150,7 @@ impl Cluster {
     /// # Errors
     /// Those of [`Cluster::ask`].
     pub async fn status_now(&self) -> Outcome<Status> {
-        self.status_within(STATUS_DEADLINE).await
-    }
-
-    async fn status_within(&self, deadline: Duration) -> Outcome<Status> {
-        match self.ask_within(&MetaRequest::Status, deadline).await? {
-            MetaReply::Status(status) => Ok(*status),
-            other => Err(unexpected(&other)),
-        }
+        Ok(*self.ask_within(GetStatus, STATUS_DEADLINE).await?)
     }
 
     /// Asks for the cluster map.
@@ -169,38 +158,37 @@ impl Cluster {
     /// # Errors
     /// Those of [`Cluster::ask`].
     pub async fn map(&self) -> Outcome<ClusterMap> {
-        match self.ask(&MetaRequest::Map { known: 0 }).await? {
-            MetaReply::Map(Some(map)) => Ok(map),
-            other => Err(unexpected(&other)),
-        }
+        let map = self.ask(GetMap { known: 0 }).await?;
+        map.ok_or_else(|| Failure::error("the cluster has no map yet"))
     }
 
-    /// A linearizable read. The inner error is the file system's.
+    /// A linearizable read. The inner error is the leader's.
     ///
     /// # Errors
     /// Those of [`Cluster::ask`].
-    pub async fn query(&self, query: Query) -> Outcome<Result<QueryAnswer, FsError>> {
-        let request = MetaRequest::Query {
+    pub async fn query<A>(&self, ask: A) -> Outcome<Result<A::Answer, Refusal>>
+    where
+        A: Ask<Request = Query, Reply = QueryAnswer>,
+    {
+        let read = ReadState {
             volume: VolumeId::ONLY,
             session: SessionId::SYSTEM,
-            query,
+            query: ask.into(),
         };
-        match self.ask(&request).await? {
-            MetaReply::Query(answer) => Ok(answer),
-            other => Err(unexpected(&other)),
-        }
+        Ok(answer_to::<A>(self.ask(read).await?))
     }
 
-    /// A mutation in the cluster's own name: one that may be repeated.
+    /// A mutation in the cluster's own name: one that may be repeated. The inner error is the
+    /// leader's.
     ///
     /// # Errors
     /// Those of [`Cluster::ask`].
-    pub async fn mutate(&self, op: impl Into<SystemOp>) -> Outcome<Result<Answer, FsError>> {
-        let request = MetaRequest::Mutate(Command::system(op));
-        match self.ask(&request).await? {
-            MetaReply::Answer(answer) => Ok(answer),
-            other => Err(unexpected(&other)),
-        }
+    pub async fn mutate<A>(&self, op: A) -> Outcome<Result<A::Answer, Refusal>>
+    where
+        A: Ask<Request = SystemOp, Reply = Answer>,
+    {
+        let command = Command::system(op);
+        Ok(answer_to::<A>(self.ask(Mutate { command }).await?))
     }
 
     /// Replaces the shared configuration.
@@ -210,7 +198,6 @@ impl Cluster {
     pub async fn set_config(&self, config: Config) -> Outcome<()> {
         self.mutate(SetConfig { config })
             .await?
-            .map(|_| ())
             .map_err(|e| Failure::error(format!("the cluster refuses that configuration: {e}")))
     }
 
@@ -222,20 +209,18 @@ impl Cluster {
     pub async fn admit(
         &self,
         server: SocketAddr,
-        request: &MetaRequest,
+        ask: impl Message<Request = NodeRequest, Answer = Joined>,
         deadline: Duration,
     ) -> Outcome<String> {
-        match self.ask_at(server, request, deadline).await {
-            Ok(MetaReply::Joined { cluster, .. }) => Ok(cluster_text(&cluster)),
-            Ok(MetaReply::Refused(reason)) => Err(Failure::error(format!("{server}: {reason}"))),
-            Ok(other) => Err(unexpected(&other)),
-            Err(e) => Err(Failure::error(format!("{server}: {e}"))),
+        match ask_at(self.pool(), server, ask, deadline).await {
+            Ok(joined) => Ok(cluster_text(&joined.cluster)),
+            Err(why) => Err(Failure::error(format!("{server}: {why}"))),
         }
     }
 
-    /// Asks all servers at once who leads: term and leader in the opinion of each; `None` for
-    /// no answer within a second.
-    pub async fn opinions(&self) -> Vec<(SocketAddr, Option<(u64, Option<u64>)>)> {
+    /// Asks all servers at once who leads, in the opinion of each; `None` for no answer within
+    /// a second.
+    pub async fn opinions(&self) -> Vec<(SocketAddr, Option<Pong>)> {
         let asked: Vec<_> = self
             .servers()
             .into_iter()
@@ -249,28 +234,28 @@ impl Cluster {
     }
 }
 
-async fn opinion(pool: Pool, addr: SocketAddr) -> Option<(u64, Option<u64>)> {
-    let ping = MetaRequest::Ping;
-    let asked = pool.call_typed(addr, Service::Meta, &ping, Bytes::new(), PING_DEADLINE);
-    match asked.await {
-        Ok((MetaReply::Pong { leader, term }, _)) => Some((term, leader.map(|n| n.0))),
-        _ => None,
-    }
+async fn opinion(pool: Pool, addr: SocketAddr) -> Option<Pong> {
+    ask_at(&pool, addr, Ping, PING_DEADLINE).await.ok()
 }
 
-/// Asks the chunk service of a node.
+/// Asks one server, whether it leads or not.
 ///
 /// # Errors
-/// Those of the network.
-pub async fn ask_chunks(
+/// Its refusal or the network's error, in words.
+pub async fn ask_at<A>(
     pool: &Pool,
     addr: SocketAddr,
-    request: &ChunkRequest,
+    ask: A,
     deadline: Duration,
-) -> Result<ChunkReply, NetError> {
-    pool.call_typed(addr, Service::Chunk, request, Bytes::new(), deadline)
-        .await
-        .map(|(reply, _)| reply)
+) -> Result<A::Answer, String>
+where
+    A: Message,
+    RefusalOf<A>: Display,
+{
+    match pool.ask(addr, ask, Bytes::new(), deadline).await {
+        Ok((answer, _)) => answer.map_err(|refusal| refusal.to_string()),
+        Err(e) => Err(e.to_string()),
+    }
 }
 
 /// A cluster's id as people and files have it.
@@ -294,11 +279,17 @@ pub fn list(addrs: &[SocketAddr]) -> String {
     texts.join(",")
 }
 
-/// The failure of an answer that does not belong to its question.
-pub fn unexpected(reply: &impl std::fmt::Debug) -> Failure {
-    let mut text = format!("{reply:?}");
+/// Checks that an answer has one item for each thing that was asked about.
+///
+/// # Errors
+/// In words what the answer is instead.
+pub fn one_for_each<T: Debug>(answer: Vec<T>, asked: usize) -> Result<Vec<T>, String> {
+    if answer.len() == asked {
+        return Ok(answer);
+    }
+    let mut text = format!("{answer:?}");
     text.truncate(text.char_indices().nth(80).map_or(text.len(), |(i, _)| i));
-    Failure::error(format!("unexpected answer: {text}"))
+    Err(format!("unexpected answer: {text}"))
 }
 
 #[cfg(test)]

@@ -1,14 +1,19 @@
 //! A first server on loopback, stopped in the middle of its birth.
 
 use super::*;
-use crate::birth::{BIRTH_DEADLINE, COMPLETION_LOOK, FIRST, birth};
+use crate::birth::{BIRTH_DEADLINE, COMPLETION_LOOK, FIRST, init};
 use crate::identity::Membership;
+use bytes::Bytes;
+use lagan_net::{Hello, Pool, PoolOptions, Role, Service};
 use lagan_replica::Meta as _;
 use lagan_types::cluster::Config as ClusterConfig;
-use lagan_types::message::{MetaReply, MetaRequest};
+use lagan_types::message::{
+    ArchiveRefusal, CheckObjects, DropRecallCache, GetJobs, Ping, ReadState, Recall, Remove,
+    VerifyChunks,
+};
 use lagan_types::op::{Init, LockKind, LockRange, RegisterNode};
-use lagan_types::query::Query;
-use lagan_types::{ClusterId, Command, FsError, Incarnation, Ino, SessionId, VolumeId};
+use lagan_types::query::GetLock;
+use lagan_types::{ClusterId, Command, Incarnation, Ino, Refusal, SessionId, VolumeId};
 use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::atomic::{AtomicU16, Ordering};
@@ -123,9 +128,8 @@ async fn init_goes_on_after_a_crash(configured: bool) {
     tokio::time::sleep(COMPLETION_LOOK * 2).await;
     assert_eq!(second.parts.failure.get(), None);
 
-    let request = MetaRequest::Init { config: wanted() };
-    let answer = birth(&second, request.clone()).await.expect("init again");
-    assert!(matches!(answer, MetaReply::Joined { node: FIRST, .. }));
+    let answer = init(&second, wanted()).await.expect("init again");
+    assert_eq!(answer.node, FIRST);
     let member = second.member.get().expect("a member").clone();
     eventually("the first node is up", || {
         member
@@ -135,7 +139,7 @@ async fn init_goes_on_after_a_crash(configured: bool) {
             .is_some_and(|n| n.state == lagan_types::cluster::NodeState::Up)
     })
     .await;
-    let again = birth(&second, request).await.expect_err("it has one");
+    let again = init(&second, wanted()).await.expect_err("it has one");
     assert!(again.to_string().contains("already"), "{again}");
     stop(second, doors).await;
 }
@@ -156,8 +160,7 @@ async fn older_copy_of_a_store_stops_with_the_reason() {
     let config = Arc::new(config(&dir.path().join("data")));
     let first = node(&config);
     let doors = open_doors(&first, LONG).await.expect("doors");
-    let request = MetaRequest::Init { config: wanted() };
-    birth(&first, request).await.expect("init");
+    init(&first, wanted()).await.expect("init");
     let member = first.member.get().expect("a member").clone();
     // A newer boot of this store is known: this one is a copy of its past.
     let mut info = member.info();
@@ -187,13 +190,12 @@ async fn session_that_was_ended_learns_that_it_holds_no_locks() {
     let config = Arc::new(config(&dir.path().join("data")));
     let node = node(&config);
     let doors = open_doors(&node, LONG).await.expect("doors");
-    let request = MetaRequest::Init { config: wanted() };
-    birth(&node, request).await.expect("init");
+    init(&node, wanted()).await.expect("init");
     let member = node.member.get().expect("a member").clone();
-    let request = MetaRequest::Query {
+    let request = ReadState {
         volume: VolumeId::ONLY,
         session: SessionId(99),
-        query: Query::GetLock {
+        query: GetLock {
             ino: Ino::ROOT,
             lock: LockRange {
                 owner: 1,
@@ -202,9 +204,65 @@ async fn session_that_was_ended_learns_that_it_holds_no_locks() {
                 kind: LockKind::Write,
                 pid: 1,
             },
-        },
+        }
+        .into(),
     };
-    let answer = member.edge.call(&request).await.expect("an answer");
-    assert_eq!(answer, MetaReply::Query(Err(FsError::SessionEnded)));
+    let answer = member.edge.ask(request).await.expect("an answer");
+    assert_eq!(answer, Err(Refusal::SessionEnded));
+    stop(node, doors).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn mount_that_asks_what_others_may_is_refused_at_the_door() {
+    let dir = tempfile::tempdir().expect("temp dir");
+    let config = Arc::new(config(&dir.path().join("data")));
+    let node = node(&config);
+    let doors = open_doors(&node, LONG).await.expect("doors");
+    let hello = Hello::client(Role::Mount, None, Service::Node);
+    let (pool, addr) = (Pool::new(PoolOptions::new(hello)), config.listen);
+    let operators = "only servers and the admin command ask this";
+    let asked = pool.ask(addr, DropRecallCache, Bytes::new(), LONG).await;
+    let refused = asked.expect("an answer").0.expect_err("refused");
+    assert_eq!(refused.to_string(), operators);
+    let remove = Remove {
+        node: FIRST,
+        force: true,
+    };
+    let asked = pool.ask(addr, remove, Bytes::new(), LONG).await;
+    let refused = asked.expect("an answer").0.expect_err("refused");
+    assert_eq!(refused.to_string(), operators);
+    let jobs = GetJobs {
+        node: FIRST,
+        slots: 1,
+    };
+    let asked = pool.ask(addr, jobs, Bytes::new(), LONG).await;
+    let refused = asked.expect("an answer").0.expect_err("refused");
+    assert_eq!(refused.to_string(), "only servers ask this");
+    let ids = vec![];
+    let asked = pool
+        .ask(addr, VerifyChunks { ids }, Bytes::new(), LONG)
+        .await;
+    let refused = asked.expect("an answer").0.expect_err("refused");
+    assert_eq!(refused.to_string(), operators);
+    let objects = vec![];
+    let asked = pool
+        .ask(addr, CheckObjects { objects }, Bytes::new(), LONG)
+        .await;
+    let refused = asked.expect("an answer").0.expect_err("refused");
+    assert_eq!(refused.to_string(), operators);
+    // It may only be opening its stores: a reader goes on asking.
+    let recall = Recall {
+        ino: Ino::ROOT,
+        version: 1,
+        offset: 0,
+        len: 1,
+    };
+    let asked = pool.ask(addr, recall, Bytes::new(), LONG).await;
+    let refused = asked.expect("an answer").0.expect_err("refused");
+    assert!(matches!(refused, ArchiveRefusal::Transient(_)), "{refused}");
+    let pong = pool.ask(addr, Ping, Bytes::new(), LONG).await;
+    let pong = pong.expect("an answer").0.expect("it may ask this");
+    assert_eq!((pong.leader, pong.term), (None, 0));
+    pool.close();
     stop(node, doors).await;
 }

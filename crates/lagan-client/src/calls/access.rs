@@ -4,7 +4,7 @@ use crate::Client;
 use crate::calls::accesses::WAITING_MAX;
 use crate::file::inode::Inode;
 use crate::wall::wall_time;
-use lagan_types::FsError;
+use lagan_types::Refusal;
 use lagan_types::limits::ACCESSES_MAX;
 use lagan_types::op::NoteAccesses;
 use std::time::Duration;
@@ -52,7 +52,7 @@ impl Client {
             };
             tracing::debug!(%error, reads = reads.len(), "access times are lost");
             self.accesses.lost(&reads);
-            if error == FsError::SessionEnded {
+            if error == Refusal::SessionEnded {
                 self.accesses.lose_all();
             }
             return;

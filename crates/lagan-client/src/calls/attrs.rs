@@ -2,9 +2,11 @@
 
 use crate::Client;
 use crate::file::pages::Seen;
+use crate::leader::link::fs_error;
 use crate::options::{Caller, Invalidate};
 use lagan_types::op::{SetAttr, SetAttrs};
-use lagan_types::{Answer, Attr, FsError, Ino, Kind, Query, QueryAnswer};
+use lagan_types::query::GetAttr;
+use lagan_types::{Attr, FsError, Ino, Kind};
 use std::time::Duration;
 
 /// How long attributes wait for the kernel to drop pages. It waits for reads of them that
@@ -25,19 +27,16 @@ impl Client {
             let _ = self.files.flush_inode(&inode, self.leader.deadline()).await;
         }
         let until = self.leader.deadline();
-        let mut answer = self.leader.query_by(Query::GetAttr { ino }, until).await;
+        let mut answer = self.leader.query_by(GetAttr { ino }, until).await;
         if let Err(error) = &answer
             && self
                 .leader
                 .make_unknown(*error, |f| f.ino == ino, until)
                 .await
         {
-            answer = self.leader.query_by(Query::GetAttr { ino }, until).await;
+            answer = self.leader.query_by(GetAttr { ino }, until).await;
         }
-        match answer? {
-            QueryAnswer::Attr(attr) => Ok(self.show(attr).await),
-            _ => Err(FsError::Malformed),
-        }
+        Ok(self.show(answer?).await)
     }
 
     /// chmod, chown, truncate, utimens, after what was written before.
@@ -56,19 +55,13 @@ impl Client {
             let _ = self.files.flush_inode(&inode, until).await;
         }
         set.kill_suid |= set.size.is_some() && !caller.privileged();
-        match self
-            .leader
-            .mutate_by(SetAttrs { ino, set }, None, until)
-            .await?
-        {
-            Answer::Attr(attr) => {
-                self.no_acl.answered(&attr);
-                let attr = self.merged(attr).await;
-                self.files.pages().answered_set(&attr);
-                Ok(attr)
-            }
-            _ => Err(FsError::Malformed),
-        }
+        let op = SetAttrs { ino, set };
+        let attr = self.leader.mutate_by(op, None, until).await;
+        let attr = attr.map_err(fs_error)?;
+        self.no_acl.answered(&attr);
+        let attr = self.merged(attr).await;
+        self.files.pages().answered_set(&attr);
+        Ok(attr)
     }
 
     /// chown(2) that names no owner, or what the kernel sends when a write takes

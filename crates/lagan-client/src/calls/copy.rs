@@ -3,10 +3,10 @@
 
 use crate::Client;
 use crate::file::handle::Handle;
-use crate::leader::link::data_error;
+use crate::leader::link::{data_error, fs_error};
 use crate::options::Caller;
+use lagan_types::FsError;
 use lagan_types::op::CopyRange;
-use lagan_types::{Answer, FsError};
 use tokio::time::Instant;
 
 /// Commands of one call, at most: a file in many small pieces is copied by
@@ -105,23 +105,16 @@ impl Client {
             len: span.len,
             kill_suid: !caller.privileged(),
         };
-        let Answer::Copied {
-            len,
-            through,
-            before,
-            attr,
-        } = self
-            .leader
-            .mutate_by(op, None, until)
-            .await
-            .map_err(data_error)?
-        else {
-            return Err(FsError::Malformed);
-        };
-        if len > 0 {
-            self.files.note_copied(to.inode(), before, &attr);
+        let copied = self.leader.mutate_by(op, None, until).await;
+        let copied = copied.map_err(|refusal| data_error(fs_error(refusal)))?;
+        if copied.len > 0 {
+            self.files
+                .note_copied(to.inode(), copied.before, &copied.attr);
         }
-        Ok(Step { len, through })
+        Ok(Step {
+            len: copied.len,
+            through: copied.through,
+        })
     }
 
     /// Copies bytes that no server has as a chunk; the target is flushed as

@@ -7,7 +7,8 @@
 use crate::Client;
 use crate::calls::open_dirs::{OpenDir, Page};
 use crate::options::{DirPage, OpenOptions};
-use lagan_types::{FsError, Ino, Query, QueryAnswer};
+use lagan_types::query::ReadDir;
+use lagan_types::{FsError, Ino};
 use tokio::time::Instant;
 
 /// Entries asked for at a time.
@@ -56,28 +57,21 @@ impl Client {
         cookie: u64,
         attrs: bool,
     ) -> Result<DirPage, FsError> {
-        let query = Query::ReadDir {
+        let query = ReadDir {
             ino: dir.ino,
             cookie,
             limit: PAGE_LEN,
             attrs,
         };
         let fetched = Instant::now();
-        let QueryAnswer::Entries {
-            entries,
-            end,
-            parent,
-        } = self.leader.query(query).await?
-        else {
-            return Err(FsError::Malformed);
-        };
+        let found = self.leader.query(query).await?;
         Ok(dir.keep(Page {
             after: cookie,
             attrs,
             fetched,
-            entries,
-            end,
-            parent,
+            entries: found.entries,
+            end: found.end,
+            parent: found.parent,
         }))
     }
 
@@ -91,7 +85,7 @@ impl Client {
     ///
     /// # Errors
     /// [`FsError::Stale`] for a handle that is not open; [`FsError::Io`], once, if
-    /// a promised name was lost; [`FsError::SessionEnded`], [`FsError::TimedOut`].
+    /// a promised name was lost; [`FsError::TimedOut`].
     pub async fn fsyncdir(&self, fh: u64) -> Result<(), FsError> {
         let dir = self.dirs.get(fh)?;
         self.leader

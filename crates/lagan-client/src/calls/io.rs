@@ -11,7 +11,7 @@ impl Client {
     ///
     /// # Errors
     /// [`FsError::Corrupt`] if the bytes are lost or wrong everywhere,
-    /// [`FsError::Io`] at the deadline, [`FsError::SessionEnded`].
+    /// [`FsError::Io`] at the deadline and after the end of the handle's session.
     pub async fn read(&self, fh: u64, offset: u64, len: u32) -> Result<Bytes, FsError> {
         let handle = self.files.table().handle(fh)?;
         let bytes = self.files.read(&handle, offset, len).await?;
@@ -35,7 +35,7 @@ impl Client {
     ///
     /// # Errors
     /// [`FsError::FileTooLarge`]; [`FsError::NoSpace`] if it is known that no set
-    /// takes chunks; [`FsError::SessionEnded`] for a handle that
+    /// takes chunks; [`FsError::Io`] for a handle that
     /// must be opened again; [`FsError::Io`] if there was no room in time;
     /// with `sync` those of [`Client::fsync`].
     ///

@@ -1,10 +1,11 @@
 //! Advisory locks: kept by the leader, so that they hold across mounts.
 
 use crate::Client;
-use crate::leader::link::unanswered;
-use lagan_types::message::{MetaReply, MetaRequest};
+use crate::leader::link::{fs_error, unanswered};
+use lagan_types::message::WaitLock;
 use lagan_types::op::{DropLocks, LockKind, LockRange, SetLock};
-use lagan_types::{FsError, Ino, Query, QueryAnswer};
+use lagan_types::query::GetLock;
+use lagan_types::{FsError, Ino};
 use std::time::Duration;
 
 /// Waits between tries for a lock that another holds, at first and at most.
@@ -27,17 +28,14 @@ impl Client {
     /// # Errors
     /// Those of [`Client::getattr`].
     pub async fn getlk(&self, ino: Ino, lock: LockRange) -> Result<Option<LockRange>, FsError> {
-        match self.leader.query(Query::GetLock { ino, lock }).await? {
-            QueryAnswer::Lock(None) => Ok(None),
-            QueryAnswer::Lock(Some((session, found))) => {
-                let local = session == self.leader.session();
-                Ok(Some(LockRange {
-                    pid: if local { found.pid } else { 0 },
-                    ..found
-                }))
+        let held = self.leader.query(GetLock { ino, lock }).await?;
+        Ok(held.map(|(session, found)| {
+            let local = session == self.leader.session();
+            LockRange {
+                pid: if local { found.pid } else { 0 },
+                ..found
             }
-            _ => Err(FsError::Malformed),
-        }
+        }))
     }
 
     /// Does [`Client::setlk`]; the lock ends with the handle, if not before.
@@ -139,24 +137,17 @@ impl Client {
     /// Whether nothing stands in the way; with `told` the leader learns who waits.
     async fn is_free(&self, ino: Ino, lock: LockRange, told: bool) -> Result<bool, FsError> {
         if !told {
-            let held = self.leader.query(Query::GetLock { ino, lock }).await?;
-            return Ok(held == QueryAnswer::Lock(None));
+            let held = self.leader.query(GetLock { ino, lock }).await?;
+            return Ok(held.is_none());
         }
-        let request = MetaRequest::WaitLock {
+        let request = WaitLock {
             session: self.leader.session(),
             ino,
             lock,
         };
-        match self
-            .leader
-            .link()
-            .meta(&request, self.leader.deadline())
-            .await
-        {
-            Ok(MetaReply::Query(Ok(held))) => Ok(held == QueryAnswer::Lock(None)),
-            Ok(MetaReply::Query(Err(error))) => Err(error),
-            other => Err(unanswered(other)),
-        }
+        let until = self.leader.deadline();
+        let held = self.leader.link().ask(request, until).await;
+        Ok(held.map_err(unanswered)?.map_err(fs_error)?.is_none())
     }
 
     /// Drops all locks of the owner on the inode, if it may have some.

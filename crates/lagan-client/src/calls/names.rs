@@ -4,7 +4,8 @@ use crate::Client;
 use crate::options::NewInode;
 use lagan_types::limits::NAME_LEN_MAX;
 use lagan_types::op::{Create, Link, NewFile, Rename, Rmdir, Unlink};
-use lagan_types::{Answer, Attr, FsError, Ino, Query, QueryAnswer};
+use lagan_types::query::{Lookup, ReadLink};
+use lagan_types::{Attr, FsError, Ino};
 
 /// Checks a name before the leader is asked.
 ///
@@ -26,18 +27,15 @@ impl Client {
     pub async fn lookup(&self, parent: Ino, name: &[u8]) -> Result<Attr, FsError> {
         let name = check_name(name)?;
         let until = self.leader.deadline();
-        let query = Query::Lookup { parent, name };
+        let query = Lookup { parent, name };
         let mut answer = self.leader.query_by(query.clone(), until).await;
-        if let (Err(error), Query::Lookup { name, .. }) = (&answer, &query) {
-            let touches = |f: &NewFile| f.parent == parent && f.name == *name;
+        if let Err(error) = &answer {
+            let touches = |f: &NewFile| f.parent == parent && f.name == query.name;
             if self.leader.make_unknown(*error, touches, until).await {
                 answer = self.leader.query_by(query, until).await;
             }
         }
-        match answer? {
-            QueryAnswer::Attr(attr) => Ok(self.show(attr).await),
-            _ => Err(FsError::Malformed),
-        }
+        Ok(self.show(answer?).await)
     }
 
     /// mknod(2), mkdir(2), symlink(2).
@@ -45,22 +43,9 @@ impl Client {
     /// # Errors
     /// [`FsError::Exists`] and those of [`Client::lookup`].
     pub async fn make(&self, parent: Ino, name: &[u8], new: NewInode) -> Result<Attr, FsError> {
-        match self.create_inode(parent, name, new, true).await? {
-            Answer::Created { attr, .. } => Ok(self.show(attr).await),
-            _ => Err(FsError::Malformed),
-        }
-    }
-
-    /// Makes an inode.
-    pub(super) async fn create_inode(
-        &self,
-        parent: Ino,
-        name: &[u8],
-        new: NewInode,
-        exclusive: bool,
-    ) -> Result<Answer, FsError> {
-        let op = create_op(parent, name, new, exclusive)?;
-        self.leader.mutate(op).await
+        let op = create_op(parent, name, new, true)?;
+        let made = self.leader.mutate(op).await?;
+        Ok(self.show(made.attr).await)
     }
 
     /// Reads a symbolic link's target. Moves its access time.
@@ -68,13 +53,9 @@ impl Client {
     /// # Errors
     /// [`FsError::Invalid`] for anything else.
     pub async fn readlink(&self, ino: Ino) -> Result<Vec<u8>, FsError> {
-        match self.leader.query(Query::ReadLink { ino }).await? {
-            QueryAnswer::Bytes(target) => {
-                self.accesses.note_known(ino);
-                Ok(target)
-            }
-            _ => Err(FsError::Malformed),
-        }
+        let target = self.leader.query(ReadLink { ino }).await?;
+        self.accesses.note_known(ino);
+        Ok(target)
     }
 
     /// link(2).
@@ -84,10 +65,8 @@ impl Client {
     /// for a directory, and those of [`Client::lookup`].
     pub async fn link(&self, ino: Ino, parent: Ino, name: &[u8]) -> Result<Attr, FsError> {
         let name = check_name(name)?;
-        match self.leader.mutate(Link { ino, parent, name }).await? {
-            Answer::Attr(attr) => Ok(self.show(attr).await),
-            _ => Err(FsError::Malformed),
-        }
+        let attr = self.leader.mutate(Link { ino, parent, name }).await?;
+        Ok(self.show(attr).await)
     }
 
     /// unlink(2). An inode that is open somewhere stays readable.

@@ -5,9 +5,12 @@ use crate::calls::names::create_op;
 use crate::file::inode::Inode;
 use crate::file::map::FileMap;
 use crate::file::pin::Pin;
+use crate::leader::link::fs_error;
 use crate::options::{NewInode, OpenOptions, Opened};
+use lagan_types::answer::Created;
 use lagan_types::op::{SetAttr, SetAttrs};
-use lagan_types::{Answer, Attr, FsError, Ino, Kind, Query, QueryAnswer};
+use lagan_types::query::{GetAttr, Open};
+use lagan_types::{Attr, FsError, Ino, Kind};
 use std::sync::Arc;
 
 impl Client {
@@ -37,39 +40,29 @@ impl Client {
                 ..SetAttr::default()
             },
         };
-        match self.leader.mutate_by(op, None, until).await? {
-            Answer::Attr(attr) => {
-                if attr.size == 0 {
-                    inode.learn_both(&attr, FileMap::empty(attr.version, 0));
-                } else {
-                    inode.learn(&attr);
-                }
-                Ok(attr)
-            }
-            _ => Err(FsError::Malformed),
+        let cut = self.leader.mutate_by(op, None, until).await;
+        let attr = cut.map_err(fs_error)?;
+        if attr.size == 0 {
+            inode.learn_both(&attr, FileMap::empty(attr.version, 0));
+        } else {
+            inode.learn(&attr);
         }
+        Ok(attr)
     }
 
     async fn open_at_leader(&self, inode: &Arc<Inode>) -> Result<Attr, FsError> {
         let ino = inode.ino;
-        let answer = match self.leader.query(Query::Open { ino }).await {
+        let (mut attr, page) = match self.leader.query(Open { ino }).await {
             // It is unlinked, but open here already: /proc/self/fd can open it again.
             Err(FsError::Stale) if self.files.table().opens(ino) > 1 => {
-                self.leader.query(Query::GetAttr { ino }).await?
+                (self.leader.query(GetAttr { ino }).await?, None)
             }
-            other => other?,
-        };
-        let (mut attr, page) = match answer {
-            QueryAnswer::Opened {
-                attr,
-                extents,
-                more,
-            } => {
-                let page = FileMap::page(attr.version, attr.size, 0, extents, more);
+            Err(error) => return Err(error),
+            Ok(found) => {
+                let attr = found.attr;
+                let page = FileMap::page(attr.version, attr.size, 0, found.extents, found.more);
                 (attr, Some(page))
             }
-            QueryAnswer::Attr(attr) => (attr, None),
-            _ => return Err(FsError::Malformed),
         };
         self.accesses.shown(&mut attr);
         match page {
@@ -102,10 +95,8 @@ impl Client {
         let caller = new.uid;
         let op = create_op(parent, name, new, exclusive)?;
         let until = self.leader.deadline();
-        let (answer, promised) = self.leader.create_or_promise(op, until).await?;
-        let Answer::Created { mut attr, created } = answer else {
-            return Err(FsError::Malformed);
-        };
+        let (made, promised) = self.leader.create_or_promise(op, until).await?;
+        let Created { mut attr, created } = made;
         if !created && !may_open(&attr, caller, open) {
             return Err(FsError::Stale);
         }
@@ -113,7 +104,7 @@ impl Client {
         drop(under_way);
         if promised && self.leader.promise_of(attr.ino).is_none() {
             // The session ended, or the name was lost, before there was a handle to tell it to.
-            self.leader.query(Query::GetAttr { ino: attr.ino }).await?;
+            self.leader.query(GetAttr { ino: attr.ino }).await?;
         }
         if created {
             let page = FileMap::empty(attr.version, 0);

@@ -6,7 +6,7 @@ use crate::leader::link::unanswered;
 use crate::options::{Caller, Seek, StatFs};
 use lagan_types::cluster::NodeState;
 use lagan_types::limits::{FILE_LEN_MAX, NAME_LEN_MAX};
-use lagan_types::message::{MetaReply, MetaRequest, NodeStatus, Status};
+use lagan_types::message::{GetStatus, NodeStatus, Status};
 use lagan_types::op::{SetAttr, SetTime};
 use lagan_types::{FsError, Ino};
 use std::time::Duration;
@@ -46,10 +46,8 @@ impl Client {
     pub async fn statfs(&self) -> Result<StatFs, FsError> {
         let until = self.leader.deadline();
         loop {
-            let status = match self.leader.link().meta(&MetaRequest::Status, until).await {
-                Ok(MetaReply::Status(status)) => status,
-                other => return Err(unanswered(other)),
-            };
+            let status = self.leader.link().ask(GetStatus, until).await;
+            let status = status.map_err(unanswered)?;
             if let Some(stat) = stat_of(&status) {
                 return Ok(stat);
             }

@@ -7,7 +7,8 @@ use crate::Client;
 use lagan_types::attr::CAPABILITY;
 use lagan_types::limits::{EXTENTS_PAGE_MAX, XATTR_NAME_LEN_MAX, XATTR_VALUE_LEN_MAX};
 use lagan_types::op::{FileOp, RemoveXattr, SetListAsOther, SetXattr, XattrMode};
-use lagan_types::{Content, Extent, FsError, Ino, Kind, Query, QueryAnswer};
+use lagan_types::query::{Extents, File, GetXattr, ListXattr};
+use lagan_types::{Answer, Ask, Content, Extent, FsError, Ino, Kind};
 use tokio::time::Instant;
 
 const OWN: &[u8] = b"user.lagan.";
@@ -44,39 +45,27 @@ impl Client {
             return Err(FsError::NoAttribute);
         }
         let name = name.to_vec();
-        match self.leader.query(Query::GetXattr { ino, name }).await? {
-            QueryAnswer::Bytes(value) => Ok(value),
-            _ => Err(FsError::Malformed),
-        }
+        self.leader.query(GetXattr { ino, name }).await
     }
 
     async fn own_attribute(&self, ino: Ino, name: &[u8]) -> Result<Vec<u8>, FsError> {
         if !matches!(name, b"state" | b"object" | b"copies") {
             return Err(FsError::NoAttribute);
         }
-        let QueryAnswer::File {
-            attr,
-            extents,
-            extent_count,
-            object,
-            ..
-        } = self.leader.query(Query::File { ino }).await?
-        else {
-            return Err(FsError::Malformed);
-        };
-        if attr.kind != Kind::File {
+        let file = self.leader.query(File { ino }).await?;
+        if file.attr.kind != Kind::File {
             return Err(FsError::NoAttribute);
         }
         // The newest map says which servers are up, and the bucket.
         self.leader.refresh_map(self.leader.deadline()).await?;
         let text = match name {
-            b"state" => attr.archive.as_str().to_owned(),
+            b"state" => file.attr.archive.as_str().to_owned(),
             b"copies" => {
-                let more = extent_count > extents.len() as u64;
-                self.copies(ino, extents, more).await?
+                let more = file.extent_count > file.extents.len() as u64;
+                self.copies(ino, file.extents, more).await?
             }
             _ => {
-                let object = object.ok_or(FsError::NoAttribute)?;
+                let object = file.object.ok_or(FsError::NoAttribute)?;
                 let placement = self.leader.cluster().current();
                 let archive = placement.map.config.archive.as_ref();
                 let bucket = archive.map_or("", |a| a.bucket.as_str());
@@ -124,15 +113,13 @@ impl Client {
         offset: u64,
         until: Instant,
     ) -> Result<(Vec<Extent>, bool), FsError> {
-        let query = Query::Extents {
+        let query = Extents {
             ino,
             offset,
             limit: EXTENTS_PAGE_MAX as u32,
         };
-        match self.leader.query_by(query, until).await? {
-            QueryAnswer::Extents { extents, more, .. } => Ok((extents, more)),
-            _ => Err(FsError::Malformed),
-        }
+        let found = self.leader.query_by(query, until).await?;
+        Ok((found.extents, found.more))
     }
 
     /// Sets an attribute.
@@ -163,8 +150,11 @@ impl Client {
         self.set(ino, op).await
     }
 
-    async fn set(&self, ino: Ino, op: impl Into<FileOp>) -> Result<(), FsError> {
-        let done = self.leader.mutate(op).await.map(|_| ());
+    async fn set<A>(&self, ino: Ino, op: A) -> Result<(), FsError>
+    where
+        A: Ask<Request = FileOp, Reply = Answer, Answer = ()>,
+    {
+        let done = self.leader.mutate(op).await;
         self.no_acl.forget(ino);
         done
     }
@@ -195,10 +185,7 @@ impl Client {
     /// # Errors
     /// Those of [`Client::getattr`].
     pub async fn listxattr(&self, ino: Ino) -> Result<Vec<Vec<u8>>, FsError> {
-        match self.leader.query(Query::ListXattr { ino }).await? {
-            QueryAnswer::Names(names) => Ok(names),
-            _ => Err(FsError::Malformed),
-        }
+        self.leader.query(ListXattr { ino }).await
     }
 
     /// Removes an attribute.
@@ -217,7 +204,7 @@ impl Client {
         let name = name.to_vec();
         match self.leader.mutate(RemoveXattr { ino, name }).await {
             Err(FsError::NoAttribute) if gone_is_done => Ok(()),
-            other => other.map(|_| ()),
+            other => other,
         }
     }
 }

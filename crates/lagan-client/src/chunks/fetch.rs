@@ -12,7 +12,7 @@ use crate::leader::link::left;
 use bytes::Bytes;
 use lagan_types::chunk::{combine_crcs, verify_blocks};
 use lagan_types::limits::BLOCK_LEN;
-use lagan_types::message::{ChunkReply, ChunkRequest};
+use lagan_types::message::{Blocks, ChunkRefusal, ReadChunk};
 use lagan_types::{FsError, NodeId};
 use std::future::poll_fn;
 use std::pin::Pin;
@@ -231,19 +231,16 @@ impl Chunks {
         let Some(Ok(addr)) = addr else {
             return (node, Outcome::Failed);
         };
-        let request = ChunkRequest::Read {
+        let request = ReadChunk {
             id: chunk.id,
             offset: start,
             len,
         };
         let deadline = ATTEMPT.min(left(until));
-        let outcome = match self
-            .leader
-            .link()
-            .chunk(addr, &request, Bytes::new(), deadline)
-            .await
-        {
-            Ok((reply, data)) => judge(&reply, data, chunk, start, len),
+        let link = self.leader.link();
+        let asked = link.ask_at(addr, request, Bytes::new(), deadline);
+        let outcome = match asked.await {
+            Ok((answer, data)) => judge(&answer, data, chunk, start, len),
             Err(error) => {
                 tracing::debug!(%node, %error, chunk = %chunk.id, "chunk read failed");
                 Outcome::Failed
@@ -265,16 +262,27 @@ struct Counts {
 }
 
 /// Verifies an answer and cuts it to `start..start + len`.
-fn judge(reply: &ChunkReply, data: Bytes, chunk: ChunkSpec, start: u32, len: u32) -> Outcome {
-    let (chunk_len, first_block, crcs) = match reply {
-        ChunkReply::Blocks {
-            chunk_len,
-            first_block,
-            crcs,
-        } => (*chunk_len, *first_block, crcs),
-        ChunkReply::NotFound => return Outcome::NotFound,
-        ChunkReply::Damaged => return Outcome::Bad,
-        _ => return Outcome::Failed,
+fn judge(
+    answer: &Result<Blocks, ChunkRefusal>,
+    data: Bytes,
+    chunk: ChunkSpec,
+    start: u32,
+    len: u32,
+) -> Outcome {
+    let &Blocks {
+        chunk_len,
+        first_block,
+        ref crcs,
+    } = match answer {
+        Ok(blocks) => blocks,
+        Err(ChunkRefusal::NotFound) => return Outcome::NotFound,
+        Err(ChunkRefusal::Damaged) => return Outcome::Bad,
+        Err(
+            ChunkRefusal::MembersFailed(_)
+            | ChunkRefusal::StaleEpoch
+            | ChunkRefusal::Full
+            | ChunkRefusal::Failed(_),
+        ) => return Outcome::Failed,
     };
     let whole = crcs.len() == chunk_len.div_ceil(BLOCK_LEN) as usize;
     if chunk_len != chunk.len
@@ -338,12 +346,12 @@ mod tests {
         }
     }
 
-    fn reply(data: &[u8], chunk_len: usize, first_block: u32) -> ChunkReply {
-        ChunkReply::Blocks {
+    fn reply(data: &[u8], chunk_len: usize, first_block: u32) -> Result<Blocks, ChunkRefusal> {
+        Ok(Blocks {
             chunk_len: chunk_len as u32,
             first_block,
             crcs: block_crcs(data),
-        }
+        })
     }
 
     #[test]

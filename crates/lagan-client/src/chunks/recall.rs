@@ -4,8 +4,9 @@ use crate::chunks::Chunks;
 use crate::chunks::spec::Missing;
 use crate::leader::link::left;
 use bytes::Bytes;
-use lagan_types::message::{ChunkReply, ChunkRequest};
-use lagan_types::{FsError, Ino, Query, QueryAnswer};
+use lagan_types::message::{ArchiveRefusal, Recall, Recalled};
+use lagan_types::query::File;
+use lagan_types::{FsError, Ino};
 use std::time::Duration;
 use tokio::time::Instant;
 
@@ -32,7 +33,7 @@ impl Chunks {
         len: u32,
         until: Instant,
     ) -> Result<Bytes, Missing> {
-        let request = ChunkRequest::Recall {
+        let request = Recall {
             ino,
             version,
             offset: at,
@@ -49,26 +50,19 @@ impl Chunks {
                     continue;
                 };
                 let deadline = RECALL_ATTEMPT.min(left(until));
-                let reply = self
-                    .leader
-                    .link()
-                    .chunk(addr, &request, Bytes::new(), deadline);
-                match reply.await {
-                    Ok((ChunkReply::Recalled { crc }, data))
+                let link = self.leader.link();
+                let asked = link.ask_at(addr, request.clone(), Bytes::new(), deadline);
+                match asked.await {
+                    Ok((Ok(Recalled { crc }), data))
                         if data.len() == len as usize && crc32fast::hash(&data) == crc =>
                     {
                         return Ok(data);
                     }
-                    Ok((ChunkReply::NotFound, _)) => missing += 1,
-                    Ok((reply, _)) => {
-                        tracing::warn!(%node, ?reply, %ino, "recall failed");
-                        let never = matches!(
-                            reply,
-                            ChunkReply::RecallFailed {
-                                transient: false,
-                                ..
-                            }
-                        );
+                    Ok((Ok(_), _)) => tracing::warn!(%node, %ino, "recalled bytes are wrong"),
+                    Ok((Err(ArchiveRefusal::Gone), _)) => missing += 1,
+                    Ok((Err(refusal), _)) => {
+                        tracing::warn!(%node, %refusal, %ino, "recall failed");
+                        let never = matches!(refusal, ArchiveRefusal::Failed(_));
                         refused += usize::from(never);
                     }
                     Err(error) => {
@@ -124,9 +118,8 @@ impl Chunks {
 
     /// Whether an object is named that has exactly the bytes of that version.
     async fn is_archived(&self, (ino, version): (Ino, u64), until: Instant) -> bool {
-        match self.leader.query_by(Query::File { ino }, until).await {
-            Ok(QueryAnswer::File { object, .. }) => object.is_some_and(|o| o.version == version),
-            _ => false,
-        }
+        let file = self.leader.query_by(File { ino }, until).await;
+        let object = file.ok().and_then(|file| file.object);
+        object.is_some_and(|o| o.version == version)
     }
 }

@@ -4,7 +4,7 @@ use crate::chunks::Chunks;
 use crate::chunks::spec::ChunkSpec;
 use bytes::Bytes;
 use lagan_types::NodeId;
-use lagan_types::message::ChunkRequest;
+use lagan_types::message::{ReportBad, ReportReplica};
 use std::net::SocketAddr;
 use std::time::Duration;
 
@@ -19,26 +19,25 @@ impl Chunks {
         if nodes.is_empty() {
             return;
         }
-        let request = match chunk.named {
-            Some((ino, offset)) => ChunkRequest::ReportReplica {
-                id: chunk.id,
-                ino,
-                offset,
-            },
-            None => ChunkRequest::ReportBad { id: chunk.id },
-        };
         let placement = self.leader.cluster().current();
         for &node in nodes {
             let Some(Ok(addr)) = placement.addr(node).map(str::parse::<SocketAddr>) else {
                 continue;
             };
-            let request = request.clone();
             self.tasks.spawn(&self.me, move |chunks| async move {
-                let report = chunks
-                    .leader
-                    .link()
-                    .chunk(addr, &request, Bytes::new(), DEADLINE);
-                if let Err(error) = report.await {
+                let (id, link) = (chunk.id, chunks.leader.link());
+                let reported = match chunk.named {
+                    Some((ino, offset)) => {
+                        let report = ReportReplica { id, ino, offset };
+                        let asked = link.ask_at(addr, report, Bytes::new(), DEADLINE);
+                        asked.await.map(|_| ())
+                    }
+                    None => {
+                        let asked = link.ask_at(addr, ReportBad { id }, Bytes::new(), DEADLINE);
+                        asked.await.map(|_| ())
+                    }
+                };
+                if let Err(error) = reported {
                     tracing::debug!(%node, %error, "report a bad replica");
                 }
             });

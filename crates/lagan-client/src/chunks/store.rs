@@ -10,7 +10,7 @@ use crate::leader::placement::NoSet;
 use bytes::Bytes;
 use lagan_types::chunk::{block_crcs, combine_crcs};
 use lagan_types::extent::ChunkRef;
-use lagan_types::message::{ChunkReply, ChunkRequest};
+use lagan_types::message::{ChunkRefusal, WriteChunk};
 use lagan_types::{ChunkId, Epoch, FsError, NodeId, SetId, VolumeId};
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -169,40 +169,37 @@ impl Chunks {
             .await
             .map_err(data_error)?;
         let id = ChunkId::new(VolumeId::ONLY, target.set, ticket.block, ticket.index);
-        let request = ChunkRequest::Write {
+        let request = WriteChunk {
             id,
             set_epoch: target.epoch,
             block_crcs: writing.block_crcs.clone(),
             forward: true,
         };
         let deadline = writing.attempt_deadline();
-        let reply = self
-            .leader
-            .link()
-            .chunk(target.addr, &request, writing.data.clone(), deadline)
-            .await;
-        match reply {
-            Ok((ChunkReply::Written, _)) => {
+        let link = self.leader.link();
+        let asked = link.ask_at(target.addr, request, writing.data.clone(), deadline);
+        match asked.await {
+            Ok((Ok(()), _)) => {
                 self.leader.cluster().trust(target.node);
                 return Ok(Some(Stored {
                     refer: writing.chunk_ref(id, target.epoch),
                     ticket,
                 }));
             }
-            Ok((ChunkReply::MembersFailed(nodes), _)) => {
+            Ok((Err(ChunkRefusal::MembersFailed(nodes)), _)) => {
                 for node in nodes {
                     self.leader.cluster().suspect(node);
                 }
             }
-            Ok((ChunkReply::StaleEpoch, _)) => {
+            Ok((Err(ChunkRefusal::StaleEpoch), _)) => {
                 self.leader
                     .refresh_map(writing.until)
                     .await
                     .map_err(data_error)?;
             }
-            Ok((ChunkReply::Full, _)) => writing.full.push(target.set),
-            Ok((reply, _)) => {
-                tracing::debug!(node = %target.node, ?reply, "chunk write failed");
+            Ok((Err(ChunkRefusal::Full), _)) => writing.full.push(target.set),
+            Ok((Err(refusal), _)) => {
+                tracing::debug!(node = %target.node, %refusal, "chunk write failed");
                 self.leader.cluster().suspect(target.node);
             }
             Err(error) => {

@@ -3,16 +3,20 @@ use crate::chunks::fetch::{ATTEMPT, HEDGE};
 use crate::chunks::piece::Piece;
 use crate::chunks::range::{Ask, UNREACHABLE_PAUSE};
 use crate::chunks::spec::{ChunkSpec, Missing};
-use crate::leader::fake::{self, Said, Servers};
+use crate::leader::fake::{self, Said, Served, Servers};
 use blocks::UNIT_LEN;
 use bytes::{Bytes, BytesMut};
+use lagan_types::answer::GrantedBlock;
 use lagan_types::attr::{ArchiveState, Attr};
 use lagan_types::chunk::block_crcs;
 use lagan_types::cluster::ClusterMap;
 use lagan_types::limits::BLOCK_LEN;
-use lagan_types::message::{ChunkReply, ChunkRequest, MetaReply, MetaRequest};
+use lagan_types::message::{
+    ArchiveReply, ArchiveRequest, Blocks, ChunkRefusal, ChunkReply, ChunkRequest, LeaderRefusal,
+    MetaReply, MetaRequest, Mutate, Recalled,
+};
 use lagan_types::op::GrantBlock;
-use lagan_types::query::Object;
+use lagan_types::query::{FileInfo, Object};
 use lagan_types::{
     Answer, BlockId, ChunkId, Epoch, FsError, Ino, Kind, NodeId, Query, QueryAnswer, SetId, Time,
     VolumeId,
@@ -70,75 +74,78 @@ struct World {
 struct Fake(Mutex<World>);
 
 impl Servers for Fake {
-    fn meta(&self, request: &MetaRequest) -> Said<MetaReply> {
+    fn meta(&self, request: &MetaRequest) -> Said<Result<MetaReply, LeaderRefusal>> {
         let world = self.0.lock();
         if world.no_leader {
             return Said::Nothing;
         }
-        Said::This(match request {
-            MetaRequest::Map { known } => {
-                MetaReply::Map((world.map.version > *known).then(|| world.map.clone()))
+        Said::This(Ok(match request {
+            MetaRequest::GetMap(ask) => {
+                MetaReply::Map((world.map.version > ask.known).then(|| world.map.clone()))
             }
-            MetaRequest::Query {
-                query: Query::File { .. },
-                ..
-            } => MetaReply::Query(Ok(world.file())),
-            MetaRequest::Mutate(command) if command.op == GrantBlock.into() => {
+            MetaRequest::ReadState(ask) => {
+                assert!(matches!(ask.query, Query::File(_)), "{ask:?}");
+                MetaReply::Read(Ok(QueryAnswer::File(world.file())))
+            }
+            MetaRequest::Mutate(Mutate { command }) => {
+                assert_eq!(command.op, GrantBlock.into());
                 let (block, count) = (BlockId(1), 100);
-                MetaReply::Answer(Ok(Answer::Block { block, count }))
+                MetaReply::Mutated(Ok(Answer::Block(GrantedBlock { block, count })))
             }
-            other => MetaReply::Refused(format!("{other:?}")),
-        })
+            other => panic!("{other:?}"),
+        }))
     }
 
-    fn chunk(&self, addr: SocketAddr, request: &ChunkRequest) -> Said<(ChunkReply, Bytes)> {
+    fn chunk(&self, addr: SocketAddr, request: &ChunkRequest) -> Said<Served<ChunkRequest>> {
         let mut world = self.0.lock();
         let node = (1..).find(|&n| addr == fake::address(n).parse().unwrap());
         let node = node.unwrap();
         let replica = world.replicas.get(&node).copied().unwrap_or(Absent);
         match request {
-            ChunkRequest::Read { offset, len, .. } => {
+            ChunkRequest::ReadChunk(ask) => {
                 world.asked.push(node);
-                world.read(replica, *offset, *len)
+                world.read(replica, ask.offset, ask.len)
             }
-            ChunkRequest::ReportBad { .. } => {
+            ChunkRequest::ReportBad(_) => {
                 world.reports.push((node, None));
                 done()
             }
-            ChunkRequest::ReportReplica { ino, offset, .. } => {
-                world.reports.push((node, Some((*ino, *offset))));
+            ChunkRequest::ReportReplica(report) => {
+                world
+                    .reports
+                    .push((node, Some((report.ino, report.offset))));
                 done()
             }
-            ChunkRequest::Recall {
-                ino,
-                version,
-                offset,
-                len,
-            } => {
-                world.recalls += 1;
-                assert_eq!((*ino, Some(*version)), (INO, world.archived));
-                let from = *offset as usize;
-                let data = world.data.slice(from..from + *len as usize);
-                let crc = crc32fast::hash(&data);
-                Said::This((ChunkReply::Recalled { crc }, data))
-            }
-            ChunkRequest::Write { id, set_epoch, .. } => world.write(id.set(), *set_epoch),
+            ChunkRequest::WriteChunk(ask) => world.write(ask.id.set(), ask.set_epoch),
             other => panic!("{other:?}"),
         }
     }
+
+    fn archive(&self, _: SocketAddr, request: &ArchiveRequest) -> Said<Served<ArchiveRequest>> {
+        let ArchiveRequest::Recall(ask) = request else {
+            panic!("{request:?}");
+        };
+        let mut world = self.0.lock();
+        world.recalls += 1;
+        assert_eq!((ask.ino, Some(ask.version)), (INO, world.archived));
+        let from = ask.offset as usize;
+        let data = world.data.slice(from..from + ask.len as usize);
+        let crc = crc32fast::hash(&data);
+        Said::This((Ok(ArchiveReply::Recalled(Recalled { crc })), data))
+    }
 }
 
-fn done() -> Said<(ChunkReply, Bytes)> {
-    Said::This((ChunkReply::Done, Bytes::new()))
+fn done() -> Said<Served<ChunkRequest>> {
+    Said::This((Ok(ChunkReply::Done(())), Bytes::new()))
 }
 
 impl World {
-    fn read(&self, replica: Replica, offset: u32, len: u32) -> Said<(ChunkReply, Bytes)> {
+    fn read(&self, replica: Replica, offset: u32, len: u32) -> Said<Served<ChunkRequest>> {
         let first = offset / BLOCK_LEN;
         let from = (first * BLOCK_LEN) as usize;
         let to = (offset + len).next_multiple_of(BLOCK_LEN) as usize;
         let mut data = self.data.slice(from..to.min(self.data.len()));
-        let reply = ChunkReply::Blocks {
+        let blocks = Blocks {
             chunk_len: self.data.len() as u32,
             first_block: first,
             crcs: block_crcs(&data),
@@ -150,36 +157,36 @@ impl World {
                 other[0] ^= 1;
                 data = other.freeze();
             }
-            Damaged => return Said::This((ChunkReply::Damaged, Bytes::new())),
-            Absent => return Said::This((ChunkReply::NotFound, Bytes::new())),
+            Damaged => return Said::This((Err(ChunkRefusal::Damaged), Bytes::new())),
+            Absent => return Said::This((Err(ChunkRefusal::NotFound), Bytes::new())),
             Refuses => return Said::Closed,
             Silent => return Said::Nothing,
         }
-        Said::This((reply, data))
+        Said::This((Ok(ChunkReply::Blocks(blocks)), data))
     }
 
-    fn write(&mut self, set: SetId, epoch: Epoch) -> Said<(ChunkReply, Bytes)> {
+    fn write(&mut self, set: SetId, epoch: Epoch) -> Said<Served<ChunkRequest>> {
         let row = self.map.set(set).unwrap();
         let members = |of: Replica| {
             let is = |n: &&NodeId| self.replicas.get(&n.0) == Some(&of);
             row.nodes.iter().filter(is).copied().collect::<Vec<_>>()
         };
         let reply = if row.epoch != epoch {
-            ChunkReply::StaleEpoch
+            Err(ChunkRefusal::StaleEpoch)
         } else if !members(Full).is_empty() {
-            ChunkReply::Full
+            Err(ChunkRefusal::Full)
         } else if !members(Silent).is_empty() {
-            ChunkReply::MembersFailed(members(Silent))
+            Err(ChunkRefusal::MembersFailed(members(Silent)))
         } else {
             self.written.push((set, epoch));
-            ChunkReply::Written
+            Ok(ChunkReply::Done(()))
         };
         Said::This((reply, Bytes::new()))
     }
 
-    fn file(&self) -> QueryAnswer {
+    fn file(&self) -> FileInfo {
         let time = Time::default();
-        QueryAnswer::File {
+        FileInfo {
             attr: Attr {
                 ino: INO,
                 kind: Kind::File,

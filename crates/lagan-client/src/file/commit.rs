@@ -3,11 +3,12 @@
 use crate::chunks::piece::Piece;
 use crate::file::Files;
 use crate::file::inode::Inode;
-use crate::leader::link::data_error;
+use crate::leader::link::{data_error, fs_error};
 use crate::leader::promises::Promise;
+use lagan_types::answer::Committed;
 use lagan_types::extent::{ChunkRef, Edit};
-use lagan_types::op::{Commit, CreateCommit, FileOp};
-use lagan_types::{Answer, Attr, FsError, Ino, SessionId};
+use lagan_types::op::{Commit, CreateCommit};
+use lagan_types::{Attr, FsError, Ino, Refusal, SessionId};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::Instant;
@@ -70,17 +71,6 @@ pub(crate) struct Change {
     pub kill_suid: bool,
 }
 
-/// The effect of a commit.
-#[derive(Debug)]
-pub(crate) struct Committed {
-    /// The data version before it.
-    pub before: u64,
-    /// The offset at which an append was placed, otherwise 0.
-    pub appended_at: u64,
-    /// The inode after it.
-    pub attr: Attr,
-}
-
 impl Change {
     /// Prepares a commit that puts these slices into the file.
     pub fn new(ino: Ino, slices: Vec<Slice>) -> Self {
@@ -126,6 +116,20 @@ impl Files {
         change: &mut Change,
         until: Instant,
     ) -> Result<Committed, FsError> {
+        let done = self.try_commit(change, until).await;
+        done.map_err(|refusal| data_error(fs_error(refusal)))
+    }
+
+    /// Does the same as [`Files::commit`] for a change that expects a version.
+    ///
+    /// # Errors
+    /// [`Refusal::VersionChanged`] if the file has another one, and those of
+    /// [`Files::commit`].
+    pub(super) async fn try_commit(
+        &self,
+        change: &mut Change,
+        until: Instant,
+    ) -> Result<Committed, Refusal> {
         loop {
             let mut sessions = Vec::with_capacity(change.slices.len());
             for slice in &change.slices {
@@ -143,34 +147,28 @@ impl Files {
                 kill_suid: change.kill_suid,
             };
             let promised = promise.is_some();
-            let op: FileOp = match promise {
-                Some(Promise { file, .. }) => CreateCommit { file, commit }.into(),
-                None => commit.into(),
-            };
-            match self.leader.mutate_now(op, session, until).await {
-                Ok(Answer::Committed {
-                    before,
-                    appended_at,
-                    attr,
-                }) => {
-                    if promised {
-                        self.leader.promise_kept(&attr);
-                    }
-                    return Ok(Committed {
-                        before,
-                        appended_at,
-                        attr,
-                    });
+            let done = match promise {
+                Some(Promise { file, .. }) => {
+                    let op = CreateCommit { file, commit };
+                    self.leader.mutate_now(op, session, until).await
                 }
-                Ok(_) => return Err(FsError::Malformed),
-                Err(FsError::StaleEpoch) if Instant::now() < until => {
+                None => self.leader.mutate_now(commit, session, until).await,
+            };
+            match done {
+                Ok(done) => {
+                    if promised {
+                        self.leader.promise_kept(&done.attr);
+                    }
+                    return Ok(done);
+                }
+                Err(Refusal::StaleEpoch) if Instant::now() < until => {
                     self.store_again(change, until).await?;
                 }
-                Err(FsError::StaleEpoch) => return Err(FsError::Io),
-                Err(error) if promised => {
-                    return Err(data_error(self.leader.promise_refused(change.ino, error)));
+                Err(Refusal::StaleEpoch) => return Err(FsError::Io.into()),
+                Err(refusal) if promised => {
+                    return Err(self.leader.promise_refused(change.ino, refusal));
                 }
-                Err(error) => return Err(data_error(error)),
+                Err(refusal) => return Err(refusal),
             }
         }
     }
@@ -233,12 +231,12 @@ impl Files {
 /// The session that a commit belongs to: that of all its ids, or none without any.
 ///
 /// # Errors
-/// [`FsError::SessionEnded`] if they are of several sessions.
-fn one_session(ids: impl Iterator<Item = SessionId>) -> Result<Option<SessionId>, FsError> {
+/// [`Refusal::SessionEnded`] if they are of several sessions.
+fn one_session(ids: impl Iterator<Item = SessionId>) -> Result<Option<SessionId>, Refusal> {
     let mut found = None;
     for id in ids {
         if found.is_some_and(|f| f != id) {
-            return Err(FsError::SessionEnded);
+            return Err(Refusal::SessionEnded);
         }
         found = Some(id);
     }

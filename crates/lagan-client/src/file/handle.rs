@@ -64,10 +64,10 @@ impl Handle {
     /// Looks whether the handle can be used.
     ///
     /// # Errors
-    /// [`FsError::SessionEnded`] if it must be opened again.
+    /// [`FsError::Io`] if it must be opened again.
     pub fn check(&self) -> Result<(), FsError> {
         if self.ended.load(Ordering::Acquire) {
-            return Err(FsError::SessionEnded);
+            return Err(FsError::Io);
         }
         Ok(())
     }

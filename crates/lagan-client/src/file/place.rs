@@ -13,9 +13,10 @@ use crate::file::Files;
 use crate::file::appends::rewritten;
 use crate::file::commit::{Change, Slice};
 use crate::file::inode::Inode;
+use crate::leader::link::{data_error, fs_error};
 use bytes::{Bytes, BytesMut};
 use lagan_types::limits::APPEND_MERGE_LEN_MAX;
-use lagan_types::{Extent, FsError};
+use lagan_types::{Extent, FsError, Refusal};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::Instant;
@@ -93,8 +94,8 @@ impl Files {
         let mut change = Change::new(inode.ino, vec![Slice::new(tail.offset, piece)]);
         change.expect_version = Some(tail.version);
         change.kill_suid = kill_suid;
-        let done = match self.commit(&mut change, until).await {
-            Err(FsError::VersionChanged) => {
+        let done = match self.try_commit(&mut change, until).await {
+            Err(Refusal::VersionChanged) => {
                 change.slices = vec![Slice {
                     offset: 0,
                     skip: tail.len as u32,
@@ -105,7 +106,7 @@ impl Files {
                 change.append = true;
                 self.commit(&mut change, until).await?
             }
-            other => other?,
+            other => other.map_err(|refusal| data_error(fs_error(refusal)))?,
         };
         self.keep_small(&change);
         self.note_commit(inode, &change, &done);

@@ -13,7 +13,8 @@ use crate::file::map::{FileMap, Part, Source};
 use crate::leader::link::data_error;
 use bytes::{Bytes, BytesMut};
 use lagan_types::limits::{CHUNK_LEN_MAX, EXTENTS_PAGE_MAX, FILE_LEN_MAX};
-use lagan_types::{FsError, Ino, Query, QueryAnswer};
+use lagan_types::query::Extents;
+use lagan_types::{FsError, Ino};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::Instant;
@@ -40,7 +41,7 @@ impl Files {
     ///
     /// # Errors
     /// [`FsError::Corrupt`] if the bytes are lost or wrong everywhere,
-    /// [`FsError::Io`] at the deadline, [`FsError::SessionEnded`].
+    /// [`FsError::Io`] at the deadline and after the end of the handle's session.
     pub async fn read(&self, handle: &Handle, offset: u64, len: u32) -> Result<Bytes, FsError> {
         handle.check()?;
         if offset >= FILE_LEN_MAX {
@@ -153,24 +154,15 @@ impl Files {
         offset: u64,
         until: Instant,
     ) -> Result<(), FsError> {
-        let query = Query::Extents {
+        let query = Extents {
             ino: inode.ino,
             offset,
             limit: EXTENTS_PAGE_MAX as u32,
         };
-        match self.leader.query_by(query, until).await? {
-            QueryAnswer::Extents {
-                version,
-                size,
-                extents,
-                more,
-            } => {
-                let page = FileMap::page(version, size, offset, extents, more);
-                inode.state.lock().learn_map(page);
-                Ok(())
-            }
-            _ => Err(FsError::Malformed),
-        }
+        let found = self.leader.query_by(query, until).await?;
+        let page = FileMap::page(found.version, found.size, offset, found.extents, found.more);
+        inode.state.lock().learn_map(page);
+        Ok(())
     }
 
     async fn fill(&self, ino: Ino, ask: Ask, view: &View, offset: u64) -> Result<Bytes, Missing> {

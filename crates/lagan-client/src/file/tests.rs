@@ -2,16 +2,19 @@ use super::*;
 use crate::file::handle::Handle;
 use crate::file::map::FileMap;
 use crate::file::room::Taken;
-use crate::leader::fake::{self, Leading, Said, Servers};
+use crate::leader::fake::{self, Leading, Said, Served, Servers};
 use crate::leader::open_files::OpenFiles;
 use crate::options::{Caller, OpenOptions};
 use bytes::Bytes;
+use lagan_types::answer::{Committed, GrantedBlock, NewSession};
 use lagan_types::cluster::ClusterMap;
-use lagan_types::message::{ChunkReply, ChunkRequest, MetaReply, MetaRequest};
+use lagan_types::message::{
+    ChunkReply, ChunkRequest, LeaderRefusal, MetaReply, MetaRequest, Mutate,
+};
 use lagan_types::op::{Commit, FileOp, Op, SystemOp};
 use lagan_types::{
-    Answer, Attr, BlockId, ChunkId, Content, Extent, FsError, Incarnation, Ino, SessionId, SetId,
-    VolumeId,
+    Answer, Attr, BlockId, ChunkId, Content, Extent, FsError, Incarnation, Ino, Refusal, SessionId,
+    SetId, VolumeId,
 };
 use parking_lot::Mutex;
 use std::collections::HashSet;
@@ -28,22 +31,25 @@ const USER: Caller = Caller {
 
 /// Session 1 ends when a file is committed.
 fn answers(request: &MetaRequest) -> MetaReply {
-    let MetaRequest::Mutate(command) = request else {
-        return MetaReply::Refused(format!("{request:?}"));
+    let command = match request {
+        MetaRequest::Mutate(Mutate { command }) => command,
+        MetaRequest::ReadState(_) => return MetaReply::Read(Err(FsError::Io.into())),
+        MetaRequest::GetMap(_) => return MetaReply::Map(None),
+        MetaRequest::CreateFile(_) => panic!("{request:?}"),
     };
-    MetaReply::Answer(match command.op {
+    MetaReply::Mutated(match command.op {
         Op::File(FileOp::GrantBlock(_)) => {
             let (block, count) = (BlockId(1), 100);
-            Ok(Answer::Block { block, count })
+            Ok(Answer::Block(GrantedBlock { block, count }))
         }
         Op::System(SystemOp::OpenSession(_)) => {
             let (session, incarnation) = (SessionId(2), Incarnation(1));
-            Ok(Answer::Session {
+            Ok(Answer::Session(NewSession {
                 session,
                 incarnation,
-            })
+            }))
         }
-        _ => Err(FsError::SessionEnded),
+        _ => Err(Refusal::SessionEnded),
     })
 }
 
@@ -107,10 +113,7 @@ async fn a_lost_session_ends_the_handles_first_and_drops_the_data_last() {
     lost.join().unwrap();
     assert!(!handle.inode.state.lock().is_dirty());
     assert!(all_room_is_free(&files));
-    assert_eq!(
-        write(&files, &handle, Some(0)).await,
-        Err(FsError::SessionEnded)
-    );
+    assert_eq!(write(&files, &handle, Some(0)).await, Err(FsError::Io));
     assert!(!handle.inode.state.lock().is_dirty());
     // Writes that found the handle good, and come to put their bytes when it is over.
     for place in [Some(0), None] {
@@ -118,7 +121,7 @@ async fn a_lost_session_ends_the_handles_first_and_drops_the_data_last() {
         let mut taken = Taken::new(&files.room, 5);
         let data = Bytes::from_static(b"bytes");
         let put = files.put(&handle, USER, place, &data, &mut taken);
-        assert_eq!(put.err(), Some(FsError::SessionEnded));
+        assert_eq!(put.err(), Some(FsError::Io));
         drop(taken);
         assert!(!handle.inode.state.lock().is_dirty());
         assert!(all_room_is_free(&files));
@@ -131,8 +134,8 @@ async fn a_lost_session_takes_handles_with_data_or_locks_and_leaves_the_others()
     let [dirty, locked, clean] = [1, 2, 3].map(|n| open(&files, Ino(n)));
     write(&files, &dirty, Some(0)).await.unwrap();
     files.session_lost(&HashSet::from([Ino(2)]));
-    assert_eq!(dirty.check(), Err(FsError::SessionEnded));
-    assert_eq!(locked.check(), Err(FsError::SessionEnded));
+    assert_eq!(dirty.check(), Err(FsError::Io));
+    assert_eq!(locked.check(), Err(FsError::Io));
     assert_eq!(clean.check(), Ok(()));
     assert!(all_room_is_free(&files));
     // Opened again it is as good as any.
@@ -148,9 +151,9 @@ async fn a_commit_that_finds_its_session_lost_fails_and_frees_its_room_once() {
         write(&files, &handle, place).await.unwrap();
         let until = tokio::time::Instant::now() + Duration::from_secs(60);
         let flushed = files.flush_inode(&handle.inode, until).await;
-        assert_eq!(flushed, Err(FsError::SessionEnded), "{place:?}");
+        assert_eq!(flushed, Err(FsError::Io), "{place:?}");
         assert_eq!(files.leader.session(), SessionId(2));
-        assert_eq!(handle.check(), Err(FsError::SessionEnded));
+        assert_eq!(handle.check(), Err(FsError::Io));
         assert!(!handle.inode.state.lock().is_dirty());
         assert!(all_room_is_free(&files));
     }
@@ -162,7 +165,7 @@ async fn a_lost_promise_fails_its_handles_and_drops_their_data() {
     let handle = open(&files, INO);
     write(&files, &handle, Some(0)).await.unwrap();
     files.promise_lost(INO);
-    assert_eq!(handle.check(), Err(FsError::SessionEnded));
+    assert_eq!(handle.check(), Err(FsError::Io));
     assert_eq!(handle.take_error(), Err(FsError::Io));
     assert_eq!(handle.take_error(), Ok(()));
     assert!(!handle.inode.state.lock().is_dirty() && all_room_is_free(&files));
@@ -186,31 +189,31 @@ async fn an_inode_counts_as_open_while_it_is_held() {
 struct TwoSilent(Mutex<Vec<Commit>>);
 
 impl Servers for TwoSilent {
-    fn meta(&self, request: &MetaRequest) -> Said<MetaReply> {
-        let MetaRequest::Mutate(command) = request else {
-            return Said::This(MetaReply::Map(None));
+    fn meta(&self, request: &MetaRequest) -> Said<Result<MetaReply, LeaderRefusal>> {
+        let MetaRequest::Mutate(Mutate { command }) = request else {
+            return Said::This(Ok(MetaReply::Map(None)));
         };
-        Said::This(MetaReply::Answer(Ok(match &command.op {
-            Op::File(FileOp::GrantBlock(_)) => Answer::Block {
+        Said::This(Ok(MetaReply::Mutated(Ok(match &command.op {
+            Op::File(FileOp::GrantBlock(_)) => Answer::Block(GrantedBlock {
                 block: BlockId(1),
                 count: 100,
-            },
+            }),
             Op::File(FileOp::Commit(commit)) => {
                 self.0.lock().push(commit.clone());
-                Answer::Committed {
+                Answer::Committed(Committed {
                     before: 1,
                     appended_at: 100,
                     attr: fake::attr(INO),
-                }
+                })
             }
             other => panic!("{other:?}"),
-        })))
+        }))))
     }
 
-    fn chunk(&self, addr: SocketAddr, _: &ChunkRequest) -> Said<(ChunkReply, Bytes)> {
+    fn chunk(&self, addr: SocketAddr, _: &ChunkRequest) -> Said<Served<ChunkRequest>> {
         match [1, 2].map(fake::address).contains(&addr.to_string()) {
             true => Said::Nothing,
-            false => Said::This((ChunkReply::Written, Bytes::new())),
+            false => Said::This((Ok(ChunkReply::Done(())), Bytes::new())),
         }
     }
 }

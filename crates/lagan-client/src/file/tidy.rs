@@ -18,6 +18,7 @@ use crate::file::Files;
 use crate::file::commit::Change;
 use crate::file::inode::Inode;
 use crate::file::regions::{REGION_EXTENTS_MAX, range_of, regions, rows};
+use crate::leader::link::fs_error;
 use bytes::{Bytes, BytesMut};
 use lagan_types::extent::Edit;
 use lagan_types::op::Rewrite;
@@ -125,10 +126,10 @@ impl Files {
             .mutate_by(op, Some(stored.session()), until)
             .await;
         let mut state = inode.state.lock();
-        if let Err(error) = done {
+        if let Err(refusal) = done {
             // Somebody else changed it, or what was known was old.
             state.map = None;
-            return Err(error);
+            return Err(fs_error(refusal));
         }
         let edit = Edit {
             offset,

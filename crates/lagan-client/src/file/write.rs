@@ -22,7 +22,7 @@ impl Files {
     ///
     /// # Errors
     /// [`FsError::FileTooLarge`]; [`FsError::NoSpace`] if it is known that no set
-    /// takes chunks; [`FsError::SessionEnded`] for a handle that must be opened
+    /// takes chunks; [`FsError::Io`] for a handle that must be opened
     /// again; [`FsError::Io`] if there was no room in time; with O_SYNC those of a flush.
     pub async fn write(
         &self,

@@ -3,7 +3,7 @@
 use crate::leader::link::{Link, is_local, unanswered};
 use crate::leader::placement::Placement;
 use lagan_types::cluster::ClusterMap;
-use lagan_types::message::{MetaReply, MetaRequest};
+use lagan_types::message::GetMap;
 use lagan_types::{FsError, NodeId};
 use parking_lot::{Mutex, RwLock};
 use std::collections::HashMap;
@@ -101,14 +101,11 @@ impl Cluster {
         if self.version() > known {
             return Ok(());
         }
-        match link.meta(&MetaRequest::Map { known }, until).await {
-            Ok(MetaReply::Map(Some(map))) => {
-                link.set_nodes(&map);
-                self.install(map, bind_from);
-                Ok(())
-            }
-            Ok(MetaReply::Map(None)) => Ok(()),
-            other => Err(unanswered(other)),
+        let newer = link.ask(GetMap { known }, until).await;
+        if let Some(map) = newer.map_err(unanswered)? {
+            link.set_nodes(&map);
+            self.install(map, bind_from);
         }
+        Ok(())
     }
 }

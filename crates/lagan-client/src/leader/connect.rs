@@ -14,9 +14,10 @@ use crate::leader::promises::Promises;
 use crate::leader::renew::open_session;
 use crate::leader::session::Session;
 use crate::tasks::Tasks;
+use lagan_net::NetError;
 use lagan_types::SessionId;
 use lagan_types::cluster::ClusterMap;
-use lagan_types::message::{MetaReply, MetaRequest};
+use lagan_types::message::GetMap;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 use tokio::time::Instant;
@@ -106,12 +107,10 @@ async fn first_map(
     options: &Options,
     until: Instant,
 ) -> Result<ClusterMap, ConnectError> {
-    match link.meta(&MetaRequest::Map { known: 0 }, until).await {
-        Ok(MetaReply::Map(Some(map))) => Ok(map),
-        Ok(MetaReply::Map(None)) => Err(ConnectError::NoCluster),
-        Ok(MetaReply::Refused(reason)) => Err(ConnectError::Refused(reason)),
-        Ok(_) => Err(ConnectError::Refused("unexpected answer".to_owned())),
-        Err(lagan_net::NetError::Refused { addr, reason }) => {
+    match link.ask(GetMap { known: 0 }, until).await {
+        Ok(map) => map.ok_or(ConnectError::NoCluster),
+        Err(NetError::Declined(reason)) => Err(ConnectError::Refused(reason)),
+        Err(NetError::Refused { addr, reason }) => {
             Err(ConnectError::Refused(format!("{addr}: {reason}")))
         }
         Err(error) => Err(ConnectError::NoAnswer {

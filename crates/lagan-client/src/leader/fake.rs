@@ -3,12 +3,12 @@
 use crate::Options;
 use crate::leader::connect::Joined;
 use crate::leader::link::Link;
-pub(crate) use crate::leader::link::fake::{Said, Servers};
+pub(crate) use crate::leader::link::fake::{Said, Served, Servers};
 use crate::leader::open_files::OpenFiles;
 use bytes::Bytes;
 use lagan_types::attr::ArchiveState;
 use lagan_types::cluster::{ClusterMap, Config, NodeInfo, NodeRole, NodeState, ReplicaSet};
-use lagan_types::message::{ChunkReply, ChunkRequest, MetaReply, MetaRequest};
+use lagan_types::message::{ChunkReply, ChunkRequest, LeaderRefusal, MetaReply, MetaRequest};
 use lagan_types::op::SessionIdentity;
 use lagan_types::{Attr, Epoch, Ino, Kind, NodeId, SessionId, SetId, StoreId, Time};
 use std::collections::HashSet;
@@ -40,12 +40,12 @@ impl<F> fmt::Debug for Leading<F> {
 }
 
 impl<F: Fn(&MetaRequest) -> MetaReply + Send + Sync> Servers for Leading<F> {
-    fn meta(&self, request: &MetaRequest) -> Said<MetaReply> {
-        Said::This((self.0)(request))
+    fn meta(&self, request: &MetaRequest) -> Said<Result<MetaReply, LeaderRefusal>> {
+        Said::This(Ok((self.0)(request)))
     }
 
-    fn chunk(&self, _: SocketAddr, _: &ChunkRequest) -> Said<(ChunkReply, Bytes)> {
-        Said::This((ChunkReply::Written, Bytes::new()))
+    fn chunk(&self, _: SocketAddr, _: &ChunkRequest) -> Said<Served<ChunkRequest>> {
+        Said::This((Ok(ChunkReply::Done(())), Bytes::new()))
     }
 }
 

@@ -3,7 +3,7 @@
 
 use crate::leader::Leader;
 use lagan_types::Ino;
-use lagan_types::message::{MetaReply, MetaRequest};
+use lagan_types::message::{SessionHeard, SessionHeartbeat};
 use std::sync::Weak;
 use std::time::Duration;
 use tokio::time::{Instant, MissedTickBehavior};
@@ -79,47 +79,36 @@ async fn beat(leader: &Leader, check: &mut Check, term: u64, promised: u32) -> b
     let until = Instant::now() + DEADLINE;
     let session = leader.session();
     let (number, open) = answer(leader, check);
-    let request = MetaRequest::SessionHeartbeat {
+    let request = SessionHeartbeat {
         session,
         check: number,
         open,
-        map_version: leader.cluster.version(),
         term,
         promised,
     };
-    match leader.link.meta(&request, until).await {
-        Ok(MetaReply::Heartbeat { alive: false, .. }) => {
+    match leader.link.ask(request, until).await {
+        Ok(SessionHeard { alive: false, .. }) => {
             if let Err(error) = leader.renew(session, until).await {
                 tracing::warn!(%error, %session, "open a new session");
             }
             false
         }
-        Ok(MetaReply::Heartbeat {
-            map_version,
-            check: number,
-            orphans,
-            term,
-            ..
-        }) => {
-            leader.promises.learn_term(term);
-            let new = number != check.number;
+        Ok(heard) => {
+            leader.promises.learn_term(heard.term);
+            let new = heard.check != check.number;
             if new {
                 *check = Check {
-                    number,
-                    orphans,
+                    number: heard.check,
+                    orphans: heard.orphans,
                     creates: leader.creates.last(),
                 };
             }
-            if map_version > leader.cluster.version()
+            if heard.map_version > leader.cluster.version()
                 && let Err(error) = leader.refresh_map(until).await
             {
                 tracing::debug!(%error, "fetch the cluster map");
             }
-            new && number != 0
-        }
-        Ok(reply) => {
-            tracing::warn!(?reply, "unexpected answer to a heartbeat");
-            false
+            new && heard.check != 0
         }
         Err(error) => {
             tracing::debug!(%error, "no answer to a heartbeat");

@@ -6,8 +6,9 @@
 
 use crate::leader::Leader;
 use crate::leader::id_blocks::State;
+use crate::leader::link::fs_error;
 use lagan_types::op::{CloseBlock, GrantBlock};
-use lagan_types::{Answer, BlockId, FsError, SessionId};
+use lagan_types::{BlockId, FsError, Refusal, SessionId};
 use std::sync::Weak;
 use std::time::Duration;
 use tokio::time::Instant;
@@ -91,17 +92,16 @@ impl Leader {
             state.session()
         };
         match self.mutate_by(GrantBlock, Some(session), until).await {
-            Ok(Answer::Block { block, count }) => {
+            Ok(granted) => {
                 let mut state = self.ids.state();
                 if state.session() == session {
-                    state.put(block, count);
+                    state.put(granted.block, granted.count);
                 }
                 Ok(())
             }
             // It was ended and renewed: the next turn is the new session's.
-            Err(FsError::SessionEnded) if self.session() != session => Ok(()),
-            Ok(_) => Err(FsError::Malformed),
-            Err(error) => Err(error),
+            Err(Refusal::SessionEnded) if self.session() != session => Ok(()),
+            Err(refusal) => Err(fs_error(refusal)),
         }
     }
 
@@ -121,12 +121,12 @@ impl Leader {
         while self.session() == session {
             let op = CloseBlock { block };
             match self.mutate_by(op, Some(session), self.deadline()).await {
-                Err(FsError::TimedOut) => tokio::time::sleep(CLOSE_PAUSE).await,
+                Err(Refusal::Fs(FsError::TimedOut)) => tokio::time::sleep(CLOSE_PAUSE).await,
                 Err(error) => {
                     tracing::debug!(%error, ?block, "close a block of chunk ids");
                     return;
                 }
-                Ok(_) => return,
+                Ok(()) => return,
             }
         }
     }

@@ -4,11 +4,11 @@ use crate::error::ConnectError;
 use bytes::Bytes;
 use lagan_host::servers::{LookUpError, look_up};
 use lagan_net::{
-    ConnectionOptions, Hello, LeaderClient, NetError, Pool, PoolOptions, Role, Service,
+    Answered, ConnectionOptions, Hello, LeaderClient, NetError, Pool, PoolOptions, Role, Service,
 };
 use lagan_types::cluster::ClusterMap;
-use lagan_types::message::{ChunkReply, ChunkRequest, MetaReply, MetaRequest};
-use lagan_types::{FsError, Incarnation};
+use lagan_types::message::{Conversation, LeaderRefusal, Message};
+use lagan_types::{FsError, Incarnation, Refusal};
 use std::convert::Infallible;
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
@@ -82,30 +82,32 @@ impl Link {
         }
     }
 
-    /// Has the leader answer; asks again until then.
-    pub async fn meta(&self, request: &MetaRequest, until: Instant) -> Result<MetaReply, NetError> {
+    /// Asks the leader; asks again until then.
+    pub async fn ask<A>(&self, ask: A, until: Instant) -> Result<A::Answer, NetError>
+    where
+        A: Message,
+        A::Request: Conversation<Refusal = LeaderRefusal>,
+    {
         #[cfg(test)]
         if let Some(fake) = &self.fake {
-            return fake::answer(fake.meta(request), left(until)).await;
+            return fake::lead(&**fake, ask, left(until)).await;
         }
-        self.leader.call(request, left(until)).await
+        self.leader.ask(ask, left(until)).await
     }
 
-    /// Asks one chunk service once.
-    pub async fn chunk(
+    /// Asks one server once.
+    pub async fn ask_at<A: Message>(
         &self,
         addr: SocketAddr,
-        request: &ChunkRequest,
+        ask: A,
         data: Bytes,
         deadline: Duration,
-    ) -> Result<(ChunkReply, Bytes), NetError> {
+    ) -> Answered<A> {
         #[cfg(test)]
         if let Some(fake) = &self.fake {
-            return fake::answer(fake.chunk(addr, request), deadline).await;
+            return fake::serve(&**fake, addr, ask, deadline).await;
         }
-        self.pool
-            .call_typed(addr, Service::Chunk, request, data, deadline)
-            .await
+        self.pool.ask(addr, ask, data, deadline).await
     }
 
     /// Ends all connections.
@@ -153,18 +155,33 @@ pub(crate) async fn resolve(
     }
 }
 
-/// The error of a call to which the leader gave a reply of the wrong kind, or none.
-pub(crate) fn unanswered(reply: Result<MetaReply, NetError>) -> FsError {
-    match reply {
-        Err(error) => {
-            tracing::debug!(%error, "no answer from the metadata leader");
-            FsError::TimedOut
-        }
-        Ok(MetaReply::Refused(reason)) => {
+/// The error of a call that the leader did not answer.
+pub(crate) fn unanswered(error: NetError) -> FsError {
+    match error {
+        NetError::Declined(reason) => {
             tracing::warn!(reason, "metadata leader refused");
             FsError::Io
         }
-        Ok(_) => FsError::Malformed,
+        error => {
+            tracing::debug!(%error, "no answer from the metadata leader");
+            FsError::TimedOut
+        }
+    }
+}
+
+/// The error that a program sees when the leader refuses: what the protocol alone knows is
+/// EIO.
+pub(crate) fn fs_error(refusal: Refusal) -> FsError {
+    match refusal {
+        Refusal::Fs(error) => error,
+        Refusal::SessionEnded
+        | Refusal::StaleEpoch
+        | Refusal::VersionChanged
+        | Refusal::OutsideWindow
+        | Refusal::Malformed => {
+            tracing::debug!(%refusal, "the leader does not do it");
+            FsError::Io
+        }
     }
 }
 

@@ -1,10 +1,12 @@
 //! Has promised files made: when a call needs them, and those that stay open soon.
 
 use crate::leader::Leader;
+use crate::leader::link::fs_error;
 use crate::leader::open_files::OpenFiles;
 use crate::leader::promises::{MAKE_AFTER, Promise};
 use lagan_types::op::{Create, CreatePromised, FileOp, NewFile};
-use lagan_types::{Answer, Attr, FsError, Ino, Query, SessionId};
+use lagan_types::query::Sees;
+use lagan_types::{Attr, FsError, Ino, Query, Refusal, SessionId};
 use std::sync::Arc;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
@@ -28,11 +30,11 @@ impl Drop for Held {
     }
 }
 
-/// Whether the error says that the promised name is no longer ours.
-fn is_lost(error: FsError) -> bool {
+/// Whether the refusal says that the promised name is no longer ours.
+fn is_lost(refusal: Refusal) -> bool {
     matches!(
-        error,
-        FsError::Exists | FsError::NotFound | FsError::NotDirectory
+        refusal,
+        Refusal::Fs(FsError::Exists | FsError::NotFound | FsError::NotDirectory)
     )
 }
 
@@ -50,15 +52,7 @@ impl Leader {
         term: u64,
     ) -> bool {
         let added = self.promises.add(Promise {
-            file: NewFile {
-                ino: attr.ino,
-                parent: op.parent,
-                name: op.name.clone(),
-                mode: op.mode & !op.umask,
-                uid: op.uid,
-                gid: op.gid,
-                time: attr.btime,
-            },
+            file: NewFile::promised(op, attr.ino, attr.btime),
             session,
             attr: attr.clone(),
             term,
@@ -134,7 +128,7 @@ impl Leader {
     /// Has the file made if it is only promised.
     ///
     /// # Errors
-    /// [`FsError::Io`] if the name is lost, [`FsError::SessionEnded`], [`FsError::TimedOut`].
+    /// [`FsError::Io`] if the name is lost or the session has ended, [`FsError::TimedOut`].
     pub async fn make_promised(&self, ino: Ino, until: Instant) -> Result<(), FsError> {
         let Some(promise) = self.promises.get(ino) else {
             return Ok(());
@@ -145,12 +139,11 @@ impl Leader {
         let _open = files.map(|files| Held::new(files, ino));
         let op = CreatePromised { file: promise.file };
         match self.mutate_now(op, Some(promise.session), until).await {
-            Ok(Answer::Created { attr, .. }) => {
-                self.promise_kept(&attr);
+            Ok(created) => {
+                self.promise_kept(&created.attr);
                 Ok(())
             }
-            Ok(_) => Err(FsError::Malformed),
-            Err(error) => Err(self.promise_refused(ino, error)),
+            Err(refusal) => Err(fs_error(self.promise_refused(ino, refusal))),
         }
     }
 
@@ -166,17 +159,17 @@ impl Leader {
 
     /// Notes that the making of a promised file was refused. If the name is lost, so
     /// is the file. Returns the caller's error.
-    pub fn promise_refused(&self, ino: Ino, error: FsError) -> FsError {
-        if !is_lost(error) {
-            return error;
+    pub fn promise_refused(&self, ino: Ino, refusal: Refusal) -> Refusal {
+        if !is_lost(refusal) {
+            return refusal;
         }
         if self.promises.lose(ino) {
-            tracing::error!(%ino, %error, "created file is lost: its name was taken after the leader was");
+            tracing::error!(%ino, %refusal, "created file is lost: its name was taken after the leader was");
             if let Some(files) = self.files.upgrade() {
                 files.promise_lost(ino);
             }
         }
-        FsError::Io
+        FsError::Io.into()
     }
 
     /// Has promised files made that a mutation touches.
@@ -202,15 +195,18 @@ impl Leader {
         query: &Query,
         until: Instant,
     ) -> Result<(), FsError> {
-        let all = matches!(query, Query::ReadDir { .. });
-        let Some(ino) = query.inode().filter(|_| !self.promises.is_empty()) else {
-            return Ok(());
-        };
-        if matches!(query, Query::GetAttr { .. }) {
+        if self.promises.is_empty() {
             return Ok(());
         }
-        self.make_touched(|f| ino == f.ino || (all && ino == f.parent), until)
-            .await
+        match query.sees() {
+            // The leader shows these from its promise.
+            Sees::Nothing | Sees::Name(..) | Sees::Attr(_) => Ok(()),
+            Sees::Inode(ino) => self.make_touched(|f| f.ino == ino, until).await,
+            Sees::Entries(ino) => {
+                self.make_touched(|f| f.ino == ino || f.parent == ino, until)
+                    .await
+            }
+        }
     }
 
     /// Has promised files made that the leader does not know: perhaps another leader

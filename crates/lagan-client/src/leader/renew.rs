@@ -1,7 +1,7 @@
 //! A session that was ended is replaced, and what it held is dropped.
 //!
 //! Names go on as before. Handles with data that is not committed, with locks or
-//! with a promised file answer [`FsError::SessionEnded`] until they are opened again.
+//! with a promised file answer [`FsError::Io`](lagan_types::FsError::Io) until they are opened again.
 //!
 //! # While other calls are under way
 //!
@@ -30,24 +30,24 @@
 use crate::Options;
 use crate::leader::Leader;
 use crate::leader::link::{Link, unanswered};
-use lagan_types::message::{MetaReply, MetaRequest};
+use lagan_types::message::Mutate;
 use lagan_types::op::{Command, OpenSession};
-use lagan_types::{Answer, FsError, SessionId};
+use lagan_types::{Refusal, SessionId, answer_to};
 use tokio::time::Instant;
 
 impl Leader {
     /// Replaces a session that was ended, unless another call has done so.
     ///
     /// # Errors
-    /// [`FsError::SessionEnded`] if this mount is being closed, [`FsError::TimedOut`],
+    /// [`Refusal::SessionEnded`] if this mount is being closed, [`FsError::TimedOut`](lagan_types::FsError::TimedOut),
     /// and whatever the leader answers.
-    pub(super) async fn renew(&self, ended: SessionId, until: Instant) -> Result<(), FsError> {
+    pub(super) async fn renew(&self, ended: SessionId, until: Instant) -> Result<(), Refusal> {
         let _turn = self.session.turn_to_renew(until).await?;
         if self.session() != ended {
             return Ok(());
         }
         if self.session.is_closing() {
-            return Err(FsError::SessionEnded);
+            return Err(Refusal::SessionEnded);
         }
         let id = open_session(&self.link, &self.options, Some(ended), until).await?;
         tracing::warn!(old = %ended, session = %id, "session was ended, a new one is open");
@@ -71,21 +71,20 @@ impl Leader {
 /// Opens a session.
 ///
 /// # Errors
-/// [`FsError::TimedOut`], and whatever the leader answers.
+/// [`FsError::TimedOut`](lagan_types::FsError::TimedOut), and whatever the leader answers.
 pub(super) async fn open_session(
     link: &Link,
     options: &Options,
     predecessor: Option<SessionId>,
     until: Instant,
-) -> Result<SessionId, FsError> {
-    let request = MetaRequest::Mutate(Command::system(OpenSession {
+) -> Result<SessionId, Refusal> {
+    let open = OpenSession {
         nonce: rand::random(),
         identity: options.identity.clone(),
         predecessor,
-    }));
-    match link.meta(&request, until).await {
-        Ok(MetaReply::Answer(Ok(Answer::Session { session, .. }))) => Ok(session),
-        Ok(MetaReply::Answer(Err(error))) => Err(error),
-        other => Err(unanswered(other)),
-    }
+    };
+    let command = Command::system(open);
+    let answer = link.ask(Mutate { command }, until).await;
+    let opened = answer_to::<OpenSession>(answer.map_err(unanswered)?)?;
+    Ok(opened.session)
 }

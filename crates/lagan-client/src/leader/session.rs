@@ -4,7 +4,7 @@
 //! session that was ended.
 
 use crate::leader::window::Window;
-use lagan_types::{FsError, SessionId};
+use lagan_types::{FsError, Refusal, SessionId};
 use parking_lot::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
 use tokio::sync::{MutexGuard, Notify};
@@ -73,12 +73,12 @@ impl Session {
     /// that session or not begun.
     ///
     /// # Errors
-    /// [`FsError::SessionEnded`] if the session is not `only`; [`FsError::TimedOut`].
+    /// [`Refusal::SessionEnded`] if the session is not `only`; [`FsError::TimedOut`].
     pub async fn begin(
         &self,
         only: Option<SessionId>,
         until: Instant,
-    ) -> Result<Ticket<'_>, FsError> {
+    ) -> Result<Ticket<'_>, Refusal> {
         loop {
             let room = self.room.notified();
             if let Some(ticket) = self.try_begin(only)? {
@@ -90,10 +90,10 @@ impl Session {
         }
     }
 
-    fn try_begin(&self, only: Option<SessionId>) -> Result<Option<Ticket<'_>>, FsError> {
+    fn try_begin(&self, only: Option<SessionId>) -> Result<Option<Ticket<'_>>, Refusal> {
         let mut state = self.state.lock();
         if only.is_some_and(|id| id != state.id) {
-            return Err(FsError::SessionEnded);
+            return Err(Refusal::SessionEnded);
         }
         Ok(state.window.begin().map(|seq| Ticket {
             session: self,

@@ -1,8 +1,10 @@
 use super::*;
 use crate::leader::fake::{Leading, Servers};
-use lagan_types::message::{MetaReply, MetaRequest};
+use lagan_types::answer::{Created, NewSession};
+use lagan_types::message::{MetaReply, MetaRequest, Mutate};
 use lagan_types::op::{Create, CreatePromised, FileOp, Op, SystemOp};
-use lagan_types::{Answer, Attr, FsError, Incarnation, Ino, Kind, Query};
+use lagan_types::query::GetAttr;
+use lagan_types::{Answer, Attr, FsError, Incarnation, Ino, Kind, Refusal};
 use parking_lot::Mutex;
 use std::collections::HashSet;
 use std::sync::OnceLock;
@@ -63,22 +65,22 @@ impl OpenFiles for Files {
 /// Session 1 was ended; any other is as good as new.
 fn answers(request: &MetaRequest) -> MetaReply {
     match request {
-        MetaRequest::Query { session, .. } if *session == SessionId(1) => {
-            MetaReply::Query(Err(FsError::SessionEnded))
+        MetaRequest::ReadState(ask) if ask.session == SessionId(1) => {
+            MetaReply::Read(Err(Refusal::SessionEnded))
         }
-        MetaRequest::Query { .. } => MetaReply::Query(Err(FsError::NotFound)),
-        MetaRequest::Mutate(command) => MetaReply::Answer(match &command.op {
+        MetaRequest::ReadState(_) => MetaReply::Read(Err(FsError::NotFound.into())),
+        MetaRequest::Mutate(Mutate { command }) => MetaReply::Mutated(match &command.op {
             Op::System(SystemOp::OpenSession(open)) => {
                 assert_eq!(open.predecessor, Some(SessionId(1)));
                 let (session, incarnation) = (SessionId(2), Incarnation(1));
-                Ok(Answer::Session {
+                Ok(Answer::Session(NewSession {
                     session,
                     incarnation,
-                })
+                }))
             }
-            _ => Err(FsError::SessionEnded),
+            _ => Err(Refusal::SessionEnded),
         }),
-        other => MetaReply::Refused(format!("{other:?}")),
+        other => panic!("{other:?}"),
     }
 }
 
@@ -119,7 +121,7 @@ async fn files_hear_of_a_lost_session_once_when_the_new_one_is_there_and_the_tab
     let (files, leader) = leader();
     leader.locks().note(LOCKED, 1);
     assert!(promise(&leader, SessionId(1)) && leader.promise_of(PROMISED).is_some());
-    let ask = || leader.query(Query::GetAttr { ino: CLEAN });
+    let ask = || leader.query(GetAttr { ino: CLEAN });
     let asked = tokio::join!(ask(), ask(), ask());
     let gone = || Err(FsError::NotFound);
     assert_eq!(asked, (gone(), gone(), gone()));
@@ -135,7 +137,7 @@ async fn files_hear_of_a_lost_session_once_when_the_new_one_is_there_and_the_tab
 #[tokio::test]
 async fn a_promise_that_comes_after_its_session_ended_is_not_kept() {
     let (_files, leader) = leader();
-    let asked = leader.query(Query::GetAttr { ino: CLEAN });
+    let asked = leader.query(GetAttr { ino: CLEAN });
     assert_eq!(asked.await, Err(FsError::NotFound));
     promise(&leader, SessionId(1));
     assert!(leader.promise_of(PROMISED).is_none());
@@ -147,8 +149,8 @@ async fn a_promise_that_comes_after_its_session_ended_is_not_kept() {
 async fn no_session_follows_one_that_is_being_closed() {
     let (files, leader) = leader();
     leader.closing();
-    let asked = leader.query(Query::GetAttr { ino: CLEAN });
-    assert_eq!(asked.await, Err(FsError::SessionEnded));
+    let asked = leader.query(GetAttr { ino: CLEAN });
+    assert_eq!(asked.await, Err(FsError::Io));
     assert!(files.told.lock().is_empty());
 }
 
@@ -157,7 +159,7 @@ async fn a_promised_file_is_held_from_before_it_is_asked_for_until_the_answer() 
     let files = Arc::new(Files::default());
     let events = files.events.clone();
     let made = move |request: &MetaRequest| {
-        let MetaRequest::Mutate(command) = request else {
+        let MetaRequest::Mutate(Mutate { command }) = request else {
             return answers(request);
         };
         let Op::File(FileOp::CreatePromised(CreatePromised { file })) = &command.op else {
@@ -166,7 +168,7 @@ async fn a_promised_file_is_held_from_before_it_is_asked_for_until_the_answer() 
         events.lock().push(Event::Asked(file.ino));
         let attr = fake::attr(file.ino);
         let created = true;
-        MetaReply::Answer(Ok(Answer::Created { attr, created }))
+        MetaReply::Mutated(Ok(Answer::Created(Created { attr, created })))
     };
     let leader = leader_below(&files, Arc::new(Leading(made)));
     // No sweep makes it meanwhile.

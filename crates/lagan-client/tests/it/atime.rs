@@ -4,7 +4,8 @@ use crate::calls::{RW, USER, WRITE, close, get, new_dir, put, read_all, write};
 use crate::cluster::{Cluster, ROOT};
 use lagan_client::{AccessTimes, Client, NewInode, OpenOptions};
 use lagan_types::op::{EndSession, SetAttr, SetTime};
-use lagan_types::{Attr, Ino, Kind, Query, QueryAnswer, Time};
+use lagan_types::query::GetAttr;
+use lagan_types::{Attr, Ino, Kind, Time};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -22,10 +23,7 @@ async fn end(client: &Client) {
 }
 
 fn stored(cluster: &Cluster, ino: Ino) -> Attr {
-    match cluster.world().query(Query::GetAttr { ino }) {
-        QueryAnswer::Attr(attr) => attr,
-        other => panic!("{other:?}"),
-    }
+    cluster.world().query(GetAttr { ino })
 }
 
 fn is_read(attr: &Attr) -> bool {

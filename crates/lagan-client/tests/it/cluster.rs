@@ -10,14 +10,20 @@ use lagan_types::access::Access;
 use lagan_types::chunk::verify_blocks;
 use lagan_types::cluster::{Config, NodeInfo, NodeRole, NodeState};
 use lagan_types::limits::BLOCK_LEN;
-use lagan_types::message::{ChunkReply, ChunkRequest, MetaReply, MetaRequest, NodeStatus, Status};
-use lagan_types::op::{
-    FileOp, GrantInos, Init, NewFile, RegisterNode, SessionIdentity, SetNodeState,
+use lagan_types::message::{
+    ArchiveRefusal, ArchiveReply, ArchiveRequest, Blocks, ChunkRefusal, ChunkReply, ChunkRequest,
+    CreateOutcome, LeaderRefusal, LeaderReply, LeaderRequest, MetaReply, MetaRequest, NodeStatus,
+    Ping, Pong, ReadChunk, Recalled, ReportBad, ReportReplica, SessionHeard, Status, WaitLock,
+    WriteChunk,
 };
-use lagan_types::query::Counters;
+use lagan_types::op::{
+    Create, FileOp, GrantInos, Init, NewFile, OpenSession, RegisterNode, SessionIdentity,
+    SetNodeState, SystemOp,
+};
+use lagan_types::query::{Extents, GetCounters, GetLock, Lookup};
 use lagan_types::{
-    Answer, ChunkId, ClusterId, Command, FsError, Incarnation, Ino, Kind, NodeId, Op, Query,
-    QueryAnswer, SessionId, StoreId, Time, VolumeId,
+    Answer, Ask, ChunkId, ClusterId, Command, FsError, Incarnation, Ino, Kind, NodeId, Op, Query,
+    QueryAnswer, Refusal, StoreId, Time, VolumeId, answer_to,
 };
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::SocketAddr;
@@ -64,6 +70,8 @@ pub struct World {
     /// Reads that mounts told of, or would have if they were not refused.
     pub told: Vec<Access>,
     pub refuse_reads: bool,
+    /// Mounts that did one thing.
+    others: u64,
     /// Requests since the start, by kind; those that tell of reads do not count.
     pub mutations: u32,
     pub queries: u32,
@@ -73,62 +81,80 @@ pub struct World {
 
 impl World {
     /// A command of the cluster itself.
-    pub fn system(&mut self, op: impl Into<Op>) -> Answer {
+    pub fn system<A>(&mut self, op: A) -> A::Answer
+    where
+        A: Ask<Request = SystemOp, Reply = Answer>,
+    {
+        let command = Command {
+            time: now(),
+            ..Command::system(op)
+        };
+        let answer = apply(&mut self.store, &command).unwrap();
+        answer_to::<A>(answer).unwrap()
+    }
+
+    /// A mutation of a mount that does nothing else.
+    pub fn of_another_mount<A>(&mut self, op: A) -> A::Answer
+    where
+        A: Ask<Request = FileOp, Reply = Answer>,
+    {
+        self.others += 1;
+        let identity = SessionIdentity {
+            machine: "another".into(),
+            boot: "boot".into(),
+            mount_point: "/mnt".into(),
+            instance: 0,
+        };
+        let opened = self.system(OpenSession {
+            nonce: self.others.into(),
+            identity,
+            predecessor: None,
+        });
         let command = Command {
             volume: VOLUME,
-            session: SessionId::SYSTEM,
-            seq: 0,
-            unanswered: 0,
+            session: opened.session,
+            seq: 1,
+            unanswered: 1,
             time: now(),
-            op: op.into(),
+            op: op.into().into(),
         };
-        apply(&mut self.store, &command).unwrap().unwrap()
+        let answer = apply(&mut self.store, &command).unwrap();
+        answer_to::<A>(answer).unwrap()
     }
 
     pub fn node_state(&mut self, node: NodeId, state: NodeState) {
         self.system(SetNodeState { node, state });
     }
 
-    pub fn query(&self, q: Query) -> QueryAnswer {
-        query(&self.store, VOLUME, SessionId::SYSTEM, &q)
-            .unwrap()
-            .unwrap()
+    pub fn query<A>(&self, ask: A) -> A::Answer
+    where
+        A: Ask<Request = Query, Reply = QueryAnswer>,
+    {
+        lagan_meta::read(&self.store, ask).unwrap().unwrap()
     }
 
     /// Whether the replicated state has that name in the root.
     pub fn has(&self, name: &str) -> bool {
-        let lookup = Query::Lookup {
+        let lookup = Lookup {
             parent: ROOT,
             name: name.into(),
         };
-        query(&self.store, VOLUME, SessionId::SYSTEM, &lookup)
-            .unwrap()
-            .is_ok()
+        lagan_meta::read(&self.store, lookup).unwrap().is_ok()
     }
 
     /// The answer to a create that can be promised.
-    fn promise(&mut self, command: &Command) -> Option<MetaReply> {
+    fn promise(&mut self, command: &Command) -> Option<CreateOutcome> {
         let Op::File(FileOp::Create(op)) = &command.op else {
             return None;
         };
         if op.kind != Kind::File {
             return None;
         }
-        let Answer::Inos { first: ino, .. } = self.system(GrantInos { count: 1 }) else {
-            panic!("numbers");
-        };
-        let file = NewFile {
-            ino,
-            parent: op.parent,
-            name: op.name.clone(),
-            mode: op.mode & !op.umask,
-            uid: op.uid,
-            gid: op.gid,
-            time: now(),
-        };
+        let ino = self.system(GrantInos { count: 1 }).first;
+        let file = NewFile::promised(op, ino, now());
         let found = lagan_meta::preview(&self.store, VOLUME, command.session, &file);
         let attr = found.unwrap().ok()?;
-        Some(MetaReply::Promised { attr, term: TERM })
+        Some(CreateOutcome::Promised { attr, term: TERM })
     }
 
     /// Resets the counters of requests and returns them: mutations, queries,
@@ -163,117 +189,124 @@ impl Handler for Node {
 
     fn handle(&self, peer: &Arc<Peer>, request: Request, reply: Reply) {
         let mut world = self.world.lock().unwrap();
-        if peer.hello.service == Service::Meta {
-            let request = request.decode().unwrap();
-            match meta(&mut world, self.id, request) {
-                Some(answer) => reply.send(Response::encode(&answer)),
-                None => peer.close(),
+        match peer.hello.service {
+            Service::Node => {
+                let leader = Some(NodeId(1));
+                reply.answer::<Ping>(Ok(Pong { leader, term: TERM }), Bytes::new());
             }
-            return;
-        }
-        if world.silent.contains(&self.id) {
+            Service::Meta if self.id != NodeId(1) => {
+                reply.refuse::<MetaRequest>(not_leader(&world));
+            }
+            Service::Leader if self.id != NodeId(1) => {
+                reply.refuse::<LeaderRequest>(not_leader(&world));
+            }
+            Service::Meta => match meta(&mut world, request.decode().unwrap()) {
+                Some(answer) => reply.send(Response::encode(&Ok::<_, LeaderRefusal>(answer))),
+                None => peer.close(),
+            },
+            Service::Leader => {
+                let answer = leader(&mut world, request.decode().unwrap());
+                reply.send(Response::encode(&Ok::<_, LeaderRefusal>(answer)));
+            }
             // Never answered, and not closed either: no packets at all.
-            std::mem::forget(reply);
-            return;
+            _ if world.silent.contains(&self.id) => std::mem::forget(reply),
+            Service::Chunk => {
+                let ask = request.decode().unwrap();
+                let (answer, data) = chunk(&mut world, self.id, ask, request.data);
+                reply.send(Response::encode_with(&answer, data));
+            }
+            Service::Archive => {
+                let (answer, data) = archive(&world, request.decode().unwrap());
+                reply.send(Response::encode_with(&answer, data));
+            }
+            Service::Raft => panic!("no mount asks this"),
         }
-        let (answer, data) = chunk(&mut world, self.id, request.decode().unwrap(), request.data);
-        reply.send(Response::encode_with(&answer, data));
+    }
+}
+
+fn not_leader(world: &World) -> LeaderRefusal {
+    LeaderRefusal::NotLeader {
+        leader: Some(NodeId(1)),
+        addr: world.addrs.get(&NodeId(1)).map(ToString::to_string),
     }
 }
 
 /// `None`: the answer is lost.
-fn meta(world: &mut World, node: NodeId, request: MetaRequest) -> Option<MetaReply> {
-    if node != NodeId(1) && !matches!(request, MetaRequest::Ping) {
-        return Some(MetaReply::NotLeader {
-            leader: Some(NodeId(1)),
-            addr: world.addrs.get(&NodeId(1)).map(ToString::to_string),
-        });
-    }
+fn meta(world: &mut World, request: MetaRequest) -> Option<MetaReply> {
     Some(match request {
-        MetaRequest::Create(command) if world.promises => {
-            let reply = world.promise(&command);
-            return reply.or_else(|| meta(world, node, MetaRequest::Mutate(command)));
-        }
-        MetaRequest::Mutate(Command {
-            op: Op::File(FileOp::NoteAccesses(op)),
-            ..
-        }) if world.refuse_reads => {
-            world.told.extend(op.reads);
-            MetaReply::Answer(Err(FsError::Io))
-        }
-        MetaRequest::Mutate(command) if matches!(command.op, Op::File(FileOp::NoteAccesses(_))) => {
-            tell(world, command)
-        }
-        MetaRequest::Mutate(mut command) | MetaRequest::Create(mut command) => {
-            world.mutations += 1;
-            let commit = matches!(command.op, Op::File(FileOp::Commit(_)));
-            if commit && world.stale_commits > 0 {
-                world.stale_commits -= 1;
-                return Some(MetaReply::Answer(Err(FsError::StaleEpoch)));
+        MetaRequest::CreateFile(ask) => {
+            if world.promises
+                && let Some(promised) = world.promise(&ask.command)
+            {
+                return Some(MetaReply::Created(Ok(promised)));
             }
-            command.time = now();
-            let answer = apply(&mut world.store, &command).unwrap();
-            if world.lost_answers > 0 {
-                world.lost_answers -= 1;
-                return None;
-            }
-            MetaReply::Answer(answer)
+            let made = answer_to::<Create>(mutate(world, ask.command)?);
+            MetaReply::Created(made.map(CreateOutcome::Replicated))
         }
-        MetaRequest::Query {
-            volume,
-            session,
-            query: q,
-        } => {
+        MetaRequest::Mutate(ask) => MetaReply::Mutated(mutate(world, ask.command)?),
+        MetaRequest::ReadState(ask) => {
             world.queries += 1;
-            MetaReply::Query(query(&world.store, volume, session, &q).unwrap())
+            let found = query(&world.store, ask.volume, ask.session, &ask.query);
+            MetaReply::Read(found.unwrap())
         }
-        MetaRequest::Map { known } => {
+        MetaRequest::GetMap(ask) => {
             let map = cluster_map(&world.store).unwrap();
-            MetaReply::Map(map.filter(|m| m.version > known))
+            MetaReply::Map(map.filter(|m| m.version > ask.known))
         }
-        MetaRequest::SessionHeartbeat {
-            session,
-            check,
-            open,
-            ..
-        } => {
-            if check > 0 {
-                world.checked.push((check, open));
+    })
+}
+
+/// `None`: the answer is lost.
+fn mutate(world: &mut World, mut command: Command) -> Option<Result<Answer, Refusal>> {
+    command.time = now();
+    match &command.op {
+        // Mounts do this at times of their own: no test that counts shall notice.
+        Op::File(FileOp::NoteAccesses(op)) => {
+            world.told.extend(&op.reads);
+            return Some(match world.refuse_reads {
+                true => Err(FsError::Io.into()),
+                false => apply(&mut world.store, &command).unwrap(),
+            });
+        }
+        Op::File(FileOp::Commit(_)) if world.stale_commits > 0 => {
+            world.mutations += 1;
+            world.stale_commits -= 1;
+            return Some(Err(Refusal::StaleEpoch));
+        }
+        _ => world.mutations += 1,
+    }
+    let answer = apply(&mut world.store, &command).unwrap();
+    if world.lost_answers > 0 {
+        world.lost_answers -= 1;
+        return None;
+    }
+    Some(answer)
+}
+
+fn leader(world: &mut World, request: LeaderRequest) -> LeaderReply {
+    match request {
+        LeaderRequest::SessionHeartbeat(beat) => {
+            if beat.check > 0 {
+                world.checked.push((beat.check, beat.open));
             }
-            MetaReply::Heartbeat {
-                alive: session_exists(&world.store, session).unwrap(),
+            LeaderReply::SessionHeard(SessionHeard {
+                alive: session_exists(&world.store, beat.session).unwrap(),
                 map_version: map_version(&world.store).unwrap(),
                 check: world.check.0,
                 orphans: world.check.1.clone(),
                 term: TERM,
-            }
+            })
         }
-        MetaRequest::Ping => MetaReply::Pong {
-            leader: Some(NodeId(1)),
-            term: TERM,
-        },
-        MetaRequest::Status => MetaReply::Status(Box::new(status(world))),
-        MetaRequest::WaitLock { ino, lock, .. } => {
-            MetaReply::Query(Ok(world.query(Query::GetLock { ino, lock })))
+        LeaderRequest::GetStatus(_) => LeaderReply::Status(Box::new(status(world))),
+        LeaderRequest::WaitLock(WaitLock { ino, lock, .. }) => {
+            LeaderReply::Lock(Ok(world.query(GetLock { ino, lock })))
         }
-        other => MetaReply::Refused(format!("{other:?}")),
-    })
-}
-
-/// Mounts do this at times of their own: no test that counts shall notice.
-fn tell(world: &mut World, mut command: Command) -> MetaReply {
-    command.time = now();
-    if let Op::File(FileOp::NoteAccesses(op)) = &command.op {
-        world.told.extend(&op.reads);
+        other => panic!("{other:?}"),
     }
-    MetaReply::Answer(apply(&mut world.store, &command).unwrap())
 }
 
 fn status(world: &World) -> Status {
-    let QueryAnswer::Counters(counters) = world.query(Query::Counters) else {
-        panic!("counters");
-    };
-    let counters: Counters = counters;
+    let counters = world.query(GetCounters);
     let map = cluster_map(&world.store).unwrap().unwrap();
     let silent_ms = |node| match world.unheard.contains(node) {
         true => NodeStatus::NOT_HEARD,
@@ -303,84 +336,76 @@ fn status(world: &World) -> Status {
     }
 }
 
-fn chunk(
-    world: &mut World,
-    node: NodeId,
-    request: ChunkRequest,
-    data: Bytes,
-) -> (ChunkReply, Bytes) {
+/// The answer of a chunk store, and the data beside it.
+type Served = (Result<ChunkReply, ChunkRefusal>, Bytes);
+
+fn chunk(world: &mut World, node: NodeId, request: ChunkRequest, data: Bytes) -> Served {
     let none = Bytes::new();
     match request {
-        ChunkRequest::Write {
-            id,
-            set_epoch,
-            block_crcs,
-            forward,
-        } => {
+        ChunkRequest::WriteChunk(ask) => {
             world.chunk_writes += 1;
-            assert!(forward && verify_blocks(&data, &block_crcs));
-            (
-                write_chunk(world, node, id, set_epoch, &block_crcs, data),
-                none,
-            )
+            assert!(ask.forward && verify_blocks(&data, &ask.block_crcs));
+            let written = write_chunk(world, node, &ask, data);
+            (written.map(ChunkReply::Done), none)
         }
-        ChunkRequest::Read { id, offset, len } => {
+        ChunkRequest::ReadChunk(ReadChunk { id, offset, len }) => {
             world.chunk_reads += 1;
             match world.chunks.get(&(node, id)) {
-                None => (ChunkReply::NotFound, none),
+                None => (Err(ChunkRefusal::NotFound), none),
                 Some(stored) => read_chunk(stored, offset, len),
             }
         }
-        ChunkRequest::ReportBad { id } => {
+        ChunkRequest::ReportBad(ReportBad { id }) => {
             world.reported_bad.push((node, id));
-            (ChunkReply::Done, none)
+            (Ok(ChunkReply::Done(())), none)
         }
-        ChunkRequest::ReportReplica { id, ino, offset } => {
-            let named = Query::Extents {
+        ChunkRequest::ReportReplica(ReportReplica { id, ino, offset }) => {
+            let named = Extents {
                 ino,
                 offset,
                 limit: 1,
             };
-            let answer = query(&world.store, VOLUME, SessionId::SYSTEM, &named);
+            let answer = lagan_meta::read(&world.store, named);
             // As servers do: what is not named there is of no interest.
             if format!("{answer:?}").contains(&format!("{id:?}")) {
                 world.reported_bad.push((node, id));
             }
-            (ChunkReply::Done, none)
+            (Ok(ChunkReply::Done(())), none)
         }
-        ChunkRequest::Recall {
-            ino,
-            version,
-            offset,
-            len,
-        } => match world.objects.get(&(ino, version)) {
-            None => (ChunkReply::NotFound, none),
-            Some(object) => {
-                let data = object.slice(offset as usize..offset as usize + len as usize);
-                let crc = crc32fast::hash(&data);
-                (ChunkReply::Recalled { crc }, data)
-            }
-        },
-        other => (ChunkReply::Failed(format!("{other:?}")), none),
+        other => panic!("{other:?}"),
     }
+}
+
+fn archive(
+    world: &World,
+    request: ArchiveRequest,
+) -> (Result<ArchiveReply, ArchiveRefusal>, Bytes) {
+    let ArchiveRequest::Recall(ask) = request else {
+        panic!("{request:?}");
+    };
+    let Some(object) = world.objects.get(&(ask.ino, ask.version)) else {
+        return (Err(ArchiveRefusal::Gone), Bytes::new());
+    };
+    let data = object.slice(ask.offset as usize..ask.offset as usize + ask.len as usize);
+    let crc = crc32fast::hash(&data);
+    (Ok(ArchiveReply::Recalled(Recalled { crc })), data)
 }
 
 fn write_chunk(
     world: &mut World,
     node: NodeId,
-    id: ChunkId,
-    epoch: lagan_types::Epoch,
-    crcs: &[u32],
+    ask: &WriteChunk,
     data: Bytes,
-) -> ChunkReply {
+) -> Result<(), ChunkRefusal> {
+    let id = ask.id;
     let map = cluster_map(&world.store).unwrap().unwrap();
     let set = map.set(id.set()).unwrap();
     assert!(set.nodes.contains(&node));
-    if set.epoch != epoch || set.sealed {
-        return ChunkReply::StaleEpoch;
+    if set.epoch != ask.set_epoch || set.sealed {
+        return Err(ChunkRefusal::StaleEpoch);
     }
     if set.nodes.iter().any(|n| world.full.contains(n)) {
-        return ChunkReply::Full;
+        return Err(ChunkRefusal::Full);
     }
     let failed: Vec<NodeId> = set
         .nodes
@@ -391,29 +416,30 @@ fn write_chunk(
     for &member in set.nodes.iter().filter(|n| !failed.contains(n)) {
         let stored = Stored {
             data: data.clone(),
-            crcs: crcs.to_vec(),
+            crcs: ask.block_crcs.clone(),
         };
         let old = world.chunks.insert((member, id), stored);
         assert!(old.is_none(), "a chunk id was used twice");
     }
     if failed.is_empty() {
-        ChunkReply::Written
+        Ok(())
     } else {
-        ChunkReply::MembersFailed(failed)
+        Err(ChunkRefusal::MembersFailed(failed))
     }
 }
 
-fn read_chunk(stored: &Stored, offset: u32, len: u32) -> (ChunkReply, Bytes) {
+fn read_chunk(stored: &Stored, offset: u32, len: u32) -> Served {
     let first = offset / BLOCK_LEN;
     let last = (offset + len).div_ceil(BLOCK_LEN);
     let from = (first * BLOCK_LEN) as usize;
     let to = ((last * BLOCK_LEN) as usize).min(stored.data.len());
-    let reply = ChunkReply::Blocks {
+    let blocks = Blocks {
         chunk_len: stored.data.len() as u32,
         first_block: first,
         crcs: stored.crcs[first as usize..(last as usize).min(stored.crcs.len())].to_vec(),
     };
-    (reply, stored.data.slice(from..to))
+    let data = stored.data.slice(from..to);
+    (Ok(ChunkReply::Blocks(blocks)), data)
 }
 
 /// A cluster of servers; they end with it.

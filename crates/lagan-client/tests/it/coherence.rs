@@ -4,7 +4,8 @@ use crate::calls::{APPEND, RW, USER, WRITE, close, get, new_file, put, read_all,
 use crate::cluster::{Cluster, ROOT};
 use lagan_client::{Caller, Client, Invalidate};
 use lagan_types::op::{SetAttr, SetAttrs, SetTime};
-use lagan_types::{FsError, Ino, Query, QueryAnswer, Time};
+use lagan_types::query::GetAttr;
+use lagan_types::{FsError, Ino, Time};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -219,10 +220,7 @@ async fn own_bytes_do_not_hide_a_later_change_while_their_commit_has_no_answer()
     let client = cluster.mount(1).await;
     let ino = put(&client, "f", b"old").await;
     let fh = client.open(ino, RW).await.unwrap().fh;
-    let version = || match cluster.world().query(Query::GetAttr { ino }) {
-        QueryAnswer::Attr(attr) => attr.version,
-        other => panic!("{other:?}"),
-    };
+    let version = || cluster.world().query(GetAttr { ino }).version;
     let before = version();
     write(&client, fh, 0, b"new").await;
     cluster.world().lost_answers = 8;
@@ -236,7 +234,7 @@ async fn own_bytes_do_not_hide_a_later_change_while_their_commit_has_no_answer()
         size: Some(0),
         ..SetAttr::default()
     };
-    cluster.world().system(SetAttrs { ino, set });
+    cluster.world().of_another_mount(SetAttrs { ino, set });
     assert!(!flush.is_finished());
     assert_eq!(client.getattr(ino).await.unwrap().size, 0);
     assert_eq!(read_all(&client, fh).await.unwrap(), b"");

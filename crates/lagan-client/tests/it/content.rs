@@ -5,13 +5,11 @@ use crate::cluster::{Cluster, ROOT};
 use bytes::Bytes;
 use lagan_client::{OpenOptions, Seek};
 use lagan_types::op::SetAttr;
-use lagan_types::{Content, FsError, NodeId, Query, QueryAnswer};
+use lagan_types::query::File;
+use lagan_types::{Content, FsError, NodeId};
 
 fn extents(cluster: &Cluster, ino: lagan_types::Ino) -> Vec<lagan_types::Extent> {
-    match cluster.world().query(Query::File { ino }) {
-        QueryAnswer::File { extents, .. } => extents,
-        other => panic!("{other:?}"),
-    }
+    cluster.world().query(File { ino }).extents
 }
 
 #[tokio::test]
@@ -225,11 +223,8 @@ async fn the_tail_of_a_file_with_many_extents_is_merged_too() {
         close(&client, fh).await.unwrap();
     }
     assert!(get(&client, ino).await == want);
-    let all = Query::File { ino };
-    let QueryAnswer::File { extent_count, .. } = cluster.world().query(all) else {
-        panic!("file");
-    };
-    assert_eq!(extent_count, 700);
+    let all = File { ino };
+    assert_eq!(cluster.world().query(all).extent_count, 700);
 }
 
 #[tokio::test]
@@ -376,10 +371,7 @@ async fn random_small_overwrites_that_are_fsynced_keep_few_extents() {
         write(&client, fh, page as u64, &data[page..page + 4096]).await;
         client.fsync(fh).await.unwrap();
     }
-    let count = || match cluster.world().query(Query::File { ino }) {
-        QueryAnswer::File { extent_count, .. } => extent_count,
-        other => panic!("{other:?}"),
-    };
+    let count = || cluster.world().query(File { ino }).extent_count;
     // 64 in each MiB; the last rewrites may still be under way.
     for _ in 0..200 {
         if count() <= 64 * 64 {

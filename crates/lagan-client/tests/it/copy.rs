@@ -3,7 +3,8 @@
 use crate::calls::{RW, USER, bytes, close, get, new_file, put, write};
 use crate::cluster::{Cluster, ROOT};
 use lagan_client::{Client, CopySpan};
-use lagan_types::{Content, FsError, Ino, Query, QueryAnswer};
+use lagan_types::query::File;
+use lagan_types::{Content, FsError, Ino};
 
 async fn new(client: &Client, name: &str) -> (Ino, u64) {
     let made = client.create(ROOT, name.as_bytes(), new_file(), true, RW);
@@ -22,10 +23,7 @@ fn whole(from: u64, to: u64) -> CopySpan {
 }
 
 fn extents(cluster: &Cluster, ino: Ino) -> Vec<lagan_types::Extent> {
-    match cluster.world().query(Query::File { ino }) {
-        QueryAnswer::File { extents, .. } => extents,
-        other => panic!("{other:?}"),
-    }
+    cluster.world().query(File { ino }).extents
 }
 
 #[tokio::test]

@@ -344,11 +344,8 @@ async fn a_session_that_was_ended_is_replaced_and_only_its_dirty_handles_fail() 
     assert_eq!(&client.read(fc, 0, 10).await.unwrap()[..], b"clean");
     write(&client, fc, 0, b"CLEAN").await;
     close(&client, fc).await.unwrap();
-    assert_eq!(
-        client.read(fd, 0, 10).await.err(),
-        Some(FsError::SessionEnded)
-    );
-    assert_eq!(client.flush(fd, 0).await, Err(FsError::SessionEnded));
+    assert_eq!(client.read(fd, 0, 10).await.err(), Some(FsError::Io));
+    assert_eq!(client.flush(fd, 0).await, Err(FsError::Io));
     client.release(fd, None).await;
     assert_eq!(get(&client, dirty).await, b"dirty");
     assert_eq!(get(&client, clean).await, b"CLEAN");

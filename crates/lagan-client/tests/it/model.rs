@@ -8,7 +8,8 @@ use lagan_types::cluster::ArchiveConfig;
 use lagan_types::op::{
     ArchiveFinish, ArchiveStart, FinishArchive, Release, SetAttr, SetConfig, StartArchive,
 };
-use lagan_types::{Answer, FsError, Ino, NodeId};
+use lagan_types::query::GetAttr;
+use lagan_types::{FsError, Ino, NodeId};
 use proptest::prelude::*;
 use std::sync::Arc;
 
@@ -36,21 +37,14 @@ pub fn archive(cluster: &Cluster, ino: Ino, data: &[u8]) -> Option<u64> {
         prefix: "p".into(),
     });
     world.system(SetConfig { config });
-    let query = lagan_types::Query::GetAttr { ino };
-    let lagan_types::QueryAnswer::Attr(attr) = world.query(query) else {
-        panic!("attributes");
-    };
-    let version = attr.version;
-    let started = world.system(StartArchive {
+    let version = world.query(GetAttr { ino }).version;
+    let attempts = world.system(StartArchive {
         files: vec![ArchiveStart {
             ino,
             version,
             node: NodeId(1),
         }],
     });
-    let Answer::Attempts(attempts) = started else {
-        panic!("{started:?}");
-    };
     let attempt = attempts[0].clone()?;
     world.system(FinishArchive {
         files: vec![ArchiveFinish {

@@ -2,8 +2,9 @@
 
 use crate::calls::{RW, close, get, new_dir, new_file, write};
 use crate::cluster::{Cluster, ROOT};
-use lagan_client::Client;
+use lagan_client::{Client, NewInode};
 use lagan_types::op::{Create, EndSession};
+use lagan_types::query::GetAttr;
 use lagan_types::{FsError, Ino, Kind};
 use std::sync::Arc;
 use std::time::Duration;
@@ -24,7 +25,7 @@ async fn promising() -> (Cluster, Arc<Client>) {
 
 /// Somebody else has the name before the file could be made.
 fn take_name(cluster: &Cluster, name: &str) {
-    cluster.world().system(Create {
+    cluster.world().of_another_mount(Create {
         parent: ROOT,
         name: name.into(),
         kind: Kind::File,
@@ -36,6 +37,23 @@ fn take_name(cluster: &Cluster, name: &str) {
         target: Vec::new(),
         exclusive: true,
     });
+}
+
+#[tokio::test]
+async fn a_promised_file_is_made_with_the_mode_that_was_shown() {
+    let (cluster, client) = promising().await;
+    let new = NewInode {
+        mode: 0o666,
+        umask: 0o027,
+        ..new_file()
+    };
+    let made = client.create(ROOT, b"f", new, true, RW);
+    let (attr, opened) = made.await.unwrap();
+    assert!(!cluster.world().has("f"));
+    assert_eq!(attr.permissions(), 0o640);
+    close(&client, opened.fh).await.unwrap();
+    let stored = cluster.world().query(GetAttr { ino: attr.ino });
+    assert_eq!(stored.permissions(), 0o640);
 }
 
 #[tokio::test]

@@ -1,15 +1,21 @@
 //! The loop and its rounds over a real state machine, without its replication.
 
 use super::*;
+use lagan_meta::kv::StoreError;
 use lagan_meta::memory::MemoryStore;
+use lagan_types::answer::ReleasedFiles;
 use lagan_types::attr::ArchiveState::{self, Archived, Released as Gone};
 use lagan_types::cluster::{ArchiveConfig, NodeInfo, NodeRole, NodeState};
 use lagan_types::extent::{ChunkRef, Edit};
 use lagan_types::op::{
     ArchiveFinish, ArchiveStart, Commit, Create, FileOp, FinishArchive, GrantBlock, Init, Op,
-    OpenSession, RegisterNode, SessionIdentity, SetConfig, StartArchive, SystemOp,
+    OpenSession, RegisterNode, Release, SessionIdentity, SetConfig, StartArchive, SystemOp,
 };
-use lagan_types::{Answer, BlockId, ChunkId, Command, FsError, Kind, NodeId, StoreId, Time};
+use lagan_types::query::{File, Releasable, ReleasableFile};
+use lagan_types::{
+    Answer, Ask, BlockId, ChunkId, Command, Kind, NodeId, Refusal, SessionId, StoreId, Time,
+    VolumeId, answer_to,
+};
 use parking_lot::{Mutex, MutexGuard};
 use std::collections::BTreeSet;
 use std::time::Instant;
@@ -98,10 +104,7 @@ impl World {
             identity,
             predecessor: None,
         };
-        let Answer::Session { session, .. } = world.system(open) else {
-            panic!("no session");
-        };
-        world.session = session;
+        world.session = world.system(open).session;
         world
     }
 
@@ -110,7 +113,7 @@ impl World {
         session: SessionId,
         seq: u64,
         op: impl Into<Op>,
-    ) -> Result<Answer, FsError> {
+    ) -> Result<Answer, Refusal> {
         let command = Command {
             volume: VolumeId::ONLY,
             session,
@@ -125,18 +128,21 @@ impl World {
         lagan_meta::apply(&mut self.state, &command).unwrap()
     }
 
-    fn system(&mut self, op: impl Into<SystemOp>) -> Answer {
-        self.apply(SessionId::SYSTEM, 0, op.into()).unwrap()
+    fn system<A>(&mut self, op: A) -> A::Answer
+    where
+        A: Ask<Request = SystemOp, Reply = Answer>,
+    {
+        let answer = self.apply(SessionId::SYSTEM, 0, op.into());
+        answer_to::<A>(answer).unwrap()
     }
 
-    fn op(&mut self, op: impl Into<FileOp>) -> Answer {
+    fn op<A>(&mut self, op: A) -> A::Answer
+    where
+        A: Ask<Request = FileOp, Reply = Answer>,
+    {
         self.seq += 1;
-        self.apply(self.session, self.seq, op.into()).unwrap()
-    }
-
-    fn ask(&self, query: &Query) -> QueryAnswer {
-        let answer = lagan_meta::query(&self.state, VolumeId::ONLY, SessionId::SYSTEM, query);
-        answer.unwrap().unwrap()
+        let answer = self.apply(self.session, self.seq, op.into());
+        answer_to::<A>(answer).unwrap()
     }
 
     /// Makes a file of 1,000 bytes; it is archived a second after the one before.
@@ -153,14 +159,12 @@ impl World {
             target: Vec::new(),
             exclusive: true,
         };
-        let Answer::Created { attr, .. } = self.op(create) else {
-            panic!("no file");
-        };
+        let attr = self.op(create).attr;
         if self.ids.is_empty() {
-            let Answer::Block { block, count } = self.op(GrantBlock) else {
-                panic!("no block");
-            };
-            self.ids = (0..count).map(|index| (block, index)).collect();
+            let granted = self.op(GrantBlock);
+            self.ids = (0..granted.count)
+                .map(|index| (granted.block, index))
+                .collect();
         }
         let (block, index) = self.ids.pop().unwrap();
         let map = lagan_meta::cluster_map(&self.state).unwrap().unwrap();
@@ -196,9 +200,7 @@ impl World {
             version,
             node: NodeId(1),
         }];
-        let Answer::Attempts(attempts) = self.system(StartArchive { files }) else {
-            panic!("no attempts");
-        };
+        let attempts = self.system(StartArchive { files });
         let attempt = attempts[0].clone().unwrap();
         let files = vec![ArchiveFinish {
             ino,
@@ -213,10 +215,9 @@ impl World {
     }
 
     fn file(&self, ino: Ino) -> (ArchiveState, u64) {
-        match self.ask(&Query::File { ino }) {
-            QueryAnswer::File { attr, .. } => (attr.archive, attr.version),
-            other => panic!("{other:?}"),
-        }
+        let found = lagan_meta::read(&self.state, File { ino });
+        let attr = found.unwrap().unwrap().attr;
+        (attr.archive, attr.version)
     }
 
     fn state(&self, ino: Ino) -> ArchiveState {
@@ -286,9 +287,12 @@ impl Edge for Ground {
         Ok(world.state.clone())
     }
 
-    async fn propose(&self, op: SystemOp) -> Option<Result<Answer, FsError>> {
+    async fn release(&self, op: Release) -> Option<Result<ReleasedFiles, Refusal>> {
         let mut world = self.world();
-        (!world.refuses).then(|| world.apply(SessionId::SYSTEM, 0, op))
+        (!world.refuses).then(|| {
+            let answer = world.apply(SessionId::SYSTEM, 0, SystemOp::from(op));
+            answer_to::<Release>(answer)
+        })
     }
 
     fn turn(&self) -> &tokio::sync::Mutex<()> {
@@ -512,14 +516,20 @@ fn failure_is_news_until_it_changes() {
 
 #[test]
 fn round_goes_from_page_to_page_and_ends_behind_the_last() {
-    let page = |from: u64| -> Vec<Row> {
+    let page = |from: u64| -> Vec<ReleasableFile> {
         let rows = from..from + u64::from(PAGE);
-        rows.map(|n| (n, Ino(n), 1, 10)).collect()
+        rows.map(|n| ReleasableFile {
+            archived_ms: n,
+            ino: Ino(n),
+            version: 1,
+            bytes: 10,
+        })
+        .collect()
     };
     let mut round = Round::new(u64::MAX);
     for from in [0, u64::from(PAGE)] {
         let query = round.question().expect("a page");
-        assert!(matches!(query, Query::Releasable { from: (ms, _), .. } if ms + 1 >= from));
+        assert!(matches!(query, Releasable { from: (ms, _), .. } if ms + 1 >= from));
         let files = round.choose(&page(from));
         assert_eq!(files.len(), PAGE as usize);
         round.note(&Released {

@@ -18,7 +18,7 @@
 //! the new leader, which lets nobody take names before that (`hold`).
 
 use lagan_types::op::{FileOp, NameEffect, NewFile};
-use lagan_types::query::Query;
+use lagan_types::query::{Query, Sees};
 use lagan_types::{Attr, Ino, QueryAnswer, SessionId, Time};
 use std::collections::HashMap;
 use std::ops::Range;
@@ -385,19 +385,20 @@ impl Names {
         if self.promises.is_empty() {
             return Touch::None;
         }
-        let ino = match query {
-            Query::Lookup { parent, name } => self.by_name.get(&(*parent, name.clone())).copied(),
-            Query::ReadDir { ino, .. } => return self.touched_in(*ino),
-            other => other.inode(),
+        let sees = query.sees();
+        let ino = match sees {
+            Sees::Nothing => None,
+            Sees::Name(parent, name) => self.by_name.get(&(parent, name.to_vec())).copied(),
+            Sees::Entries(ino) => return self.touched_in(ino),
+            Sees::Attr(ino) | Sees::Inode(ino) => Some(ino),
         };
         let found = ino.and_then(|ino| Some((ino, self.promises.get(&ino)?)));
         match found {
             None => Touch::None,
-            Some((_, promise)) if promise.asked.0 == session => match (&promise.step, query) {
-                (
-                    Step::Held(attr) | Step::Proposed(attr),
-                    Query::Lookup { .. } | Query::GetAttr { .. },
-                ) => Touch::Own(attr.clone()),
+            Some((_, promise)) if promise.asked.0 == session => match (&promise.step, sees) {
+                (Step::Held(attr) | Step::Proposed(attr), Sees::Name(..) | Sees::Attr(_)) => {
+                    Touch::Own(attr.clone())
+                }
                 _ => Touch::Make(vec![promise.file.ino]),
             },
             Some((ino, _)) => Touch::Make(vec![ino]),
@@ -426,8 +427,8 @@ impl Names {
         }
         match answer {
             QueryAnswer::Attr(attr) => self.show_attr(attr),
-            QueryAnswer::Entries { entries, .. } => {
-                let attrs = entries.iter_mut().filter_map(|e| e.attr.as_mut());
+            QueryAnswer::Entries(page) => {
+                let attrs = page.entries.iter_mut().filter_map(|e| e.attr.as_mut());
                 attrs.for_each(|attr| self.show_attr(attr));
             }
             _ => {}

@@ -9,14 +9,15 @@ use lagan_types::id::{BlockId, ChunkId, Ino, NodeId, SessionId};
 use lagan_types::limits::FILE_LEN_MAX;
 use lagan_types::op::{LockKind, SessionIdentity};
 use lagan_types::query::{Counters, ReapChunks};
-use lagan_types::{Answer, FsError};
+use lagan_types::{Answer, Refusal};
 
 first_version!(2:
     Config, MapVersion, NodeInfo, ReplicaSet, UseCount,
     InodeRow, DentryRow, CookieRow, ExtentRow,
     ObjectRow, AttemptRow, ReapChunkRow, ReapObjectRow,
-    SessionRow, AnswerFloor, AnswerRow, BlockRow, LockRow, CounterRow,
+    SessionRow, AnswerFloor, BlockRow, LockRow, CounterRow,
 );
+first_version!(3: AnswerRow);
 
 /// The version of the cluster map.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Encode, Decode)]
@@ -34,7 +35,7 @@ pub struct UseCount(pub u64);
 pub struct AnswerFloor(pub u64);
 
 /// The answer to a command.
-pub type AnswerRow = Result<Answer, FsError>;
+pub type AnswerRow = Result<Answer, Refusal>;
 
 /// An inode: attributes, one of its names, sums over its extents, archive state.
 #[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]

@@ -205,8 +205,8 @@ fn cluster_row_bytes() {
 
 #[test]
 fn answer_row_bytes() {
-    golden::<AnswerRow>(&Ok(Answer::Done), "020000");
-    golden::<AnswerRow>(&Err(FsError::NotFound), "020100");
+    golden::<AnswerRow>(&Ok(Answer::Done(())), "030000");
+    golden::<AnswerRow>(&Err(FsError::NotFound.into()), "03010000");
     golden(&AnswerFloor(300), "02fb2c01");
 }
 

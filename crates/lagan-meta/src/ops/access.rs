@@ -7,12 +7,11 @@
 use crate::txn::{Outcome, Txn};
 use lagan_types::FsError;
 use lagan_types::access::{Access, Times};
-use lagan_types::answer::Answer;
 use lagan_types::attr::Time;
 use lagan_types::limits::ACCESSES_MAX;
 
 /// Moves what is still to be moved.
-pub(crate) fn note(txn: &mut Txn<'_>, reads: &[Access]) -> Outcome<Answer> {
+pub(crate) fn note(txn: &mut Txn<'_>, reads: &[Access]) -> Outcome<()> {
     let bad = |t: Time| t.nanos >= 1_000_000_000;
     if reads.len() > ACCESSES_MAX || reads.iter().any(|r| bad(r.at)) {
         return Err(FsError::Invalid.into());
@@ -34,5 +33,5 @@ pub(crate) fn note(txn: &mut Txn<'_>, reads: &[Access]) -> Outcome<Answer> {
             txn.set_inode(read.ino, row)?;
         }
     }
-    Ok(Answer::Done)
+    Ok(())
 }

@@ -7,7 +7,6 @@ use crate::layout::rows::InodeRow;
 use crate::layout::{decode_raw, encode_raw, key_name};
 use crate::ops::xattr::{drop_xattr, put_xattr};
 use crate::txn::{Outcome, Txn};
-use lagan_types::answer::Answer;
 use lagan_types::attr::Kind;
 use lagan_types::limits::XATTR_VALUE_LEN_MAX;
 use lagan_types::{FsError, Ino};
@@ -29,7 +28,7 @@ fn load(txn: &Txn<'_>, ino: Ino, row: &InodeRow, name: &[u8]) -> Outcome<Option<
 
 /// setxattr(2) of a list; the permission bits follow. One that says no more
 /// than these, or nothing, is removed.
-pub(crate) fn set(txn: &mut Txn<'_>, ino: Ino, name: &[u8], value: &[u8]) -> Outcome<Answer> {
+pub(crate) fn set(txn: &mut Txn<'_>, ino: Ino, name: &[u8], value: &[u8]) -> Outcome<()> {
     let mut row = txn.inode(ino)?;
     let acl = Acl::parse(value)?;
     match row.kind {
@@ -50,23 +49,23 @@ pub(crate) fn set(txn: &mut Txn<'_>, ino: Ino, name: &[u8], value: &[u8]) -> Out
     }
     row.touch(txn.time);
     txn.set_inode(ino, row)?;
-    Ok(Answer::Done)
+    Ok(())
 }
 
 /// setxattr(2) of an access list by somebody who is neither in the inode's group nor
 /// privileged: set-group-id goes, also of a directory (posix_acl_update_mode in Linux'
 /// fs/posix_acl.c). Taking the list away changes no bits.
-pub(crate) fn set_as_other(txn: &mut Txn<'_>, ino: Ino, value: &[u8]) -> Outcome<Answer> {
+pub(crate) fn set_as_other(txn: &mut Txn<'_>, ino: Ino, value: &[u8]) -> Outcome<()> {
     if value.len() > XATTR_VALUE_LEN_MAX {
         return Err(FsError::TooBig.into());
     }
-    let done = set(txn, ino, ACCESS, value)?;
+    set(txn, ino, ACCESS, value)?;
     if Acl::parse(value)?.is_some() {
         let mut row = txn.inode(ino)?;
         row.mode &= !S_ISGID;
         txn.set_inode(ino, row)?;
     }
-    Ok(done)
+    Ok(())
 }
 
 /// chmod(2) of an inode that may have a list.

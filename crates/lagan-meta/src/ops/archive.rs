@@ -13,7 +13,7 @@ use crate::kv::{Read, StoreError, Table};
 use crate::layout::rows::{AttemptRow, Due, InodeRow, ObjectRow};
 use crate::layout::{self, CONFIG_KEY, key1, key2, part};
 use crate::txn::{Outcome, Txn};
-use lagan_types::answer::{Answer, Attempt};
+use lagan_types::answer::{Attempt, ReleasedFiles};
 use lagan_types::cluster::{ArchiveConfig, Config};
 use lagan_types::limits::FILE_LEN_MAX;
 use lagan_types::op::{ArchiveFail, ArchiveFinish, ArchiveStart};
@@ -27,7 +27,7 @@ const KEY_LEN_MAX: usize = 1024;
 const PAGE: usize = 256;
 
 /// Records attempts before their uploads start.
-pub(crate) fn start(txn: &mut Txn<'_>, files: &[ArchiveStart]) -> Outcome<Answer> {
+pub(crate) fn start(txn: &mut Txn<'_>, files: &[ArchiveStart]) -> Outcome<Vec<Option<Attempt>>> {
     let config: Option<Config> = txn.row(Table::Config, CONFIG_KEY)?;
     let config = config.ok_or(FsError::NotFound)?;
     let mut attempts = Vec::with_capacity(files.len());
@@ -37,7 +37,7 @@ pub(crate) fn start(txn: &mut Txn<'_>, files: &[ArchiveStart]) -> Outcome<Answer
             None => None,
         });
     }
-    Ok(Answer::Attempts(attempts))
+    Ok(attempts)
 }
 
 fn start_one(
@@ -111,13 +111,13 @@ fn take_attempt(txn: &mut Txn<'_>, number: u64) -> Result<Option<AttemptRow>, St
 }
 
 /// Uploads ended well.
-pub(crate) fn finish(txn: &mut Txn<'_>, files: &[ArchiveFinish]) -> Outcome<Answer> {
+pub(crate) fn finish(txn: &mut Txn<'_>, files: &[ArchiveFinish]) -> Outcome<()> {
     for file in files {
         if let Some(attempt) = take_attempt(txn, file.attempt)? {
             finish_one(txn, file, attempt)?;
         }
     }
-    Ok(Answer::Done)
+    Ok(())
 }
 
 fn finish_one(txn: &mut Txn<'_>, file: &ArchiveFinish, attempt: AttemptRow) -> Outcome<()> {
@@ -178,7 +178,7 @@ fn retry(row: &mut InodeRow, at_ms: u64) {
 }
 
 /// Uploads ended badly.
-pub(crate) fn fail(txn: &mut Txn<'_>, files: &[ArchiveFail]) -> Outcome<Answer> {
+pub(crate) fn fail(txn: &mut Txn<'_>, files: &[ArchiveFail]) -> Outcome<()> {
     for file in files {
         let Some(attempt) = take_attempt(txn, file.attempt)? else {
             continue;
@@ -192,7 +192,7 @@ pub(crate) fn fail(txn: &mut Txn<'_>, files: &[ArchiveFail]) -> Outcome<Answer> 
             txn.set_inode(attempt.ino, row)?;
         }
     }
-    Ok(Answer::Done)
+    Ok(())
 }
 
 /// A node will never report: what it uploaded is deleted in case it is there,
@@ -223,7 +223,7 @@ pub(crate) fn fail_of(txn: &mut Txn<'_>, node: NodeId) -> Outcome<()> {
 }
 
 /// Makes files due at once.
-pub(crate) fn now(txn: &mut Txn<'_>, inos: &[Ino]) -> Outcome<Answer> {
+pub(crate) fn now(txn: &mut Txn<'_>, inos: &[Ino]) -> Outcome<()> {
     let now_ms = txn.now_ms();
     for &ino in inos {
         let Some(mut row) = txn.find_inode(ino)? else {
@@ -239,15 +239,15 @@ pub(crate) fn now(txn: &mut Txn<'_>, inos: &[Ino]) -> Outcome<Answer> {
             txn.set_inode(ino, row)?;
         }
     }
-    Ok(Answer::Done)
+    Ok(())
 }
 
 /// Swaps chunk extents of archived files for object extents.
-pub(crate) fn release(txn: &mut Txn<'_>, files: &[(Ino, u64)]) -> Outcome<Answer> {
+pub(crate) fn release(txn: &mut Txn<'_>, files: &[(Ino, u64)]) -> Outcome<ReleasedFiles> {
     let (mut released, mut bytes) = (0, 0);
     if !has_archive(txn)? {
         // nobody could bring the bytes back
-        return Ok(Answer::Released {
+        return Ok(ReleasedFiles {
             files: released,
             bytes,
         });
@@ -264,7 +264,7 @@ pub(crate) fn release(txn: &mut Txn<'_>, files: &[(Ino, u64)]) -> Outcome<Answer
         to_objects(txn, ino, &mut row, |_| true)?;
         txn.set_inode(ino, row)?;
     }
-    Ok(Answer::Released {
+    Ok(ReleasedFiles {
         files: released,
         bytes,
     })
@@ -331,8 +331,8 @@ pub(crate) fn release_extent(
     (ino, version): (Ino, u64),
     offset: u64,
     chunk: ChunkId,
-) -> Outcome<Answer> {
-    let none = Answer::Released { files: 0, bytes: 0 };
+) -> Outcome<ReleasedFiles> {
+    let none = ReleasedFiles { files: 0, bytes: 0 };
     if !has_archive(txn)? {
         return Ok(none);
     }
@@ -351,7 +351,7 @@ pub(crate) fn release_extent(
     };
     replace(txn, ino, &mut row, (&extent, &home), content)?;
     txn.set_inode(ino, row)?;
-    Ok(Answer::Released {
+    Ok(ReleasedFiles {
         files: 1,
         bytes: extent.len,
     })
@@ -359,17 +359,12 @@ pub(crate) fn release_extent(
 
 /// An extent's chunk has no healthy replica: its bytes are in the object of the
 /// current version, or lost.
-pub(crate) fn mark_lost(
-    txn: &mut Txn<'_>,
-    ino: Ino,
-    offset: u64,
-    chunk: ChunkId,
-) -> Outcome<Answer> {
+pub(crate) fn mark_lost(txn: &mut Txn<'_>, ino: Ino, offset: u64, chunk: ChunkId) -> Outcome<()> {
     let Some(mut row) = txn.find_inode(ino)? else {
-        return Ok(Answer::Done);
+        return Ok(());
     };
     let Some((extent, home)) = naming(txn, ino, offset, chunk)? else {
-        return Ok(Answer::Done);
+        return Ok(());
     };
     let content = match row.archive.object {
         Some(version) if row.archived() => Content::Object {
@@ -380,7 +375,7 @@ pub(crate) fn mark_lost(
     };
     replace(txn, ino, &mut row, (&extent, &home), content)?;
     txn.set_inode(ino, row)?;
-    Ok(Answer::Done)
+    Ok(())
 }
 
 /// The extent at `offset` if it names the chunk, with the chunk's home.

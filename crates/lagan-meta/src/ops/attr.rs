@@ -7,17 +7,16 @@ use crate::layout::{encode_raw, key_name};
 use crate::ops::acl;
 use crate::ops::xattr::{drop_capability, drop_xattr, put_xattr};
 use crate::txn::{Outcome, Txn};
-use lagan_types::answer::Answer;
-use lagan_types::attr::{HAS_CAPABILITY, Kind, Time};
+use lagan_types::attr::{Attr, HAS_CAPABILITY, Kind, Time};
 use lagan_types::limits::{FILE_LEN_MAX, XATTR_NAME_LEN_MAX, XATTR_VALUE_LEN_MAX};
 use lagan_types::op::{SetAttr, SetTime, SetXattr, XattrMode};
 use lagan_types::{FsError, Ino};
 
 /// chmod, chown, truncate, utimens.
-pub(crate) fn set_attr(txn: &mut Txn<'_>, ino: Ino, set: &SetAttr) -> Outcome<Answer> {
+pub(crate) fn set_attr(txn: &mut Txn<'_>, ino: Ino, set: &SetAttr) -> Outcome<Attr> {
     let mut row = txn.inode(ino)?;
     if *set == SetAttr::default() {
-        return Ok(Answer::Attr(row.attr(ino)));
+        return Ok(row.attr(ino));
     }
     check(&row, set)?;
     let time = txn.time;
@@ -46,7 +45,7 @@ pub(crate) fn set_attr(txn: &mut Txn<'_>, ino: Ino, set: &SetAttr) -> Outcome<An
     row.mtime = set.mtime.map_or(row.mtime, at);
     let attr = row.attr(ino);
     txn.set_inode(ino, row)?;
-    Ok(Answer::Attr(attr))
+    Ok(attr)
 }
 
 fn check(row: &InodeRow, set: &SetAttr) -> Result<(), FsError> {
@@ -78,7 +77,7 @@ fn resize(txn: &mut Txn<'_>, ino: Ino, row: &mut InodeRow, size: u64) -> Outcome
 }
 
 /// setxattr(2).
-pub(crate) fn set_xattr(txn: &mut Txn<'_>, op: &SetXattr) -> Outcome<Answer> {
+pub(crate) fn set_xattr(txn: &mut Txn<'_>, op: &SetXattr) -> Outcome<()> {
     let (ino, name, value) = (op.ino, &op.name, &op.value);
     check_xattr_name(name)?;
     if value.len() > XATTR_VALUE_LEN_MAX {
@@ -96,16 +95,16 @@ pub(crate) fn set_xattr(txn: &mut Txn<'_>, op: &SetXattr) -> Outcome<Answer> {
     }
     if old.is_some_and(|old| old == encode_raw(value)) {
         // As ext4: nothing changes, nor do the times.
-        return Ok(Answer::Done);
+        return Ok(());
     }
     row.touch(txn.time);
     put_xattr(txn, ino, &mut row, name, value.clone())?;
     txn.set_inode(ino, row)?;
-    Ok(Answer::Done)
+    Ok(())
 }
 
 /// removexattr(2).
-pub(crate) fn remove_xattr(txn: &mut Txn<'_>, ino: Ino, name: &[u8]) -> Outcome<Answer> {
+pub(crate) fn remove_xattr(txn: &mut Txn<'_>, ino: Ino, name: &[u8]) -> Outcome<()> {
     check_xattr_name(name)?;
     let mut row = txn.inode(ino)?;
     if !drop_xattr(txn, ino, &mut row, name)? {
@@ -113,7 +112,7 @@ pub(crate) fn remove_xattr(txn: &mut Txn<'_>, ino: Ino, name: &[u8]) -> Outcome<
     }
     row.touch(txn.time);
     txn.set_inode(ino, row)?;
-    Ok(Answer::Done)
+    Ok(())
 }
 
 fn check_xattr_name(name: &[u8]) -> Result<(), FsError> {

@@ -8,7 +8,6 @@ use crate::ops::orphan;
 use crate::sets;
 use crate::txn::{Outcome, Txn};
 use crate::uses;
-use lagan_types::answer::Answer;
 use lagan_types::attr::Kind;
 use lagan_types::cluster::{Config, NodeInfo, NodeState, ReplicaSet, boot_follows};
 use lagan_types::limits::NODES_MAX;
@@ -24,7 +23,7 @@ fn config(txn: &Txn<'_>) -> Outcome<Config> {
 }
 
 /// The first command of a cluster.
-pub(crate) fn init(txn: &mut Txn<'_>, config: &Config) -> Outcome<Answer> {
+pub(crate) fn init(txn: &mut Txn<'_>, config: &Config) -> Outcome<()> {
     if txn.get(Table::Config, CONFIG_KEY)?.is_some() {
         return Err(FsError::Exists.into());
     }
@@ -35,7 +34,7 @@ pub(crate) fn init(txn: &mut Txn<'_>, config: &Config) -> Outcome<Answer> {
     txn.counters.ino = Ino::ROOT.0;
     txn.put_mark(Table::Config, SETS_COUNTED_KEY);
     store_config(txn, config);
-    Ok(Answer::Done)
+    Ok(())
 }
 
 fn store_config(txn: &mut Txn<'_>, config: &Config) {
@@ -45,7 +44,7 @@ fn store_config(txn: &mut Txn<'_>, config: &Config) {
 }
 
 /// `lagan set`.
-pub(crate) fn set_config(txn: &mut Txn<'_>, new: &Config) -> Outcome<Answer> {
+pub(crate) fn set_config(txn: &mut Txn<'_>, new: &Config) -> Outcome<()> {
     let old = config(txn)?;
     new.check().map_err(|_| FsError::Invalid)?;
     if new.cluster != old.cluster || new.incarnation != old.incarnation || new.volume != old.volume
@@ -56,11 +55,11 @@ pub(crate) fn set_config(txn: &mut Txn<'_>, new: &Config) -> Outcome<Answer> {
         store_config(txn, new);
         settle(txn, new)?;
     }
-    Ok(Answer::Done)
+    Ok(())
 }
 
 /// Adds a node, or registers a new boot of one.
-pub(crate) fn register(txn: &mut Txn<'_>, info: &NodeInfo) -> Outcome<Answer> {
+pub(crate) fn register(txn: &mut Txn<'_>, info: &NodeInfo) -> Outcome<NodeId> {
     let config = config(txn)?;
     let known = nodes(txn)?;
     let old = known.iter().find(|n| match info.id.0 {
@@ -102,11 +101,11 @@ pub(crate) fn register(txn: &mut Txn<'_>, info: &NodeInfo) -> Outcome<Answer> {
     if added {
         settle(txn, &config)?;
     }
-    Ok(Answer::Node { node })
+    Ok(node)
 }
 
 /// A node went silent, came back or filled up.
-pub(crate) fn set_state(txn: &mut Txn<'_>, node: NodeId, state: NodeState) -> Outcome<Answer> {
+pub(crate) fn set_state(txn: &mut Txn<'_>, node: NodeId, state: NodeState) -> Outcome<()> {
     let config = config(txn)?;
     let row: Option<NodeInfo> = txn.row(Table::Node, &key1(node.0))?;
     let mut row = row.ok_or(FsError::NotFound)?;
@@ -116,11 +115,11 @@ pub(crate) fn set_state(txn: &mut Txn<'_>, node: NodeId, state: NodeState) -> Ou
         txn.map_changed = true;
         settle(txn, &config)?;
     }
-    Ok(Answer::Done)
+    Ok(())
 }
 
 /// The node becomes, or is no longer, a voter.
-pub(crate) fn set_voter(txn: &mut Txn<'_>, node: NodeId, voter: bool) -> Outcome<Answer> {
+pub(crate) fn set_voter(txn: &mut Txn<'_>, node: NodeId, voter: bool) -> Outcome<()> {
     let row: Option<NodeInfo> = txn.row(Table::Node, &key1(node.0))?;
     let mut row = row.ok_or(FsError::NotFound)?;
     if row.voter != voter {
@@ -128,12 +127,12 @@ pub(crate) fn set_voter(txn: &mut Txn<'_>, node: NodeId, voter: bool) -> Outcome
         txn.put(Table::Node, &key1(node.0), &row);
         txn.map_changed = true;
     }
-    Ok(Answer::Done)
+    Ok(())
 }
 
 /// `lagan remove`: the node and all that is only there for it. Without `force`
 /// it must be down, and in no set that a file uses but where enough others are.
-pub(crate) fn remove_node(txn: &mut Txn<'_>, node: NodeId, force: bool) -> Outcome<Answer> {
+pub(crate) fn remove_node(txn: &mut Txn<'_>, node: NodeId, force: bool) -> Outcome<()> {
     let config = config(txn)?;
     let row: Option<NodeInfo> = txn.row(Table::Node, &key1(node.0))?;
     let row = row.ok_or(FsError::NotFound)?;
@@ -164,11 +163,11 @@ pub(crate) fn remove_node(txn: &mut Txn<'_>, node: NodeId, force: bool) -> Outco
     txn.delete(Table::Node, &key1(node.0));
     txn.map_changed = true;
     settle(txn, &config)?;
-    Ok(Answer::Done)
+    Ok(())
 }
 
 /// Changes rows of the set table; none if one of them is refused.
-pub(crate) fn change_sets(txn: &mut Txn<'_>, changes: &[SetChange]) -> Outcome<Answer> {
+pub(crate) fn change_sets(txn: &mut Txn<'_>, changes: &[SetChange]) -> Outcome<()> {
     let config = config(txn)?;
     let nodes = nodes(txn)?;
     for change in changes {
@@ -189,7 +188,7 @@ pub(crate) fn change_sets(txn: &mut Txn<'_>, changes: &[SetChange]) -> Outcome<A
         txn.map_changed = true;
     }
     settle(txn, &config)?;
-    Ok(Answer::Done)
+    Ok(())
 }
 
 /// Brings the set table in line with the nodes.

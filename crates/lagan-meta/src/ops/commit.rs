@@ -6,17 +6,17 @@ use crate::layout::rows::{BlockRow, InodeRow};
 use crate::layout::{key_set, key1};
 use crate::ops::xattr::drop_capability;
 use crate::txn::{Outcome, Txn};
-use lagan_types::answer::Answer;
+use lagan_types::answer::Committed;
 use lagan_types::attr::Kind;
 use lagan_types::cluster::ReplicaSet;
 use lagan_types::extent::{ChunkRef, Edit};
 use lagan_types::limits::{CHUNK_LEN_MAX, COMMIT_EDITS_MAX, FILE_LEN_MAX};
 use lagan_types::op::Commit;
-use lagan_types::{BlockId, Content, Extent, FsError, Ino, SessionId, SetId, VolumeId};
+use lagan_types::{BlockId, Content, Extent, FsError, Ino, Refusal, SessionId, SetId, VolumeId};
 use std::collections::BTreeMap;
 
 /// Switches parts of the file's map.
-pub(crate) fn commit(txn: &mut Txn<'_>, session: SessionId, commit: &Commit) -> Outcome<Answer> {
+pub(crate) fn commit(txn: &mut Txn<'_>, session: SessionId, commit: &Commit) -> Outcome<Committed> {
     let ino = commit.ino;
     let mut row = txn.inode(ino)?;
     match row.kind {
@@ -25,7 +25,7 @@ pub(crate) fn commit(txn: &mut Txn<'_>, session: SessionId, commit: &Commit) -> 
         _ => return Err(FsError::Invalid.into()),
     }
     if commit.expect_version.is_some_and(|v| v != row.version) {
-        return Err(FsError::VersionChanged.into());
+        return Err(Refusal::VersionChanged.into());
     }
     let base = if commit.append { row.size } else { 0 };
     check_edits(commit, base)?;
@@ -45,7 +45,7 @@ pub(crate) fn commit(txn: &mut Txn<'_>, session: SessionId, commit: &Commit) -> 
     }
     let attr = row.attr(ino);
     txn.set_inode(ino, row)?;
-    Ok(Answer::Committed {
+    Ok(Committed {
         before,
         appended_at: base,
         attr,
@@ -100,7 +100,7 @@ pub(super) fn check_sets(txn: &Txn<'_>, commit: &Commit) -> Outcome<()> {
             .and_then(Option::as_ref)
             .is_some_and(|set| !set.sealed && set.epoch == chunk.set_epoch);
         if !open {
-            return Err(FsError::StaleEpoch.into());
+            return Err(Refusal::StaleEpoch.into());
         }
     }
     Ok(())

@@ -8,7 +8,7 @@ use crate::extents::{self, home, slice};
 use crate::layout::rows::InodeRow;
 use crate::ops::xattr::drop_capability;
 use crate::txn::{Outcome, Txn};
-use lagan_types::answer::Answer;
+use lagan_types::answer::Copied;
 use lagan_types::attr::Kind;
 use lagan_types::limits::{COPY_EXTENTS_MAX, FILE_LEN_MAX};
 use lagan_types::op::CopyRange;
@@ -26,7 +26,7 @@ struct Plan {
 }
 
 /// Copies as much as one command may.
-pub(crate) fn copy(txn: &mut Txn<'_>, copy: &CopyRange) -> Outcome<Answer> {
+pub(crate) fn copy(txn: &mut Txn<'_>, copy: &CopyRange) -> Outcome<Copied> {
     let source = file(txn, copy.from)?;
     let mut row = file(txn, copy.to)?;
     let range = range(copy, &source)?;
@@ -42,7 +42,7 @@ pub(crate) fn copy(txn: &mut Txn<'_>, copy: &CopyRange) -> Outcome<Answer> {
     }
     let attr = row.attr(copy.to);
     txn.set_inode(copy.to, row)?;
-    Ok(Answer::Copied {
+    Ok(Copied {
         len: plan.len,
         through: plan.through,
         before,

@@ -5,7 +5,6 @@ use crate::kv::{Read, StoreError, Table};
 use crate::layout::rows::{LockRow, LockedRange};
 use crate::layout::{self, key_lock, key_session_lock, part};
 use crate::txn::{Outcome, Txn};
-use lagan_types::answer::Answer;
 use lagan_types::op::{LockKind, LockRange};
 use lagan_types::{FsError, Ino, SessionId};
 
@@ -20,7 +19,7 @@ pub(crate) fn set_lock(
     session: SessionId,
     ino: Ino,
     lock: &LockRange,
-) -> Outcome<Answer> {
+) -> Outcome<()> {
     if lock.start > lock.end {
         return Err(FsError::Invalid.into());
     }
@@ -45,7 +44,7 @@ pub(crate) fn set_lock(
         txn.put(Table::Lock, &key, &LockRow { ranges });
         txn.put_mark(Table::Lock, &index);
     }
-    Ok(Answer::Done)
+    Ok(())
 }
 
 /// The owner's ranges after `lock`: cut where it covers them, joined where equal
@@ -189,13 +188,13 @@ pub(crate) fn drop_locks(
     session: SessionId,
     ino: Ino,
     owner: u64,
-) -> Outcome<Answer> {
+) -> Outcome<()> {
     let key = key_lock(ino.0, session.0, owner);
     if txn.get(Table::Lock, &key)?.is_some() {
         txn.delete(Table::Lock, &key);
         txn.delete(Table::Lock, &key_session_lock(session.0, ino.0, owner));
     }
-    Ok(Answer::Done)
+    Ok(())
 }
 
 /// Drops all locks of a session.

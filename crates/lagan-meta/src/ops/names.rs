@@ -6,7 +6,7 @@ use crate::layout::rows::{CookieRow, DentryRow, Due, InodeRow};
 use crate::layout::{encode_raw, key_name, key1, key2, prefix};
 use crate::ops::acl;
 use crate::txn::{Outcome, Txn};
-use lagan_types::answer::Answer;
+use lagan_types::answer::{Created, Unlinked};
 use lagan_types::attr::{Attr, Kind, Time};
 use lagan_types::limits::{LINKS_MAX, NAME_LEN_MAX, SYMLINK_LEN_MAX};
 use lagan_types::op::Create;
@@ -138,7 +138,7 @@ pub(crate) fn is_empty_dir(txn: &Txn<'_>, ino: Ino) -> Result<bool, StoreError> 
 
 /// Makes an inode and its name, or finds the regular file that is there. A default ACL of
 /// the directory takes the umask's place.
-pub(crate) fn create(txn: &mut Txn<'_>, op: &Create) -> Outcome<Answer> {
+pub(crate) fn create(txn: &mut Txn<'_>, op: &Create) -> Outcome<Created> {
     check_name(&op.name)?;
     let dir = live_dir(txn, op.parent)?;
     if let Some(entry) = dentry(txn, op.parent, &op.name)? {
@@ -164,7 +164,7 @@ pub(crate) fn create(txn: &mut Txn<'_>, op: &Create) -> Outcome<Answer> {
         acl::inherit(txn, ino, &mut row, &default)?;
     }
     let attr = add_named(txn, (op.parent, &op.name), ino, row)?;
-    Ok(Answer::Created {
+    Ok(Created {
         attr,
         created: true,
     })
@@ -215,7 +215,7 @@ fn check_target(kind: Kind, target: &[u8]) -> Result<(), FsError> {
 }
 
 /// The answer of open(2) with O_CREAT for a name that is taken.
-fn existing(txn: &mut Txn<'_>, entry: &DentryRow, kind: Kind, exclusive: bool) -> Outcome<Answer> {
+fn existing(txn: &mut Txn<'_>, entry: &DentryRow, kind: Kind, exclusive: bool) -> Outcome<Created> {
     if exclusive || kind != Kind::File {
         return Err(FsError::Exists.into());
     }
@@ -223,14 +223,14 @@ fn existing(txn: &mut Txn<'_>, entry: &DentryRow, kind: Kind, exclusive: bool) -
         return Err(FsError::IsDirectory.into());
     }
     let attr = txn.inode(entry.ino)?.attr(entry.ino);
-    Ok(Answer::Created {
+    Ok(Created {
         attr,
         created: false,
     })
 }
 
 /// link(2).
-pub(crate) fn link(txn: &mut Txn<'_>, ino: Ino, parent: Ino, name: &[u8]) -> Outcome<Answer> {
+pub(crate) fn link(txn: &mut Txn<'_>, ino: Ino, parent: Ino, name: &[u8]) -> Outcome<Attr> {
     check_name(name)?;
     live_dir(txn, parent)?;
     let row = txn.inode(ino)?;
@@ -257,11 +257,11 @@ pub(crate) fn link(txn: &mut Txn<'_>, ino: Ino, parent: Ino, name: &[u8]) -> Out
         }
         row.attr(ino)
     })?;
-    Ok(Answer::Attr(attr))
+    Ok(attr)
 }
 
 /// unlink(2).
-pub(crate) fn unlink(txn: &mut Txn<'_>, parent: Ino, name: &[u8]) -> Outcome<Answer> {
+pub(crate) fn unlink(txn: &mut Txn<'_>, parent: Ino, name: &[u8]) -> Outcome<Unlinked> {
     check_name(name)?;
     live_dir(txn, parent)?;
     let entry = dentry(txn, parent, name)?.ok_or(FsError::NotFound)?;
@@ -270,14 +270,14 @@ pub(crate) fn unlink(txn: &mut Txn<'_>, parent: Ino, name: &[u8]) -> Outcome<Ans
     }
     remove_entry(txn, parent, name, &entry)?;
     let nlink = drop_link(txn, entry.ino, parent, name)?;
-    Ok(Answer::Unlinked {
+    Ok(Unlinked {
         ino: entry.ino,
         nlink,
     })
 }
 
 /// rmdir(2).
-pub(crate) fn rmdir(txn: &mut Txn<'_>, parent: Ino, name: &[u8]) -> Outcome<Answer> {
+pub(crate) fn rmdir(txn: &mut Txn<'_>, parent: Ino, name: &[u8]) -> Outcome<Unlinked> {
     check_name(name)?;
     live_dir(txn, parent)?;
     let entry = dentry(txn, parent, name)?.ok_or(FsError::NotFound)?;
@@ -289,7 +289,7 @@ pub(crate) fn rmdir(txn: &mut Txn<'_>, parent: Ino, name: &[u8]) -> Outcome<Answ
     }
     remove_entry(txn, parent, name, &entry)?;
     let nlink = drop_link(txn, entry.ino, parent, name)?;
-    Ok(Answer::Unlinked {
+    Ok(Unlinked {
         ino: entry.ino,
         nlink,
     })

@@ -6,7 +6,6 @@ use crate::layout::rows::{InodeRow, ObjectRow};
 use crate::layout::{key1, key2, prefix};
 use crate::ops::{lock, session};
 use crate::txn::{Outcome, Txn};
-use lagan_types::answer::Answer;
 use lagan_types::attr::Kind;
 use lagan_types::limits::FILE_LEN_MAX;
 use lagan_types::{Content, Ino, NodeId};
@@ -16,7 +15,7 @@ use std::collections::BTreeSet;
 const PAGE: usize = 512;
 
 /// Removes orphans; what has a name (again) or is gone is left alone.
-pub(crate) fn reap(txn: &mut Txn<'_>, inos: &[Ino]) -> Outcome<Answer> {
+pub(crate) fn reap(txn: &mut Txn<'_>, inos: &[Ino]) -> Outcome<()> {
     for &ino in inos {
         if let Some(row) = txn.find_inode(ino)?
             && row.nlink == 0
@@ -24,7 +23,7 @@ pub(crate) fn reap(txn: &mut Txn<'_>, inos: &[Ino]) -> Outcome<Answer> {
             reap_one(txn, ino, &row)?;
         }
     }
-    Ok(Answer::Done)
+    Ok(())
 }
 
 fn reap_one(txn: &mut Txn<'_>, ino: Ino, row: &InodeRow) -> Outcome<()> {
@@ -67,7 +66,7 @@ fn reap_one(txn: &mut Txn<'_>, ino: Ino, row: &InodeRow) -> Outcome<()> {
 }
 
 /// A node deleted the chunks of its rows up to that one.
-pub(crate) fn chunks_reaped(txn: &mut Txn<'_>, node: NodeId, through: u64) -> Outcome<Answer> {
+pub(crate) fn chunks_reaped(txn: &mut Txn<'_>, node: NodeId, through: u64) -> Outcome<()> {
     let mut start = key2(node.0, 0).to_vec();
     let end = match through.checked_add(1) {
         Some(next) => Some(key2(node.0, next).to_vec()),
@@ -85,13 +84,13 @@ pub(crate) fn chunks_reaped(txn: &mut Txn<'_>, node: NodeId, through: u64) -> Ou
                 start.clone_from(key);
                 start.push(0);
             }
-            _ => return Ok(Answer::Done),
+            _ => return Ok(()),
         }
     }
 }
 
 /// Objects of those rows were deleted.
-pub(crate) fn objects_deleted(txn: &mut Txn<'_>, rows: &[u64]) -> Outcome<Answer> {
+pub(crate) fn objects_deleted(txn: &mut Txn<'_>, rows: &[u64]) -> Outcome<()> {
     for &row in rows {
         let key = key1(row);
         if txn.get(Table::ReapObject, &key)?.is_some() {
@@ -100,5 +99,5 @@ pub(crate) fn objects_deleted(txn: &mut Txn<'_>, rows: &[u64]) -> Outcome<Answer
             stats.reap_objects = stats.reap_objects.saturating_sub(1);
         }
     }
-    Ok(Answer::Done)
+    Ok(())
 }

@@ -11,55 +11,68 @@ use super::commit::commit;
 use super::names::{add_named, check_name, dentry, live_dir, new_row};
 use crate::kv::{Read, StoreError};
 use crate::txn::{Fail, Outcome, Txn};
-use lagan_types::answer::Answer;
+use lagan_types::answer::{Committed, Created, GrantedInos};
 use lagan_types::attr::{Attr, Kind};
 use lagan_types::op::{CreateCommit, NewFile};
-use lagan_types::{FsError, Ino, SessionId, VolumeId};
+use lagan_types::{FsError, Ino, Refusal, SessionId, VolumeId};
 
 /// Inode numbers that a leader may ask for at once.
 pub(crate) const INOS_MAX: u32 = 1 << 20;
+
+/// Why a file cannot be promised.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum NotPromised {
+    /// It cannot be made at all.
+    #[error(transparent)]
+    Refused(#[from] Refusal),
+    /// The directory has a default ACL, which decides the file's mode.
+    #[error("the directory has a default ACL")]
+    DefaultAcl,
+}
 
 /// The attributes that the file will have when it is made: the answer that promises it.
 /// Changes nothing.
 ///
 /// # Errors
-/// The outer one stops the node. The inner one says why the file cannot be promised:
-/// [`FsError::Exists`], [`FsError::NotFound`], [`FsError::NotDirectory`],
-/// [`FsError::SessionEnded`], [`FsError::DefaultAcl`], and those of a bad name.
+/// The outer one stops the node. The inner one says why the file cannot be promised.
 pub fn preview<R: Read>(
     store: &R,
     volume: VolumeId,
     session: SessionId,
     file: &NewFile,
-) -> Result<Result<Attr, FsError>, StoreError> {
+) -> Result<Result<Attr, NotPromised>, StoreError> {
     if volume != VolumeId::ONLY {
-        return Ok(Err(FsError::CrossDevice));
+        return Ok(Err(Refusal::Fs(FsError::CrossDevice).into()));
     }
     if !crate::session_exists(store, session)? {
-        return Ok(Err(FsError::SessionEnded));
+        return Ok(Err(Refusal::SessionEnded.into()));
     }
     let mut txn = Txn::new(store, file.time)?;
-    match plain(&mut txn, file).and_then(|()| make(&mut txn, file)) {
-        Ok(attr) => Ok(Ok(attr)),
-        Err(Fail::Fs(e)) => Ok(Err(e)),
+    let made = has_default_acl(&mut txn, file).and_then(|has| match has {
+        true => Ok(Err(NotPromised::DefaultAcl)),
+        false => make(&mut txn, file).map(Ok),
+    });
+    match made {
+        Ok(made) => Ok(made),
+        Err(Fail::Refused(refusal)) => Ok(Err(refusal.into())),
         Err(Fail::Store(e)) => Err(e),
     }
 }
 
 /// Takes inode numbers for a leader.
-pub(crate) fn grant_inos(txn: &mut Txn<'_>, count: u32) -> Outcome<Answer> {
+pub(crate) fn grant_inos(txn: &mut Txn<'_>, count: u32) -> Outcome<GrantedInos> {
     if count == 0 || count > INOS_MAX {
         return Err(FsError::Invalid.into());
     }
     let first = Ino(txn.counters.ino + 1);
     txn.counters.ino += u64::from(count);
-    Ok(Answer::Inos { first, count })
+    Ok(GrantedInos { first, count })
 }
 
 /// Makes the file unless it is there.
-pub(crate) fn create(txn: &mut Txn<'_>, file: &NewFile) -> Outcome<Answer> {
+pub(crate) fn create(txn: &mut Txn<'_>, file: &NewFile) -> Outcome<Created> {
     let attr = ensure(txn, file)?;
-    Ok(Answer::Created {
+    Ok(Created {
         attr,
         created: true,
     })
@@ -70,7 +83,7 @@ pub(crate) fn create_commit(
     txn: &mut Txn<'_>,
     session: SessionId,
     op: &CreateCommit,
-) -> Outcome<Answer> {
+) -> Outcome<Committed> {
     if op.commit.ino != op.file.ino {
         return Err(FsError::Invalid.into());
     }
@@ -90,12 +103,9 @@ fn ensure(txn: &mut Txn<'_>, file: &NewFile) -> Outcome<Attr> {
 
 /// A default ACL takes the umask's place, and a promised file has its mode already: a
 /// directory that has one promises nothing.
-fn plain(txn: &mut Txn<'_>, file: &NewFile) -> Outcome<()> {
+fn has_default_acl(txn: &mut Txn<'_>, file: &NewFile) -> Outcome<bool> {
     let dir = live_dir(txn, file.parent)?;
-    match default_of(txn, (file.parent, &dir), Kind::File)? {
-        Some(_) => Err(FsError::DefaultAcl.into()),
-        None => Ok(()),
-    }
+    Ok(default_of(txn, (file.parent, &dir), Kind::File)?.is_some())
 }
 
 fn make(txn: &mut Txn<'_>, file: &NewFile) -> Outcome<Attr> {

@@ -7,7 +7,7 @@ use crate::kv::Table;
 use crate::layout::malformed;
 use crate::layout::rows::DentryRow;
 use crate::txn::{Outcome, Txn};
-use lagan_types::answer::Answer;
+use lagan_types::answer::Renamed;
 use lagan_types::attr::Kind;
 use lagan_types::op::Rename;
 use lagan_types::{FsError, Ino};
@@ -16,7 +16,7 @@ use lagan_types::{FsError, Ino};
 type Place<'a> = (Ino, &'a [u8]);
 
 /// renameat2(2).
-pub(crate) fn rename(txn: &mut Txn<'_>, op: &Rename) -> Outcome<Answer> {
+pub(crate) fn rename(txn: &mut Txn<'_>, op: &Rename) -> Outcome<Renamed> {
     let (from, to): (Place<'_>, Place<'_>) = ((op.parent, &op.name), (op.new_parent, &op.new_name));
     check_name(from.1)?;
     check_name(to.1)?;
@@ -34,7 +34,7 @@ pub(crate) fn rename(txn: &mut Txn<'_>, op: &Rename) -> Outcome<Answer> {
         return Err(FsError::Exists.into());
     }
     if target.as_ref().is_some_and(|t| t.ino == source.ino) {
-        return Ok(Answer::Renamed {
+        return Ok(Renamed {
             ino: source.ino,
             replaced: None,
         });
@@ -51,7 +51,7 @@ pub(crate) fn rename(txn: &mut Txn<'_>, op: &Rename) -> Outcome<Answer> {
         }
         None => shift(txn, (from, to), &source)?,
     }
-    Ok(Answer::Renamed {
+    Ok(Renamed {
         ino: source.ino,
         replaced,
     })

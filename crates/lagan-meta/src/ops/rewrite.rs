@@ -7,16 +7,15 @@
 use super::commit::{check_sets, name_chunks};
 use crate::extents::{self, join, slice};
 use crate::txn::{Outcome, Txn};
-use lagan_types::answer::Answer;
 use lagan_types::attr::Kind;
 use lagan_types::extent::Edit;
 use lagan_types::limits::{CHUNK_LEN_MAX, REWRITE_EXTENTS_MAX};
 use lagan_types::op::{Commit, Rewrite};
-use lagan_types::{Content, Extent, FsError, SessionId};
+use lagan_types::{Content, Extent, FsError, Refusal, SessionId};
 use std::ops::Range;
 
 /// Replaces the range's extents, if they are still those.
-pub(crate) fn rewrite(txn: &mut Txn<'_>, session: SessionId, rewrite: &Rewrite) -> Outcome<Answer> {
+pub(crate) fn rewrite(txn: &mut Txn<'_>, session: SessionId, rewrite: &Rewrite) -> Outcome<()> {
     let ino = rewrite.ino;
     let mut row = txn.inode(ino)?;
     if row.kind != Kind::File {
@@ -29,7 +28,7 @@ pub(crate) fn rewrite(txn: &mut Txn<'_>, session: SessionId, rewrite: &Rewrite) 
         slice(e, part)
     });
     if join(found.collect()) != join(rewrite.from.clone()) {
-        return Err(FsError::VersionChanged.into());
+        return Err(Refusal::VersionChanged.into());
     }
     let commit = as_commit(rewrite, &range);
     check_sets(txn, &commit)?;
@@ -48,7 +47,7 @@ pub(crate) fn rewrite(txn: &mut Txn<'_>, session: SessionId, rewrite: &Rewrite) 
     };
     extents::insert(txn, ino, &mut row, &extent);
     txn.set_inode(ino, row)?;
-    Ok(Answer::Done)
+    Ok(())
 }
 
 /// The range: chunks without a gap, as long as the new one.

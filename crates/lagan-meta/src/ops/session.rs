@@ -5,12 +5,12 @@ use crate::layout::rows::{BlockRow, SessionRow};
 use crate::layout::{self, CONFIG_KEY, key1, part, prefix};
 use crate::ops::lock;
 use crate::txn::{Outcome, Txn};
-use lagan_types::answer::Answer;
+use lagan_types::answer::{GrantedBlock, NewSession};
 use lagan_types::cluster::{Config, NodeInfo};
 use lagan_types::limits::{BLOCK_IDS, NODES_MAX, SESSION_BLOCKS_MAX};
 use lagan_types::op::SessionIdentity;
 use lagan_types::query::ReapChunks;
-use lagan_types::{BlockId, FsError, SessionId};
+use lagan_types::{BlockId, FsError, Refusal, SessionId};
 
 /// Rows that one scan of a loop over a table takes.
 const PAGE: usize = 512;
@@ -24,7 +24,7 @@ pub(crate) fn open(
     nonce: u128,
     identity: &SessionIdentity,
     predecessor: Option<SessionId>,
-) -> Outcome<Answer> {
+) -> Outcome<NewSession> {
     let parts = [&identity.machine, &identity.boot, &identity.mount_point];
     if parts.iter().any(|part| part.len() > IDENTITY_LEN_MAX) {
         return Err(FsError::Invalid.into());
@@ -34,7 +34,7 @@ pub(crate) fn open(
         .ok_or(FsError::NotFound)?;
     let incarnation = config.incarnation;
     if let Some(session) = find_nonce(txn, nonce)? {
-        return Ok(Answer::Session {
+        return Ok(NewSession {
             session,
             incarnation,
         });
@@ -57,7 +57,7 @@ pub(crate) fn open(
         blocks: Vec::new(),
     };
     txn.put(Table::Session, &key1(session.0), &row);
-    Ok(Answer::Session {
+    Ok(NewSession {
         session,
         incarnation,
     })
@@ -84,10 +84,10 @@ fn find_nonce(txn: &Txn<'_>, nonce: u128) -> Result<Option<SessionId>, StoreErro
 }
 
 /// Ends a session; one that is gone already stays so.
-pub(crate) fn end(txn: &mut Txn<'_>, session: SessionId) -> Outcome<Answer> {
+pub(crate) fn end(txn: &mut Txn<'_>, session: SessionId) -> Outcome<()> {
     let row: Option<SessionRow> = txn.row(Table::Session, &key1(session.0))?;
     let Some(row) = row else {
-        return Ok(Answer::Done);
+        return Ok(());
     };
     for block in row.blocks {
         forget_block(txn, block)?;
@@ -95,7 +95,7 @@ pub(crate) fn end(txn: &mut Txn<'_>, session: SessionId) -> Outcome<Answer> {
     lock::drop_session(txn, session)?;
     delete_prefix(txn, Table::Answer, session.0)?;
     txn.delete(Table::Session, &key1(session.0));
-    Ok(Answer::Done)
+    Ok(())
 }
 
 /// Deletes all rows whose key starts with that number.
@@ -115,11 +115,11 @@ pub(crate) fn delete_prefix(txn: &mut Txn<'_>, table: Table, a: u64) -> Result<(
 }
 
 /// Grants a block of chunk ids.
-pub(crate) fn grant_block(txn: &mut Txn<'_>, session: SessionId) -> Outcome<Answer> {
+pub(crate) fn grant_block(txn: &mut Txn<'_>, session: SessionId) -> Outcome<GrantedBlock> {
     let key = key1(session.0);
     let mut row: SessionRow = txn
         .row(Table::Session, &key)?
-        .ok_or(FsError::SessionEnded)?;
+        .ok_or(Refusal::SessionEnded)?;
     if row.blocks.len() >= SESSION_BLOCKS_MAX {
         return Err(FsError::Busy.into());
     }
@@ -136,22 +136,18 @@ pub(crate) fn grant_block(txn: &mut Txn<'_>, session: SessionId) -> Outcome<Answ
         named: Vec::new(),
     };
     txn.put(Table::Block, &key1(block.0), &granted);
-    Ok(Answer::Block {
+    Ok(GrantedBlock {
         block,
         count: BLOCK_IDS,
     })
 }
 
 /// Closes a block; one that is closed already stays so.
-pub(crate) fn close_block(
-    txn: &mut Txn<'_>,
-    session: SessionId,
-    block: BlockId,
-) -> Outcome<Answer> {
+pub(crate) fn close_block(txn: &mut Txn<'_>, session: SessionId, block: BlockId) -> Outcome<()> {
     let key = key1(session.0);
     let mut row: SessionRow = txn
         .row(Table::Session, &key)?
-        .ok_or(FsError::SessionEnded)?;
+        .ok_or(Refusal::SessionEnded)?;
     if let Some(at) = row.blocks.iter().position(|&b| b == block) {
         row.blocks.remove(at);
         txn.put(Table::Session, &key, &row);
@@ -159,7 +155,7 @@ pub(crate) fn close_block(
     } else if txn.get(Table::Block, &key1(block.0))?.is_some() {
         return Err(FsError::NotPermitted.into());
     }
-    Ok(Answer::Done)
+    Ok(())
 }
 
 /// No id of the block can be named from now on: what was written under the

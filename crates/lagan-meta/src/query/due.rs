@@ -13,7 +13,7 @@ use crate::load::{self, find_inode};
 use crate::txn::Outcome;
 use lagan_types::limits::FILE_LEN_MAX;
 use lagan_types::query::DueFile;
-use lagan_types::{ChunkId, Content, Ino, QueryAnswer};
+use lagan_types::{ChunkId, Content, Ino};
 
 /// Uploads, longest under way first, among which one that still counts is looked for. Its
 /// file is in no lane, perhaps for long if S3 is silent.
@@ -22,7 +22,7 @@ const ATTEMPTS_LOOKED_AT: usize = 64;
 /// The lanes, in the order in which they are worked off.
 const LANES: [u8; 2] = [DUE_AT, DUE_AFTER];
 
-pub(super) fn due(store: &dyn Read, now_ms: u64, limit: u32) -> Outcome<QueryAnswer> {
+pub(super) fn due(store: &dyn Read, now_ms: u64, limit: u32) -> Outcome<Vec<DueFile>> {
     let limit = limit.min(QUEUE_PAGE_MAX) as usize;
     let mut scan = DueScan::new(now_ms);
     let mut files = Vec::new();
@@ -33,15 +33,15 @@ pub(super) fn due(store: &dyn Read, now_ms: u64, limit: u32) -> Outcome<QueryAns
         }
         files.extend(page);
     }
-    Ok(QueryAnswer::Due(files))
+    Ok(files)
 }
 
 /// Files that S3 cannot take as they are.
-pub(super) fn too_large(store: &dyn Read, limit: u32) -> Outcome<QueryAnswer> {
+pub(super) fn too_large(store: &dyn Read, limit: u32) -> Outcome<Vec<Ino>> {
     let limit = limit.min(QUEUE_PAGE_MAX) as usize;
     let rows = store.scan(Table::Due, &[DUE_TOO_LARGE], None, limit)?;
     let inos = rows.iter().map(|(key, _)| ino_of(key));
-    Ok(QueryAnswer::Inos(inos.collect::<Result<_, _>>()?))
+    Ok(inos.collect::<Result<_, _>>()?)
 }
 
 /// The time at which the first file is due, and the change of the file that waits

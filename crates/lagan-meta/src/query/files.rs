@@ -6,13 +6,15 @@ use crate::layout::rows::{CookieRow, DentryRow, InodeRow, ObjectRow};
 use crate::layout::{self, decode_raw, key_name, key1, key2, part, prefix};
 use crate::load::{find_inode, inode, row};
 use crate::txn::Outcome;
-use lagan_types::attr::Kind;
+use lagan_types::attr::{Attr, Kind};
 use lagan_types::limits::{
     ATTRS_PAGE_MAX, EXTENTS_PAGE_MAX, FILE_LEN_MAX, OPEN_EXTENTS, READDIR_PAGE_MAX,
     XATTR_LIST_LEN_MAX,
 };
-use lagan_types::query::{Entry, Object};
-use lagan_types::{Extent, FsError, Ino, QueryAnswer};
+use lagan_types::query::{
+    AllExtentsPage, DirPage, Entry, ExtentPage, FileInfo, Object, Opened, ReadDir,
+};
+use lagan_types::{Extent, FsError, Ino};
 
 /// Names in a path that is shown, at most: `lagan file` is best effort.
 const PATH_DEPTH_MAX: usize = 1024;
@@ -25,7 +27,7 @@ fn directory(store: &dyn Read, ino: Ino) -> Outcome<InodeRow> {
     Ok(row)
 }
 
-pub(super) fn lookup(store: &dyn Read, parent: Ino, name: &[u8]) -> Outcome<QueryAnswer> {
+pub(super) fn lookup(store: &dyn Read, parent: Ino, name: &[u8]) -> Outcome<Attr> {
     if name.len() > lagan_types::limits::NAME_LEN_MAX {
         return Err(FsError::NameTooLong.into());
     }
@@ -34,10 +36,10 @@ pub(super) fn lookup(store: &dyn Read, parent: Ino, name: &[u8]) -> Outcome<Quer
         directory(store, parent)?;
         return Err(FsError::NotFound.into());
     };
-    Ok(QueryAnswer::Attr(inode(store, entry.ino)?.attr(entry.ino)))
+    Ok(inode(store, entry.ino)?.attr(entry.ino))
 }
 
-pub(super) fn attrs(store: &dyn Read, inos: &[Ino]) -> Outcome<QueryAnswer> {
+pub(super) fn attrs(store: &dyn Read, inos: &[Ino]) -> Outcome<Vec<Option<Attr>>> {
     if inos.len() > ATTRS_PAGE_MAX {
         return Err(FsError::Invalid.into());
     }
@@ -45,7 +47,7 @@ pub(super) fn attrs(store: &dyn Read, inos: &[Ino]) -> Outcome<QueryAnswer> {
     for &ino in inos {
         attrs.push(find_inode(store, ino)?.map(|row| row.attr(ino)));
     }
-    Ok(QueryAnswer::Attrs(attrs))
+    Ok(attrs)
 }
 
 fn page(
@@ -60,7 +62,7 @@ fn page(
     Ok((extents, more))
 }
 
-pub(super) fn open(store: &dyn Read, ino: Ino) -> Outcome<QueryAnswer> {
+pub(super) fn open(store: &dyn Read, ino: Ino) -> Outcome<Opened> {
     let row = inode(store, ino)?;
     if row.nlink == 0 {
         return Err(FsError::Stale.into());
@@ -70,18 +72,18 @@ pub(super) fn open(store: &dyn Read, ino: Ino) -> Outcome<QueryAnswer> {
         0 => (Vec::new(), false),
         _ => page(store, ino, 0, OPEN_EXTENTS)?,
     };
-    Ok(QueryAnswer::Opened {
+    Ok(Opened {
         attr,
         extents,
         more,
     })
 }
 
-pub(super) fn extents(store: &dyn Read, ino: Ino, offset: u64, limit: u32) -> Outcome<QueryAnswer> {
+pub(super) fn extents(store: &dyn Read, ino: Ino, offset: u64, limit: u32) -> Outcome<ExtentPage> {
     let row = inode(store, ino)?;
     let limit = (limit as usize).clamp(1, EXTENTS_PAGE_MAX);
     let (extents, more) = page(store, ino, offset, limit)?;
-    Ok(QueryAnswer::Extents {
+    Ok(ExtentPage {
         version: row.version,
         size: row.size,
         extents,
@@ -89,28 +91,23 @@ pub(super) fn extents(store: &dyn Read, ino: Ino, offset: u64, limit: u32) -> Ou
     })
 }
 
-pub(super) fn read_dir(
-    store: &dyn Read,
-    ino: Ino,
-    cookie: u64,
-    limit: u32,
-    attrs: bool,
-) -> Outcome<QueryAnswer> {
+pub(super) fn read_dir(store: &dyn Read, query: &ReadDir) -> Outcome<DirPage> {
+    let ino = query.ino;
     let dir = directory(store, ino)?;
     if dir.nlink == 0 {
         // Removed, and still open somewhere (POSIX rmdir(2)).
         return Err(FsError::NotFound.into());
     }
-    let limit = (limit as usize).clamp(1, READDIR_PAGE_MAX);
+    let limit = (query.limit as usize).clamp(1, READDIR_PAGE_MAX);
     let mut entries = Vec::new();
     let mut end = true;
-    if let Some(next) = cookie.checked_add(1) {
+    if let Some(next) = query.cookie.checked_add(1) {
         let (_, stop) = prefix(ino.0);
         let stop = stop.as_ref().map(|s| &s[..]);
         let rows = store.scan(Table::Cookie, &key2(ino.0, next), stop, limit + 1)?;
         end = rows.len() <= limit;
         for (key, value) in rows.iter().take(limit) {
-            entries.push(entry(store, key, value, attrs)?);
+            entries.push(entry(store, key, value, query.attrs)?);
         }
     }
     let parent = if dir.parent == Ino(0) {
@@ -118,7 +115,7 @@ pub(super) fn read_dir(
     } else {
         dir.parent
     };
-    Ok(QueryAnswer::Entries {
+    Ok(DirPage {
         entries,
         end,
         parent,
@@ -140,7 +137,7 @@ fn entry(store: &dyn Read, key: &[u8], value: &[u8], attrs: bool) -> Outcome<Ent
     })
 }
 
-pub(super) fn read_link(store: &dyn Read, ino: Ino) -> Outcome<QueryAnswer> {
+pub(super) fn read_link(store: &dyn Read, ino: Ino) -> Outcome<Vec<u8>> {
     if inode(store, ino)?.kind != Kind::Symlink {
         return Err(FsError::Invalid.into());
     }
@@ -148,19 +145,19 @@ pub(super) fn read_link(store: &dyn Read, ino: Ino) -> Outcome<QueryAnswer> {
     let value = value.ok_or_else(|| {
         layout::malformed(Table::Symlink, format!("symlink {ino} without target"))
     })?;
-    Ok(QueryAnswer::Bytes(decode_raw(Table::Symlink, value)?))
+    Ok(decode_raw(Table::Symlink, value)?)
 }
 
-pub(super) fn get_xattr(store: &dyn Read, ino: Ino, name: &[u8]) -> Outcome<QueryAnswer> {
+pub(super) fn get_xattr(store: &dyn Read, ino: Ino, name: &[u8]) -> Outcome<Vec<u8>> {
     let value = store.get(Table::Xattr, &key_name(ino.0, name))?;
     let Some(value) = value else {
         inode(store, ino)?;
         return Err(FsError::NoAttribute.into());
     };
-    Ok(QueryAnswer::Bytes(decode_raw(Table::Xattr, value)?))
+    Ok(decode_raw(Table::Xattr, value)?)
 }
 
-pub(super) fn list_xattr(store: &dyn Read, ino: Ino) -> Outcome<QueryAnswer> {
+pub(super) fn list_xattr(store: &dyn Read, ino: Ino) -> Outcome<Vec<Vec<u8>>> {
     let mut names = Vec::new();
     if inode(store, ino)?.xattr_len > 0 {
         let (start, end) = prefix(ino.0);
@@ -170,13 +167,13 @@ pub(super) fn list_xattr(store: &dyn Read, ino: Ino) -> Outcome<QueryAnswer> {
             names.push(key.get(8..).unwrap_or_default().to_vec());
         }
     }
-    Ok(QueryAnswer::Names(names))
+    Ok(names)
 }
 
-pub(super) fn parent(store: &dyn Read, ino: Ino) -> Outcome<QueryAnswer> {
+pub(super) fn parent(store: &dyn Read, ino: Ino) -> Outcome<Option<(Ino, Vec<u8>)>> {
     let row = inode(store, ino)?;
     let known = row.parent != Ino(0);
-    Ok(QueryAnswer::Parent(known.then_some((row.parent, row.name))))
+    Ok(known.then_some((row.parent, row.name)))
 }
 
 /// The path from the root by name hints; `None` where one is missing.
@@ -204,7 +201,7 @@ fn path(store: &dyn Read, ino: Ino) -> Result<Option<Vec<u8>>, StoreError> {
     Ok(Some(path))
 }
 
-pub(super) fn file(store: &dyn Read, ino: Ino) -> Outcome<QueryAnswer> {
+pub(super) fn file(store: &dyn Read, ino: Ino) -> Outcome<FileInfo> {
     let found = inode(store, ino)?;
     let (extents, more) = page(store, ino, 0, EXTENTS_PAGE_MAX)?;
     let mut extent_count = extents.len() as u64;
@@ -223,7 +220,7 @@ pub(super) fn file(store: &dyn Read, ino: Ino) -> Outcome<QueryAnswer> {
         }
         None => None,
     };
-    Ok(QueryAnswer::File {
+    Ok(FileInfo {
         attr: found.attr(ino),
         extents,
         extent_count,
@@ -244,7 +241,11 @@ fn count_extents(store: &dyn Read, ino: Ino) -> Result<u64, StoreError> {
     }
 }
 
-pub(super) fn all_extents(store: &dyn Read, from: (Ino, u64), limit: u32) -> Outcome<QueryAnswer> {
+pub(super) fn all_extents(
+    store: &dyn Read,
+    from: (Ino, u64),
+    limit: u32,
+) -> Outcome<AllExtentsPage> {
     let limit = (limit as usize).clamp(1, READDIR_PAGE_MAX);
     let rows = store.scan(Table::Extent, &key2(from.0.0, from.1), None, limit + 1)?;
     let mut extents = Vec::with_capacity(rows.len());
@@ -255,5 +256,5 @@ pub(super) fn all_extents(store: &dyn Read, from: (Ino, u64), limit: u32) -> Out
         true => extents.pop().map(|(ino, extent)| (ino, extent.offset)),
         false => None,
     };
-    Ok(QueryAnswer::AllExtents { extents, next })
+    Ok(AllExtentsPage { extents, next })
 }

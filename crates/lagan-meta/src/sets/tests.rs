@@ -1,5 +1,6 @@
 use super::*;
 use crate::tests::world::{config, node_info};
+use lagan_types::Refusal;
 
 fn nodes(count: u64) -> Vec<NodeInfo> {
     (1..=count)
@@ -101,12 +102,12 @@ fn changes_want_the_rows_epoch_and_state() {
     let row = new_set(SetId(1), vec![NodeId(1), NodeId(2)], &nodes);
     let (set, epoch) = (row.id, row.epoch);
     let finish = SetChange::FinishJoin { set, epoch };
-    assert_eq!(change(&row, &finish, &nodes), Err(FsError::Invalid));
+    assert_eq!(change(&row, &finish, &nodes), Err(FsError::Invalid.into()));
     let other = SetChange::FinishJoin {
         set,
         epoch: Epoch(9),
     };
-    assert_eq!(change(&row, &other, &nodes), Err(FsError::StaleEpoch));
+    assert_eq!(change(&row, &other, &nodes), Err(Refusal::StaleEpoch));
     let start = |joining, leaving| SetChange::StartJoin {
         set,
         epoch,
@@ -114,7 +115,7 @@ fn changes_want_the_rows_epoch_and_state() {
         leaving,
     };
     for bad in [start(1, None), start(9, None), start(3, Some(NodeId(3)))] {
-        assert_eq!(change(&row, &bad, &nodes), Err(FsError::Invalid));
+        assert_eq!(change(&row, &bad, &nodes), Err(FsError::Invalid.into()));
     }
     let joining = change(&row, &start(3, None), &nodes).unwrap();
     let epoch = joining.epoch;

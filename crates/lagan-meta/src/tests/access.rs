@@ -1,10 +1,9 @@
 use super::world::World;
 use lagan_types::access::Access;
-use lagan_types::answer::Answer;
 use lagan_types::attr::{Attr, Kind, Time};
 use lagan_types::limits::ACCESSES_MAX;
 use lagan_types::op::{EndSession, NoteAccesses, ReapOrphans, SetAttr, SetAttrs, SetTime};
-use lagan_types::{FsError, Ino};
+use lagan_types::{FsError, Ino, Refusal};
 
 /// A read of the inode in its present state, a minute from now.
 fn read(w: &World, ino: Ino) -> Access {
@@ -21,7 +20,7 @@ fn tell(w: &mut World, reads: &[Access]) {
     let answer = w.op(NoteAccesses {
         reads: reads.to_vec(),
     });
-    assert_eq!(answer, Ok(Answer::Done));
+    assert_eq!(answer, Ok(()));
     w.check();
 }
 
@@ -143,7 +142,10 @@ fn too_many_and_times_that_are_none_are_refused() {
     let a = w.file("a");
     let (good, before) = (read(&w, a), w.attr(a));
     let many = vec![good; ACCESSES_MAX + 1];
-    assert_eq!(w.op(NoteAccesses { reads: many }), Err(FsError::Invalid));
+    assert_eq!(
+        w.op(NoteAccesses { reads: many }),
+        Err(FsError::Invalid.into())
+    );
     let at = Time {
         nanos: 1_000_000_000,
         ..good.at
@@ -152,7 +154,7 @@ fn too_many_and_times_that_are_none_are_refused() {
     let refused = w.op(NoteAccesses {
         reads: vec![good, bad],
     });
-    assert_eq!(refused, Err(FsError::Invalid));
+    assert_eq!(refused, Err(FsError::Invalid.into()));
     assert_eq!(w.attr(a), before);
     let most = vec![good; ACCESSES_MAX];
     tell(&mut w, &most);
@@ -167,6 +169,6 @@ fn only_a_live_session_may_tell() {
     let session = w.session;
     w.system(EndSession { session }).unwrap();
     let refused = w.op(NoteAccesses { reads: vec![was] });
-    assert_eq!(refused, Err(FsError::SessionEnded));
+    assert_eq!(refused, Err(Refusal::SessionEnded));
     assert_eq!(w.attr(a), before);
 }

@@ -1,9 +1,12 @@
 use super::world::World;
+use crate::NotPromised;
 use crate::preview;
-use lagan_types::answer::Answer;
+use lagan_types::Refusal;
+use lagan_types::answer::Created;
 use lagan_types::attr::{Attr, Kind, Time};
 use lagan_types::op::{Create, NewFile, SetAttr, SetAttrs, SetListAsOther, SetXattr, XattrMode};
-use lagan_types::{FsError, Ino, Query, QueryAnswer, VolumeId};
+use lagan_types::query::GetXattr;
+use lagan_types::{FsError, Ino, VolumeId};
 
 const ACCESS: &str = "system.posix_acl_access";
 const DEFAULT: &str = "system.posix_acl_default";
@@ -31,7 +34,7 @@ fn named(named: u16, mask: u16) -> Vec<u8> {
     ])
 }
 
-fn set(w: &mut World, ino: Ino, name: &str, value: Vec<u8>) -> Result<Answer, FsError> {
+fn set(w: &mut World, ino: Ino, name: &str, value: Vec<u8>) -> Result<(), Refusal> {
     let op = SetXattr {
         ino,
         name: name.into(),
@@ -45,9 +48,9 @@ fn set(w: &mut World, ino: Ino, name: &str, value: Vec<u8>) -> Result<Answer, Fs
 
 fn get(w: &World, ino: Ino, name: &str) -> Option<Vec<u8>> {
     let name = name.into();
-    match w.query(Query::GetXattr { ino, name }) {
-        Ok(QueryAnswer::Bytes(value)) => Some(value),
-        Err(FsError::NoAttribute) => None,
+    match w.query(GetXattr { ino, name }) {
+        Ok(value) => Some(value),
+        Err(Refusal::Fs(FsError::NoAttribute)) => None,
         other => panic!("{other:?}"),
     }
 }
@@ -79,7 +82,7 @@ fn create(w: &mut World, op: Create) -> Attr {
     let made = w.op(op);
     w.check();
     match made {
-        Ok(Answer::Created { attr, .. }) => attr,
+        Ok(Created { attr, .. }) => attr,
         other => panic!("{other:?}"),
     }
 }
@@ -134,7 +137,7 @@ fn default_lists_are_inherited_instead_of_the_umask() {
         time: Time::default(),
     };
     let promised = preview(&w.store, VolumeId::ONLY, w.session, &promise).unwrap();
-    assert_eq!(promised, Err(FsError::DefaultAcl));
+    assert_eq!(promised, Err(NotPromised::DefaultAcl));
     let f = create(&mut w, masked(d, "f", Kind::File, 0o666, 0o077));
     assert_eq!(f.permissions(), 0o660);
     let access = list(&[
@@ -153,7 +156,7 @@ fn default_lists_are_inherited_instead_of_the_umask() {
     w.create(d, "link", Kind::Symlink);
     assert_eq!(
         w.op(World::create_op(d, "f", Kind::File)),
-        Err(FsError::Exists)
+        Err(FsError::Exists.into())
     );
     w.check();
 }
@@ -177,11 +180,11 @@ fn default_lists_are_of_directories_and_links_have_none() {
     let a = w.file("a");
     let link = w.create(Ino::ROOT, "l", Kind::Symlink);
     let refused = set(&mut w, a, DEFAULT, named(7, 7));
-    assert_eq!(refused, Err(FsError::Access));
+    assert_eq!(refused, Err(FsError::Access.into()));
     let refused = set(&mut w, link, ACCESS, named(7, 7));
-    assert_eq!(refused, Err(FsError::Unsupported));
+    assert_eq!(refused, Err(FsError::Unsupported.into()));
     let refused = set(&mut w, a, ACCESS, named(9, 7));
-    assert_eq!(refused, Err(FsError::Invalid));
+    assert_eq!(refused, Err(FsError::Invalid.into()));
     assert_eq!(w.attr(a).mode, 0o644);
 }
 
@@ -204,8 +207,8 @@ fn a_list_set_by_somebody_of_another_group_takes_setgid_away() {
     chmod(&mut w, d, 0o2770);
     as_other(&mut w, list(&[])).unwrap();
     assert_eq!(w.attr(d).permissions(), 0o2770);
-    assert_eq!(as_other(&mut w, named(9, 7)), Err(FsError::Invalid));
+    assert_eq!(as_other(&mut w, named(9, 7)), Err(FsError::Invalid.into()));
     let long = vec![2; 65_537];
-    assert_eq!(as_other(&mut w, long), Err(FsError::TooBig));
+    assert_eq!(as_other(&mut w, long), Err(FsError::TooBig.into()));
     assert_eq!(w.attr(d).permissions(), 0o2770);
 }

@@ -1,18 +1,21 @@
 use super::world::{START_MS, World};
-use lagan_types::answer::{Answer, Attempt};
+use lagan_types::answer::{Attempt, ReleasedFiles};
 use lagan_types::attr::ArchiveState;
 use lagan_types::extent::Content;
 use lagan_types::op::{
-    ArchiveFail, ArchiveFinish, ArchiveNow, ArchiveStart, FailArchive, FileOp, FinishArchive,
-    MarkLost, ObjectsDeleted, ReapOrphans, Release, ReleaseExtent, SetAttr, SetAttrs, SetConfig,
+    ArchiveFail, ArchiveFinish, ArchiveNow, ArchiveStart, FailArchive, FinishArchive, MarkLost,
+    ObjectsDeleted, ReapOrphans, Release, ReleaseExtent, SetAttr, SetAttrs, SetConfig,
     StartArchive,
 };
-use lagan_types::query::DueFile;
-use lagan_types::{Ino, NodeId, Query, QueryAnswer, Time};
+use lagan_types::query::{
+    Attempts, Due, DueFile, GetAttrs, ObjectReap, Objects, ObjectsPage, ObjectsToDelete,
+    Releasable, TooLarge,
+};
+use lagan_types::{Ino, NodeId, Time};
 
 fn due(w: &World, now_ms: u64) -> Vec<DueFile> {
-    match w.query(Query::Due { now_ms, limit: 100 }) {
-        Ok(QueryAnswer::Due(files)) => files,
+    match w.query(Due { now_ms, limit: 100 }) {
+        Ok(files) => files,
         other => panic!("{other:?}"),
     }
 }
@@ -24,7 +27,7 @@ fn start(w: &mut World, ino: Ino, version: u64) -> Option<Attempt> {
         node: NodeId(1),
     }];
     match w.system(StartArchive { files }) {
-        Ok(Answer::Attempts(mut attempts)) => attempts.pop().flatten(),
+        Ok(mut attempts) => attempts.pop().flatten(),
         other => panic!("{other:?}"),
     }
 }
@@ -57,7 +60,7 @@ fn release(w: &mut World, ino: Ino) -> (u64, u64) {
     let answer = w.system(Release { files });
     w.check();
     match answer {
-        Ok(Answer::Released { files, bytes }) => (files, bytes),
+        Ok(ReleasedFiles { files, bytes }) => (files, bytes),
         other => panic!("{other:?}"),
     }
 }
@@ -161,11 +164,11 @@ fn an_upload_that_was_overtaken_loses() {
     finish(&mut w, a, version + 1, &next);
     assert_eq!(state(&w, a), ArchiveState::Archived);
     assert_eq!(w.reaped_objects().len(), 1);
-    let rows = w.query(Query::ObjectReap {
+    let rows = w.query(ObjectReap {
         now_ms: START_MS,
         limit: 9,
     });
-    assert_eq!(rows, Ok(QueryAnswer::ObjectReap(vec![])));
+    assert_eq!(rows, Ok(vec![]));
 }
 
 #[test]
@@ -202,12 +205,12 @@ fn a_failed_upload_is_due_again_and_its_key_is_deleted() {
 struct ObjectRows(Vec<u64>);
 
 fn object_rows(w: &World) -> ObjectRows {
-    let q = Query::ObjectReap {
+    let q = ObjectReap {
         now_ms: u64::MAX,
         limit: 100,
     };
     match w.query(q) {
-        Ok(QueryAnswer::ObjectReap(rows)) => ObjectRows(rows.iter().map(|r| r.0).collect()),
+        Ok(rows) => ObjectRows(rows.iter().map(|r| r.0).collect()),
         other => panic!("{other:?}"),
     }
 }
@@ -233,12 +236,12 @@ fn releasable_files_are_listed_until_released_or_changed() {
         })
         .collect();
     let listed = |w: &World| -> Vec<(Ino, u64)> {
-        let q = Query::Releasable {
+        let q = Releasable {
             from: (0, Ino(0)),
             limit: 10,
         };
         match w.query(q) {
-            Ok(QueryAnswer::Releasable(rows)) => rows.iter().map(|r| (r.1, r.3)).collect(),
+            Ok(rows) => rows.iter().map(|r| (r.ino, r.bytes)).collect(),
             other => panic!("{other:?}"),
         }
     };
@@ -261,7 +264,7 @@ fn release_of_another_version_is_skipped() {
     w.write(a, 0, 10);
     let files = vec![(a, version), (a, version + 1), (Ino(99), 1)];
     let answer = w.system(Release { files });
-    assert_eq!(answer, Ok(Answer::Released { files: 0, bytes: 0 }));
+    assert_eq!(answer, Ok(ReleasedFiles { files: 0, bytes: 0 }));
     w.check();
 }
 
@@ -346,7 +349,7 @@ fn extent_without_replicas_turns_to_the_object_of_its_version_or_stays() {
         });
         w.check();
         match answer {
-            Ok(Answer::Released { files, bytes }) => (files, bytes),
+            Ok(ReleasedFiles { files, bytes }) => (files, bytes),
             other => panic!("{other:?}"),
         }
     };
@@ -392,8 +395,8 @@ fn attempts_are_listed_from_a_number_on() {
     let first = start(&mut w, a, 1).unwrap();
     let second = start(&mut w, b, 1).unwrap();
     let from = first.number + 1;
-    match w.query(Query::Attempts { from, limit: 10 }) {
-        Ok(QueryAnswer::Attempts(rows)) => {
+    match w.query(Attempts { from, limit: 10 }) {
+        Ok(rows) => {
             assert_eq!(rows.len(), 1);
             assert_eq!((rows[0].number, rows[0].ino), (second.number, b));
         }
@@ -471,13 +474,11 @@ fn file_that_s3_cannot_take_waits_for_a_change_and_is_counted() {
     let a = w.file("a");
     w.write(a, 0, 10);
     let size = |size| {
-        FileOp::SetAttrs(SetAttrs {
-            ino: a,
-            set: SetAttr {
-                size: Some(size),
-                ..SetAttr::default()
-            },
-        })
+        let set = SetAttr {
+            size: Some(size),
+            ..SetAttr::default()
+        };
+        SetAttrs { ino: a, set }
     };
     for (len, too_large) in [
         (64 << 30, false),
@@ -494,8 +495,8 @@ fn file_that_s3_cannot_take_waits_for_a_change_and_is_counted() {
         assert_eq!(due(&w, u64::MAX).is_empty(), too_large, "{len}");
         assert_eq!(w.attr(a).unfit_for_s3().is_some(), too_large, "{len}");
     }
-    let named = w.query(Query::TooLarge { limit: 9 });
-    assert_eq!(named, Ok(QueryAnswer::Inos(vec![a])));
+    let named = w.query(TooLarge { limit: 9 });
+    assert_eq!(named, Ok(vec![a]));
     let version = w.attr(a).version;
     assert_eq!(start(&mut w, a, version), None);
     w.op(size(10)).unwrap();
@@ -524,13 +525,13 @@ fn attributes_of_several_inodes_come_in_one_answer() {
     let mut w = World::new();
     let (a, b) = (w.file("a"), w.file("b"));
     let inos = vec![b, Ino(999), a];
-    let Ok(QueryAnswer::Attrs(attrs)) = w.query(Query::Attrs { inos }) else {
+    let Ok(attrs) = w.query(GetAttrs { inos }) else {
         panic!("no attributes");
     };
     let found: Vec<Option<Ino>> = attrs.iter().map(|x| x.as_ref().map(|x| x.ino)).collect();
     assert_eq!(found, [Some(b), None, Some(a)]);
     let inos = vec![a; lagan_types::limits::ATTRS_PAGE_MAX + 1];
-    assert!(w.query(Query::Attrs { inos }).is_err());
+    assert!(w.query(GetAttrs { inos }).is_err());
 }
 
 #[test]
@@ -544,8 +545,8 @@ fn objects_are_listed_in_pages_and_those_to_delete_before_their_time() {
     }
     let (mut found, mut from) = (Vec::new(), Some((Ino(0), 0)));
     while let Some(at) = from {
-        let query = Query::Objects { from: at, limit: 2 };
-        let Ok(QueryAnswer::Objects { objects, next }) = w.query(query) else {
+        let query = Objects { from: at, limit: 2 };
+        let Ok(ObjectsPage { objects, next }) = w.query(query) else {
             panic!("no objects");
         };
         assert!(objects.len() <= 2);
@@ -554,8 +555,8 @@ fn objects_are_listed_in_pages_and_those_to_delete_before_their_time() {
     }
     assert_eq!(found, named);
 
-    let to_delete = |w: &World, from| match w.query(Query::ObjectsToDelete { from, limit: 9 }) {
-        Ok(QueryAnswer::ObjectReap(rows)) => rows,
+    let to_delete = |w: &World, from| match w.query(ObjectsToDelete { from, limit: 9 }) {
+        Ok(rows) => rows,
         other => panic!("{other:?}"),
     };
     assert_eq!(to_delete(&w, 0), []);

@@ -1,7 +1,8 @@
 use super::world::World;
 use lagan_types::attr::{CAPABILITY, Kind};
 use lagan_types::op::{RemoveXattr, SetAttr, SetAttrs, SetXattr, XattrMode};
-use lagan_types::{FsError, Ino, Query, QueryAnswer};
+use lagan_types::query::GetXattr;
+use lagan_types::{FsError, Ino, Refusal};
 
 fn set(w: &mut World, ino: Ino) {
     let op = SetXattr {
@@ -19,9 +20,9 @@ fn set(w: &mut World, ino: Ino) {
 fn has(w: &World, ino: Ino) -> bool {
     w.check();
     let name = CAPABILITY.to_vec();
-    let row = match w.query(Query::GetXattr { ino, name }) {
-        Ok(QueryAnswer::Bytes(_)) => true,
-        Err(FsError::NoAttribute) => false,
+    let row = match w.query(GetXattr { ino, name }) {
+        Ok(_) => true,
+        Err(Refusal::Fs(FsError::NoAttribute)) => false,
         other => panic!("{other:?}"),
     };
     assert_eq!(w.attr(ino).has_capability(), row);

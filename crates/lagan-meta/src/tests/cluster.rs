@@ -1,7 +1,6 @@
 use super::world::{World, config, node_info};
 use crate::kv::Table;
 use crate::{cluster_map, map_version};
-use lagan_types::answer::Answer;
 use lagan_types::cluster::next_boot;
 use lagan_types::cluster::{NodeState, ReplicaSet};
 use lagan_types::id::ClusterId;
@@ -9,7 +8,7 @@ use lagan_types::op::{
     ChangeSets, CloseSession, Init, MarkLost, ReapOrphans, RegisterNode, RemoveNode, SetChange,
     SetConfig, SetNodeState, SetVoter, StartArchive,
 };
-use lagan_types::{Epoch, FsError, Ino, NodeId, SetId};
+use lagan_types::{Epoch, FsError, Ino, NodeId, Refusal, SetId};
 
 fn set_state(w: &mut World, node: u64, state: NodeState) {
     let node = NodeId(node);
@@ -41,11 +40,11 @@ fn there_is_no_map_before_the_first_command() {
 fn a_cluster_is_made_once_and_keeps_its_identity() {
     let mut w = World::new();
     let again = w.system(Init { config: config(2) });
-    assert_eq!(again, Err(FsError::Exists));
+    assert_eq!(again, Err(FsError::Exists.into()));
     let mut other = config(2);
     other.cluster = ClusterId(8);
     let changed = w.system(SetConfig { config: other });
-    assert_eq!(changed, Err(FsError::NotPermitted));
+    assert_eq!(changed, Err(FsError::NotPermitted.into()));
     let mut fast = config(2);
     fast.archive_after_ms = 5;
     let version = map_version(&w.store).unwrap();
@@ -56,7 +55,7 @@ fn a_cluster_is_made_once_and_keeps_its_identity() {
     let mut none = config(2);
     none.copies = 0;
     let refused = w.system(SetConfig { config: none });
-    assert_eq!(refused, Err(FsError::Invalid));
+    assert_eq!(refused, Err(FsError::Invalid.into()));
 }
 
 #[test]
@@ -68,28 +67,22 @@ fn stores_register_once_and_older_ones_are_refused() {
     let register = |w: &mut World, info: &lagan_types::cluster::NodeInfo| {
         w.system(RegisterNode { info: info.clone() })
     };
-    assert_eq!(
-        register(&mut w, &info),
-        Ok(Answer::Node { node: NodeId(2) })
-    );
+    assert_eq!(register(&mut w, &info), Ok(NodeId(2)));
     assert_eq!(w.map().node(NodeId(2)).unwrap().boot, boot);
     let version = map_version(&w.store).unwrap();
     info.id = NodeId(2);
-    assert_eq!(
-        register(&mut w, &info),
-        Ok(Answer::Node { node: NodeId(2) })
-    );
+    assert_eq!(register(&mut w, &info), Ok(NodeId(2)));
     assert_eq!(map_version(&w.store).unwrap(), version);
     info.boot = next_boot(0, 1);
-    assert_eq!(register(&mut w, &info), Err(FsError::Stale));
+    assert_eq!(register(&mut w, &info), Err(FsError::Stale.into()));
     // This is another copy of the store, started as often.
     info.boot = next_boot(next_boot(0, 1), 6);
-    assert_eq!(register(&mut w, &info), Err(FsError::Stale));
+    assert_eq!(register(&mut w, &info), Err(FsError::Stale.into()));
     info.boot = next_boot(boot, 6);
     info.store = lagan_types::StoreId(99);
-    assert_eq!(register(&mut w, &info), Err(FsError::Stale));
+    assert_eq!(register(&mut w, &info), Err(FsError::Stale.into()));
     info.id = NodeId(9);
-    assert_eq!(register(&mut w, &info), Err(FsError::Stale));
+    assert_eq!(register(&mut w, &info), Err(FsError::Stale.into()));
     w.check();
 }
 
@@ -163,7 +156,7 @@ fn a_join_seals_then_swaps_the_member() {
     let during = find(&w, set);
     assert!(during.sealed && during.epoch > before.epoch);
     let again = w.system(ChangeSets { changes });
-    assert_eq!(again, Err(FsError::StaleEpoch));
+    assert_eq!(again, Err(Refusal::StaleEpoch));
     // A member that goes down and comes back does not open the set.
     set_state(&mut w, leaving.0, NodeState::Down);
     set_state(&mut w, leaving.0, NodeState::Up);
@@ -189,7 +182,7 @@ fn votes_are_kept_in_the_node_table() {
     }
     let (node, voter) = (NodeId(9), true);
     let unknown = w.system(SetVoter { node, voter });
-    assert_eq!(unknown, Err(FsError::NotFound));
+    assert_eq!(unknown, Err(FsError::NotFound.into()));
 }
 
 #[test]
@@ -210,7 +203,7 @@ fn one_refused_change_refuses_all() {
         },
     ];
     let refused = w.system(ChangeSets { changes });
-    assert_eq!(refused, Err(FsError::Invalid));
+    assert_eq!(refused, Err(FsError::Invalid.into()));
     assert_eq!(w.open_set(), set);
 }
 
@@ -253,7 +246,7 @@ fn with_dead_node() -> (World, Vec<SetId>) {
     (w, used)
 }
 
-fn remove(w: &mut World, node: u64, force: bool) -> Result<Answer, FsError> {
+fn remove(w: &mut World, node: u64, force: bool) -> Result<(), Refusal> {
     let node = NodeId(node);
     let done = w.system(RemoveNode { node, force });
     w.check();
@@ -263,12 +256,12 @@ fn remove(w: &mut World, node: u64, force: bool) -> Result<Answer, FsError> {
 #[test]
 fn node_that_lives_or_is_needed_stays() {
     let (mut w, used) = with_dead_node();
-    assert_eq!(remove(&mut w, 1, false), Err(FsError::Busy));
-    assert_eq!(remove(&mut w, 9, true), Err(FsError::NotFound));
+    assert_eq!(remove(&mut w, 1, false), Err(FsError::Busy.into()));
+    assert_eq!(remove(&mut w, 9, true), Err(FsError::NotFound.into()));
     assert!(!used.is_empty());
-    assert_eq!(remove(&mut w, 2, false), Err(FsError::Busy));
+    assert_eq!(remove(&mut w, 2, false), Err(FsError::Busy.into()));
     let mut one = World::with(1, 1);
-    assert_eq!(remove(&mut one, 1, true), Err(FsError::Invalid));
+    assert_eq!(remove(&mut one, 1, true), Err(FsError::Invalid.into()));
 }
 
 #[test]
@@ -285,7 +278,7 @@ fn removed_node_leaves_nothing_behind() {
         };
         let changes = vec![start];
         w.system(ChangeSets { changes }).unwrap();
-        assert_eq!(remove(&mut w, 2, false), Err(FsError::Busy));
+        assert_eq!(remove(&mut w, 2, false), Err(FsError::Busy.into()));
         let epoch = w.map().set(set).unwrap().epoch;
         let changes = vec![SetChange::FinishJoin { set, epoch }];
         w.system(ChangeSets { changes }).unwrap();
@@ -293,7 +286,7 @@ fn removed_node_leaves_nothing_behind() {
     // Every node has to look through a block that closes.
     w.op(CloseSession).unwrap();
     assert!(w.counters().reap_chunks >= 3);
-    assert_eq!(remove(&mut w, 2, false), Ok(Answer::Done));
+    assert_eq!(remove(&mut w, 2, false), Ok(()));
     let map = w.map();
     assert_eq!(map.node(NodeId(2)), None);
     assert!(map.sets.iter().all(|s| !s.nodes.contains(&NodeId(2))));
@@ -304,9 +297,9 @@ fn removed_node_leaves_nothing_behind() {
     let mut info = node_info(2);
     info.id = NodeId(2);
     let back = w.system(RegisterNode { info });
-    assert_eq!(back, Err(FsError::Stale));
+    assert_eq!(back, Err(FsError::Stale.into()));
     let new = w.system(RegisterNode { info: node_info(4) });
-    assert_eq!(new, Ok(Answer::Node { node: NodeId(4) }));
+    assert_eq!(new, Ok(NodeId(4)));
     w.check();
     assert_eq!(open(&w), [[1, 3], [1, 4], [3, 4]]);
 }
@@ -318,7 +311,7 @@ fn forced_removal_takes_the_last_replica_too() {
     let id = w.write(a, 0, 10);
     w.system(RegisterNode { info: node_info(2) }).unwrap();
     w.system(RegisterNode { info: node_info(3) }).unwrap();
-    assert_eq!(remove(&mut w, 1, true), Ok(Answer::Done));
+    assert_eq!(remove(&mut w, 1, true), Ok(()));
     let map = w.map();
     let set = map.set(id.set()).unwrap();
     assert!(set.nodes.is_empty() && set.sealed);
@@ -346,7 +339,7 @@ fn uploads_of_a_removed_node_are_due_again() {
     }];
     w.system(StartArchive { files }).unwrap();
     assert_eq!(w.counters().attempts, 1);
-    assert_eq!(remove(&mut w, 3, true), Ok(Answer::Done));
+    assert_eq!(remove(&mut w, 3, true), Ok(()));
     let counters = w.counters();
     assert_eq!((counters.attempts, counters.due_files), (0, 1));
     assert_eq!(counters.reap_objects, 1);

@@ -1,5 +1,5 @@
 use super::world::World;
-use lagan_types::answer::Answer;
+use lagan_types::answer::Committed;
 use lagan_types::attr::Kind;
 use lagan_types::cluster::NodeState;
 use lagan_types::extent::{Content, Edit};
@@ -8,7 +8,8 @@ use lagan_types::op::{
     CloseBlock, Commit, ReapOrphans, RemoveXattr, SetAttr, SetAttrs, SetNodeState, SetTime,
     SetXattr,
 };
-use lagan_types::{ChunkId, FsError, Ino, NodeId, Time, VolumeId};
+use lagan_types::query::{ChunkReap, GetXattr, ListXattr};
+use lagan_types::{ChunkId, FsError, Ino, NodeId, Refusal, Time, VolumeId};
 
 fn shape(w: &World, ino: Ino) -> Vec<(u64, u64, u32)> {
     w.extents(ino)
@@ -65,15 +66,12 @@ fn freed_chunks_wait_for_readers() {
     let ready = |w: &World, now_ms| {
         (1..=3)
             .map(|n| {
-                let q = lagan_types::Query::ChunkReap {
+                let q = ChunkReap {
                     node: NodeId(n),
                     now_ms,
                     limit: 10,
                 };
-                match w.query(q) {
-                    Ok(lagan_types::QueryAnswer::Reap(rows)) => rows.len(),
-                    other => panic!("{other:?}"),
-                }
+                w.query(q).unwrap().len()
             })
             .sum::<usize>()
     };
@@ -92,10 +90,10 @@ fn version_rises_with_each_commit_and_guards_it() {
     let mut commit = World::commit_of(a, vec![edit]);
     commit.expect_version = Some(v);
     let refused = w.op(commit.clone());
-    assert_eq!(refused, Err(FsError::VersionChanged));
+    assert_eq!(refused, Err(Refusal::VersionChanged));
     commit.expect_version = Some(v + 1);
     match w.op(commit) {
-        Ok(Answer::Committed { before, attr, .. }) => {
+        Ok(Committed { before, attr, .. }) => {
             assert_eq!((before, attr.version, attr.size), (v + 1, v + 2, 20));
         }
         other => panic!("{other:?}"),
@@ -111,7 +109,7 @@ fn append_lands_at_the_true_end() {
     let mut commit = World::commit_of(a, edits);
     commit.append = true;
     match w.op(commit) {
-        Ok(Answer::Committed { appended_at, .. }) => assert_eq!(appended_at, 10),
+        Ok(Committed { appended_at, .. }) => assert_eq!(appended_at, 10),
         other => panic!("{other:?}"),
     }
     assert_eq!(shape(&w, a), [(0, 10, 0), (10, 5, 0), (15, 6, 0)]);
@@ -147,7 +145,7 @@ fn chunks_of_foreign_or_used_ids_are_refused() {
     };
     let (set, block) = (w.open_set().0, w.block);
     let with = |volume, block, index| ChunkId::new(VolumeId(volume), set, block, index);
-    let invalid = Err(FsError::Invalid);
+    let invalid = Err(FsError::Invalid.into());
     assert_eq!(commit(&mut w, &|id| *id = with(2, block, 0)), invalid);
     assert_eq!(commit(&mut w, &|id| *id = with(1, block, 1024)), invalid);
     let other = lagan_types::BlockId(77);
@@ -177,7 +175,7 @@ fn stale_or_sealed_sets_refuse_the_whole_commit() {
             state,
         })
         .unwrap();
-        assert_eq!(w.op(op.clone()), Err(FsError::StaleEpoch));
+        assert_eq!(w.op(op.clone()), Err(Refusal::StaleEpoch));
     }
     assert_eq!(w.attr(a).size, 0);
     w.check();
@@ -192,26 +190,35 @@ fn lengths_and_bounds_are_checked() {
         change(&mut commit);
         assert_eq!(w.op(commit), Err(wanted));
     };
-    check(&|c| c.edits[0].len = 0, FsError::Invalid);
-    check(&|c| c.edits[0].len = u64::MAX, FsError::FileTooLarge);
-    check(&|c| c.edits[1].offset = 9, FsError::Invalid);
-    check(&|c| c.edits[1].offset = FILE_LEN_MAX, FsError::FileTooLarge);
-    check(&|c| c.edits[1].offset = u64::MAX, FsError::FileTooLarge);
-    check(&|c| c.size_min = FILE_LEN_MAX + 1, FsError::FileTooLarge);
+    check(&|c| c.edits[0].len = 0, FsError::Invalid.into());
+    check(&|c| c.edits[0].len = u64::MAX, FsError::FileTooLarge.into());
+    check(&|c| c.edits[1].offset = 9, FsError::Invalid.into());
+    check(
+        &|c| c.edits[1].offset = FILE_LEN_MAX,
+        FsError::FileTooLarge.into(),
+    );
+    check(
+        &|c| c.edits[1].offset = u64::MAX,
+        FsError::FileTooLarge.into(),
+    );
+    check(
+        &|c| c.size_min = FILE_LEN_MAX + 1,
+        FsError::FileTooLarge.into(),
+    );
     check(
         &|c| c.edits[0].content.as_mut().unwrap().skip = 1,
-        FsError::Invalid,
+        FsError::Invalid.into(),
     );
     check(
         &|c| c.edits[0].content.as_mut().unwrap().skip = u32::MAX,
-        FsError::Invalid,
+        FsError::Invalid.into(),
     );
     check(
         &|c| c.edits[0].content.as_mut().unwrap().chunk_len = u32::MAX,
-        FsError::Invalid,
+        FsError::Invalid.into(),
     );
-    check(&|c| c.ino = Ino::ROOT, FsError::IsDirectory);
-    check(&|c| c.ino = Ino(99), FsError::Stale);
+    check(&|c| c.ino = Ino::ROOT, FsError::IsDirectory.into());
+    check(&|c| c.ino = Ino(99), FsError::Stale.into());
     assert_eq!(w.attr(a).size, 0);
     w.check();
 }
@@ -224,7 +231,7 @@ fn same_chunk_twice_in_a_commit_is_refused() {
     let mut second = first.clone();
     second.offset = 10;
     let commit = World::commit_of(a, vec![first, second]);
-    assert_eq!(w.op(commit), Err(FsError::Invalid));
+    assert_eq!(w.op(commit), Err(FsError::Invalid.into()));
 }
 
 #[test]
@@ -288,7 +295,7 @@ fn times_are_set_as_asked() {
         mtime,
         ..SetAttr::default()
     };
-    assert_eq!(w.op(SetAttrs { ino: a, set }), Err(FsError::Invalid));
+    assert_eq!(w.op(SetAttrs { ino: a, set }), Err(FsError::Invalid.into()));
 }
 
 #[test]
@@ -302,20 +309,22 @@ fn only_files_have_a_size_to_set() {
         };
         w.op(SetAttrs { ino, set })
     };
-    assert_eq!(try_size(Ino::ROOT, 0), Err(FsError::IsDirectory));
-    assert_eq!(try_size(fifo, 0), Err(FsError::Invalid));
+    assert_eq!(try_size(Ino::ROOT, 0), Err(FsError::IsDirectory.into()));
+    assert_eq!(try_size(fifo, 0), Err(FsError::Invalid.into()));
     let a = w.file("a");
     let set = SetAttr {
         size: Some(FILE_LEN_MAX + 1),
         ..SetAttr::default()
     };
-    assert_eq!(w.op(SetAttrs { ino: a, set }), Err(FsError::FileTooLarge));
+    assert_eq!(
+        w.op(SetAttrs { ino: a, set }),
+        Err(FsError::FileTooLarge.into())
+    );
 }
 
 #[test]
 fn xattrs_are_set_listed_and_removed() {
     use lagan_types::op::XattrMode;
-    use lagan_types::{Query, QueryAnswer};
     let mut w = World::new();
     let a = w.file("a");
     let mut set = |name: &[u8], value: &[u8], mode| {
@@ -328,24 +337,27 @@ fn xattrs_are_set_listed_and_removed() {
     };
     assert_eq!(
         set(b"user.x", b"1", XattrMode::Replace),
-        Err(FsError::NoAttribute)
+        Err(FsError::NoAttribute.into())
     );
-    assert_eq!(set(b"user.x", b"1", XattrMode::Create), Ok(Answer::Done));
+    assert_eq!(set(b"user.x", b"1", XattrMode::Create), Ok(()));
     assert_eq!(
         set(b"user.x", b"2", XattrMode::Create),
-        Err(FsError::Exists)
+        Err(FsError::Exists.into())
     );
-    assert_eq!(set(b"user.x", b"3", XattrMode::Any), Ok(Answer::Done));
-    assert_eq!(set(b"user.y", b"", XattrMode::Any), Ok(Answer::Done));
-    assert_eq!(set(b"", b"", XattrMode::Any), Err(FsError::Range));
+    assert_eq!(set(b"user.x", b"3", XattrMode::Any), Ok(()));
+    assert_eq!(set(b"user.y", b"", XattrMode::Any), Ok(()));
+    assert_eq!(set(b"", b"", XattrMode::Any), Err(FsError::Range.into()));
     let big = vec![0; 65_537];
-    assert_eq!(set(b"user.z", &big, XattrMode::Any), Err(FsError::TooBig));
+    assert_eq!(
+        set(b"user.z", &big, XattrMode::Any),
+        Err(FsError::TooBig.into())
+    );
     let name = b"user.x".to_vec();
-    let got = w.query(Query::GetXattr {
+    let got = w.query(GetXattr {
         ino: a,
         name: name.clone(),
     });
-    assert_eq!(got, Ok(QueryAnswer::Bytes(b"3".to_vec())));
+    assert_eq!(got, Ok(b"3".to_vec()));
     w.check();
     w.op(RemoveXattr {
         ino: a,
@@ -353,9 +365,9 @@ fn xattrs_are_set_listed_and_removed() {
     })
     .unwrap();
     let again = w.op(RemoveXattr { ino: a, name });
-    assert_eq!(again, Err(FsError::NoAttribute));
-    let names = w.query(Query::ListXattr { ino: a });
-    assert_eq!(names, Ok(QueryAnswer::Names(vec![b"user.y".to_vec()])));
+    assert_eq!(again, Err(FsError::NoAttribute.into()));
+    let names = w.query(ListXattr { ino: a });
+    assert_eq!(names, Ok(vec![b"user.y".to_vec()]));
     w.unlink(Ino::ROOT, "a").unwrap();
     w.system(ReapOrphans { inos: vec![a] }).unwrap();
     w.check();

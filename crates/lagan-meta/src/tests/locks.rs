@@ -1,7 +1,7 @@
 use super::world::World;
-use lagan_types::answer::Answer;
 use lagan_types::op::{DropLocks, LockKind, LockRange, ReapOrphans, SetLock};
-use lagan_types::{FsError, Ino, Query, QueryAnswer, SessionId};
+use lagan_types::query::GetLock;
+use lagan_types::{FsError, Ino, Refusal, SessionId};
 
 fn lock(owner: u64, start: u64, end: u64, kind: LockKind) -> LockRange {
     LockRange {
@@ -13,15 +13,15 @@ fn lock(owner: u64, start: u64, end: u64, kind: LockKind) -> LockRange {
     }
 }
 
-fn set(w: &mut World, session: SessionId, ino: Ino, lock: LockRange) -> Result<Answer, FsError> {
+fn set(w: &mut World, session: SessionId, ino: Ino, lock: LockRange) -> Result<(), Refusal> {
     let answer = w.op_as(session, SetLock { ino, lock });
     w.check();
     answer
 }
 
 fn holder(w: &World, ino: Ino, lock: LockRange) -> Option<(SessionId, LockRange)> {
-    match w.query(Query::GetLock { ino, lock }) {
-        Ok(QueryAnswer::Lock(held)) => held,
+    match w.query(GetLock { ino, lock }) {
+        Ok(held) => held,
         other => panic!("{other:?}"),
     }
 }
@@ -35,7 +35,7 @@ fn writers_exclude_all_and_readers_share() {
     let two = w.open_session(2, None);
     set(&mut w, one, a, lock(1, 0, 99, Read)).unwrap();
     set(&mut w, two, a, lock(1, 50, 60, Read)).unwrap();
-    let blocked = Err(FsError::WouldBlock);
+    let blocked = Err(FsError::WouldBlock.into());
     assert_eq!(set(&mut w, one, a, lock(1, 55, 55, Write)), blocked);
     assert_eq!(set(&mut w, two, a, lock(1, 99, 200, Write)), blocked);
     set(&mut w, two, a, lock(1, 100, 200, Write)).unwrap();
@@ -89,9 +89,9 @@ fn ranges_upside_down_and_absent_inodes_are_refused() {
     let mut w = World::new();
     let (a, one) = (w.file("a"), w.session);
     let upside = set(&mut w, one, a, lock(1, 5, 4, Write));
-    assert_eq!(upside, Err(FsError::Invalid));
+    assert_eq!(upside, Err(FsError::Invalid.into()));
     let absent = set(&mut w, one, Ino(99), lock(1, 0, 4, Write));
-    assert_eq!(absent, Err(FsError::Stale));
+    assert_eq!(absent, Err(FsError::Stale.into()));
 }
 
 #[test]

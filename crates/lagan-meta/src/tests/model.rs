@@ -10,7 +10,7 @@ mod reference;
 use super::world::World;
 use drawn::is_drawn;
 use lagan_types::access::Access;
-use lagan_types::answer::Answer;
+use lagan_types::answer::Created;
 use lagan_types::attr::{Attr, Kind};
 use lagan_types::cluster::NodeState;
 use lagan_types::extent::{Content, Edit};
@@ -19,7 +19,8 @@ use lagan_types::op::{
     MarkLost, NoteAccesses, ReapOrphans, Release, ReleaseExtent, Rewrite, SetAttr, SetAttrs,
     SetNodeState, StartArchive, SystemOp,
 };
-use lagan_types::{ChunkId, FsError, Ino, NodeId, Query, Time};
+use lagan_types::query::{File, FileInfo, GetAttr};
+use lagan_types::{ChunkId, FsError, Ino, NodeId, Refusal, SessionId, Time};
 use proptest::prelude::*;
 use reference::{Entry, Reference};
 use std::collections::{BTreeMap, BTreeSet};
@@ -47,6 +48,11 @@ enum Step {
     Lose(u8, u8),
     Restart,
     Node(u8, bool),
+}
+
+/// The outcome in the model, as the state machine tells it.
+fn refused(expected: Result<(), FsError>) -> Result<(), Refusal> {
+    expected.map_err(Refusal::from)
 }
 
 fn step() -> impl Strategy<Value = Step> {
@@ -121,12 +127,12 @@ impl Pair {
             Step::Unlink(d, n) => {
                 let dir = pick(&self.model.dirs(), *d).unwrap_or(Ino::ROOT);
                 let real = self.world.unlink(dir, &name(*n)).map(drop);
-                assert_eq!(real, self.model.unlink(dir, &name(*n)));
+                assert_eq!(real, refused(self.model.unlink(dir, &name(*n))));
             }
             Step::Rmdir(d, n) => {
                 let dir = pick(&self.model.dirs(), *d).unwrap_or(Ino::ROOT);
                 let real = self.world.rmdir(dir, &name(*n)).map(drop);
-                assert_eq!(real, self.model.rmdir(dir, &name(*n)));
+                assert_eq!(real, refused(self.model.rmdir(dir, &name(*n))));
             }
             Step::Rename(a, b, c, d, flag) => {
                 let from = pick(&self.model.dirs(), *a).unwrap_or(Ino::ROOT);
@@ -138,7 +144,7 @@ impl Pair {
                     .rename_with((from, &old), (to, &new), no_replace, exchange)
                     .map(drop);
                 let expected = self.model.rename((from, &old), (to, &new), *flag);
-                assert_eq!(real, expected);
+                assert_eq!(real, refused(expected));
             }
             Step::Write(f, edits, append) => self.write(*f, edits, *append),
             Step::Punch(f, offset, len) => self.punch(*f, *offset, *len),
@@ -173,12 +179,14 @@ impl Pair {
         let dir = pick(&self.model.dirs(), d).unwrap_or(Ino::ROOT);
         let real = self.world.op(World::create_op(dir, name, kind));
         match real {
-            Ok(Answer::Created { attr, created }) => {
+            Ok(Created { attr, created }) => {
                 assert!(created);
                 assert_eq!(self.model.create(dir, name, attr.ino, kind), Ok(()));
             }
-            Ok(other) => panic!("{other:?}"),
-            Err(e) => assert_eq!(self.model.create(dir, name, Ino(0), kind), Err(e)),
+            Err(e) => {
+                let expected = self.model.create(dir, name, Ino(0), kind);
+                assert_eq!(refused(expected), Err(e));
+            }
         }
     }
 
@@ -192,7 +200,7 @@ impl Pair {
             parent,
             name: name.into(),
         });
-        assert_eq!(real.map(drop), self.model.link(ino, parent, name));
+        assert_eq!(real.map(drop), refused(self.model.link(ino, parent, name)));
     }
 
     fn write(&mut self, f: u8, pieces: &[(u8, u8)], append: bool) {
@@ -280,7 +288,7 @@ impl Pair {
         let wanted = bytes.len() as u64;
         let copied = self.world.copy((source, at), (target, to), len);
         if source == target && at.abs_diff(to) < wanted {
-            assert_eq!(copied, Err(FsError::Invalid));
+            assert_eq!(copied, Err(FsError::Invalid.into()));
             return;
         }
         let stop = |i: u64| {
@@ -291,7 +299,7 @@ impl Pair {
         };
         match copied {
             Err(e) => {
-                assert_eq!(e, FsError::Corrupt);
+                assert_eq!(e, FsError::Corrupt.into());
                 assert_eq!(bytes[0], u64::MAX);
             }
             Ok((done, through)) => {
@@ -334,7 +342,7 @@ impl Pair {
         let offset = from[0].offset;
         let before = self.world.attr(ino);
         let op = Rewrite { ino, from, chunk };
-        assert_eq!(self.world.op(op), Ok(Answer::Done));
+        assert_eq!(self.world.op(op), Ok(()));
         assert_eq!(self.world.attr(ino), before);
         let bytes: Vec<u64> = (0..len).map(|i| (self.tag as u64) << 32 | i).collect();
         self.model.write(ino, offset, &bytes);
@@ -362,7 +370,7 @@ impl Pair {
             version,
             node: NodeId(1),
         }];
-        let Ok(Answer::Attempts(attempts)) = self.world.system(StartArchive { files }) else {
+        let Ok(attempts) = self.world.system(StartArchive { files }) else {
             panic!("no attempts");
         };
         let content = self.model.content(ino).to_vec();
@@ -402,10 +410,10 @@ impl Pair {
             }
             .into()
         };
-        self.world.system(op.clone()).unwrap();
+        self.world.give(SessionId::SYSTEM, op.clone()).unwrap();
         self.restore(&op);
         let before = self.world.store.clone();
-        self.world.system(op).unwrap();
+        self.world.give(SessionId::SYSTEM, op).unwrap();
         assert!(self.world.store == before, "told twice, done twice");
     }
 
@@ -415,8 +423,8 @@ impl Pair {
             return;
         };
         for file in files {
-            let found = self.world.query(Query::File { ino: file.ino });
-            let Ok(lagan_types::QueryAnswer::File { attr, object, .. }) = found else {
+            let found = self.world.query(File { ino: file.ino });
+            let Ok(FileInfo { attr, object, .. }) = found else {
                 continue;
             };
             if attr.nlink > 0 && object.is_some_and(|o| o.version == attr.version) {
@@ -440,8 +448,8 @@ impl Pair {
         };
         self.world.system(ReapOrphans { inos: vec![ino] }).unwrap();
         self.model.forget(ino);
-        let gone = self.world.query(Query::GetAttr { ino });
-        assert_eq!(gone, Err(FsError::Stale));
+        let gone = self.world.query(GetAttr { ino });
+        assert_eq!(gone, Err(FsError::Stale.into()));
     }
 
     fn lose(&mut self, f: u8, offset: u8) {
@@ -469,7 +477,7 @@ impl Pair {
         });
         let lose = MarkLost { ino, offset, chunk }.into();
         let op = if offset.is_multiple_of(2) { turn } else { lose };
-        self.world.system(op).unwrap();
+        self.world.give(SessionId::SYSTEM, op).unwrap();
         let after = self.world.extents(ino);
         let lost = after
             .iter()

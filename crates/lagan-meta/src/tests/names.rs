@@ -1,8 +1,9 @@
 use super::world::World;
-use lagan_types::answer::Answer;
+use lagan_types::answer::{Created, Renamed, Unlinked};
 use lagan_types::attr::Kind;
 use lagan_types::op::{Link, ReapOrphans, SetAttr, SetAttrs};
-use lagan_types::{FsError, Ino, Query, QueryAnswer};
+use lagan_types::query::{DirPage, File, FileInfo, GetAttr, Open, ReadDir, ReadLink};
+use lagan_types::{FsError, Ino};
 
 const ROOT: Ino = Ino::ROOT;
 
@@ -15,7 +16,7 @@ fn created_file_is_found_and_listed() {
     assert_eq!(w.names(ROOT), ["a", "d"]);
     assert_eq!(w.attr(ROOT).nlink, 3);
     assert_eq!(w.attr(d).nlink, 2);
-    assert_eq!(w.lookup(ROOT, "b"), Err(FsError::NotFound));
+    assert_eq!(w.lookup(ROOT, "b"), Err(FsError::NotFound.into()));
     w.check();
 }
 
@@ -31,7 +32,7 @@ fn names_that_posix_forbids_are_refused() {
         (&"x".repeat(256), FsError::NameTooLong),
     ] {
         let op = World::create_op(ROOT, name, Kind::File);
-        assert_eq!(w.op(op), Err(error), "{name:?}");
+        assert_eq!(w.op(op), Err(error.into()), "{name:?}");
     }
     w.create(ROOT, &"x".repeat(255), Kind::File);
     w.check();
@@ -48,12 +49,12 @@ fn create_opens_what_is_there_unless_exclusive() {
         op
     };
     match w.op(open("a")) {
-        Ok(Answer::Created { attr, created }) => assert_eq!((attr.ino, created), (a, false)),
+        Ok(Created { attr, created }) => assert_eq!((attr.ino, created), (a, false)),
         other => panic!("{other:?}"),
     }
-    assert_eq!(w.op(open("d")), Err(FsError::IsDirectory));
+    assert_eq!(w.op(open("d")), Err(FsError::IsDirectory.into()));
     let again = World::create_op(ROOT, "a", Kind::File);
-    assert_eq!(w.op(again), Err(FsError::Exists));
+    assert_eq!(w.op(again), Err(FsError::Exists.into()));
     w.check();
 }
 
@@ -86,16 +87,16 @@ fn last_unlink_makes_an_orphan_that_can_be_reaped() {
     .unwrap();
     assert_eq!(w.attr(a).nlink, 2);
     let answer = w.unlink(ROOT, "a");
-    assert_eq!(answer, Ok(Answer::Unlinked { ino: a, nlink: 1 }));
+    assert_eq!(answer, Ok(Unlinked { ino: a, nlink: 1 }));
     w.system(ReapOrphans { inos: vec![a] }).unwrap();
     assert_eq!(w.attr(a).size, 100);
     w.unlink(ROOT, "b").unwrap();
-    assert_eq!(w.query(Query::Open { ino: a }), Err(FsError::Stale));
+    assert_eq!(w.query(Open { ino: a }), Err(FsError::Stale.into()));
     w.write(a, 200, 10);
     assert_eq!(w.attr(a).size, 210);
     w.check();
     w.system(ReapOrphans { inos: vec![a] }).unwrap();
-    assert_eq!(w.query(Query::GetAttr { ino: a }), Err(FsError::Stale));
+    assert_eq!(w.query(GetAttr { ino: a }), Err(FsError::Stale.into()));
     let everywhere: Vec<_> = (1..=3).flat_map(|n| w.reaped(n)).collect();
     assert_eq!(everywhere.iter().filter(|&&c| c == id).count(), 2);
     assert_eq!(w.counters().orphans, 0);
@@ -107,13 +108,13 @@ fn rmdir_wants_an_empty_directory() {
     let mut w = World::new();
     let d = w.dir(ROOT, "d");
     w.create(d, "f", Kind::File);
-    assert_eq!(w.rmdir(ROOT, "d"), Err(FsError::NotEmpty));
-    assert_eq!(w.unlink(ROOT, "d"), Err(FsError::IsDirectory));
-    assert_eq!(w.rmdir(d, "f"), Err(FsError::NotDirectory));
+    assert_eq!(w.rmdir(ROOT, "d"), Err(FsError::NotEmpty.into()));
+    assert_eq!(w.unlink(ROOT, "d"), Err(FsError::IsDirectory.into()));
+    assert_eq!(w.rmdir(d, "f"), Err(FsError::NotDirectory.into()));
     w.unlink(d, "f").unwrap();
     w.rmdir(ROOT, "d").unwrap();
     let op = World::create_op(d, "g", Kind::File);
-    assert_eq!(w.op(op), Err(FsError::NotFound));
+    assert_eq!(w.op(op), Err(FsError::NotFound.into()));
     assert_eq!(w.attr(ROOT).nlink, 2);
     w.check();
 }
@@ -126,17 +127,20 @@ fn rename_replaces_files_and_empty_directories() {
     let sub = w.dir(e, "sub");
     let answer = w.rename((ROOT, "a"), (ROOT, "b"));
     let replaced = Some(b);
-    assert_eq!(answer, Ok(Answer::Renamed { ino: a, replaced }));
+    assert_eq!(answer, Ok(Renamed { ino: a, replaced }));
     assert_eq!(w.attr(b).nlink, 0);
     assert_eq!(
         w.rename((ROOT, "b"), (ROOT, "d")),
-        Err(FsError::IsDirectory)
+        Err(FsError::IsDirectory.into())
     );
     assert_eq!(
         w.rename((ROOT, "d"), (ROOT, "b")),
-        Err(FsError::NotDirectory)
+        Err(FsError::NotDirectory.into())
     );
-    assert_eq!(w.rename((ROOT, "d"), (ROOT, "e")), Err(FsError::NotEmpty));
+    assert_eq!(
+        w.rename((ROOT, "d"), (ROOT, "e")),
+        Err(FsError::NotEmpty.into())
+    );
     w.rename((ROOT, "d"), (e, "sub")).unwrap();
     assert_eq!(w.attr(sub).nlink, 0);
     assert_eq!(w.attr(e).nlink, 3);
@@ -151,11 +155,20 @@ fn rename_makes_no_cycles() {
     let a = w.dir(ROOT, "a");
     let b = w.dir(a, "b");
     let c = w.dir(b, "c");
-    assert_eq!(w.rename((ROOT, "a"), (c, "x")), Err(FsError::Invalid));
-    assert_eq!(w.rename((ROOT, "a"), (a, "x")), Err(FsError::Invalid));
-    assert_eq!(w.rename((b, "c"), (ROOT, "a")), Err(FsError::NotEmpty));
+    assert_eq!(
+        w.rename((ROOT, "a"), (c, "x")),
+        Err(FsError::Invalid.into())
+    );
+    assert_eq!(
+        w.rename((ROOT, "a"), (a, "x")),
+        Err(FsError::Invalid.into())
+    );
+    assert_eq!(
+        w.rename((b, "c"), (ROOT, "a")),
+        Err(FsError::NotEmpty.into())
+    );
     let swap = w.rename_with((b, "c"), (ROOT, "a"), false, true);
-    assert_eq!(swap, Err(FsError::Invalid));
+    assert_eq!(swap, Err(FsError::Invalid.into()));
     w.check();
 }
 
@@ -166,9 +179,9 @@ fn exchange_swaps_and_no_replace_refuses() {
     let d = w.dir(ROOT, "d");
     let sub = w.dir(d, "sub");
     let taken = w.rename_with((ROOT, "a"), (d, "sub"), true, false);
-    assert_eq!(taken, Err(FsError::Exists));
+    assert_eq!(taken, Err(FsError::Exists.into()));
     let absent = w.rename_with((ROOT, "a"), (d, "none"), false, true);
-    assert_eq!(absent, Err(FsError::NotFound));
+    assert_eq!(absent, Err(FsError::NotFound.into()));
     w.rename_with((ROOT, "a"), (d, "sub"), false, true).unwrap();
     assert_eq!(w.lookup(d, "sub").unwrap().ino, a);
     assert_eq!(w.lookup(ROOT, "a").unwrap().ino, sub);
@@ -194,8 +207,8 @@ fn paths_of_files_follow_renamed_directories() {
     let f = w.create(d, "f", Kind::File);
     let e = w.dir(ROOT, "e");
     w.rename((ROOT, "d"), (e, "dd")).unwrap();
-    match w.query(Query::File { ino: f }) {
-        Ok(QueryAnswer::File { path, .. }) => assert_eq!(path.unwrap(), b"/e/dd/f"),
+    match w.query(File { ino: f }) {
+        Ok(FileInfo { path, .. }) => assert_eq!(path.unwrap(), b"/e/dd/f"),
         other => panic!("{other:?}"),
     }
 }
@@ -208,13 +221,13 @@ fn cookies_go_on_where_readdir_stopped() {
     }
     let (mut cookie, mut seen) = (0, Vec::new());
     loop {
-        let q = Query::ReadDir {
+        let q = ReadDir {
             ino: ROOT,
             cookie,
             limit: 3,
             attrs: false,
         };
-        let Ok(QueryAnswer::Entries { entries, end, .. }) = w.query(q) else {
+        let Ok(DirPage { entries, end, .. }) = w.query(q) else {
             panic!("no entries");
         };
         cookie = entries.last().unwrap().cookie;
@@ -251,12 +264,12 @@ fn ctime_and_directory_version_rise_even_if_the_clock_stands() {
 fn symlinks_keep_their_target() {
     let mut w = World::new();
     let s = w.create(ROOT, "s", Kind::Symlink);
-    let target = w.query(Query::ReadLink { ino: s });
-    assert_eq!(target, Ok(QueryAnswer::Bytes(b"to".to_vec())));
+    let target = w.query(ReadLink { ino: s });
+    assert_eq!(target, Ok(b"to".to_vec()));
     assert_eq!(w.attr(s).size, 2);
     assert_eq!(
-        w.query(Query::ReadLink { ino: ROOT }),
-        Err(FsError::Invalid)
+        w.query(ReadLink { ino: ROOT }),
+        Err(FsError::Invalid.into())
     );
     w.unlink(ROOT, "s").unwrap();
     w.system(ReapOrphans { inos: vec![s] }).unwrap();
@@ -276,17 +289,17 @@ fn an_inode_has_65_000_names_and_not_one_more() {
     for n in 1..65_000 {
         w.op(link(n)).unwrap();
     }
-    assert_eq!(w.op(link(65_000)), Err(FsError::TooManyLinks));
+    assert_eq!(w.op(link(65_000)), Err(FsError::TooManyLinks.into()));
     assert_eq!(w.attr(a).nlink, 65_000);
     let (mut cookie, mut listed) = (0, 0);
     loop {
-        let page = w.query(Query::ReadDir {
+        let page = w.query(ReadDir {
             ino: d,
             cookie,
             limit: 4096,
             attrs: false,
         });
-        let Ok(QueryAnswer::Entries { entries, end, .. }) = page else {
+        let Ok(DirPage { entries, end, .. }) = page else {
             panic!("{page:?}");
         };
         assert!(entries.iter().all(|e| e.cookie > cookie && e.ino == a));

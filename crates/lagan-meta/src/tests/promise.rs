@@ -1,14 +1,15 @@
 //! Files whose names a leader promised.
 
 use super::world::World;
+use crate::NotPromised;
 use crate::preview;
-use lagan_types::answer::Answer;
+use lagan_types::answer::{Committed, Created, GrantedInos};
 use lagan_types::attr::{Attr, Kind, Time};
 use lagan_types::op::{
     Commit, CreateCommit, CreatePromised, EndSession, FileOp, GrantInos, MakePromised, NewFile,
     Rmdir, SetXattr, Unlink, XattrMode,
 };
-use lagan_types::{FsError, Ino, SessionId, VolumeId};
+use lagan_types::{Answer, FsError, Ino, Refusal, SessionId, VolumeId};
 
 const ROOT: Ino = Ino::ROOT;
 /// A time before the commands that make the files.
@@ -19,7 +20,7 @@ const PROMISED_AT: Time = Time {
 
 fn granted(w: &mut World) -> Ino {
     match w.system(GrantInos { count: 8 }) {
-        Ok(Answer::Inos { first, count: 8 }) => first,
+        Ok(GrantedInos { first, count: 8 }) => first,
         other => panic!("{other:?}"),
     }
 }
@@ -63,7 +64,7 @@ fn create_commit(file: &NewFile, size_min: u64) -> CreateCommit {
     }
 }
 
-fn seen(w: &World, file: &NewFile) -> Result<Attr, FsError> {
+fn seen(w: &World, file: &NewFile) -> Result<Attr, NotPromised> {
     preview(&w.store, VolumeId::ONLY, w.session, file).unwrap()
 }
 
@@ -74,10 +75,10 @@ fn granted_numbers_are_given_to_nothing_else() {
     let other = w.file("other");
     assert_eq!(other.0, first.0 + 8);
     for count in [0, u32::MAX] {
-        assert_eq!(w.system(GrantInos { count }), Err(FsError::Invalid));
+        assert_eq!(w.system(GrantInos { count }), Err(FsError::Invalid.into()));
     }
     let beyond = new_file(Ino(other.0 + 1), "a");
-    assert_eq!(w.op(make(&beyond)), Err(FsError::Invalid));
+    assert_eq!(w.op(make(&beyond)), Err(FsError::Invalid.into()));
     w.check();
 }
 
@@ -86,12 +87,13 @@ fn file_is_as_the_preview_showed_it_and_made_once() {
     let mut w = World::new();
     let file = new_file(granted(&mut w), "a");
     let shown = seen(&w, &file).unwrap();
-    assert_eq!(w.lookup(ROOT, "a"), Err(FsError::NotFound));
+    assert_eq!(w.lookup(ROOT, "a"), Err(FsError::NotFound.into()));
     w.op(make(&file)).unwrap();
     assert_eq!(w.lookup(ROOT, "a"), Ok(shown));
     w.system(make_for(&file, SessionId(77), 1)).unwrap();
     assert_eq!(w.names(ROOT), ["a"]);
-    assert_eq!(seen(&w, &file), Err(FsError::Exists));
+    let taken = NotPromised::Refused(FsError::Exists.into());
+    assert_eq!(seen(&w, &file), Err(taken));
     w.check();
 }
 
@@ -129,7 +131,7 @@ fn first_commit_makes_the_file_in_the_same_step() {
     let file = new_file(granted(&mut w), "a");
     let before = seen(&w, &file).unwrap().version;
     match w.op(create_commit(&file, 100)) {
-        Ok(Answer::Committed {
+        Ok(Committed {
             before: b, attr, ..
         }) => {
             assert_eq!(b, before);
@@ -138,7 +140,7 @@ fn first_commit_makes_the_file_in_the_same_step() {
         other => panic!("{other:?}"),
     }
     match w.op(create_commit(&file, 200)) {
-        Ok(Answer::Committed { attr, .. }) => assert_eq!(attr.size, 200),
+        Ok(Committed { attr, .. }) => assert_eq!(attr.size, 200),
         other => panic!("{other:?}"),
     }
     assert_eq!(w.names(ROOT), ["a"]);
@@ -151,7 +153,7 @@ fn name_or_directory_that_is_gone_makes_nothing() {
     let first = granted(&mut w);
     w.file("taken");
     let taken = new_file(first, "taken");
-    assert_eq!(w.op(create_commit(&taken, 1)), Err(FsError::Exists));
+    assert_eq!(w.op(create_commit(&taken, 1)), Err(FsError::Exists.into()));
     let dir = w.dir(ROOT, "d");
     let inside = NewFile {
         parent: dir,
@@ -165,9 +167,9 @@ fn name_or_directory_that_is_gone_makes_nothing() {
         create_commit(&inside, 1).into(),
     ];
     for op in ops {
-        let error = w.op(op).unwrap_err();
+        let error = w.give(w.session, op).unwrap_err();
         assert!(
-            matches!(error, FsError::NotFound | FsError::Stale),
+            matches!(error, Refusal::Fs(FsError::NotFound | FsError::Stale)),
             "{error}"
         );
     }
@@ -182,10 +184,10 @@ fn unlinked_while_it_is_open_it_stays_unlinked() {
     let (parent, name) = (ROOT, b"a".to_vec());
     w.op(Unlink { parent, name }).unwrap();
     match w.op(create_commit(&file, 5)) {
-        Ok(Answer::Committed { attr, .. }) => assert_eq!((attr.nlink, attr.size), (0, 5)),
+        Ok(Committed { attr, .. }) => assert_eq!((attr.nlink, attr.size), (0, 5)),
         other => panic!("{other:?}"),
     }
-    assert_eq!(w.lookup(ROOT, "a"), Err(FsError::NotFound));
+    assert_eq!(w.lookup(ROOT, "a"), Err(FsError::NotFound.into()));
     w.check();
 }
 
@@ -198,14 +200,14 @@ fn retry_of_the_call_that_was_promised_finds_the_file_as_its_own() {
     let retry = w.command(session, create.clone());
     w.system(make_for(&file, session, retry.seq)).unwrap();
     match w.apply(&retry) {
-        Ok(Answer::Created { attr, created }) => {
+        Ok(Answer::Created(Created { attr, created })) => {
             assert_eq!((attr.ino, created), (file.ino, true));
         }
         other => panic!("{other:?}"),
     }
     assert_eq!(
         w.op(create),
-        Err(FsError::Exists),
+        Err(FsError::Exists.into()),
         "another call is another call"
     );
     w.check();
@@ -217,8 +219,9 @@ fn session_that_is_over_is_promised_nothing() {
     let file = new_file(granted(&mut w), "a");
     let session = w.session;
     w.system(EndSession { session }).unwrap();
-    assert_eq!(seen(&w, &file), Err(FsError::SessionEnded));
-    assert_eq!(w.op(create_commit(&file, 1)), Err(FsError::SessionEnded));
+    let ended = NotPromised::Refused(Refusal::SessionEnded);
+    assert_eq!(seen(&w, &file), Err(ended));
+    assert_eq!(w.op(create_commit(&file, 1)), Err(Refusal::SessionEnded));
     w.system(make_for(&file, session, 1)).unwrap();
     w.check();
 }

@@ -1,15 +1,14 @@
 use super::world::{World, identity};
 use crate::apply;
 use crate::memory::MemoryStore;
-use lagan_types::answer::Answer;
 use lagan_types::attr::Kind;
 use lagan_types::limits::SESSION_WINDOW;
 use lagan_types::op::{
     ChunksReaped, CloseBlock, CloseSession, EndSession, GrantBlock, LockKind, LockRange,
     OpenSession, SetLock, Unlink,
 };
-use lagan_types::query::ReapChunks;
-use lagan_types::{FsError, Ino, NodeId, Query, QueryAnswer, SessionId};
+use lagan_types::query::{Blocks, ChunkReap, GetLock, ReapChunks};
+use lagan_types::{Answer, FsError, Ino, NodeId, Refusal, SessionId};
 
 #[test]
 fn retried_command_returns_its_first_answer() {
@@ -34,9 +33,9 @@ fn errors_are_remembered_too() {
         name,
     };
     let command = w.command(w.session, op);
-    assert_eq!(w.apply(&command), Err(FsError::NotFound));
+    assert_eq!(w.apply(&command), Err(FsError::NotFound.into()));
     w.file("a");
-    assert_eq!(w.apply(&command), Err(FsError::NotFound));
+    assert_eq!(w.apply(&command), Err(FsError::NotFound.into()));
     assert!(w.lookup(Ino::ROOT, "a").is_ok());
 }
 
@@ -52,7 +51,7 @@ fn failed_command_changes_nothing_but_its_answer() {
     let op = World::commit_of(a, edits);
     let before = w.store.row_count();
     let rows: Vec<_> = dump(&w.store);
-    assert_eq!(w.op(op), Err(FsError::Invalid));
+    assert_eq!(w.op(op), Err(FsError::Invalid.into()));
     assert_eq!(w.store.row_count(), before + 1);
     let now = dump(&w.store);
     let kept = rows.iter().all(|row| now.contains(row));
@@ -74,7 +73,7 @@ fn sequences_outside_the_window_are_refused() {
     let base = command.seq;
     command.unanswered = base;
     command.seq = base + SESSION_WINDOW;
-    assert_eq!(w.apply(&command), Err(FsError::OutsideWindow));
+    assert_eq!(w.apply(&command), Err(Refusal::OutsideWindow));
     command.seq = base + SESSION_WINDOW - 1;
     assert!(w.apply(&command).is_ok());
     command.seq = base - 1;
@@ -83,7 +82,7 @@ fn sequences_outside_the_window_are_refused() {
     let _ = w.apply(&command);
     assert!(w.store == before);
     command.seq = 0;
-    assert_eq!(w.apply(&command), Err(FsError::OutsideWindow));
+    assert_eq!(w.apply(&command), Err(Refusal::OutsideWindow));
 }
 
 #[test]
@@ -100,7 +99,7 @@ fn answers_below_the_unanswered_are_forgotten_and_refused() {
         .filter(|(t, ..)| *t == crate::kv::Table::Answer)
         .count();
     assert!(rows < 70, "{rows} answers");
-    assert_eq!(w.apply(&first), Err(FsError::OutsideWindow));
+    assert_eq!(w.apply(&first), Err(Refusal::OutsideWindow));
     w.check();
 }
 
@@ -123,7 +122,7 @@ fn opening_is_done_once_per_nonce_and_ends_the_predecessor() {
     let next = w.open_session(2, Some(first));
     assert_ne!(next, first);
     let late = w.op_as(first, World::create_op(Ino::ROOT, "a", Kind::File));
-    assert_eq!(late, Err(FsError::SessionEnded));
+    assert_eq!(late, Err(Refusal::SessionEnded));
     let mut other = identity(3);
     other.mount_point = "/other".into();
     w.system(OpenSession {
@@ -153,19 +152,19 @@ fn ended_session_loses_locks_and_blocks() {
     let (session, block) = (w.session, w.block);
     w.system(EndSession { session }).unwrap();
     w.check();
-    let held = w.query(Query::GetLock { ino: a, lock });
-    assert_eq!(held, Ok(QueryAnswer::Lock(None)));
-    let blocks = w.query(Query::Blocks {
+    let held = w.query(GetLock { ino: a, lock });
+    assert_eq!(held, Ok(None));
+    let blocks = w.query(Blocks {
         blocks: vec![block],
     });
-    assert_eq!(blocks, Ok(QueryAnswer::Blocks(vec![None])));
+    assert_eq!(blocks, Ok(vec![None]));
     for node in 1..=3 {
-        let rows = w.query(Query::ChunkReap {
+        let rows = w.query(ChunkReap {
             node: NodeId(node),
             now_ms: u64::MAX,
             limit: 10,
         });
-        let Ok(QueryAnswer::Reap(rows)) = rows else {
+        let Ok(rows) = rows else {
             panic!("{rows:?}");
         };
         let named = vec![1 << id.index()];
@@ -183,8 +182,8 @@ fn a_session_may_close_itself_and_retry_that() {
     let mut w = World::new();
     let session = w.session;
     let command = w.command(session, CloseSession);
-    assert_eq!(w.apply(&command), Ok(Answer::Done));
-    assert_eq!(w.apply(&command), Ok(Answer::Done));
+    assert_eq!(w.apply(&command), Ok(Answer::Done(())));
+    assert_eq!(w.apply(&command), Ok(Answer::Done(())));
     w.check();
 }
 
@@ -193,10 +192,10 @@ fn sessions_cannot_give_the_clusters_own_commands() {
     let mut w = World::new();
     let other = w.open_session(9, None);
     let op = EndSession { session: other };
-    assert_eq!(w.op(op), Err(FsError::NotPermitted));
+    assert_eq!(w.op(op), Err(FsError::NotPermitted.into()));
     assert_eq!(
         w.op_as(SessionId::SYSTEM, GrantBlock),
-        Err(FsError::SessionEnded)
+        Err(Refusal::SessionEnded)
     );
 }
 
@@ -207,14 +206,14 @@ fn blocks_are_bounded_and_closing_is_idempotent() {
     for _ in 1..16 {
         w.grant();
     }
-    assert_eq!(w.op(GrantBlock), Err(FsError::Busy));
+    assert_eq!(w.op(GrantBlock), Err(FsError::Busy.into()));
     w.op(CloseBlock { block }).unwrap();
     w.op(CloseBlock { block }).unwrap();
     let newer = w.grant();
     assert_ne!(newer, block);
     let other = w.open_session(9, None);
     let theft = w.op_as(other, CloseBlock { block: newer });
-    assert_eq!(theft, Err(FsError::NotPermitted));
+    assert_eq!(theft, Err(FsError::NotPermitted.into()));
     w.check();
 }
 
@@ -245,5 +244,15 @@ fn overlong_identity_is_refused() {
         identity: hostile,
         predecessor: None,
     };
-    assert_eq!(w.system(open), Err(FsError::Invalid));
+    assert_eq!(w.system(open), Err(FsError::Invalid.into()));
+}
+
+#[test]
+fn what_a_session_asks_for_is_refused_without_one() {
+    let mut w = World::new();
+    let create = World::create_op(Ino::ROOT, "a", Kind::File);
+    let before = w.store.clone();
+    let refused = w.give(SessionId::SYSTEM, create);
+    assert_eq!(refused, Err(Refusal::SessionEnded));
+    assert!(w.store == before);
 }

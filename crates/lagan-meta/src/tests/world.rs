@@ -4,7 +4,8 @@ use crate::kv::Table;
 use crate::layout::versions_at;
 use crate::memory::MemoryStore;
 use crate::{apply, cluster_map, invariants, query};
-use lagan_types::answer::Answer;
+use lagan_types::answer::{Answer, Created, Renamed, Unlinked};
+use lagan_types::ask::{Ask, Part};
 use lagan_types::attr::{Attr, Kind, Time};
 use lagan_types::cluster::{ArchiveConfig, ClusterMap, Config, NodeInfo, NodeRole, NodeState};
 use lagan_types::extent::{ChunkRef, Edit};
@@ -13,9 +14,11 @@ use lagan_types::op::{
     CloseBlock, Commit, CopyRange, Create, GrantBlock, Init, OpenSession, RegisterNode, Rename,
     Rmdir, SessionIdentity, Unlink,
 };
-use lagan_types::query::Counters;
+use lagan_types::query::{
+    ChunkReap, Counters, Extents, GetAttr, GetCounters, Lookup, ObjectReap, ReadDir, ReapChunks,
+};
 use lagan_types::{
-    BlockId, ChunkId, Command, Epoch, Extent, FsError, Ino, NodeId, Op, Query, QueryAnswer,
+    BlockId, ChunkId, Command, Epoch, Extent, Ino, NodeId, Op, Query, QueryAnswer, Refusal,
     SessionId, SetId, VolumeId,
 };
 
@@ -117,26 +120,44 @@ impl World {
         }
     }
 
-    pub fn apply(&mut self, command: &Command) -> Result<Answer, FsError> {
+    pub fn apply(&mut self, command: &Command) -> Result<Answer, Refusal> {
         apply(&mut self.store, command).unwrap()
     }
 
-    pub fn system(&mut self, op: impl Into<Op>) -> Result<Answer, FsError> {
-        let command = self.command(SessionId::SYSTEM, op);
-        self.apply(&command)
-    }
-
-    pub fn op_as(&mut self, session: SessionId, op: impl Into<Op>) -> Result<Answer, FsError> {
+    /// Carries out a command of whatever kind.
+    pub fn give(&mut self, session: SessionId, op: impl Into<Op>) -> Result<Answer, Refusal> {
         let command = self.command(session, op);
         self.apply(&command)
     }
 
-    pub fn op(&mut self, op: impl Into<Op>) -> Result<Answer, FsError> {
+    pub fn system<A>(&mut self, op: A) -> Result<A::Answer, Refusal>
+    where
+        A: Ask<Reply = Answer> + Into<Op>,
+    {
+        self.op_as(SessionId::SYSTEM, op)
+    }
+
+    pub fn op_as<A>(&mut self, session: SessionId, op: A) -> Result<A::Answer, Refusal>
+    where
+        A: Ask<Reply = Answer> + Into<Op>,
+    {
+        let reply = self.give(session, op)?;
+        Ok(A::Answer::unwrap(reply).expect("an answer to that"))
+    }
+
+    pub fn op<A>(&mut self, op: A) -> Result<A::Answer, Refusal>
+    where
+        A: Ask<Reply = Answer> + Into<Op>,
+    {
         self.op_as(self.session, op)
     }
 
-    pub fn query(&self, q: Query) -> Result<QueryAnswer, FsError> {
-        query(&self.store, VolumeId::ONLY, self.session, &q).unwrap()
+    pub fn query<A>(&self, ask: A) -> Result<A::Answer, Refusal>
+    where
+        A: Ask<Request = Query, Reply = QueryAnswer>,
+    {
+        let reply = query(&self.store, VolumeId::ONLY, self.session, &ask.into()).unwrap()?;
+        Ok(A::Answer::unwrap(reply).expect("an answer to that"))
     }
 
     pub fn check(&self) {
@@ -156,18 +177,12 @@ impl World {
             identity: identity(instance),
             predecessor,
         });
-        match answer {
-            Ok(Answer::Session { session, .. }) => session,
-            other => panic!("{other:?}"),
-        }
+        answer.unwrap().session
     }
 
     pub fn grant(&mut self) -> BlockId {
         self.index = 0;
-        match self.op(GrantBlock) {
-            Ok(Answer::Block { block, .. }) => block,
-            other => panic!("{other:?}"),
-        }
+        self.op(GrantBlock).unwrap().block
     }
 
     pub fn create_op(parent: Ino, name: &str, kind: Kind) -> Create {
@@ -190,7 +205,7 @@ impl World {
 
     pub fn create(&mut self, parent: Ino, name: &str, kind: Kind) -> Ino {
         match self.op(Self::create_op(parent, name, kind)) {
-            Ok(Answer::Created { attr, .. }) => attr.ino,
+            Ok(Created { attr, .. }) => attr.ino,
             other => panic!("{name}: {other:?}"),
         }
     }
@@ -203,38 +218,29 @@ impl World {
         self.create(parent, name, Kind::Directory)
     }
 
-    pub fn lookup(&self, parent: Ino, name: &str) -> Result<Attr, FsError> {
+    pub fn lookup(&self, parent: Ino, name: &str) -> Result<Attr, Refusal> {
         let name = name.into();
-        match self.query(Query::Lookup { parent, name })? {
-            QueryAnswer::Attr(attr) => Ok(attr),
-            other => panic!("{other:?}"),
-        }
+        self.query(Lookup { parent, name })
     }
 
     pub fn attr(&self, ino: Ino) -> Attr {
-        match self.query(Query::GetAttr { ino }) {
-            Ok(QueryAnswer::Attr(attr)) => attr,
-            other => panic!("{other:?}"),
-        }
+        self.query(GetAttr { ino }).unwrap()
     }
 
     pub fn names(&self, ino: Ino) -> Vec<String> {
-        let q = Query::ReadDir {
+        let q = ReadDir {
             ino,
             cookie: 0,
             limit: 1000,
             attrs: true,
         };
-        match self.query(q) {
-            Ok(QueryAnswer::Entries { entries, .. }) => entries
-                .into_iter()
-                .map(|e| String::from_utf8(e.name).unwrap())
-                .collect(),
-            other => panic!("{other:?}"),
-        }
+        let entries = self.query(q).unwrap().entries.into_iter();
+        entries
+            .map(|e| String::from_utf8(e.name).unwrap())
+            .collect()
     }
 
-    pub fn rename(&mut self, from: (Ino, &str), to: (Ino, &str)) -> Result<Answer, FsError> {
+    pub fn rename(&mut self, from: (Ino, &str), to: (Ino, &str)) -> Result<Renamed, Refusal> {
         self.rename_with(from, to, false, false)
     }
 
@@ -244,7 +250,7 @@ impl World {
         to: (Ino, &str),
         no_replace: bool,
         exchange: bool,
-    ) -> Result<Answer, FsError> {
+    ) -> Result<Renamed, Refusal> {
         self.op(Rename {
             parent: from.0,
             name: from.1.into(),
@@ -255,12 +261,12 @@ impl World {
         })
     }
 
-    pub fn unlink(&mut self, parent: Ino, name: &str) -> Result<Answer, FsError> {
+    pub fn unlink(&mut self, parent: Ino, name: &str) -> Result<Unlinked, Refusal> {
         let name = name.into();
         self.op(Unlink { parent, name })
     }
 
-    pub fn rmdir(&mut self, parent: Ino, name: &str) -> Result<Answer, FsError> {
+    pub fn rmdir(&mut self, parent: Ino, name: &str) -> Result<Unlinked, Refusal> {
         let name = name.into();
         self.op(Rmdir { parent, name })
     }
@@ -327,7 +333,7 @@ impl World {
         from: (Ino, u64),
         to: (Ino, u64),
         len: u64,
-    ) -> Result<(u64, u64), FsError> {
+    ) -> Result<(u64, u64), Refusal> {
         let copy = CopyRange {
             from: from.0,
             from_offset: from.1,
@@ -336,22 +342,17 @@ impl World {
             len,
             kill_suid: false,
         };
-        match self.op(copy)? {
-            Answer::Copied { len, through, .. } => Ok((len, through)),
-            other => panic!("{other:?}"),
-        }
+        let copied = self.op(copy)?;
+        Ok((copied.len, copied.through))
     }
 
     pub fn extents(&self, ino: Ino) -> Vec<Extent> {
-        let q = Query::Extents {
+        let q = Extents {
             ino,
             offset: 0,
             limit: 512,
         };
-        match self.query(q) {
-            Ok(QueryAnswer::Extents { extents, .. }) => extents,
-            other => panic!("{other:?}"),
-        }
+        self.query(q).unwrap().extents
     }
 
     /// Rows of the queue of chunks that a node has to delete.
@@ -362,40 +363,31 @@ impl World {
     }
 
     pub fn counters(&self) -> Counters {
-        match self.query(Query::Counters) {
-            Ok(QueryAnswer::Counters(counters)) => counters,
-            other => panic!("{other:?}"),
-        }
+        self.query(GetCounters).unwrap()
     }
 
     /// Chunks that the queue of a node holds, whether ready or not.
     pub fn reaped(&self, node: u64) -> Vec<ChunkId> {
-        let q = Query::ChunkReap {
+        let q = ChunkReap {
             node: NodeId(node),
             now_ms: u64::MAX,
             limit: 1000,
         };
-        match self.query(q) {
-            Ok(QueryAnswer::Reap(rows)) => rows
-                .into_iter()
-                .flat_map(|(_, what)| match what {
-                    lagan_types::query::ReapChunks::Chunks(ids) => ids,
-                    lagan_types::query::ReapChunks::UnnamedOf { .. } => Vec::new(),
-                })
-                .collect(),
-            other => panic!("{other:?}"),
-        }
+        let rows = self.query(q).unwrap().into_iter();
+        rows.flat_map(|(_, what)| match what {
+            ReapChunks::Chunks(ids) => ids,
+            ReapChunks::UnnamedOf { .. } => Vec::new(),
+        })
+        .collect()
     }
 
     /// Keys of the objects that wait for deletion.
     pub fn reaped_objects(&self) -> Vec<String> {
-        let q = Query::ObjectReap {
+        let q = ObjectReap {
             now_ms: u64::MAX,
             limit: 1000,
         };
-        match self.query(q) {
-            Ok(QueryAnswer::ObjectReap(rows)) => rows.into_iter().map(|(_, key)| key).collect(),
-            other => panic!("{other:?}"),
-        }
+        let rows = self.query(q).unwrap();
+        rows.into_iter().map(|(_, key)| key).collect()
     }
 }

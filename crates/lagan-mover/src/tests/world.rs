@@ -14,10 +14,10 @@ use lagan_types::op::{
     ArchiveStart, Commit, Create, FileOp, GrantBlock, Init, OpenSession, RegisterNode, Release,
     SessionIdentity, StartArchive, SystemOp,
 };
-use lagan_types::query::{Counters, Object};
+use lagan_types::query::{Counters, Due, File, GetCounters, Object};
 use lagan_types::{
-    Answer, Attr, BlockId, ChunkId, ClusterId, Command, Extent, FsError, Incarnation, Ino, Kind,
-    NodeId, Op, Query, QueryAnswer, SessionId, StoreId, Time, VolumeId,
+    Answer, Ask, Attr, BlockId, ChunkId, ClusterId, Command, Extent, Incarnation, Ino, Kind,
+    NodeId, Op, Query, QueryAnswer, Refusal, SessionId, StoreId, Time, VolumeId, answer_to,
 };
 use parking_lot::Mutex;
 use std::collections::HashMap;
@@ -176,9 +176,7 @@ impl World {
             identity,
             predecessor: None,
         };
-        let Ok(Answer::Session { session, .. }) = self.system(op) else {
-            panic!("no session")
-        };
+        let session = self.system(op).expect("a session").session;
         self.session.lock().id = session;
     }
 
@@ -245,7 +243,7 @@ impl World {
 
     // -- the state machine --------------------------------------------------
 
-    fn apply(&self, session: SessionId, seq: u64, op: impl Into<Op>) -> Result<Answer, FsError> {
+    fn apply(&self, session: SessionId, seq: u64, op: impl Into<Op>) -> Result<Answer, Refusal> {
         let time = Time::from_millis(self.now());
         let command = Command {
             volume: VOLUME,
@@ -258,18 +256,27 @@ impl World {
         lagan_meta::apply(&mut *self.state.lock(), &command).unwrap()
     }
 
-    pub fn system(&self, op: impl Into<SystemOp>) -> Result<Answer, FsError> {
-        self.apply(SessionId::SYSTEM, 0, op.into())
+    pub fn system<A>(&self, op: A) -> Result<A::Answer, Refusal>
+    where
+        A: Ask<Request = SystemOp, Reply = Answer>,
+    {
+        answer_to::<A>(self.apply(SessionId::SYSTEM, 0, op.into()))
     }
 
-    pub fn op(&self, op: impl Into<FileOp>) -> Result<Answer, FsError> {
+    pub fn op<A>(&self, op: A) -> Result<A::Answer, Refusal>
+    where
+        A: Ask<Request = FileOp, Reply = Answer>,
+    {
         let mut session = self.session.lock();
         session.seq += 1;
-        self.apply(session.id, session.seq, op.into())
+        answer_to::<A>(self.apply(session.id, session.seq, op.into()))
     }
 
-    pub fn ask(&self, query: Query) -> Result<QueryAnswer, FsError> {
-        lagan_meta::query(&*self.state.lock(), VOLUME, SessionId::SYSTEM, &query).unwrap()
+    pub fn ask<A>(&self, ask: A) -> Result<A::Answer, Refusal>
+    where
+        A: Ask<Request = Query, Reply = QueryAnswer>,
+    {
+        lagan_meta::read(&*self.state.lock(), ask).unwrap()
     }
 
     pub fn check(&self) {
@@ -294,9 +301,7 @@ impl World {
             session.block == BlockId(0) || session.index >= 1000
         };
         if full {
-            let Ok(Answer::Block { block, .. }) = self.op(GrantBlock) else {
-                panic!("no block")
-            };
+            let block = self.op(GrantBlock).expect("a block").block;
             let mut session = self.session.lock();
             (session.block, session.index) = (block, 0);
         }
@@ -321,10 +326,7 @@ impl World {
             target: Vec::new(),
             exclusive: true,
         });
-        match answer {
-            Ok(Answer::Created { attr, .. }) => attr.ino,
-            other => panic!("{other:?}"),
-        }
+        answer.expect("a file").attr.ino
     }
 
     /// Writes bytes as a client would, in chunks of 4 MiB.
@@ -364,15 +366,8 @@ impl World {
     }
 
     fn row(&self, ino: Ino) -> (Attr, Vec<Extent>, Option<Object>) {
-        match self.ask(Query::File { ino }) {
-            Ok(QueryAnswer::File {
-                attr,
-                extents,
-                object,
-                ..
-            }) => (attr, extents, object),
-            other => panic!("{other:?}"),
-        }
+        let file = self.ask(File { ino }).expect("a file");
+        (file.attr, file.extents, file.object)
     }
 
     pub fn state(&self, ino: Ino) -> ArchiveState {
@@ -388,10 +383,7 @@ impl World {
     }
 
     pub fn counters(&self) -> Counters {
-        match self.ask(Query::Counters) {
-            Ok(QueryAnswer::Counters(counters)) => counters,
-            other => panic!("{other:?}"),
-        }
+        self.ask(GetCounters).expect("counters")
     }
 
     pub async fn archived(&self, ino: Ino) -> Object {
@@ -432,32 +424,29 @@ impl World {
 impl Meta for World {
     async fn mutate(&self, op: SystemOp) -> Result<Answer, MoverError> {
         if self.away.load(Ordering::Relaxed) {
-            return Err(MoverError::Meta("no leader".into()));
+            return Err(MoverError::NoLeader("no leader".into()));
         }
-        Ok(self.system(op)?)
+        Ok(self.apply(SessionId::SYSTEM, 0, op)?)
     }
 
     async fn query(&self, query: Query) -> Result<QueryAnswer, MoverError> {
-        if matches!(query, Query::ObjectReap { .. }) {
+        if matches!(query, Query::ObjectReap(_)) {
             self.panic_if_wanted();
         }
         if self.away.load(Ordering::Relaxed) {
-            return Err(MoverError::Meta("no leader".into()));
+            return Err(MoverError::NoLeader("no leader".into()));
         }
-        Ok(self.ask(query)?)
+        let state = self.state.lock();
+        Ok(lagan_meta::query(&*state, VOLUME, SessionId::SYSTEM, &query).unwrap()?)
     }
 
     async fn jobs(&self, slots: u32) -> Result<Vec<ArchiveJob>, MoverError> {
         let now_ms = self.now();
-        let QueryAnswer::Due(due) = self
-            .query(Query::Due {
-                now_ms,
-                limit: slots,
-            })
-            .await?
-        else {
-            panic!("not due files");
-        };
+        if self.away.load(Ordering::Relaxed) {
+            return Err(MoverError::NoLeader("no leader".into()));
+        }
+        let limit = slots;
+        let due = self.ask(Due { now_ms, limit })?;
         let start = |f: &lagan_types::query::DueFile| ArchiveStart {
             ino: f.ino,
             version: f.version,
@@ -467,11 +456,9 @@ impl Meta for World {
         if files.is_empty() {
             return Ok(Vec::new());
         }
-        let Answer::Attempts(attempts) = self.mutate(StartArchive { files }.into()).await? else {
-            panic!("not attempts");
-        };
+        let attempts = self.system(StartArchive { files })?;
         if self.lose_jobs.load(Ordering::Relaxed) {
-            return Err(MoverError::Meta("answer lost".into()));
+            return Err(MoverError::NoLeader("answer lost".into()));
         }
         let jobs = due.iter().zip(attempts).filter_map(|(file, attempt)| {
             attempt.map(|attempt| ArchiveJob {

@@ -29,8 +29,8 @@ fn hello_bytes_are_golden() {
     assert_eq!(
         message(1, 1, &hello().encode()),
         [
-            b'L', b'A', b'G', b'N', 1, 0, 1, 0, 11, 0, 0, 0, 96, 159, 255, 20, 1, 1, 7, 1, 2, 1, 9,
-            3, 2, 1, b'x'
+            b'L', b'A', b'G', b'N', 1, 0, 1, 0, 11, 0, 0, 0, 229, 137, 176, 17, 1, 1, 7, 1, 2, 1,
+            9, 3, 5, 1, b'x'
         ]
     );
 }
@@ -132,4 +132,14 @@ async fn unknown_roles_are_refused() {
     body[0] = 77;
     let got = answer_to(&message(OURS, OURS, &body)).await;
     assert!(matches!(got, Err(HandshakeError::Malformed(_))));
+}
+
+#[test]
+fn each_role_asks_what_it_may() {
+    use lagan_types::Asker::{Anybody, Leader, Operator, Server};
+    let askers = [Anybody, Operator, Server, Leader];
+    let may = |role: Role| askers.map(|asker| role.may_ask(asker));
+    assert_eq!(may(Role::Mount), [true, false, false, false]);
+    assert_eq!(may(Role::Admin), [true, true, false, false]);
+    assert_eq!(may(Role::Server), [true, true, true, false]);
 }

@@ -5,6 +5,8 @@ use crate::pool::PoolOptions;
 use crate::testing::{LONG, hello};
 use crate::{Handler, Peer, Reply, Server, ServerLimits};
 use lagan_types::Incarnation;
+use lagan_types::cluster::ClusterMap;
+use lagan_types::message::{GetMap, MetaRequest, NodeRequest, Pong};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
 use tokio_util::sync::CancellationToken;
@@ -37,20 +39,26 @@ impl Handler for Node {
         })
     }
 
-    fn handle(&self, _: &Arc<Peer>, request: Request, reply: Reply) {
+    fn handle(&self, peer: &Arc<Peer>, request: Request, reply: Reply) {
         let leader = Some(NodeId(self.leading.load(SeqCst))).filter(|n| n.0 != 0);
         if self.hung.load(SeqCst) == self.id.0 {
             return self.held.lock().push(reply);
         }
-        let answer = match request.decode::<MetaRequest>().unwrap() {
-            MetaRequest::Ping => MetaReply::Pong { leader, term: 5 },
-            _ if leader == Some(self.id) => MetaReply::Refused(self.id.to_string()),
-            _ => MetaReply::NotLeader {
+        if peer.hello.service == Service::Node {
+            assert_eq!(request.decode(), Ok(NodeRequest::Ping(Ping)));
+            return reply.answer::<Ping>(Ok(Pong { leader, term: 5 }), Bytes::new());
+        }
+        assert_eq!(
+            request.decode(),
+            Ok(MetaRequest::GetMap(GetMap { known: 0 }))
+        );
+        reply.refuse::<MetaRequest>(match leader == Some(self.id) {
+            true => LeaderRefusal::Refused(self.id.to_string()),
+            false => LeaderRefusal::NotLeader {
                 leader,
                 addr: leader.and_then(|l| self.hints.lock().get(&l).map(|a| a.to_string())),
             },
-        };
-        reply.send_typed(&answer, Bytes::new());
+        });
     }
 }
 
@@ -97,15 +105,13 @@ impl Cluster {
         }
     }
 
-    async fn call(&self, deadline: Duration) -> Result<MetaReply, NetError> {
-        self.client
-            .call(&MetaRequest::Map { known: 0 }, deadline)
-            .await
+    async fn call(&self, deadline: Duration) -> Result<Option<ClusterMap>, NetError> {
+        self.client.ask(GetMap { known: 0 }, deadline).await
     }
 
     async fn is_answered_by(&self, node: u64) {
         let got = self.call(LONG).await;
-        assert_eq!(got, Ok(MetaReply::Refused(NodeId(node).to_string())));
+        assert_eq!(got, Err(NetError::Declined(NodeId(node).to_string())));
         let addr = self.nodes[node as usize - 1].1;
         assert_eq!(self.client.leader(), Some(addr));
     }

@@ -1,7 +1,7 @@
 use super::*;
 use crate::ServerLimits;
-use crate::handshake::Service;
 use crate::testing::{LONG, Running, hello};
+use lagan_types::message::Service;
 
 fn pool() -> Pool {
     Pool::new(PoolOptions::new(hello()))

@@ -3,9 +3,10 @@
 use crate::{BoxFuture, Options, Raft, Transport, TransportError};
 use bytes::Bytes;
 use lagan_meta::kv::Table;
+use lagan_types::answer::NewSession;
 use lagan_types::cluster::Config;
 use lagan_types::op::{Create, Init, OpenSession, SessionIdentity};
-use lagan_types::{Answer, Command, FsError, Ino, Kind, NodeId, Op, SessionId, Time, VolumeId};
+use lagan_types::{Answer, Command, Ino, Kind, NodeId, Op, Refusal, SessionId, Time, VolumeId};
 use parking_lot::Mutex;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Weak};
@@ -197,7 +198,7 @@ impl Cluster {
 
     /// Proposes wherever the leader is, as a client does: what may have
     /// happened is asked again under the same sequence.
-    pub async fn insist(&self, command: Command) -> Result<Answer, FsError> {
+    pub async fn insist(&self, command: Command) -> Result<Answer, Refusal> {
         let until = Instant::now() + PATIENCE;
         loop {
             let leader = self.leader().await;
@@ -266,7 +267,7 @@ pub fn create(session: SessionId, seq: u64, name: &str) -> Command {
 pub async fn prepare(cluster: &Cluster) -> SessionId {
     cluster.insist(init()).await.unwrap();
     match cluster.insist(open_session(1)).await.unwrap() {
-        Answer::Session { session, .. } => session,
+        Answer::Session(NewSession { session, .. }) => session,
         other => panic!("unexpected answer {other:?}"),
     }
 }

@@ -4,8 +4,10 @@ use super::cluster::{
     Cluster, PATIENCE, assert_same, command, create, init, open_session, prepare, rows,
 };
 use crate::{Options, ProposeError, Raft};
+use lagan_types::answer::Created;
 use lagan_types::op::GrantBlock;
-use lagan_types::{Answer, FsError, Ino, NodeId, Query, QueryAnswer, SessionId, VolumeId};
+use lagan_types::query::Lookup;
+use lagan_types::{Answer, FsError, Ino, NodeId, QueryAnswer, Refusal, SessionId, VolumeId};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -93,14 +95,14 @@ async fn a_killed_leader_is_replaced_and_nothing_answered_is_lost() {
 }
 
 fn exists(view: &crate::View, session: SessionId, name: &str) -> bool {
-    let query = Query::Lookup {
+    let query = Lookup {
         parent: Ino::ROOT,
         name: name.into(),
     };
-    match lagan_meta::query(view, VolumeId::ONLY, session, &query).unwrap() {
+    match lagan_meta::query(view, VolumeId::ONLY, session, &query.into()).unwrap() {
         Ok(QueryAnswer::Attr(_)) => true,
         Ok(other) => panic!("{other:?}"),
-        Err(FsError::NotFound) => false,
+        Err(Refusal::Fs(FsError::NotFound)) => false,
         Err(e) => panic!("{e}"),
     }
 }
@@ -110,7 +112,10 @@ async fn a_retry_at_another_leader_returns_the_first_answer() {
     let mut cluster = Cluster::start(3, |_| {}).await;
     let session = prepare(&cluster).await;
     let first = cluster.insist(create(session, 1, "once")).await;
-    assert!(matches!(first, Ok(Answer::Created { created: true, .. })));
+    assert!(matches!(
+        first,
+        Ok(Answer::Created(Created { created: true, .. }))
+    ));
     let old = id_of(&cluster, &cluster.leader().await);
     cluster.kill(old).await;
     let again = cluster.insist(create(session, 1, "once")).await;
@@ -388,7 +393,7 @@ async fn a_voter_can_be_replaced() {
     all_equal(&cluster).await;
     // Only commands that the state machine refuses are left to try.
     let again = cluster.insist(init()).await;
-    assert_eq!(again, Err(FsError::Exists));
+    assert_eq!(again, Err(FsError::Exists.into()));
     let unknown = command(SessionId(77), 1, GrantBlock);
     assert!(cluster.insist(unknown).await.is_err());
     cluster.stop().await;

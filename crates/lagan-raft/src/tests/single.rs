@@ -2,6 +2,7 @@
 
 use super::cluster::{Cluster, create, prepare, rows};
 use crate::ProposeError;
+use lagan_types::answer::Created;
 use lagan_types::{Answer, FsError};
 use std::time::Duration;
 
@@ -15,10 +16,10 @@ async fn a_single_voter_answers_and_shows_what_it_answered() {
     let answer = raft.propose(create(session, 1, "a"), DEADLINE).await;
     assert!(matches!(
         answer,
-        Ok(Ok(Answer::Created { created: true, .. }))
+        Ok(Ok(Answer::Created(Created { created: true, .. })))
     ));
     let again = raft.propose(create(session, 2, "a"), DEADLINE).await;
-    assert_eq!(again, Ok(Err(FsError::Exists)));
+    assert_eq!(again, Ok(Err(FsError::Exists.into())));
     let view = raft.read().await.unwrap();
     assert!(lagan_meta::cluster_map(&view).unwrap().is_some());
     cluster.stop().await;
@@ -41,7 +42,7 @@ async fn many_proposals_at_once_are_each_answered_in_order_of_time() {
     let mut times = std::collections::BTreeSet::new();
     for task in tasks {
         match task.await.unwrap() {
-            Ok(Ok(Answer::Created { attr, .. })) => assert!(times.insert(attr.btime)),
+            Ok(Ok(Answer::Created(Created { attr, .. }))) => assert!(times.insert(attr.btime)),
             other => panic!("{other:?}"),
         }
     }

@@ -3,13 +3,14 @@ use crate::read::fetch;
 use crate::reap;
 use crate::tests::{Node, State, cluster, set_of};
 use bytes::Bytes;
+use lagan_types::answer::{Created, GrantedBlock, NewSession};
 use lagan_types::cluster::{ArchiveConfig, ClusterMap};
 use lagan_types::extent::{ChunkRef, Edit};
 use lagan_types::op::{
     ArchiveFinish, ArchiveStart, Commit, Create, FileOp, FinishArchive, GrantBlock, OpenSession,
     SessionIdentity, SetAttr, SetAttrs, SetConfig, StartArchive, SystemOp,
 };
-use lagan_types::{BlockId, Kind, SessionId, VolumeId, chunk};
+use lagan_types::{Answer, BlockId, Kind, SessionId, VolumeId, chunk};
 use std::time::Duration;
 
 /// What [`Node::put`] writes.
@@ -38,10 +39,13 @@ impl File {
             identity,
             predecessor: None,
         };
-        let Ok(Answer::Session { session, .. }) = state.apply(SessionId::SYSTEM, 0, open) else {
+        let Ok(Answer::Session(NewSession { session, .. })) =
+            state.apply(SessionId::SYSTEM, 0, open)
+        else {
             panic!("no session");
         };
-        let Ok(Answer::Block { block, .. }) = state.apply(session, 1, GrantBlock) else {
+        let Ok(Answer::Block(GrantedBlock { block, .. })) = state.apply(session, 1, GrantBlock)
+        else {
             panic!("no block");
         };
         let create = Create {
@@ -56,7 +60,7 @@ impl File {
             target: Vec::new(),
             exclusive: true,
         };
-        let Ok(Answer::Created { attr, .. }) = state.apply(session, 2, create) else {
+        let Ok(Answer::Created(Created { attr, .. })) = state.apply(session, 2, create) else {
             panic!("no file");
         };
         let map = state.map();
@@ -161,17 +165,14 @@ impl File {
     }
 
     fn extents(&self) -> (u64, Vec<Content>) {
-        let query = Query::Extents {
+        let query = Extents {
             ino: self.ino,
             offset: 0,
             limit: 100,
         };
-        match self.state.ask(&query) {
-            QueryAnswer::Extents {
-                version, extents, ..
-            } => (version, extents.into_iter().map(|e| e.content).collect()),
-            other => panic!("{other:?}"),
-        }
+        let page = self.state.read(query);
+        let contents = page.extents.into_iter().map(|e| e.content);
+        (page.version, contents.collect())
     }
 
     fn version(&self) -> u64 {

@@ -1,8 +1,10 @@
 //! Mutations that a session asks for.
 
+use super::Op;
 use crate::access::Access;
+use crate::answer::{Answer, Committed, Copied, Created, GrantedBlock, Renamed, Unlinked};
 use crate::ask::asks;
-use crate::attr::{Kind, Time};
+use crate::attr::{Attr, Kind, Time};
 use crate::codec::{Decode, Encode};
 use crate::extent::{ChunkRef, Edit, Extent};
 use crate::id::{BlockId, Ino};
@@ -10,20 +12,20 @@ use crate::id::{BlockId, Ino};
 asks! {
     /// A mutation that a session asks for.
     #[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
-    pub enum FileOp {
+    pub enum FileOp in Op -> Answer {
         // -- the session's own --------------------------------------------------
         /// The session leaves: its locks go and its blocks are closed. A session that is
-        /// gone stays so. Answer: `Done`.
-        CloseSession,
-        /// Grants the session a block of chunk ids. Answer: `Block`.
-        GrantBlock,
-        /// Closes a block: no more of its ids will be named. Answer: `Done`.
-        CloseBlock { block: BlockId },
+        /// gone stays so.
+        CloseSession -> (),
+        /// Grants the session a block of chunk ids.
+        GrantBlock -> GrantedBlock,
+        /// Closes a block: no more of its ids will be named.
+        CloseBlock { block: BlockId } -> (),
 
         // -- names --------------------------------------------------------------
         /// Makes an inode and its name. A name that is taken is `Exists`; without
         /// `exclusive` a regular file under it is the answer, with `created: false`.
-        /// A parent with setgid gives its group, and a directory its bit too. Answer: `Created`.
+        /// A parent with setgid gives its group, and a directory its bit too.
         Create {
             parent: Ino,
             name: Vec<u8>,
@@ -39,22 +41,22 @@ asks! {
             /// A symlink's target; empty for other kinds.
             target: Vec<u8>,
             exclusive: bool,
-        },
+        } -> Created,
         /// Makes a promised file, unless it is there already. `Exists` and `NotFound` mean
-        /// that the name was lost with the leader that promised it. Answer: `Created`.
-        CreatePromised { file: NewFile },
+        /// that the name was lost with the leader that promised it.
+        CreatePromised { file: NewFile } -> Created,
         /// Makes a promised file as [`CreatePromised`] does and carries out its first commit,
-        /// in one step: one replicated command a file. Answer: `Committed`.
-        CreateCommit { file: NewFile, commit: Commit },
-        /// link(2). Answer: `Attr`.
-        Link { ino: Ino, parent: Ino, name: Vec<u8> },
-        /// unlink(2). An inode that loses its last name becomes an orphan. Answer: `Unlinked`.
-        Unlink { parent: Ino, name: Vec<u8> },
-        /// rmdir(2). Answer: `Unlinked`.
-        Rmdir { parent: Ino, name: Vec<u8> },
+        /// in one step: one replicated command a file.
+        CreateCommit { file: NewFile, commit: Commit } -> Committed,
+        /// link(2).
+        Link { ino: Ino, parent: Ino, name: Vec<u8> } -> Attr,
+        /// unlink(2). An inode that loses its last name becomes an orphan.
+        Unlink { parent: Ino, name: Vec<u8> } -> Unlinked,
+        /// rmdir(2).
+        Rmdir { parent: Ino, name: Vec<u8> } -> Unlinked,
         /// renameat2(2). With `no_replace` a new name that is taken is `Exists`; with
         /// `exchange` both names must exist. A directory cannot go into itself
-        /// (`Invalid`). Answer: `Renamed`.
+        /// (`Invalid`).
         Rename {
             parent: Ino,
             name: Vec<u8>,
@@ -62,28 +64,28 @@ asks! {
             new_name: Vec<u8>,
             no_replace: bool,
             exchange: bool,
-        },
+        } -> Renamed,
 
         // -- attributes ---------------------------------------------------------
-        /// chmod(2), chown(2), truncate(2), utimensat(2). Answer: `Attr`.
-        SetAttrs { ino: Ino, set: SetAttr },
-        /// setxattr(2). `mode` decides about `Exists` and `NoAttribute`. Answer: `Done`.
-        SetXattr { ino: Ino, name: Vec<u8>, value: Vec<u8>, mode: XattrMode },
+        /// chmod(2), chown(2), truncate(2), utimensat(2).
+        SetAttrs { ino: Ino, set: SetAttr } -> Attr,
+        /// setxattr(2). `mode` decides about `Exists` and `NoAttribute`.
+        SetXattr { ino: Ino, name: Vec<u8>, value: Vec<u8>, mode: XattrMode } -> (),
         /// setxattr(2) of an access list by a caller who is neither in the inode's group
-        /// nor privileged: takes set-group-id away. Answer: `Done`.
-        SetListAsOther { ino: Ino, value: Vec<u8> },
-        /// removexattr(2). Answer: `Done`.
-        RemoveXattr { ino: Ino, name: Vec<u8> },
+        /// nor privileged: takes set-group-id away.
+        SetListAsOther { ino: Ino, value: Vec<u8> } -> (),
+        /// removexattr(2).
+        RemoveXattr { ino: Ino, name: Vec<u8> } -> (),
         /// Inodes were read on a mount. Moves the access times of those that have not changed
         /// since and whose access time still has to move ([`crate::access`]); neither
-        /// ctime nor version changes. Inodes that are gone are passed over. Answer: `Done`.
+        /// ctime nor version changes. Inodes that are gone are passed over.
         NoteAccesses {
             /// At most `ACCESSES_MAX`.
             reads: Vec<Access>,
-        },
+        } -> (),
 
         // -- content ------------------------------------------------------------
-        /// Switches parts of a file's map in one step. Answer: `Committed`.
+        /// Switches parts of a file's map in one step.
         Commit {
             /// The file.
             ino: Ino,
@@ -97,9 +99,9 @@ asks! {
             expect_version: Option<u64>,
             /// The writer was unprivileged: clear setuid and setgid.
             kill_suid: bool,
-        },
+        } -> Committed,
         /// copy_file_range(2): a range of one file becomes a copy of a range of the same file or
-        /// another one. Both then name the same chunks; no bytes move. Answer: `Copied`.
+        /// another one. Both then name the same chunks; no bytes move.
         CopyRange {
             /// The source.
             from: Ino,
@@ -114,9 +116,9 @@ asks! {
             len: u64,
             /// The writer was unprivileged: clear setuid and setgid.
             kill_suid: bool,
-        },
+        } -> Copied,
         /// One chunk takes the place of many with the same bytes: neither version nor times
-        /// change. `VersionChanged` if the range is no longer as it was read. Answer: `Done`.
+        /// change. `VersionChanged` if the range is no longer as it was read.
         Rewrite {
             /// The file.
             ino: Ino,
@@ -125,14 +127,14 @@ asks! {
             from: Vec<Extent>,
             /// The chunk with the bytes of exactly that range; its `skip` is 0.
             chunk: ChunkRef,
-        },
+        } -> (),
 
         // -- locks --------------------------------------------------------------
         /// Takes, changes or (kind `Unlock`) drops an advisory lock. `WouldBlock` if another
-        /// owner holds a conflicting one. Answer: `Done`.
-        SetLock { ino: Ino, lock: LockRange },
-        /// Drops all locks of that owner on the inode. Answer: `Done`.
-        DropLocks { ino: Ino, owner: u64 },
+        /// owner holds a conflicting one.
+        SetLock { ino: Ino, lock: LockRange } -> (),
+        /// Drops all locks of that owner on the inode.
+        DropLocks { ino: Ino, owner: u64 } -> (),
     }
 }
 
@@ -162,6 +164,33 @@ impl FileOp {
             | FileOp::Rewrite(_)
             | FileOp::SetLock(_)
             | FileOp::DropLocks(_) => Vec::new(),
+        }
+    }
+
+    /// Whether the session remembers the answer, so that a repeated command is carried out
+    /// once. `CloseSession` removes the session; it is idempotent instead.
+    pub fn is_remembered(&self) -> bool {
+        match self {
+            FileOp::CloseSession(_) => false,
+            FileOp::GrantBlock(_)
+            | FileOp::CloseBlock(_)
+            | FileOp::Create(_)
+            | FileOp::CreatePromised(_)
+            | FileOp::CreateCommit(_)
+            | FileOp::Link(_)
+            | FileOp::Unlink(_)
+            | FileOp::Rmdir(_)
+            | FileOp::Rename(_)
+            | FileOp::SetAttrs(_)
+            | FileOp::SetXattr(_)
+            | FileOp::SetListAsOther(_)
+            | FileOp::RemoveXattr(_)
+            | FileOp::NoteAccesses(_)
+            | FileOp::Commit(_)
+            | FileOp::CopyRange(_)
+            | FileOp::Rewrite(_)
+            | FileOp::SetLock(_)
+            | FileOp::DropLocks(_) => true,
         }
     }
 
@@ -261,6 +290,21 @@ pub struct NewFile {
     pub gid: u32,
     /// When the name was promised: the file's times, and its directory's.
     pub time: Time,
+}
+
+impl NewFile {
+    /// The file that a create of a regular file wants, under that number and with those times.
+    pub fn promised(create: &Create, ino: Ino, time: Time) -> Self {
+        NewFile {
+            ino,
+            parent: create.parent,
+            name: create.name.clone(),
+            mode: create.mode & !create.umask,
+            uid: create.uid,
+            gid: create.gid,
+            time,
+        }
+    }
 }
 
 /// Attributes to change; `None` leaves one as it is.

@@ -1,6 +1,8 @@
 //! Mutations of the cluster's own: of the leader, the other servers and the admin command.
 
+use super::Op;
 use super::file::NewFile;
+use crate::answer::{Answer, Attempt, Created, GrantedInos, NewSession, ReleasedFiles};
 use crate::ask::{Asker, asks};
 use crate::attr::Time;
 use crate::cluster::{Config, NodeInfo, NodeState};
@@ -10,84 +12,80 @@ use crate::id::{ChunkId, Epoch, Ino, NodeId, SessionId, SetId};
 asks! {
     /// A mutation of the cluster's own.
     #[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
-    pub enum SystemOp {
+    pub enum SystemOp in Op -> Answer {
         // -- the cluster --------------------------------------------------------
         /// The first command of a cluster: configuration and root directory. A cluster
-        /// that has them refuses it (`Exists`). Answer: `Done`.
-        Init { config: Config },
+        /// that has them refuses it (`Exists`).
+        Init { config: Config } -> (),
         /// `lagan set`: replaces the configuration; identity cannot change. A new
-        /// `archive_after_ms` counts for files that wait already too. Answer: `Done`.
-        SetConfig { config: Config },
+        /// `archive_after_ms` counts for files that wait already too.
+        SetConfig { config: Config } -> (),
         /// Adds a node (id 0: draws the next one), or registers a new boot, address or name of
-        /// one. `Stale` unless store and boot are the registered ones or newer. Answer: `Node`.
-        RegisterNode { info: NodeInfo },
+        /// one. `Stale` unless store and boot are the registered ones or newer.
+        RegisterNode { info: NodeInfo } -> NodeId,
         /// The leader saw a node go silent, come back or fill up. Sets with a node that
         /// went down are sealed; with all members up again they are unsealed.
-        /// Answer: `Done`.
-        SetNodeState { node: NodeId, state: NodeState },
-        /// The node becomes, or is no longer, a voter. Answer: `Done`.
-        SetVoter { node: NodeId, voter: bool },
+        SetNodeState { node: NodeId, state: NodeState } -> (),
+        /// The node becomes, or is no longer, a voter.
+        SetVoter { node: NodeId, voter: bool } -> (),
         /// A node goes for good: its row, its reap rows, and its place in sets that no file
         /// uses. `Busy` unless it is down and no used set needs it; with `force` it goes in
         /// any case, and bytes that only it had are gone. `Invalid` for the last node.
-        /// Answer: `Done`.
-        RemoveNode { node: NodeId, force: bool },
-        /// Changes rows of the set table, each by compare-and-set on its epoch. Answer: `Done`.
-        ChangeSets { changes: Vec<SetChange> },
+        RemoveNode { node: NodeId, force: bool } -> (),
+        /// Changes rows of the set table, each by compare-and-set on its epoch.
+        ChangeSets { changes: Vec<SetChange> } -> (),
 
         // -- sessions -----------------------------------------------------------
         /// Opens a session, and ends `predecessor` (its locks and blocks) if that has the same
         /// machine and mount point. `nonce` makes a retry return the same session.
-        /// Answer: `Session`.
         OpenSession {
             nonce: u128,
             identity: SessionIdentity,
             predecessor: Option<SessionId>,
-        },
-        /// The session was silent for too long. Answer: `Done`.
-        EndSession { session: SessionId },
+        } -> NewSession,
+        /// The session was silent for too long.
+        EndSession { session: SessionId } -> (),
 
         // -- promises -----------------------------------------------------------
         /// The leader takes inode numbers for files that it promises; those that it does
-        /// not use stay unused. Answer: `Inos`.
-        GrantInos { count: u32 },
+        /// not use stay unused.
+        GrantInos { count: u32 } -> GrantedInos,
         /// The leader makes a file that it promised, before anybody but the owner looks at it,
         /// unless it is there already. `asked` is the call that the promise
-        /// answered: a retry of it finds its answer. Answer: `Created`.
-        MakePromised { file: NewFile, asked: (SessionId, u64) },
+        /// answered: a retry of it finds its answer.
+        MakePromised { file: NewFile, asked: (SessionId, u64) } -> Created,
 
         // -- deletion -----------------------------------------------------------
         /// The orphans are open nowhere: their chunks and objects go to the reap queues.
-        /// Answer: `Done`.
-        ReapOrphans { inos: Vec<Ino> },
-        /// A node deleted the chunks of its reap rows up to and with `through`. Answer: `Done`.
-        ChunksReaped { node: NodeId, through: u64 },
-        /// The objects of these queue rows were deleted. Answer: `Done`.
-        ObjectsDeleted { rows: Vec<u64> },
+        ReapOrphans { inos: Vec<Ino> } -> (),
+        /// A node deleted the chunks of its reap rows up to and with `through`.
+        ChunksReaped { node: NodeId, through: u64 } -> (),
+        /// The objects of these queue rows were deleted.
+        ObjectsDeleted { rows: Vec<u64> } -> (),
 
         // -- the archive --------------------------------------------------------
         /// Records attempts before their uploads start. Skips inodes that are gone, archived or
-        /// of another version. Answer: `Attempts`.
-        StartArchive { files: Vec<ArchiveStart> },
+        /// of another version.
+        StartArchive { files: Vec<ArchiveStart> } -> Vec<Option<Attempt>>,
         /// Uploads ended well. Each counts only if the data version is still the uploaded one;
-        /// the object of one that lost is queued for deletion. Answer: `Done`.
-        FinishArchive { files: Vec<ArchiveFinish> },
+        /// the object of one that lost is queued for deletion.
+        FinishArchive { files: Vec<ArchiveFinish> } -> (),
         /// Uploads ended badly, and their objects cannot appear any more: the files are due
-        /// again at `retry_at`. Answer: `Done`.
-        FailArchive { files: Vec<ArchiveFail> },
-        /// Makes files due at once (`lagan archive now`). Answer: `Done`.
-        ArchiveNow { inos: Vec<Ino> },
+        /// again at `retry_at`.
+        FailArchive { files: Vec<ArchiveFail> } -> (),
+        /// Makes files due at once (`lagan archive now`).
+        ArchiveNow { inos: Vec<Ino> } -> (),
         /// Swaps chunk extents of archived files (inode, data version) for object extents; skips
         /// files that are not archived in that version. It does not know which files are open: a
-        /// handle goes on through the archive, by recall. Answer: `Released`.
-        Release { files: Vec<(Ino, u64)> },
+        /// handle goes on through the archive, by recall.
+        Release { files: Vec<(Ino, u64)> } -> ReleasedFiles,
         /// No member of its set has a good copy of an extent's chunk: points the extent at
         /// the object, if the file is archived in that version and the extent still names the
-        /// chunk. Answer: `Released`, of one file or none.
-        ReleaseExtent { ino: Ino, version: u64, offset: u64, chunk: ChunkId },
+        /// chunk: one file is released or none.
+        ReleaseExtent { ino: Ino, version: u64, offset: u64, chunk: ChunkId } -> ReleasedFiles,
         /// An extent's chunk has no healthy replica: an extent that still names it is pointed at
-        /// the object of the current version, or marked `Lost` where there is none. Answer: `Done`.
-        MarkLost { ino: Ino, offset: u64, chunk: ChunkId },
+        /// the object of the current version, or marked `Lost` where there is none.
+        MarkLost { ino: Ino, offset: u64, chunk: ChunkId } -> (),
     }
 }
 
@@ -119,6 +117,34 @@ impl SystemOp {
             SystemOp::MakePromised(_) => Asker::Leader,
             // Only the leader knows what is open.
             SystemOp::Release(_) => Asker::Leader,
+        }
+    }
+
+    /// The call of a session, by its sequence, that the answer to this command answers too: a
+    /// retry of that call finds it.
+    pub fn answers_call(&self) -> Option<(SessionId, u64)> {
+        match self {
+            SystemOp::MakePromised(op) => Some(op.asked),
+            SystemOp::Init(_)
+            | SystemOp::SetConfig(_)
+            | SystemOp::RegisterNode(_)
+            | SystemOp::SetNodeState(_)
+            | SystemOp::SetVoter(_)
+            | SystemOp::RemoveNode(_)
+            | SystemOp::ChangeSets(_)
+            | SystemOp::OpenSession(_)
+            | SystemOp::EndSession(_)
+            | SystemOp::GrantInos(_)
+            | SystemOp::ReapOrphans(_)
+            | SystemOp::ChunksReaped(_)
+            | SystemOp::ObjectsDeleted(_)
+            | SystemOp::StartArchive(_)
+            | SystemOp::FinishArchive(_)
+            | SystemOp::FailArchive(_)
+            | SystemOp::ArchiveNow(_)
+            | SystemOp::Release(_)
+            | SystemOp::ReleaseExtent(_)
+            | SystemOp::MarkLost(_) => None,
         }
     }
 }

@@ -10,8 +10,11 @@ mod sys;
 
 use lagan_types::cluster::ClusterMap;
 use lagan_types::codec::{self, Decode, Encode, bincode};
-use lagan_types::message::{ChunkReply, ChunkRequest, MetaReply, MetaRequest};
-use lagan_types::{Answer, Command, FileOp, Op, Query, QueryAnswer, SystemOp};
+use lagan_types::message::{
+    ArchiveReply, ArchiveRequest, ChunkReply, ChunkRequest, Conversation, LeaderReply,
+    LeaderRequest, MetaReply, MetaRequest, NodeReply, NodeRequest,
+};
+use lagan_types::{Answer, Command, FileOp, Op, Query, QueryAnswer, Refusal, SystemOp};
 use proptest::prelude::*;
 use std::fmt::Debug;
 
@@ -49,13 +52,22 @@ fn check<T: Value>(bytes: &[u8]) -> Option<T> {
     Some(value)
 }
 
+/// The head of an answer to one of these requests.
+type Answered<R> = Result<<R as Conversation>::Reply, <R as Conversation>::Refusal>;
+
 /// Calls a generic function for every type that comes from a wire or a log.
 macro_rules! for_each_type {
     ($call:ident($($argument:expr),*)) => {
+        $call::<NodeRequest>($($argument),*);
+        $call::<Answered<NodeRequest>>($($argument),*);
         $call::<MetaRequest>($($argument),*);
-        $call::<MetaReply>($($argument),*);
+        $call::<Answered<MetaRequest>>($($argument),*);
+        $call::<LeaderRequest>($($argument),*);
+        $call::<Answered<LeaderRequest>>($($argument),*);
         $call::<ChunkRequest>($($argument),*);
-        $call::<ChunkReply>($($argument),*);
+        $call::<Answered<ChunkRequest>>($($argument),*);
+        $call::<ArchiveRequest>($($argument),*);
+        $call::<Answered<ArchiveRequest>>($($argument),*);
         $call::<Command>($($argument),*);
         $call::<Vec<Command>>($($argument),*);
         $call::<Op>($($argument),*);
@@ -63,7 +75,7 @@ macro_rules! for_each_type {
         $call::<SystemOp>($($argument),*);
         $call::<Query>($($argument),*);
         $call::<QueryAnswer>($($argument),*);
-        $call::<Vec<Result<Answer, lagan_types::FsError>>>($($argument),*);
+        $call::<Vec<Result<Answer, Refusal>>>($($argument),*);
         $call::<ClusterMap>($($argument),*);
     };
 }
@@ -144,15 +156,24 @@ fn many<T: Value>() {
 
 #[test]
 fn every_variant_is_met() {
-    assert!(variants::<MetaRequest>().len() >= 16);
-    assert!(variants::<MetaReply>().len() >= 15);
-    assert!(variants::<ChunkRequest>().len() >= 6);
-    assert!(variants::<ChunkReply>().len() >= 13);
-    assert_eq!(variants::<FileOp>().len(), FileOp::NAMES.len());
-    assert_eq!(variants::<SystemOp>().len(), SystemOp::NAMES.len());
-    assert!(variants::<Query>().len() >= 25);
-    assert!(variants::<QueryAnswer>().len() >= 22);
-    assert!(variants::<Answer>().len() >= 13);
+    fn all<T: Value>(names: &[&str]) {
+        assert_eq!(variants::<T>().len(), names.len(), "{names:?}");
+    }
+    all::<NodeRequest>(NodeRequest::NAMES);
+    all::<NodeReply>(NodeReply::NAMES);
+    all::<MetaRequest>(MetaRequest::NAMES);
+    all::<MetaReply>(MetaReply::NAMES);
+    all::<LeaderRequest>(LeaderRequest::NAMES);
+    all::<LeaderReply>(LeaderReply::NAMES);
+    all::<ChunkRequest>(ChunkRequest::NAMES);
+    all::<ChunkReply>(ChunkReply::NAMES);
+    all::<ArchiveRequest>(ArchiveRequest::NAMES);
+    all::<ArchiveReply>(ArchiveReply::NAMES);
+    all::<FileOp>(FileOp::NAMES);
+    all::<SystemOp>(SystemOp::NAMES);
+    all::<Answer>(Answer::NAMES);
+    all::<Query>(Query::NAMES);
+    all::<QueryAnswer>(QueryAnswer::NAMES);
 }
 
 /// A log holds these encodings without a version of their own: whoever moves a row or changes

@@ -2,11 +2,12 @@
 
 use crate::admin::output::{Progress, print_json};
 use crate::admin::walk::{Item, Walk};
-use crate::exit::{DEGRADED, ERROR, Failure, OK, Outcome};
-use crate::net::Cluster;
+use crate::exit::{DEGRADED, Doing, ERROR, Failure, OK, Outcome};
+use crate::net::{Cluster, one_for_each};
 use lagan_types::attr::ArchiveState;
 use lagan_types::op::ArchiveNow;
-use lagan_types::{Attr, Ino, Query, QueryAnswer};
+use lagan_types::query::GetAttrs;
+use lagan_types::{Attr, Ino};
 use std::collections::VecDeque;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
@@ -132,11 +133,8 @@ async fn ask(
     if inos.is_empty() {
         return Ok(());
     }
-    cluster
-        .mutate(ArchiveNow { inos })
-        .await?
-        .map(|_| ())
-        .map_err(|e| Failure::error(format!("make files due: {e}")))
+    let answer = cluster.mutate(ArchiveNow { inos }).await?;
+    answer.doing(|| "make files due".into())
 }
 
 fn in_s3(attr: &Attr) -> bool {
@@ -154,11 +152,9 @@ async fn look(
 ) -> Outcome<usize> {
     let first: Vec<Asked> = asked.drain(..LOOKED_AT.min(asked.len())).collect();
     let inos = first.iter().map(|f| f.ino).collect();
-    let attrs = match cluster.query(Query::Attrs { inos }).await? {
-        Ok(QueryAnswer::Attrs(attrs)) if attrs.len() == first.len() => attrs,
-        Ok(other) => return Err(crate::net::unexpected(&other)),
-        Err(e) => return Err(Failure::error(format!("look at files: {e}"))),
-    };
+    let answer = cluster.query(GetAttrs { inos }).await?;
+    let attrs = answer.doing(|| "look at files".into())?;
+    let attrs = one_for_each(attrs, first.len()).map_err(Failure::error)?;
     let before = first.len();
     let mut waiting = 0;
     for (file, attr) in first.into_iter().zip(attrs) {

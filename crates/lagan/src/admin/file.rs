@@ -8,8 +8,8 @@ use lagan_host::units;
 use lagan_types::attr::{ArchiveState, Kind};
 use lagan_types::cluster::{ClusterMap, NodeState};
 use lagan_types::limits::EXTENTS_PAGE_MAX;
-use lagan_types::query::Object;
-use lagan_types::{Attr, Content, Extent, FsError, Ino, Query, QueryAnswer};
+use lagan_types::query::{Extents, File, Object};
+use lagan_types::{Attr, Content, Extent, Ino, Refusal};
 use serde::Serialize;
 use std::fmt::Write;
 use std::os::unix::fs::MetadataExt;
@@ -126,53 +126,48 @@ pub async fn run(cluster: &Cluster, paths: &[PathBuf], json: bool) -> Outcome<u8
 
 async fn file(cluster: &Cluster, map: &ClusterMap, path: &Path) -> Outcome<FileReport> {
     let ino = ino_of(path)?;
-    let answer = cluster.query(Query::File { ino }).await?;
-    match answer.doing(|| path.display().to_string())? {
-        QueryAnswer::File {
-            attr,
-            extents,
-            extent_count,
-            object,
-            ..
-        } => {
-            let mut tally = Tally::default();
-            tally.add(&extents, map);
-            if extent_count > tally.extents {
-                let from = extents.last().map_or(0, Extent::end);
-                add_rest(cluster, map, (ino, from), &mut tally)
-                    .await?
-                    .doing(|| path.display().to_string())?;
-            }
-            let object = object.as_ref();
-            Ok(FileReport::new(path, map, &attr, &extents, tally, object))
-        }
-        other => Err(crate::net::unexpected(&other)),
+    let answer = cluster.query(File { ino }).await?;
+    let info = answer.doing(|| path.display().to_string())?;
+    let mut tally = Tally::default();
+    tally.add(&info.extents, map);
+    if info.extent_count > tally.extents {
+        let from = info.extents.last().map_or(0, Extent::end);
+        add_rest(cluster, map, (ino, from), &mut tally)
+            .await?
+            .doing(|| path.display().to_string())?;
     }
+    Ok(FileReport::new(
+        path,
+        map,
+        &info.attr,
+        &info.extents,
+        tally,
+        info.object.as_ref(),
+    ))
 }
 
 /// Counts the extents from an offset on, page by page. If the file changes meanwhile, each
-/// page counts as it is when it is read. The inner error comes from the file system.
+/// page counts as it is when it is read. The inner error is the leader's.
 async fn add_rest(
     cluster: &Cluster,
     map: &ClusterMap,
     from: (Ino, u64),
     tally: &mut Tally,
-) -> Outcome<Result<(), FsError>> {
+) -> Outcome<Result<(), Refusal>> {
     let (ino, mut offset) = from;
     loop {
-        let query = Query::Extents {
+        let query = Extents {
             ino,
             offset,
             limit: EXTENTS_PAGE_MAX as u32,
         };
-        let (extents, more) = match cluster.query(query).await? {
-            Ok(QueryAnswer::Extents { extents, more, .. }) => (extents, more),
-            Ok(other) => return Err(crate::net::unexpected(&other)),
+        let page = match cluster.query(query).await? {
+            Ok(page) => page,
             Err(e) => return Ok(Err(e)),
         };
-        tally.add(&extents, map);
-        match extents.last() {
-            Some(last) if more => offset = last.end(),
+        tally.add(&page.extents, map);
+        match page.extents.last() {
+            Some(last) if page.more => offset = last.end(),
             _ => return Ok(Ok(())),
         }
     }

@@ -8,7 +8,7 @@ use crate::exit::{Failure, OK, Outcome};
 use crate::net::{self, Cluster, resolve_one};
 use crate::up::plan::default_min_copies;
 use lagan_types::cluster::Config;
-use lagan_types::message::MetaRequest;
+use lagan_types::message::{InitCluster, JoinVia, Joined, Message, NodeRequest};
 use lagan_types::{ClusterId, Incarnation};
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -29,7 +29,7 @@ pub fn init(args: &InitArgs, json: bool) -> Outcome<u8> {
         ..Config::default()
     };
     config::change(&mut shared, &with_default_min_copies(&args.settings))?;
-    admit(server, &MetaRequest::Init { config: shared }, json)
+    admit(server, InitCluster { config: shared }, json)
 }
 
 /// Adds this machine's server to the cluster that `via` belongs to.
@@ -38,13 +38,17 @@ pub fn init(args: &InitArgs, json: bool) -> Outcome<u8> {
 /// Status 1 with the server's reason.
 pub fn join(via: &str, local: &LocalServer, json: bool) -> Outcome<u8> {
     let via = resolve_one(via)?.to_string();
-    admit(address(local)?, &MetaRequest::JoinVia { via }, json)
+    admit(address(local)?, JoinVia { via }, json)
 }
 
-fn admit(server: SocketAddr, request: &MetaRequest, json: bool) -> Outcome<u8> {
+fn admit(
+    server: SocketAddr,
+    ask: impl Message<Request = NodeRequest, Answer = Joined>,
+    json: bool,
+) -> Outcome<u8> {
     let cluster = net::run(async {
         let client = Cluster::new(&[server.to_string()]).await?;
-        client.admit(server, request, DEADLINE).await
+        client.admit(server, ask, DEADLINE).await
     })?;
     if json {
         print_json(&serde_json::json!({

@@ -7,7 +7,7 @@ use crate::net::Cluster;
 use lagan_host::units;
 use lagan_types::Ino;
 use lagan_types::attr::ArchiveState;
-use lagan_types::message::{MetaReply, MetaRequest, Released};
+use lagan_types::message::{ReleaseFiles, Released};
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
@@ -120,10 +120,7 @@ async fn ask(cluster: &Cluster, files: &[(Ino, u64)]) -> Outcome<Released> {
     let mut all = Released::default();
     loop {
         let files = files.to_vec();
-        let released = match cluster.ask(&MetaRequest::Release { files }).await? {
-            MetaReply::Released(released) => released,
-            other => return Err(crate::net::unexpected(&other)),
-        };
+        let released = cluster.ask(ReleaseFiles { files }).await?;
         all.files += released.files;
         all.bytes += released.bytes;
         (all.open, all.unknown) = (released.open, released.unknown);

@@ -4,12 +4,13 @@
 //! is done. If it is broken off, the steps so far stay done: chunks have new replicas.
 
 use crate::admin::output::{Progress, print_json};
-use crate::exit::{Failure, OK, Outcome};
+use crate::exit::{Doing, Failure, OK, Outcome};
 use crate::net::Cluster;
 use lagan_types::cluster::ClusterMap;
-use lagan_types::message::{MetaReply, MetaRequest};
+use lagan_types::message::{Removal, Remove};
 use lagan_types::op::MarkLost;
-use lagan_types::{Content, Ino, NodeId, Query, QueryAnswer};
+use lagan_types::query::{AllExtents, AllExtentsPage};
+use lagan_types::{Content, Ino, NodeId};
 use serde::Serialize;
 use std::time::Duration;
 
@@ -32,14 +33,10 @@ struct Removed<'a> {
 pub async fn run(cluster: &Cluster, name: &str, force: bool, json: bool) -> Outcome<u8> {
     let node = find(&cluster.map().await?, name)?;
     let mut progress = Progress::new(json);
-    let request = MetaRequest::RemoveNode { node, force };
     loop {
-        match cluster.ask(&request).await {
-            Ok(MetaReply::Removed) => break,
-            Ok(MetaReply::Removing { sets, votes }) => progress.show(|| step(sets, votes)),
-            Ok(other) => {
-                return Err(Failure::error(format!("unexpected answer {other:?}")));
-            }
+        match cluster.ask(Remove { node, force }).await {
+            Ok(Removal::Removed) => break,
+            Ok(Removal::Removing { sets, votes }) => progress.show(|| step(sets, votes)),
             Err(failure) => {
                 progress.end();
                 return Err(Failure {
@@ -94,8 +91,8 @@ async fn give_up(cluster: &Cluster) -> Outcome<u64> {
     }
     let (mut from, mut lost) = ((Ino(0), 0), 0);
     loop {
-        let query = Query::AllExtents { from, limit: PAGE };
-        let Ok(QueryAnswer::AllExtents { extents, next }) = cluster.query(query).await? else {
+        let query = AllExtents { from, limit: PAGE };
+        let Ok(AllExtentsPage { extents, next }) = cluster.query(query).await? else {
             return Err(Failure::error("the extents cannot be listed"));
         };
         for (ino, extent) in extents {
@@ -105,7 +102,7 @@ async fn give_up(cluster: &Cluster) -> Outcome<u64> {
             if map.set(chunk.set()).is_some_and(|s| s.nodes.is_empty()) {
                 let offset = extent.offset;
                 let marked = cluster.mutate(MarkLost { ino, offset, chunk }).await?;
-                marked.map_err(|e| Failure::error(format!("mark what is lost: {e}")))?;
+                marked.doing(|| "mark what is lost".into())?;
                 lost += 1;
             }
         }

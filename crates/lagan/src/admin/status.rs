@@ -6,8 +6,8 @@ use crate::exit::{DEGRADED, Failure, NO_QUORUM, OK, Outcome};
 use crate::net::Cluster;
 use lagan_host::units;
 use lagan_types::cluster::{NodeInfo, NodeState};
-use lagan_types::message::{NodeStatus, Status};
-use lagan_types::{Query, QueryAnswer};
+use lagan_types::message::{NodeStatus, Pong, Status};
+use lagan_types::query;
 use serde::Serialize;
 use std::fmt::Write;
 use std::net::SocketAddr;
@@ -181,7 +181,7 @@ pub async fn run(cluster: &Cluster, found: &Found, json: bool) -> Outcome<u8> {
 }
 
 /// Leader and term in the opinion of each server.
-type Opinions = Vec<(SocketAddr, Option<(u64, Option<u64>)>)>;
+type Opinions = Vec<(SocketAddr, Option<Pong>)>;
 
 /// Asks the leader, and if that takes long, all servers at the same time, so that a missing
 /// quorum is reported within three seconds.
@@ -394,19 +394,18 @@ fn server(node: &NodeInfo, status: &Status) -> Server {
 /// The first files that S3 cannot take, as far as their paths are known.
 async fn too_large(cluster: &Cluster) -> Vec<TooLarge> {
     let limit = TOO_LARGE_SHOWN;
-    let Ok(Ok(QueryAnswer::Inos(inos))) = cluster.query(Query::TooLarge { limit }).await else {
+    let Ok(Ok(inos)) = cluster.query(query::TooLarge { limit }).await else {
         return Vec::new();
     };
     let mut files = Vec::new();
     for ino in inos {
-        let file = cluster.query(Query::File { ino }).await;
-        let Ok(Ok(QueryAnswer::File { attr, path, .. })) = file else {
+        let Ok(Ok(file)) = cluster.query(query::File { ino }).await else {
             continue;
         };
-        let path = path.map(|p| String::from_utf8_lossy(&p).into_owned());
+        let path = file.path.map(|p| String::from_utf8_lossy(&p).into_owned());
         files.push(TooLarge {
             path: path.unwrap_or_else(|| format!("inode {}", ino.0)),
-            reason: attr.unfit_for_s3().unwrap_or("changed just now"),
+            reason: file.attr.unfit_for_s3().unwrap_or("changed just now"),
         });
     }
     files
@@ -466,7 +465,7 @@ fn without_quorum(opinions: &Opinions, found: &Found) -> Report {
         leader: None,
         term: opinions
             .iter()
-            .filter_map(|(_, o)| o.map(|o| o.0))
+            .filter_map(|(_, o)| o.map(|o| o.term))
             .max()
             .unwrap_or(0),
         servers,

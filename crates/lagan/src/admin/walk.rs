@@ -5,10 +5,10 @@
 //! hang, so the wait for it has a limit.
 
 use crate::exit::{Failure, Outcome};
-use crate::net::{Cluster, unexpected};
+use crate::net::Cluster;
 use lagan_types::limits::READDIR_PAGE_MAX;
-use lagan_types::query::Entry;
-use lagan_types::{Attr, FsError, Ino, Kind, Query, QueryAnswer};
+use lagan_types::query::{GetAttr, ReadDir};
+use lagan_types::{Attr, FsError, Ino, Kind, Refusal};
 use std::collections::VecDeque;
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
@@ -77,9 +77,8 @@ impl<'a> Walk<'a> {
 
     async fn enter(&mut self, path: PathBuf) -> Outcome<()> {
         let ino = inode(&path).await?;
-        match self.cluster.query(Query::GetAttr { ino }).await? {
-            Ok(QueryAnswer::Attr(attr)) => self.take(path, attr),
-            Ok(other) => return Err(unexpected(&other)),
+        match self.cluster.query(GetAttr { ino }).await? {
+            Ok(attr) => self.take(path, attr),
             Err(e) if is_gone(e) => {}
             Err(e) => return Err(Failure::error(format!("{}: {e}", path.display()))),
         }
@@ -87,26 +86,25 @@ impl<'a> Walk<'a> {
     }
 
     async fn list(&mut self, mut folder: Folder) -> Outcome<()> {
-        let query = Query::ReadDir {
+        let query = ReadDir {
             ino: folder.ino,
             cookie: folder.cookie,
             limit: READDIR_PAGE_MAX as u32,
             attrs: true,
         };
-        let (entries, end): (Vec<Entry>, bool) = match self.cluster.query(query).await? {
-            Ok(QueryAnswer::Entries { entries, end, .. }) => (entries, end),
-            Ok(other) => return Err(unexpected(&other)),
+        let page = match self.cluster.query(query).await? {
+            Ok(page) => page,
             // Somebody removed it during the walk.
             Err(e) if is_gone(e) => return Ok(()),
             Err(e) => return Err(Failure::error(format!("{}: {e}", folder.path.display()))),
         };
-        let last = entries.last().map(|e| e.cookie);
+        let last = page.entries.last().map(|e| e.cookie);
         let path = folder.path.clone();
-        if let Some(cookie) = last.filter(|_| !end) {
+        if let Some(cookie) = last.filter(|_| !page.end) {
             folder.cookie = cookie;
             self.folders.push(folder);
         }
-        for entry in entries {
+        for entry in page.entries {
             if let Some(attr) = entry.attr {
                 self.take(path.join(OsStr::from_bytes(&entry.name)), attr);
             }
@@ -127,10 +125,10 @@ impl<'a> Walk<'a> {
     }
 }
 
-fn is_gone(error: FsError) -> bool {
+fn is_gone(refusal: Refusal) -> bool {
     matches!(
-        error,
-        FsError::NotFound | FsError::Stale | FsError::NotDirectory
+        refusal,
+        Refusal::Fs(FsError::NotFound | FsError::Stale | FsError::NotDirectory)
     )
 }
 

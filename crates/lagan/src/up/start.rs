@@ -19,7 +19,7 @@ use crate::up::{check, files, foreground};
 use lagan_host::lock;
 use lagan_host::process::LEAVING_PATIENCE;
 use lagan_types::cluster::{NodeState, ReplicaSet, voter_count};
-use lagan_types::message::MetaRequest;
+use lagan_types::message::{InitCluster, JoinVia, Joined, Message, NodeRequest};
 use lagan_types::{ClusterId, Incarnation};
 use std::fs::File;
 use std::net::SocketAddr;
@@ -288,7 +288,7 @@ impl Start {
             .find(|s| waiting.iter().all(|w| w.name != s.name));
         for server in waiting {
             let via = via.as_ref().unwrap_or(server).peer_listen.to_string();
-            self.admit(server, &MetaRequest::JoinVia { via })?;
+            self.admit(server, JoinVia { via })?;
         }
         for server in &servers {
             self.wait_for(&server.name, server.http, |h| *h == Health::Ready)?;
@@ -305,17 +305,21 @@ impl Start {
         }
         let cluster = ClusterId(rand::random());
         let config = self.plan.config(cluster, Incarnation(rand::random()));
-        self.admit(first, &MetaRequest::Init { config })?;
+        self.admit(first, InitCluster { config })?;
         self.wait_for(&first.name, first.http, |h| *h == Health::Ready)?;
         self.plan.cluster = Some(cluster);
         // From here on the next start continues one that is cut off.
         self.plan.store(&self.layout)
     }
 
-    fn admit(&self, server: &ServerPlan, request: &MetaRequest) -> Outcome<()> {
+    fn admit(
+        &self,
+        server: &ServerPlan,
+        ask: impl Message<Request = NodeRequest, Answer = Joined>,
+    ) -> Outcome<()> {
         net::run(async {
             let cluster = Cluster::new(&[server.listen.to_string()]).await?;
-            cluster.admit(server.listen, request, ADMIT_DEADLINE).await
+            cluster.admit(server.listen, ask, ADMIT_DEADLINE).await
         })
         .map(|_| ())
         .map_err(|f| Failure::error(format!("{}: {f}", server.name)))

@@ -2,8 +2,13 @@
 
 use super::Link;
 use bytes::Bytes;
-use lagan_net::NetError;
-use lagan_types::message::{ChunkReply, ChunkRequest, MetaReply, MetaRequest};
+use lagan_net::{Answered, NetError};
+use lagan_types::Part;
+use lagan_types::codec::{self, Decode};
+use lagan_types::message::{
+    ArchiveRequest, ChunkRequest, Conversation, LeaderRefusal, LeaderReply, LeaderRequest, Message,
+    MetaReply, MetaRequest, RefusalOf, Service,
+};
 use std::fmt::Debug;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -20,14 +25,30 @@ pub(crate) enum Said<T> {
     Nothing,
 }
 
-/// The servers of a test.
+/// The servers of a test. Those that it does not speak of say nothing.
 pub(crate) trait Servers: Debug + Send + Sync {
-    /// The metadata leader is asked.
-    fn meta(&self, request: &MetaRequest) -> Said<MetaReply>;
+    /// The leader is asked about the state.
+    fn meta(&self, request: &MetaRequest) -> Said<Result<MetaReply, LeaderRefusal>>;
 
-    /// The chunk service at that address is asked.
-    fn chunk(&self, addr: SocketAddr, request: &ChunkRequest) -> Said<(ChunkReply, Bytes)>;
+    /// The leader is asked about itself.
+    fn leader(&self, _: &LeaderRequest) -> Said<Result<LeaderReply, LeaderRefusal>> {
+        Said::Nothing
+    }
+
+    /// The chunk store at that address is asked.
+    fn chunk(&self, addr: SocketAddr, request: &ChunkRequest) -> Said<Served<ChunkRequest>>;
+
+    /// The mover at that address is asked.
+    fn archive(&self, _: SocketAddr, _: &ArchiveRequest) -> Said<Served<ArchiveRequest>> {
+        Said::Nothing
+    }
 }
+
+/// A server's answer to a request of `R`, and the data beside it.
+pub(crate) type Served<R> = (
+    Result<<R as Conversation>::Reply, <R as Conversation>::Refusal>,
+    Bytes,
+);
 
 impl Link {
     /// A way to servers that are not there.
@@ -39,15 +60,77 @@ impl Link {
     }
 }
 
-/// Waits as a caller would: whoever else is ready goes first.
-pub(super) async fn answer<T>(said: Said<T>, deadline: Duration) -> Result<T, NetError> {
-    tokio::task::yield_now().await;
-    match said {
-        Said::This(answer) => Ok(answer),
-        Said::Closed => Err(NetError::Closed { sent: true }),
-        Said::Nothing => {
-            tokio::time::sleep(deadline).await;
-            Err(NetError::TimedOut { sent: true })
+/// Asks the leader.
+pub(super) async fn lead<A>(
+    servers: &dyn Servers,
+    ask: A,
+    deadline: Duration,
+) -> Result<A::Answer, NetError>
+where
+    A: Message,
+    A::Request: Conversation<Refusal = LeaderRefusal>,
+{
+    let head = codec::encode(&ask.into());
+    let said = match A::Request::SERVICE {
+        Service::Meta => servers.meta(&of(&head)).map(|reply| codec::encode(&reply)),
+        Service::Leader => servers
+            .leader(&of(&head))
+            .map(|reply| codec::encode(&reply)),
+        other => panic!("{other:?} is not the leader's"),
+    };
+    let reply: Result<A::Reply, LeaderRefusal> = of(&said.arrives(deadline).await?);
+    let reply = reply.map_err(|refusal| NetError::Declined(refusal.to_string()))?;
+    Ok(A::Answer::unwrap(reply).expect("an answer to that"))
+}
+
+/// Asks one server.
+pub(super) async fn serve<A: Message>(
+    servers: &dyn Servers,
+    addr: SocketAddr,
+    ask: A,
+    deadline: Duration,
+) -> Answered<A> {
+    let head = codec::encode(&ask.into());
+    let said = match A::Request::SERVICE {
+        Service::Chunk => {
+            let said = servers.chunk(addr, &of(&head));
+            said.map(|(reply, data)| (codec::encode(&reply), data))
+        }
+        Service::Archive => {
+            let said = servers.archive(addr, &of(&head));
+            said.map(|(reply, data)| (codec::encode(&reply), data))
+        }
+        other => panic!("{other:?} is not asked of one server"),
+    };
+    let (reply, data) = said.arrives(deadline).await?;
+    let reply: Result<A::Reply, RefusalOf<A>> = of(&reply);
+    let answer = reply.map(|reply| A::Answer::unwrap(reply).expect("an answer to that"));
+    Ok((answer, data))
+}
+
+fn of<T: Decode<()>>(bytes: &[u8]) -> T {
+    codec::decode(bytes).expect("what was encoded here")
+}
+
+impl<T> Said<T> {
+    fn map<U>(self, change: impl FnOnce(T) -> U) -> Said<U> {
+        match self {
+            Said::This(answer) => Said::This(change(answer)),
+            Said::Closed => Said::Closed,
+            Said::Nothing => Said::Nothing,
+        }
+    }
+
+    /// Waits as a caller would: whoever else is ready goes first.
+    async fn arrives(self, deadline: Duration) -> Result<T, NetError> {
+        tokio::task::yield_now().await;
+        match self {
+            Said::This(answer) => Ok(answer),
+            Said::Closed => Err(NetError::Closed { sent: true }),
+            Said::Nothing => {
+                tokio::time::sleep(deadline).await;
+                Err(NetError::TimedOut { sent: true })
+            }
         }
     }
 }

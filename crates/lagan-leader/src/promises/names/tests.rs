@@ -1,5 +1,6 @@
 use super::*;
 use lagan_types::op::{Commit, CreateCommit, FileOp, Rename, Rmdir, SetAttr, SetAttrs, Unlink};
+use lagan_types::query::{GetCounters, Lookup, Open, ReadDir};
 use lagan_types::{Kind, attr::ArchiveState};
 
 const OWNER: SessionId = SessionId(7);
@@ -91,10 +92,11 @@ fn commit(file: &NewFile) -> FileOp {
 }
 
 fn lookup(name: &str) -> Query {
-    Query::Lookup {
+    Lookup {
         parent: DIR,
         name: name.into(),
     }
+    .into()
 }
 
 #[test]
@@ -263,17 +265,17 @@ fn other_sessions_see_a_promised_file_only_once_it_is_made() {
     let a = hold(&mut names, "a", 1);
     let make = Touch::Make(vec![a.ino]);
     assert_eq!(names.touched(OTHER, &lookup("a")), make);
-    assert_eq!(names.touched(OTHER, &Query::Open { ino: a.ino }), make);
-    let list = |ino| Query::ReadDir {
+    assert_eq!(names.touched(OTHER, &Open { ino: a.ino }.into()), make);
+    let list = |ino| ReadDir {
         ino,
         cookie: 0,
         limit: 10,
         attrs: false,
     };
-    assert_eq!(names.touched(OWNER, &list(DIR)), make);
-    assert_eq!(names.touched(OTHER, &list(Ino(2))), Touch::None);
+    assert_eq!(names.touched(OWNER, &list(DIR).into()), make);
+    assert_eq!(names.touched(OTHER, &list(Ino(2)).into()), Touch::None);
     assert_eq!(names.touched(OTHER, &lookup("b")), Touch::None);
-    assert_eq!(names.touched(OTHER, &Query::Counters), Touch::None);
+    assert_eq!(names.touched(OTHER, &GetCounters.into()), Touch::None);
 }
 
 #[test]

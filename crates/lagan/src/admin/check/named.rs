@@ -2,10 +2,11 @@
 
 use crate::admin::check::report::{Finding, Report};
 use crate::admin::output::Progress;
-use crate::exit::{Failure, Outcome};
-use crate::net::{Cluster, unexpected};
+use crate::exit::{Doing, Failure, Outcome};
+use crate::net::Cluster;
 use lagan_types::cluster::ClusterMap;
-use lagan_types::{ChunkId, Content, Extent, Ino, NodeId, Query, QueryAnswer, SetId};
+use lagan_types::query::{AllExtents, AllExtentsPage};
+use lagan_types::{ChunkId, Content, Extent, Ino, NodeId, SetId};
 use std::collections::BTreeMap;
 
 /// Most extents in one answer.
@@ -49,15 +50,12 @@ pub async fn read(
     let mut last_ino = Ino(0);
     let mut from = Some((Ino(0), 0));
     while let Some(at) = from {
-        let query = Query::AllExtents {
+        let query = AllExtents {
             from: at,
             limit: PAGE,
         };
-        let (extents, next) = match cluster.query(query).await? {
-            Ok(QueryAnswer::AllExtents { extents, next }) => (extents, next),
-            Ok(other) => return Err(unexpected(&other)),
-            Err(e) => return Err(Failure::error(format!("read the extents: {e}"))),
-        };
+        let answer = cluster.query(query).await?;
+        let AllExtentsPage { extents, next } = answer.doing(|| "read the extents".into())?;
         for (ino, extent) in &extents {
             report.extents += 1;
             if *ino != last_ino {

@@ -13,8 +13,8 @@ use crate::exit::Outcome;
 use crate::net::{Cluster, node_addr};
 use lagan_types::cluster::{ClusterMap, NodeState};
 use lagan_types::message::ObjectHealth;
-use lagan_types::query::Object;
-use lagan_types::{Content, Ino, Query, QueryAnswer};
+use lagan_types::query::{Extents, File, Object, ObjectsPage};
+use lagan_types::{Content, Ino};
 use std::collections::HashSet;
 
 /// Checks the named objects, then looks for objects that nothing names.
@@ -58,7 +58,7 @@ async fn check_named(
     let mut versions: HashSet<(Ino, u64)> = HashSet::new();
     let mut from = Some((Ino(0), 0));
     while let Some(at) = from {
-        let (objects, next) = page(cluster, at).await?;
+        let ObjectsPage { objects, next } = page(cluster, at).await?;
         for (ino, object) in &objects {
             keys.add(&object.key);
             versions.insert((*ino, object.version));
@@ -121,30 +121,26 @@ async fn judge(
 }
 
 async fn still_named(cluster: &Cluster, ino: Ino, key: &str) -> Outcome<bool> {
-    match cluster.query(Query::File { ino }).await? {
-        Ok(QueryAnswer::File { object, .. }) => Ok(object.is_some_and(|o| o.key == key)),
-        _ => Ok(false),
-    }
+    let file = cluster.query(File { ino }).await?.ok();
+    Ok(file.and_then(|f| f.object).is_some_and(|o| o.key == key))
 }
 
 /// Whether bytes of the file are in an object of that version, and the metadata does not
 /// know that object. The extent is read last: if it names the version now, it did when
 /// the object was looked for.
 async fn dangles(cluster: &Cluster, ino: Ino, version: u64, offset: u64) -> Outcome<bool> {
-    match cluster.query(Query::File { ino }).await? {
-        Ok(QueryAnswer::File { object, .. })
-            if object.as_ref().is_none_or(|o| o.version != version) => {}
-        _ => return Ok(false),
+    let file = cluster.query(File { ino }).await?;
+    if !file.is_ok_and(|f| f.object.is_none_or(|o| o.version != version)) {
+        return Ok(false);
     }
-    let query = Query::Extents {
+    let query = Extents {
         ino,
         offset,
         limit: 1,
     };
-    match cluster.query(query).await? {
-        Ok(QueryAnswer::Extents { extents, .. }) => Ok(extents
+    Ok(cluster.query(query).await?.is_ok_and(|page| {
+        page.extents
             .iter()
-            .any(|e| matches!(e.content, Content::Object { version: v, .. } if v == version))),
-        _ => Ok(false),
-    }
+            .any(|e| matches!(e.content, Content::Object { version: v, .. } if v == version))
+    }))
 }

@@ -3,11 +3,12 @@
 use crate::admin::check::named::{Named, Names};
 use crate::admin::check::report::Finding;
 use crate::exit::Outcome;
-use crate::net::{Cluster, ask_chunks, node_addr, unexpected};
+use crate::net::{Cluster, ask_at, node_addr, one_for_each};
 use lagan_net::Pool;
 use lagan_types::cluster::NodeInfo;
-use lagan_types::message::{ChunkHealth, ChunkReply, ChunkRequest};
-use lagan_types::{ChunkId, Content, Query, QueryAnswer};
+use lagan_types::message::{ChunkHealth, ListChunks, ReportReplica, VerifyChunks};
+use lagan_types::query::Extents;
+use lagan_types::{ChunkId, Content};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -91,17 +92,12 @@ impl Work {
         let mut merge = Merge::new(&self.names, &self.expected);
         let mut after = None;
         loop {
-            let request = ChunkRequest::List {
+            let request = ListChunks {
                 set: None,
                 after,
                 limit: LIST_LIMIT,
             };
-            let reply = ask_chunks(&self.pool, self.addr, &request, LIST_DEADLINE).await;
-            let ids = match reply.map_err(|e| e.to_string())? {
-                ChunkReply::Ids(ids) => ids,
-                ChunkReply::Failed(why) => return Err(why),
-                other => return Err(unexpected(&other).message),
-            };
+            let ids = ask_at(&self.pool, self.addr, request, LIST_DEADLINE).await?;
             let Some((last, _)) = ids.last().copied() else {
                 break;
             };
@@ -140,13 +136,9 @@ impl Work {
             .filter_map(|&p| named(&self.names, p))
             .collect();
         let ids = chunks.iter().map(|c| c.id).collect();
-        let request = ChunkRequest::Verify { ids };
-        let reply = ask_chunks(&self.pool, self.addr, &request, VERIFY_DEADLINE).await;
-        let health = match reply.map_err(|e| e.to_string())? {
-            ChunkReply::Verified(health) if health.len() == chunks.len() => health,
-            ChunkReply::Failed(why) => return Err(why),
-            other => return Err(unexpected(&other).message),
-        };
+        let request = VerifyChunks { ids };
+        let health = ask_at(&self.pool, self.addr, request, VERIFY_DEADLINE).await?;
+        let health = one_for_each(health, chunks.len())?;
         for ((&position, chunk), health) in batch.iter().zip(&chunks).zip(health) {
             result.checked += 1;
             result.bytes += u64::from(chunk.len);
@@ -267,17 +259,16 @@ pub async fn persists(
     let Some(chunk) = named(names, problem.position) else {
         return Ok(false);
     };
-    let query = Query::Extents {
+    let query = Extents {
         ino: chunk.ino,
         offset: chunk.offset,
         limit: 1,
     };
-    let still_named = match cluster.query(query).await? {
-        Ok(QueryAnswer::Extents { extents, .. }) => extents
+    let still_named = cluster.query(query).await?.is_ok_and(|page| {
+        page.extents
             .iter()
-            .any(|e| matches!(e.content, Content::Chunk { id, .. } if id == chunk.id)),
-        _ => false,
-    };
+            .any(|e| matches!(e.content, Content::Chunk { id, .. } if id == chunk.id))
+    });
     let map = cluster.map().await?;
     let member = map
         .set(chunk.id.set())
@@ -285,16 +276,12 @@ pub async fn persists(
     if !still_named || !member {
         return Ok(false);
     }
-    let request = ChunkRequest::Verify {
+    let verify = VerifyChunks {
         ids: vec![chunk.id],
     };
-    let reply = ask_chunks(cluster.pool(), node_addr(node)?, &request, VERIFY_DEADLINE).await;
-    Ok(match reply {
-        Ok(ChunkReply::Verified(health)) => health
-            .first()
-            .is_none_or(|&h| judge(problem.position, &chunk, h).is_some()),
-        _ => true,
-    })
+    let answer = ask_at(cluster.pool(), node_addr(node)?, verify, VERIFY_DEADLINE).await;
+    let health = answer.ok().and_then(|health| health.first().copied());
+    Ok(health.is_none_or(|h| judge(problem.position, &chunk, h).is_some()))
 }
 
 /// Reports a replica to its server, which fetches a good one if it can.
@@ -302,13 +289,13 @@ pub async fn report(cluster: &Cluster, node: &NodeInfo, names: &Names, problem: 
     let (Some(chunk), Ok(addr)) = (named(names, problem.position), node_addr(node)) else {
         return;
     };
-    let request = ChunkRequest::ReportReplica {
+    let report = ReportReplica {
         id: chunk.id,
         ino: chunk.ino,
         offset: chunk.offset,
     };
     // If this report is lost, the next check makes it again.
-    let _ = ask_chunks(cluster.pool(), addr, &request, LIST_DEADLINE).await;
+    let _ = ask_at(cluster.pool(), addr, report, LIST_DEADLINE).await;
 }
 
 #[cfg(test)]

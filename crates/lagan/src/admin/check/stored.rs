@@ -1,12 +1,12 @@
 //! Questions about objects: to the metadata, which it names; to S3, through the servers,
 //! which it has.
 
-use crate::exit::{Failure, Outcome};
-use crate::net::{Cluster, ask_chunks, unexpected};
+use crate::exit::{Doing, Failure, Outcome};
+use crate::net::{Cluster, ask_at, one_for_each};
 use lagan_net::Pool;
-use lagan_types::message::{ChunkReply, ChunkRequest, ObjectHealth};
-use lagan_types::query::Object;
-use lagan_types::{Ino, Query, QueryAnswer};
+use lagan_types::Ino;
+use lagan_types::message::{CheckObjects, ObjectHealth};
+use lagan_types::query::{Object, Objects, ObjectsPage};
 use std::collections::HashSet;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::net::SocketAddr;
@@ -58,17 +58,14 @@ fn hash(key: &str) -> u64 {
 ///
 /// # Errors
 /// The cluster's.
-pub async fn page(
-    cluster: &Cluster,
-    from: (Ino, u64),
-) -> Outcome<(Vec<(Ino, Object)>, Option<(Ino, u64)>)> {
-    let query = Query::Objects { from, limit: PAGE };
-    match cluster.query(query).await? {
-        Ok(QueryAnswer::Objects { next, .. }) if next.is_some_and(|next| next <= from) => Err(
-            Failure::error("read the objects: the answer does not go on"),
-        ),
-        Ok(QueryAnswer::Objects { objects, next }) => Ok((objects, next)),
-        other => Err(unexpected(&other)),
+pub async fn page(cluster: &Cluster, from: (Ino, u64)) -> Outcome<ObjectsPage> {
+    let answer = cluster.query(Objects { from, limit: PAGE }).await?;
+    let page = answer.doing(|| "read the objects".into())?;
+    match page.next.is_some_and(|next| next <= from) {
+        true => Err(Failure::error(
+            "read the objects: the answer does not go on",
+        )),
+        false => Ok(page),
     }
 }
 
@@ -112,11 +109,12 @@ async fn ask_part(
     first: usize,
 ) -> Vec<Verdict> {
     let count = objects.len();
-    let request = ChunkRequest::CheckObjects { objects };
+    let request = CheckObjects { objects };
     let (mut name, mut why) = (String::new(), String::new());
     for server in servers {
-        why = match ask_chunks(&pool, server.addr, &request, DEADLINE).await {
-            Ok(ChunkReply::Objects(found)) if found.len() == count => {
+        let answer = ask_at(&pool, server.addr, request.clone(), DEADLINE).await;
+        why = match answer.and_then(|found| one_for_each(found, count)) {
+            Ok(found) => {
                 let verdict = |(i, health)| Verdict {
                     index: first + i,
                     server: server.name.clone(),
@@ -124,9 +122,7 @@ async fn ask_part(
                 };
                 return found.into_iter().enumerate().map(verdict).collect();
             }
-            Ok(ChunkReply::Failed(reason)) => reason,
-            Ok(other) => unexpected(&other).message,
-            Err(e) => e.to_string(),
+            Err(reason) => reason,
         };
         name = server.name;
     }

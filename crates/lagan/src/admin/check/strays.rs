@@ -8,12 +8,12 @@
 use crate::admin::check::named;
 use crate::admin::check::report::{Finding, Report};
 use crate::admin::output::Progress;
-use crate::exit::Outcome;
-use crate::net::{Cluster, ask_chunks, node_addr, unexpected};
+use crate::exit::{Doing, Outcome};
+use crate::net::{Cluster, ask_at, node_addr};
 use lagan_types::cluster::NodeInfo;
-use lagan_types::message::{ChunkHealth, ChunkReply, ChunkRequest};
-use lagan_types::query::ReapChunks;
-use lagan_types::{BlockId, ChunkId, NodeId, Query, QueryAnswer};
+use lagan_types::message::{ChunkHealth, VerifyChunks};
+use lagan_types::query::{Blocks, ChunkReap, ReapChunks};
+use lagan_types::{BlockId, ChunkId, NodeId};
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
@@ -87,20 +87,13 @@ async fn open_blocks(
     let blocks: Vec<BlockId> = blocks.into_iter().collect();
     let mut open = BTreeSet::new();
     for part in blocks.chunks(BLOCKS) {
-        let query = Query::Blocks {
+        let query = Blocks {
             blocks: part.to_vec(),
         };
-        match cluster.query(query).await? {
-            Ok(QueryAnswer::Blocks(states)) => {
-                let pairs = part.iter().zip(states);
-                open.extend(
-                    pairs
-                        .filter(|(_, s)| s.as_ref().is_some_and(|s| s.0))
-                        .map(|(b, _)| *b),
-                );
-            }
-            other => return Err(unexpected(&other)),
-        }
+        let answer = cluster.query(query).await?;
+        let states = answer.doing(|| "look at the blocks".into())?;
+        let pairs = part.iter().zip(states);
+        open.extend(pairs.filter(|(_, named)| named.is_some()).map(|(b, _)| *b));
     }
     Ok(open)
 }
@@ -116,18 +109,15 @@ async fn reap_rows(cluster: &Cluster) -> Outcome<Reap> {
     let mut rows = BTreeMap::new();
     let mut seen = 0;
     for node in cluster.map().await?.nodes {
-        let query = Query::ChunkReap {
+        let query = ChunkReap {
             node: node.id,
             now_ms: u64::MAX,
             limit: REAP_ROWS,
         };
-        match cluster.query(query).await? {
-            Ok(QueryAnswer::Reap(found)) => {
-                seen += found.len() as u64;
-                rows.insert(node.id, found.into_iter().map(|(_, row)| row).collect());
-            }
-            other => return Err(unexpected(&other)),
-        }
+        let answer = cluster.query(query).await?;
+        let found = answer.doing(|| "read what is to be deleted".into())?;
+        seen += found.len() as u64;
+        rows.insert(node.id, found.into_iter().map(|(_, row)| row).collect());
     }
     let all = cluster.status().await?.counters.reap_chunks;
     Ok(Reap {
@@ -157,9 +147,8 @@ async fn still_there(
     let addr = node_addr(node)?;
     let mut there = Vec::new();
     for part in ids.chunks(VERIFY) {
-        let request = ChunkRequest::Verify { ids: part.to_vec() };
-        let reply = ask_chunks(cluster.pool(), addr, &request, VERIFY_DEADLINE).await;
-        if let Ok(ChunkReply::Verified(health)) = reply {
+        let verify = VerifyChunks { ids: part.to_vec() };
+        if let Ok(health) = ask_at(cluster.pool(), addr, verify, VERIFY_DEADLINE).await {
             let pairs = part.iter().zip(health);
             there.extend(
                 pairs

@@ -9,11 +9,11 @@
 use crate::admin::check::report::{Finding, Report};
 use crate::admin::check::stored::{Asked, Keys, ask, page};
 use crate::admin::output::Progress;
-use crate::exit::Outcome;
-use crate::net::{Cluster, ask_chunks, unexpected};
-use lagan_types::message::{ChunkReply, ChunkRequest, ObjectHealth};
-use lagan_types::query::Object;
-use lagan_types::{Ino, Query, QueryAnswer};
+use crate::exit::{Doing, Outcome};
+use crate::net::{Cluster, ask_at};
+use lagan_types::Ino;
+use lagan_types::message::{ListObjects, ObjectHealth, ObjectList};
+use lagan_types::query::{Attempts, Object, ObjectsToDelete};
 use std::collections::BTreeMap;
 use std::time::Duration;
 
@@ -39,7 +39,7 @@ pub async fn check(
     let mut suspects = BTreeMap::new();
     let mut after = None;
     loop {
-        let (objects, last) = match list(cluster, servers, after.clone()).await {
+        let ObjectList { objects, last } = match list(cluster, servers, after.clone()).await {
             Ok(page) => page,
             Err(why) => {
                 report.leave_unchecked("the list of objects", &why, 0);
@@ -66,17 +66,14 @@ async fn list(
     cluster: &Cluster,
     servers: &[Asked],
     after: Option<String>,
-) -> Result<(Vec<(String, u64)>, bool), String> {
-    let request = ChunkRequest::ListObjects { after, limit: LIST };
+) -> Result<ObjectList, String> {
+    let request = ListObjects { after, limit: LIST };
     let mut why = String::new();
     for server in servers {
-        let answer = ask_chunks(cluster.pool(), server.addr, &request, LIST_DEADLINE).await;
-        why = match answer {
-            Ok(ChunkReply::ObjectList { objects, last }) => return Ok((objects, last)),
-            Ok(ChunkReply::Failed(reason)) => format!("{}: {reason}", server.name),
-            Ok(other) => unexpected(&other).message,
-            Err(e) => format!("{}: {e}", server.name),
-        };
+        match ask_at(cluster.pool(), server.addr, request.clone(), LIST_DEADLINE).await {
+            Ok(page) => return Ok(page),
+            Err(reason) => why = format!("{}: {reason}", server.name),
+        }
     }
     Err(why)
 }
@@ -123,11 +120,8 @@ async fn look_again(
 async fn take_attempts(cluster: &Cluster, suspects: &mut BTreeMap<String, u64>) -> Outcome<u64> {
     let (mut taken, mut from) = (0, 0);
     loop {
-        let query = Query::Attempts { from, limit: ROWS };
-        let rows = match cluster.query(query).await? {
-            Ok(QueryAnswer::Attempts(rows)) => rows,
-            other => return Err(unexpected(&other)),
-        };
+        let answer = cluster.query(Attempts { from, limit: ROWS }).await?;
+        let rows = answer.doing(|| "read the uploads".into())?;
         let Some(last) = rows.last().map(|row| row.number) else {
             return Ok(taken);
         };
@@ -140,9 +134,9 @@ async fn take_attempts(cluster: &Cluster, suspects: &mut BTreeMap<String, u64>) 
 async fn take_named(cluster: &Cluster, suspects: &mut BTreeMap<String, u64>) -> Outcome<()> {
     let mut from = Some((Ino(0), 0));
     while let Some(at) = from {
-        let (objects, next) = page(cluster, at).await?;
-        take(suspects, objects.iter().map(|(_, o)| o.key.as_str()));
-        from = next;
+        let page = page(cluster, at).await?;
+        take(suspects, page.objects.iter().map(|(_, o)| o.key.as_str()));
+        from = page.next;
     }
     Ok(())
 }
@@ -151,11 +145,8 @@ async fn take_named(cluster: &Cluster, suspects: &mut BTreeMap<String, u64>) -> 
 async fn take_leaving(cluster: &Cluster, suspects: &mut BTreeMap<String, u64>) -> Outcome<u64> {
     let (mut taken, mut from) = (0, 0);
     loop {
-        let query = Query::ObjectsToDelete { from, limit: ROWS };
-        let rows = match cluster.query(query).await? {
-            Ok(QueryAnswer::ObjectReap(rows)) => rows,
-            other => return Err(unexpected(&other)),
-        };
+        let answer = cluster.query(ObjectsToDelete { from, limit: ROWS }).await?;
+        let rows = answer.doing(|| "read what is to be deleted".into())?;
         let Some(last) = rows.last().map(|(row, _)| *row) else {
             return Ok(taken);
         };
