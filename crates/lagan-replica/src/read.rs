@@ -9,9 +9,9 @@ use crate::peers::Peers;
 use crate::work::{Work, blocking};
 use bytes::Bytes;
 use lagan_chunk::ChunkError;
-use lagan_types::chunk::{combine_crcs, verify_blocks};
+use lagan_types::chunk::verify_blocks;
 use lagan_types::limits::{BLOCK_LEN, CHUNK_LEN_MAX};
-use lagan_types::message::{ChunkRefusal, ReadChunk};
+use lagan_types::message::{ReadChunk, Replica};
 use lagan_types::{ChunkId, NodeId};
 
 /// A whole chunk as a peer has it, verified.
@@ -20,15 +20,6 @@ pub(crate) struct WholeChunk {
     pub data: Bytes,
     /// One CRC per block.
     pub crcs: Vec<u32>,
-}
-
-impl WholeChunk {
-    /// Returns the chunk's length and CRC, as the metadata names them.
-    fn content(&self) -> (u32, u32) {
-        let len = self.data.len() as u32;
-        // Verified blocks of a whole chunk always combine.
-        (len, combine_crcs(&self.crcs, len).unwrap_or_default())
-    }
 }
 
 /// Why none of the nodes that were asked gave a good copy. A node that did not answer
@@ -144,12 +135,8 @@ pub(crate) async fn fetch_from(
 ) -> Result<WholeChunk, NoCopy> {
     let mut problem = NoCopy::Absent;
     for &node in nodes {
-        match fetch(peers, node, id).await {
-            Ok(whole) if content.is_none_or(|c| c == whole.content()) => return Ok(whole),
-            Ok(_) => problem.worsen(NoCopy::Damaged {
-                node,
-                why: "has other bytes under this id".into(),
-            }),
+        match fetch(peers, node, id, content).await {
+            Ok(whole) => return Ok(whole),
             Err(e) => problem.worsen(e),
         }
     }
@@ -170,11 +157,17 @@ impl NoCopy {
     }
 }
 
-/// Fetches and verifies a whole chunk from one node.
+/// Fetches and verifies a whole chunk from one node: with that length and CRC, if `content`
+/// says which.
 ///
 /// # Errors
 /// The node has none, has it damaged, or did not answer.
-pub(crate) async fn fetch(peers: &Peers, node: NodeId, id: ChunkId) -> Result<WholeChunk, NoCopy> {
+pub(crate) async fn fetch(
+    peers: &Peers,
+    node: NodeId,
+    id: ChunkId,
+    content: Option<(u32, u32)>,
+) -> Result<WholeChunk, NoCopy> {
     let damaged = |why: &str| NoCopy::Damaged {
         node,
         why: why.to_owned(),
@@ -187,24 +180,17 @@ pub(crate) async fn fetch(peers: &Peers, node: NodeId, id: ChunkId) -> Result<Wh
     };
     let asked = peers.ask(node, request, Bytes::new(), CHUNK_LEN_MAX.into());
     let (answer, data) = asked.await.map_err(|e| no_answer(e.to_string()))?;
-    match answer {
-        Ok(blocks)
-            if blocks.first_block == 0
-                && data.len() == blocks.chunk_len as usize
-                && verify_blocks(&data, &blocks.crcs) =>
+    match Replica::of(answer, &data, content) {
+        Replica::Good(blocks)
+            if blocks.first_block == 0 && data.len() == blocks.chunk_len as usize =>
         {
             let crcs = blocks.crcs;
             Ok(WholeChunk { data, crcs })
         }
-        Ok(_) => Err(damaged("sent bytes that do not fit their crcs")),
-        Err(ChunkRefusal::Damaged) => Err(damaged("has it damaged")),
-        Err(ChunkRefusal::NotFound) => Err(NoCopy::Absent),
-        Err(
-            other @ (ChunkRefusal::MembersFailed(_)
-            | ChunkRefusal::StaleEpoch
-            | ChunkRefusal::Full
-            | ChunkRefusal::Failed(_)),
-        ) => Err(no_answer(format!("answered: {other}"))),
+        Replica::Good(_) => Err(damaged("sent less than the whole chunk")),
+        Replica::Absent => Err(NoCopy::Absent),
+        Replica::Damaged(why) => Err(damaged(why)),
+        Replica::Unknown(why) => Err(no_answer(why)),
     }
 }
 

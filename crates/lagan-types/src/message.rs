@@ -28,8 +28,8 @@ pub use archive::{
     ObjectList, Recall, Recalled,
 };
 pub use chunk::{
-    Blocks, ChunkHealth, ChunkRefusal, ChunkReply, ChunkRequest, ListChunks, ReadChunk, ReportBad,
-    ReportReplica, VerifyChunks, WriteChunk,
+    Blocks, ChunkHealth, ChunkRefusal, ChunkReply, ChunkRequest, ListChunks, ReadChunk, Replica,
+    ReportBad, ReportReplica, VerifyChunks, WriteChunk,
 };
 pub use leader::{
     ArchiveJob, GetJobs, GetStatus, Join, LeaderRefusal, LeaderReply, LeaderRequest, NodeHeard,

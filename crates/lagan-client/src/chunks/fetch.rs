@@ -10,9 +10,8 @@ use crate::chunks::blocks::UNIT_LEN;
 use crate::chunks::spec::{ChunkSpec, Missing};
 use crate::leader::link::left;
 use bytes::Bytes;
-use lagan_types::chunk::{combine_crcs, verify_blocks};
 use lagan_types::limits::BLOCK_LEN;
-use lagan_types::message::{Blocks, ChunkRefusal, ReadChunk};
+use lagan_types::message::{Blocks, ChunkRefusal, ReadChunk, Replica};
 use lagan_types::{FsError, NodeId};
 use std::future::poll_fn;
 use std::pin::Pin;
@@ -240,7 +239,7 @@ impl Chunks {
         let link = self.leader.link();
         let asked = link.ask_at(addr, request, Bytes::new(), deadline);
         let outcome = match asked.await {
-            Ok((answer, data)) => judge(&answer, data, chunk, start, len),
+            Ok((answer, data)) => judge(answer, data, chunk, start, len),
             Err(error) => {
                 tracing::debug!(%node, %error, chunk = %chunk.id, "chunk read failed");
                 Outcome::Failed
@@ -263,34 +262,18 @@ struct Counts {
 
 /// Verifies an answer and cuts it to `start..start + len`.
 fn judge(
-    answer: &Result<Blocks, ChunkRefusal>,
+    answer: Result<Blocks, ChunkRefusal>,
     data: Bytes,
     chunk: ChunkSpec,
     start: u32,
     len: u32,
 ) -> Outcome {
-    let &Blocks {
-        chunk_len,
-        first_block,
-        ref crcs,
-    } = match answer {
-        Ok(blocks) => blocks,
-        Err(ChunkRefusal::NotFound) => return Outcome::NotFound,
-        Err(ChunkRefusal::Damaged) => return Outcome::Bad,
-        Err(
-            ChunkRefusal::MembersFailed(_)
-            | ChunkRefusal::StaleEpoch
-            | ChunkRefusal::Full
-            | ChunkRefusal::Failed(_),
-        ) => return Outcome::Failed,
+    let first_block = match Replica::of(answer, &data, Some((chunk.len, chunk.crc))) {
+        Replica::Good(blocks) => blocks.first_block,
+        Replica::Absent => return Outcome::NotFound,
+        Replica::Damaged(_) => return Outcome::Bad,
+        Replica::Unknown(_) => return Outcome::Failed,
     };
-    let whole = crcs.len() == chunk_len.div_ceil(BLOCK_LEN) as usize;
-    if chunk_len != chunk.len
-        || !verify_blocks(&data, crcs)
-        || (whole && combine_crcs(crcs, chunk_len) != Some(chunk.crc))
-    {
-        return Outcome::Bad;
-    }
     let Some(skip) = first_block
         .checked_mul(BLOCK_LEN)
         .and_then(|first| start.checked_sub(first))
@@ -359,7 +342,7 @@ mod tests {
         let data: Vec<u8> = (0..200_000u32).map(|i| (i / 7) as u8).collect();
         let part = &data[65_536..196_608];
         let got = judge(
-            &reply(part, data.len(), 1),
+            reply(part, data.len(), 1),
             Bytes::copy_from_slice(part),
             chunk(&data),
             131_072,
@@ -372,7 +355,7 @@ mod tests {
     fn other_bytes_under_right_block_crcs_are_bad() {
         let (right, wrong) = (vec![1u8; 1000], vec![2u8; 1000]);
         let answer = (reply(&wrong, 1000, 0), Bytes::from(wrong));
-        let got = judge(&answer.0, answer.1, chunk(&right), 0, 10);
+        let got = judge(answer.0, answer.1, chunk(&right), 0, 10);
         assert!(matches!(got, Outcome::Bad));
     }
 
@@ -390,7 +373,7 @@ mod tests {
             (reply(&data, 100_000, u32::MAX), data.clone()),
         ];
         for (reply, bytes) in cases {
-            let got = judge(&reply, bytes.into(), spec, 0, 70_000);
+            let got = judge(reply, bytes.into(), spec, 0, 70_000);
             assert!(matches!(got, Outcome::Bad));
         }
     }

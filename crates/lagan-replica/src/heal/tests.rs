@@ -299,7 +299,7 @@ async fn extent_without_a_good_replica_turns_to_the_archive_if_all_members_say_s
     lose(&nodes[1], two.id);
     nodes[0].cancel.cancel();
     while !matches!(
-        fetch(&work.peers, NodeId(1), two.id).await,
+        fetch(&work.peers, NodeId(1), two.id, None).await,
         Err(NoCopy::NoAnswer { .. })
     ) {
         tokio::time::sleep(Duration::from_millis(10)).await;

@@ -2,8 +2,10 @@
 
 use super::{Conversation, Service};
 use crate::ask::{Asker, answers, asks};
+use crate::chunk::{combine_crcs, verify_blocks};
 use crate::codec::{Decode, Encode};
 use crate::id::{ChunkId, Epoch, Ino, NodeId, SetId};
+use crate::limits::BLOCK_LEN;
 
 asks! {
     /// Asked of the chunk store of one server.
@@ -80,6 +82,54 @@ pub struct Blocks {
     pub first_block: u32,
     /// CRC-32 of each block.
     pub crcs: Vec<u32>,
+}
+
+/// What one replica's answer to a read is worth. Whoever reads a chunk and asks another
+/// replica if one is bad judges by this.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Replica {
+    /// The bytes beside the answer are what their CRCs say.
+    Good(Blocks),
+    /// The node has none, and no sign of a bad one.
+    Absent,
+    /// The node's copy is damaged, or is not the chunk that is wanted: why.
+    Damaged(&'static str),
+    /// The node cannot say: it may have a good copy.
+    Unknown(String),
+}
+
+impl Replica {
+    /// Judges an answer with its data. `content` is the length and the CRC-32 of the whole
+    /// chunk, where they are known.
+    pub fn of(
+        answer: Result<Blocks, ChunkRefusal>,
+        data: &[u8],
+        content: Option<(u32, u32)>,
+    ) -> Self {
+        let blocks = match answer {
+            Ok(blocks) => blocks,
+            Err(ChunkRefusal::NotFound) => return Replica::Absent,
+            Err(ChunkRefusal::Damaged) => return Replica::Damaged("has it damaged"),
+            Err(
+                other @ (ChunkRefusal::MembersFailed(_)
+                | ChunkRefusal::StaleEpoch
+                | ChunkRefusal::Full
+                | ChunkRefusal::Failed(_)),
+            ) => return Replica::Unknown(format!("answered: {other}")),
+        };
+        if !verify_blocks(data, &blocks.crcs) {
+            return Replica::Damaged("sent bytes that do not fit their crcs");
+        }
+        let len = blocks.chunk_len;
+        let whole = blocks.crcs.len() == len.div_ceil(BLOCK_LEN) as usize;
+        let is_wanted = content.is_none_or(|(wanted_len, wanted_crc)| {
+            wanted_len == len && (!whole || combine_crcs(&blocks.crcs, len) == Some(wanted_crc))
+        });
+        match is_wanted {
+            true => Replica::Good(blocks),
+            false => Replica::Damaged("has other bytes under this id"),
+        }
+    }
 }
 
 /// Why a chunk store did not do what it was asked.
