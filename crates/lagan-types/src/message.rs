@@ -83,17 +83,11 @@ pub type RefusalOf<A> = <<A as Ask>::Request as Conversation>::Refusal;
 
 /// A request of a service.
 pub trait Message:
-    Ask<
-        Request: Conversation<Reply = <Self as Ask>::Reply, Refusal: Encode + Decode<()>>,
-        Reply: Encode + Decode<()>,
-    >
+    Ask<Request: Conversation<Reply = <Self as Ask>::Reply>, Reply: Encode + Decode<()>>
 {
 }
 
 impl<A> Message for A where
-    A: Ask<
-            Request: Conversation<Reply = <A as Ask>::Reply, Refusal: Encode + Decode<()>>,
-            Reply: Encode + Decode<()>,
-        >
+    A: Ask<Request: Conversation<Reply = <A as Ask>::Reply>, Reply: Encode + Decode<()>>
 {
 }

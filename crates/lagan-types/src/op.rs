@@ -3,10 +3,11 @@
 //! To add one: a row in the table of [`FileOp`] or [`SystemOp`], and its bytes in the
 //! golden test (`tests/decode`). The compiler lists what else it needs, for a row has the type
 //! of its answer, and these are matches without a `_` arm: its names, inodes and effect on
-//! promises, who may send it, what the leader notes when it was carried out, its place in
-//! `lagan-meta`'s `apply`, the model test. What it does not list are the versions of what it is
-//! encoded in: the log's `FORMAT_VERSION` and `PROTOCOL_VERSIONS`. A row's place is its number,
-//! so a row that is put in before others changes theirs.
+//! promises, whether its answer is remembered or is that of another call, who may send it,
+//! what the leader notes when it was carried out, its place in `lagan-meta`'s `apply`, the
+//! model test. What it does not list are the versions of what it is encoded in: the log's
+//! `FORMAT_VERSION` and `PROTOCOL_VERSIONS`. A row's place is its number, so a row that is put
+//! in before others changes theirs.
 
 mod file;
 mod system;

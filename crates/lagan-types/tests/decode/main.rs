@@ -11,8 +11,9 @@ mod sys;
 use lagan_types::cluster::ClusterMap;
 use lagan_types::codec::{self, Decode, Encode, bincode};
 use lagan_types::message::{
-    ArchiveReply, ArchiveRequest, ChunkReply, ChunkRequest, Conversation, LeaderReply,
-    LeaderRequest, MetaReply, MetaRequest, NodeReply, NodeRequest,
+    ArchiveRefusal, ArchiveReply, ArchiveRequest, ChunkRefusal, ChunkReply, ChunkRequest,
+    Conversation, LeaderRefusal, LeaderReply, LeaderRequest, MetaReply, MetaRequest, NodeRefusal,
+    NodeReply, NodeRequest,
 };
 use lagan_types::{Answer, Command, FileOp, Op, Query, QueryAnswer, Refusal, SystemOp};
 use proptest::prelude::*;
@@ -58,6 +59,16 @@ type Answered<R> = Result<<R as Conversation>::Reply, <R as Conversation>::Refus
 /// Calls a generic function for every type that comes from a wire or a log.
 macro_rules! for_each_type {
     ($call:ident($($argument:expr),*)) => {
+        $call::<NodeReply>($($argument),*);
+        $call::<NodeRefusal>($($argument),*);
+        $call::<MetaReply>($($argument),*);
+        $call::<LeaderReply>($($argument),*);
+        $call::<LeaderRefusal>($($argument),*);
+        $call::<ChunkReply>($($argument),*);
+        $call::<ChunkRefusal>($($argument),*);
+        $call::<ArchiveReply>($($argument),*);
+        $call::<ArchiveRefusal>($($argument),*);
+        $call::<Refusal>($($argument),*);
         $call::<NodeRequest>($($argument),*);
         $call::<Answered<NodeRequest>>($($argument),*);
         $call::<MetaRequest>($($argument),*);
