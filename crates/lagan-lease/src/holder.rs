@@ -1,0 +1,505 @@
+//! The holder's cache: what a mount may answer by itself.
+//!
+//! ```text
+//!  query    ask() -> Token -> leader -> keep_*(token, grant, ...)   kept, or used once
+//!  change   begin(keys) -> Change -> leader -> end(change, outcome)
+//!  recall   recall(...) -> acknowledge with the next poll
+//!  lease    beat() -> Beat -> leader -> beat_answered(beat, ...)
+//! ```
+//!
+//! All of it is called under one lock. A value that was found counts at the moment at which
+//! the lock was held with the time that was passed in.
+
+mod changes;
+mod stamps;
+
+use crate::key::{Key, Name, NameRef};
+use crate::rules::{Rule, kept};
+use crate::second_chance::SecondChance;
+use crate::times::LEASE_MS;
+use changes::Changes;
+use lagan_types::{Ino, SessionId};
+use stamps::Stamps;
+use std::collections::HashMap;
+
+/// The bounds of a cache, in bytes as far as names count, else in entries.
+#[derive(Debug, Clone)]
+pub struct CacheBounds {
+    /// Most inodes.
+    pub inodes_max: usize,
+    /// Most bytes of names, each with [`NAME_ROW_BYTES`].
+    pub names_bytes_max: usize,
+    /// Most bytes of names in complete directories, each with [`NAME_ROW_BYTES`].
+    pub directories_bytes_max: usize,
+}
+
+/// Bytes that a name takes beside its own.
+pub const NAME_ROW_BYTES: usize = 128;
+
+impl Default for CacheBounds {
+    fn default() -> Self {
+        CacheBounds {
+            inodes_max: 32_768,
+            names_bytes_max: 5 << 20,
+            directories_bytes_max: 16 << 20,
+        }
+    }
+}
+
+/// What a name leads to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Found {
+    /// An inode.
+    Inode(Ino),
+    /// Nothing: there is no such name.
+    Absent,
+}
+
+impl From<Option<Ino>> for Found {
+    fn from(ino: Option<Ino>) -> Self {
+        ino.map_or(Found::Absent, Found::Inode)
+    }
+}
+
+/// A query that is under way. It may be dropped at any time.
+#[derive(Debug, Clone, Copy)]
+pub struct Token {
+    number: u64,
+}
+
+impl Token {
+    /// Returns the number that the leader is told with the query.
+    pub fn number(self) -> u64 {
+        self.number
+    }
+}
+
+/// An own change that is under way. Give it back to [`Holder::end`], whatever happened:
+/// until then nothing is kept of its keys.
+#[must_use = "its keys stay closed until it is ended"]
+#[derive(Debug)]
+pub struct Change {
+    began: u64,
+    keys: Vec<Key>,
+}
+
+impl Change {
+    /// Returns the number that the leader is told with the change.
+    pub fn began(&self) -> u64 {
+        self.began
+    }
+
+    /// Returns the keys that were closed for it.
+    pub fn keys(&self) -> &[Key] {
+        &self.keys
+    }
+}
+
+/// Something that the answer to a change proves.
+#[derive(Debug, Clone)]
+pub enum Fact<A> {
+    /// The attributes of an inode.
+    Inode(Ino, A),
+    /// What a name leads to.
+    Name(Name, Found),
+}
+
+/// How an own change ended.
+#[derive(Debug)]
+pub enum Outcome<A> {
+    /// It was carried out.
+    Done {
+        /// The term of the leader that answered.
+        term: u64,
+        /// The keys that this leader leased ([`crate::Table::end`]).
+        leased: Vec<Key>,
+        /// The state after it.
+        facts: Vec<Fact<A>>,
+    },
+    /// It was refused, and changed nothing.
+    Nothing,
+    /// Nobody knows whether it was or will be carried out.
+    Unknown,
+}
+
+/// A heartbeat that is under way.
+#[derive(Debug, Clone, Copy)]
+pub struct Beat {
+    /// The session that it is of.
+    pub session: SessionId,
+    /// The newest term that is known: nothing is held of an earlier one.
+    pub term: u64,
+    sent_ms: u64,
+}
+
+/// All names of a directory.
+#[derive(Debug, Default)]
+struct Complete {
+    names: HashMap<Box<[u8]>, Ino>,
+    bytes: usize,
+}
+
+impl Complete {
+    fn set(&mut self, name: &[u8], found: Found) {
+        let bytes = NAME_ROW_BYTES + name.len();
+        match found {
+            Found::Inode(ino) => {
+                if self.names.insert(name.into(), ino).is_none() {
+                    self.bytes += bytes;
+                }
+            }
+            Found::Absent => {
+                if self.names.remove(name).is_some() {
+                    self.bytes -= bytes;
+                }
+            }
+        }
+    }
+}
+
+/// The cache of one mount; `A` are the attributes of an inode.
+#[derive(Debug)]
+pub struct Holder<A> {
+    session: SessionId,
+    term: u64,
+    lease_end_ms: u64,
+    inodes: SecondChance<Ino, A>,
+    names: SecondChance<Name, Found>,
+    directories: SecondChance<Ino, Complete>,
+    changes: Changes,
+    stamps: Stamps,
+}
+
+impl<A> Holder<A> {
+    /// Makes the empty cache of a session.
+    pub fn new(session: SessionId, bounds: &CacheBounds) -> Self {
+        Holder {
+            session,
+            term: 0,
+            lease_end_ms: 0,
+            inodes: SecondChance::new(bounds.inodes_max),
+            names: SecondChance::new(bounds.names_bytes_max),
+            directories: SecondChance::new(bounds.directories_bytes_max),
+            changes: Changes::default(),
+            stamps: Stamps::default(),
+        }
+    }
+
+    /// Returns how many inodes, names and complete directories it holds, and of how many
+    /// keys own changes are under way.
+    pub fn size(&self) -> [usize; 4] {
+        let names = self.names.len();
+        let directories = self.directories.len();
+        [self.inodes.len(), names, directories, self.changes.len()]
+    }
+
+    /// Returns the newest term that is known.
+    pub fn term(&self) -> u64 {
+        self.term
+    }
+
+    // -- the lease ------------------------------------------------------------
+
+    /// Whether the cache may be used at that time, on the mount's monotonic clock, which
+    /// goes on while the machine is suspended.
+    pub fn is_valid(&self, now_ms: u64) -> bool {
+        now_ms < self.lease_end_ms || !kept(Rule::LeaseEndHonoured)
+    }
+
+    /// Begins a heartbeat, which is sent at that time.
+    pub fn beat(&self, now_ms: u64) -> Beat {
+        Beat {
+            session: self.session,
+            term: self.term,
+            sent_ms: now_ms,
+        }
+    }
+
+    /// Takes the answer to a heartbeat: the leader's term, and whether it gave a lease.
+    pub fn beat_answered(&mut self, beat: &Beat, term: u64, leased: bool, now_ms: u64) {
+        self.learn_term(term);
+        let same = beat.session == self.session && term == self.term;
+        if !same || !leased {
+            return;
+        }
+        if now_ms >= self.lease_end_ms && kept(Rule::LapseDropsAll) {
+            // The leader may have forgotten what was held before.
+            self.drop_all();
+        }
+        let from_ms = match kept(Rule::LeaseFromSending) {
+            true => beat.sent_ms,
+            false => now_ms,
+        };
+        self.lease_end_ms = self.lease_end_ms.max(from_ms.saturating_add(LEASE_MS));
+    }
+
+    /// Learns the term of a leader. Everything of an earlier term is dropped.
+    pub fn learn_term(&mut self, term: u64) {
+        if term <= self.term {
+            return;
+        }
+        self.term = term;
+        if kept(Rule::TermDropsAll) {
+            self.lease_end_ms = 0;
+            self.drop_all();
+        }
+    }
+
+    /// Goes on with another session, and drops everything of the one before.
+    pub fn replace_session(&mut self, session: SessionId) {
+        self.session = session;
+        self.lease_end_ms = 0;
+        self.drop_all();
+    }
+
+    fn drop_all(&mut self) {
+        self.inodes.clear();
+        self.names.clear();
+        self.directories.clear();
+        self.changes.cross_all();
+        self.stamps.close_all();
+    }
+
+    // -- answers ----------------------------------------------------------------
+
+    /// Returns the attributes of an inode; `None`: ask.
+    pub fn inode(&mut self, ino: Ino, now_ms: u64) -> Option<&A> {
+        if !self.is_valid(now_ms) {
+            return None;
+        }
+        self.inodes.get(&ino)
+    }
+
+    /// Returns what a name leads to; `None`: ask.
+    pub fn name(&mut self, dir: Ino, name: &[u8], now_ms: u64) -> Option<Found> {
+        if !self.is_valid(now_ms) {
+            return None;
+        }
+        if let Some(found) = self.names.get(&(dir, name) as &dyn NameRef) {
+            return Some(*found);
+        }
+        let complete = self.directories.get(&dir)?;
+        if !self.changes.is_empty() && self.changes.contains(&Key::name(dir, name)) {
+            return None;
+        }
+        Some(complete.names.get(name).copied().into())
+    }
+
+    /// Returns the number of names in a directory that is known completely; `None`: it is
+    /// not.
+    pub fn names_count(&mut self, dir: Ino, now_ms: u64) -> Option<usize> {
+        if !self.is_valid(now_ms) || self.changes.contains(&Key::Directory(dir)) {
+            return None;
+        }
+        self.directories.get(&dir).map(|c| c.names.len())
+    }
+
+    // -- queries ------------------------------------------------------------------
+
+    /// Begins a query, before it is sent.
+    pub fn ask(&mut self) -> Token {
+        Token {
+            number: self.stamps.number(),
+        }
+    }
+
+    /// Whether it is worth to have the leader register interest in the key. While an own
+    /// change of the key is under way it is not: the change would recall it again.
+    pub fn wants(&self, key: &Key, now_ms: u64) -> bool {
+        self.is_valid(now_ms) && !self.changes.contains(key)
+    }
+
+    /// Whether what a query showed of the key may be kept. `leased` is the term of the
+    /// leader that registered the interest before it looked; `None`: it did not.
+    fn may_keep(&mut self, token: Token, key: &Key, leased: Option<u64>, now_ms: u64) -> bool {
+        if let Some(term) = leased {
+            self.learn_term(term);
+        }
+        let leased = leased == Some(self.term) || !kept(Rule::GrantNeeded);
+        let open = self.stamps.is_open_since(key, token.number) || !kept(Rule::TokenChecked);
+        leased && open && self.is_valid(now_ms)
+    }
+
+    /// Keeps the attributes that a query showed, if that may be. Returns whether it did.
+    pub fn keep_inode(
+        &mut self,
+        token: Token,
+        leased: Option<u64>,
+        (ino, attr): (Ino, A),
+        now_ms: u64,
+    ) -> bool {
+        let keep = self.may_keep(token, &Key::Inode(ino), leased, now_ms);
+        if keep {
+            self.inodes.insert(ino, attr, 1);
+        }
+        keep
+    }
+
+    /// Keeps what a query showed of a name, if that may be. Returns whether it did.
+    pub fn keep_name(
+        &mut self,
+        token: Token,
+        leased: Option<u64>,
+        (name, found): (Name, Found),
+        now_ms: u64,
+    ) -> bool {
+        let keep = self.may_keep(token, &Key::Name(name.clone()), leased, now_ms);
+        if keep {
+            self.insert_name(name, found);
+        }
+        keep
+    }
+
+    fn insert_name(&mut self, name: Name, found: Found) {
+        let bytes = NAME_ROW_BYTES + name.name.len();
+        self.names.insert(name, found, bytes);
+    }
+
+    /// Keeps all names of a directory, if that may be: they were read after the leader had
+    /// registered the interest, all of them by queries with this token. Returns whether it
+    /// did.
+    pub fn keep_directory(
+        &mut self,
+        token: Token,
+        leased: Option<u64>,
+        dir: Ino,
+        names: impl IntoIterator<Item = (Box<[u8]>, Ino)>,
+        now_ms: u64,
+    ) -> bool {
+        let keep = self.may_keep(token, &Key::Directory(dir), leased, now_ms);
+        if keep {
+            let mut complete = Complete {
+                names: HashMap::new(),
+                bytes: NAME_ROW_BYTES,
+            };
+            for (name, ino) in names {
+                complete.set(&name, Found::Inode(ino));
+            }
+            let bytes = complete.bytes;
+            self.directories.insert(dir, complete, bytes);
+        }
+        keep
+    }
+
+    // -- own changes ----------------------------------------------------------------
+
+    /// Begins an own change: closes its keys, before it is sent. A complete directory stays
+    /// so, but for the names that change.
+    pub fn begin(&mut self, keys: Vec<Key>) -> Change {
+        for key in &keys {
+            if kept(Rule::OwnChangeCloses) {
+                self.close(key);
+            }
+            self.changes.begin(key);
+            if let Some(dir) = key.directory().filter(|_| kept(Rule::OwnNameBreaksListing)) {
+                self.stamps.close(&dir);
+                self.changes.begin(&dir);
+            }
+        }
+        Change {
+            began: self.stamps.number(),
+            keys,
+        }
+    }
+
+    fn close(&mut self, key: &Key) {
+        match key {
+            Key::Inode(ino) => _ = self.inodes.remove(ino),
+            Key::Name(name) => _ = self.names.remove(name),
+            Key::Directory(dir) => _ = self.directories.remove(dir),
+        }
+        self.stamps.close(key);
+    }
+
+    /// Ends an own change, and keeps what its answer proves.
+    pub fn end(&mut self, change: Change, outcome: Outcome<A>, now_ms: u64) {
+        let (done, leased, facts) = match outcome {
+            Outcome::Done {
+                term,
+                leased,
+                facts,
+            } => {
+                self.learn_term(term);
+                let leased = if term == self.term {
+                    leased
+                } else {
+                    Vec::new()
+                };
+                (true, leased, facts)
+            }
+            Outcome::Nothing => (false, Vec::new(), Vec::new()),
+            Outcome::Unknown => (true, Vec::new(), Vec::new()),
+        };
+        let mut clean = Vec::new();
+        for key in &change.keys {
+            let uncrossed = self.changes.end(key);
+            if uncrossed || !kept(Rule::OwnAnswerChecked) {
+                clean.push(key);
+            }
+            if let Some(dir) = key.directory().filter(|_| kept(Rule::OwnNameBreaksListing)) {
+                self.changes.end(&dir);
+            }
+        }
+        if done {
+            self.follow_names(&change.keys, &clean, &facts);
+        }
+        let valid = self.is_valid(now_ms);
+        for fact in facts {
+            let key = match &fact {
+                Fact::Inode(ino, _) => Key::Inode(*ino),
+                Fact::Name(name, _) => Key::Name(name.clone()),
+            };
+            if !valid || !leased.contains(&key) || !clean.contains(&&key) {
+                continue;
+            }
+            match fact {
+                Fact::Inode(ino, attr) => self.inodes.insert(ino, attr, 1),
+                Fact::Name(name, found) => self.insert_name(name, found),
+            }
+        }
+    }
+
+    /// Has complete directories follow a change of names in them; those in which a name is
+    /// in doubt now are complete no longer.
+    fn follow_names(&mut self, keys: &[Key], clean: &[&Key], facts: &[Fact<A>]) {
+        for key in keys {
+            let Key::Name(name) = key else {
+                continue;
+            };
+            let Some(mut complete) = self.directories.remove(&name.dir) else {
+                continue;
+            };
+            let fact = facts.iter().find_map(|fact| match fact {
+                Fact::Name(of, found) if of == name => Some(*found),
+                _ => None,
+            });
+            match fact.filter(|_| clean.contains(&key)) {
+                Some(found) => complete.set(&name.name, found),
+                None if kept(Rule::DoubtBreaksDirectory) => continue,
+                None => {}
+            }
+            let bytes = complete.bytes;
+            self.directories.insert(name.dir, complete, bytes);
+        }
+    }
+
+    // -- recalls --------------------------------------------------------------------
+
+    /// Closes the keys of a poll's answer, which the leader of that term gave to that session.
+    /// True: they are closed, acknowledge them. False: it is of another session or an
+    /// earlier term, and nothing to acknowledge.
+    pub fn recall(&mut self, session: SessionId, term: u64, keys: &[Key]) -> bool {
+        self.learn_term(term);
+        if session != self.session || term != self.term {
+            return false;
+        }
+        for key in keys {
+            self.close(key);
+            self.changes.cross(key);
+        }
+        true
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,201 @@
+//! Tests of the cache alone.
+
+use super::*;
+use crate::times::LEASE_MS;
+
+const SESSION: SessionId = SessionId(1);
+const DIR: Ino = Ino(1);
+
+/// A cache with a lease of term 3 from time 0.
+fn holder() -> Holder<u64> {
+    let mut holder = Holder::new(SESSION, &CacheBounds::default());
+    lease(&mut holder, 3, 0);
+    holder
+}
+
+fn lease(holder: &mut Holder<u64>, term: u64, now_ms: u64) {
+    let beat = holder.beat(now_ms);
+    holder.beat_answered(&beat, term, true, now_ms);
+}
+
+fn keep(holder: &mut Holder<u64>, ino: u64, value: u64) -> bool {
+    let token = holder.ask();
+    holder.keep_inode(token, Some(3), (Ino(ino), value), 0)
+}
+
+fn list(holder: &mut Holder<u64>, names: &[(&str, u64)]) -> bool {
+    let token = holder.ask();
+    let names = names
+        .iter()
+        .map(|(name, ino)| (name.as_bytes().into(), Ino(*ino)));
+    holder.keep_directory(token, Some(3), DIR, names, 0)
+}
+
+#[test]
+fn answer_is_kept_until_the_lease_ends() {
+    let mut holder = holder();
+    assert!(keep(&mut holder, 5, 50));
+    assert_eq!(holder.inode(Ino(5), LEASE_MS - 1), Some(&50));
+    assert_eq!(holder.inode(Ino(5), LEASE_MS), None);
+    let beat = holder.beat(900);
+    holder.beat_answered(&beat, 3, true, 950);
+    assert_eq!(holder.inode(Ino(5), LEASE_MS), Some(&50));
+    let beat = holder.beat(1_800);
+    holder.beat_answered(&beat, 3, true, 1_950);
+    assert_eq!(holder.inode(Ino(5), 1_950), None, "the lease had ended");
+    assert!(holder.is_valid(1_950));
+}
+
+#[test]
+fn answer_without_a_lease_is_not_kept() {
+    let mut holder = holder();
+    let token = holder.ask();
+    assert!(!holder.keep_inode(token, None, (Ino(5), 50), 0));
+    assert!(!holder.keep_inode(token, Some(2), (Ino(5), 50), 0));
+    assert!(!holder.keep_inode(token, Some(3), (Ino(5), 50), LEASE_MS));
+    assert!(
+        !holder.keep_inode(token, Some(4), (Ino(5), 50), 0),
+        "new term"
+    );
+    assert_eq!((holder.term(), holder.is_valid(0)), (4, false));
+}
+
+#[test]
+fn answer_that_a_recall_overtook_is_not_kept() {
+    let mut holder = holder();
+    let token = holder.ask();
+    assert!(holder.recall(SESSION, 3, &[Key::Inode(Ino(5))]));
+    assert!(!holder.keep_inode(token, Some(3), (Ino(5), 50), 0));
+    assert!(keep(&mut holder, 5, 51));
+    assert!(holder.recall(SESSION, 3, &[Key::Inode(Ino(5))]));
+    assert_eq!(holder.inode(Ino(5), 0), None);
+}
+
+#[test]
+fn recall_for_another_session_or_of_an_earlier_term_is_not_acknowledged() {
+    let mut holder = holder();
+    assert!(keep(&mut holder, 5, 50));
+    assert!(!holder.recall(SessionId(9), 3, &[Key::Inode(Ino(5))]));
+    assert!(!holder.recall(SESSION, 2, &[Key::Inode(Ino(5))]));
+    assert_eq!(holder.inode(Ino(5), 0), Some(&50));
+    assert!(holder.recall(SESSION, 4, &[]));
+    assert_eq!(holder.inode(Ino(5), 0), None, "the term is over");
+}
+
+#[test]
+fn names_are_present_absent_or_not_known() {
+    let mut holder = holder();
+    for (name, found) in [
+        (&b"a"[..], Found::Inode(Ino(5))),
+        (&b"b"[..], Found::Absent),
+    ] {
+        let token = holder.ask();
+        assert!(holder.keep_name(token, Some(3), (Name::new(DIR, name), found), 0));
+        assert_eq!(holder.name(DIR, name, 0), Some(found));
+    }
+    assert_eq!(holder.name(DIR, b"c", 0), None);
+    assert!(list(&mut holder, &[("a", 5)]));
+    assert_eq!(holder.name(DIR, b"c", 0), Some(Found::Absent));
+    assert_eq!(holder.names_count(DIR, 0), Some(1));
+    assert!(holder.recall(SESSION, 3, &[Key::Directory(DIR)]));
+    assert_eq!(holder.name(DIR, b"c", 0), None);
+    assert_eq!(holder.name(DIR, b"a", 0), Some(Found::Inode(Ino(5))));
+}
+
+#[test]
+fn complete_directory_follows_own_changes() {
+    let mut holder = holder();
+    assert!(list(&mut holder, &[("a", 5)]));
+    let name = Key::name(DIR, b"b");
+    let change = holder.begin(vec![name.clone()]);
+    assert!(!holder.wants(&name, 0) && !holder.wants(&Key::Directory(DIR), 0));
+    assert_eq!(holder.name(DIR, b"b", 0), None, "it is under way");
+    assert_eq!(holder.name(DIR, b"c", 0), Some(Found::Absent));
+    assert_eq!(holder.names_count(DIR, 0), None);
+    let outcome = Outcome::Done {
+        term: 3,
+        leased: Vec::new(),
+        facts: vec![Fact::Name(Name::new(DIR, b"b"), Found::Inode(Ino(6)))],
+    };
+    holder.end(change, outcome, 0);
+    assert_eq!(holder.name(DIR, b"b", 0), Some(Found::Inode(Ino(6))));
+    assert_eq!(holder.names_count(DIR, 0), Some(2));
+    let change = holder.begin(vec![name.clone()]);
+    holder.end(change, Outcome::Nothing, 0);
+    assert_eq!(holder.names_count(DIR, 0), Some(2));
+    let change = holder.begin(vec![name]);
+    holder.end(change, Outcome::Unknown, 0);
+    assert_eq!(holder.names_count(DIR, 0), None);
+    assert_eq!(holder.size()[3], 0);
+}
+
+#[test]
+fn own_answer_is_kept_if_leased_and_not_crossed() {
+    let mut holder = holder();
+    let key = Key::Inode(Ino(5));
+    let done = |leased: &[Key], value| Outcome::Done {
+        term: 3,
+        leased: leased.to_vec(),
+        facts: vec![Fact::Inode(Ino(5), value)],
+    };
+    assert!(keep(&mut holder, 5, 50));
+    let change = holder.begin(vec![key.clone()]);
+    assert_eq!(holder.inode(Ino(5), 0), None);
+    holder.end(change, done(std::slice::from_ref(&key), 51), 0);
+    assert_eq!(holder.inode(Ino(5), 0), Some(&51));
+    let change = holder.begin(vec![key.clone()]);
+    holder.end(change, done(&[], 52), 0);
+    assert_eq!(holder.inode(Ino(5), 0), None, "it is not leased");
+    let change = holder.begin(vec![key.clone()]);
+    assert!(holder.recall(SESSION, 3, std::slice::from_ref(&key)));
+    holder.end(change, done(std::slice::from_ref(&key), 53), 0);
+    assert_eq!(holder.inode(Ino(5), 0), None, "it was recalled");
+    let first = holder.begin(vec![key.clone()]);
+    let second = holder.begin(vec![key.clone()]);
+    holder.end(second, done(std::slice::from_ref(&key), 54), 0);
+    holder.end(first, done(std::slice::from_ref(&key), 55), 0);
+    assert_eq!(holder.inode(Ino(5), 0), None, "nobody knows their order");
+}
+
+#[test]
+fn own_change_under_way_breaks_a_listing() {
+    let mut holder = holder();
+    let token = holder.ask();
+    let change = holder.begin(vec![Key::name(DIR, b"b")]);
+    holder.end(change, Outcome::Unknown, 0);
+    assert!(!holder.keep_directory(token, Some(3), DIR, [], 0));
+    assert!(list(&mut holder, &[]));
+}
+
+#[test]
+fn another_session_begins_with_nothing() {
+    let mut holder = holder();
+    assert!(keep(&mut holder, 5, 50));
+    let (beat, token) = (holder.beat(0), holder.ask());
+    holder.replace_session(SessionId(2));
+    holder.beat_answered(&beat, 3, true, 0);
+    assert!(!holder.is_valid(0), "that beat was of the old session");
+    lease(&mut holder, 3, 0);
+    assert_eq!(holder.inode(Ino(5), 0), None);
+    assert!(!holder.keep_inode(token, Some(3), (Ino(5), 50), 0));
+}
+
+#[test]
+fn cache_stays_within_its_bounds() {
+    let bounds = CacheBounds {
+        inodes_max: 10,
+        names_bytes_max: 10 * (NAME_ROW_BYTES + 1),
+        directories_bytes_max: 5 * NAME_ROW_BYTES,
+    };
+    let mut holder = Holder::new(SESSION, &bounds);
+    lease(&mut holder, 3, 0);
+    for n in 0..100u8 {
+        assert!(keep(&mut holder, u64::from(n), 1));
+        let (token, name) = (holder.ask(), Name::new(DIR, &[n]));
+        assert!(holder.keep_name(token, Some(3), (name, Found::Absent), 0));
+        let token = holder.ask();
+        let names = [(Box::from([n]), Ino(2))];
+        assert!(holder.keep_directory(token, Some(3), Ino(u64::from(n)), names, 0));
+    }
+    assert_eq!(holder.size(), [10, 10, 2, 0]);
+}

@@ -1,0 +1,530 @@
+//! The leader's table: who may remember what, and what must be closed before a change.
+//!
+//! One table is for one term. Each call returns at once; its caller waits, proposes and
+//! answers. After any call, [`Table::take_woken`] names the sessions whose poll has something
+//! to tell, and claims that wait should look again.
+//!
+//! ```text
+//!  query     register(key) -> read the state -> answer, with the grant
+//!  mutation  claim(keys) -> wait until ready -> propose -> applied -> end -> answer
+//!                 \-> recalls -> poll of each holder -> acknowledged, or its lease ended
+//! ```
+//!
+//! Claims of names are exclusive, first come, first served: what a name leads to does not
+//! change under a claim, so the inodes that a change touches can be found out. Those of
+//! inodes and directories are shared: the log orders the changes of them, and many creates
+//! in one directory go on at the same time.
+
+mod claims;
+mod cooling;
+mod hold;
+mod sessions;
+
+use crate::key::Key;
+use crate::rules::{Rule, kept};
+pub use claims::{Author, ClaimId};
+use claims::{Claim, Held, Keys};
+use cooling::Cooling;
+use hold::Hold;
+use lagan_types::SessionId;
+use sessions::{HeldMax, Session};
+use std::collections::{BTreeMap, BTreeSet};
+
+/// Most keys in one answer to a poll.
+pub const RECALLS_PAGE_MAX: usize = 1_024;
+
+/// The bounds of a table.
+#[derive(Debug, Clone)]
+pub struct Bounds {
+    /// Most inodes that one session may hold.
+    pub inodes_max: usize,
+    /// Most names that one session may hold.
+    pub names_max: usize,
+    /// Most complete directories that one session may hold.
+    pub directories_max: usize,
+    /// Most bytes that the table spends on the keys of one session.
+    pub session_bytes_max: usize,
+    /// With more unacknowledged recalls a session is granted nothing.
+    pub recalls_max: usize,
+    /// Time without a foreign change after which a recalled key is granted again.
+    pub cool_min_ms: u64,
+    /// Longest such time: it doubles with each recall.
+    pub cool_max_ms: u64,
+    /// Most bytes that the table spends on remembering changes.
+    pub cooling_bytes_max: usize,
+}
+
+impl Default for Bounds {
+    fn default() -> Self {
+        Bounds {
+            inodes_max: 32_768,
+            names_max: 32_768,
+            directories_max: 4_096,
+            session_bytes_max: 16 << 20,
+            recalls_max: 4_096,
+            cool_min_ms: 1_000,
+            cool_max_ms: 60_000,
+            cooling_bytes_max: 8 << 20,
+        }
+    }
+}
+
+/// Whether a claim is ready.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ready {
+    /// Nobody else remembers what it changes: propose.
+    Now,
+    /// Look again after the next call that changes the table, or at this time.
+    At {
+        /// The time, on the clock that the table is told; `u64::MAX`: only after a call.
+        ms: u64,
+    },
+}
+
+/// The outcome of a change.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum End {
+    /// It was carried out.
+    Done,
+    /// It was refused, or not proposed: nothing was changed, nor will be. Or it had been
+    /// carried out before, and the answer was remembered: it may show an older state.
+    Nothing,
+    /// Nobody knows whether it was or will be carried out.
+    Unknown,
+}
+
+/// Recalls for a session.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Recalls {
+    /// The number to acknowledge when all of them are closed.
+    pub number: u64,
+    /// The keys to close.
+    pub keys: Vec<Key>,
+}
+
+/// How much a table holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Size {
+    /// Sessions.
+    pub sessions: usize,
+    /// Keys that somebody holds or claims.
+    pub keys: usize,
+    /// Keys that sessions hold, each counted once for each session.
+    pub held: usize,
+    /// Recalls that are not acknowledged.
+    pub recalls: usize,
+    /// Claims that have not ended.
+    pub claims: usize,
+}
+
+/// An acknowledgement that a claim waits for.
+#[derive(Debug, Clone, Copy)]
+struct Wait {
+    session: SessionId,
+    number: u64,
+    /// The recall was queued just now, not before.
+    is_new: bool,
+}
+
+/// The leases of one term.
+#[derive(Debug)]
+pub struct Table {
+    term: u64,
+    bounds: Bounds,
+    hold: Hold,
+    sessions: BTreeMap<SessionId, Session>,
+    keys: Keys,
+    claims: BTreeMap<ClaimId, Claim>,
+    cooling: Cooling,
+    /// The last number given to a registration, recall or claim.
+    last: u64,
+    /// No lease ends before this.
+    next_end_ms: u64,
+    woken: BTreeSet<SessionId>,
+}
+
+impl Table {
+    /// Makes the table of the term in which this node leads from now on.
+    pub fn new(term: u64, bounds: Bounds, now_ms: u64) -> Self {
+        let (cool_min, cool_max) = (bounds.cool_min_ms, bounds.cool_max_ms);
+        Table {
+            term,
+            hold: Hold::new(now_ms),
+            sessions: BTreeMap::new(),
+            keys: Keys::default(),
+            claims: BTreeMap::new(),
+            cooling: Cooling::new(bounds.cooling_bytes_max, cool_min, cool_max),
+            // Numbers of different terms differ: none of one is taken for another's.
+            last: (term & 0xffff_ffff) << 32,
+            next_end_ms: u64::MAX,
+            woken: BTreeSet::new(),
+            bounds,
+        }
+    }
+
+    /// Returns the term.
+    pub fn term(&self) -> u64 {
+        self.term
+    }
+
+    /// Returns how much it holds.
+    pub fn size(&self) -> Size {
+        let sessions = self.sessions.values();
+        Size {
+            sessions: self.sessions.len(),
+            keys: self.keys.len(),
+            held: sessions.clone().map(Session::held_count).sum(),
+            recalls: sessions.map(Session::recalls_count).sum(),
+            claims: self.claims.len(),
+        }
+    }
+
+    /// Takes the sessions that have something to hear since the last call.
+    pub fn take_woken(&mut self) -> BTreeSet<SessionId> {
+        std::mem::take(&mut self.woken)
+    }
+
+    fn number(&mut self) -> u64 {
+        self.last += 1;
+        self.last
+    }
+
+    // -- sessions -------------------------------------------------------------
+
+    /// Notes that the session, which knows the term, holds nothing of an earlier one: no
+    /// lease, no promise.
+    pub fn settle(&mut self, session: SessionId, term: u64) {
+        if term == self.term || !kept(Rule::SettledKnowsTerm) {
+            self.hold.settle(session);
+        }
+    }
+
+    /// Ends the hold if all these have settled. They are the sessions that live, read
+    /// linearizably in this term: the state that a new leader has at first may lack some.
+    pub fn end_hold_if_settled(&mut self, live: &[SessionId]) {
+        self.hold.end_if_settled(live);
+    }
+
+    /// Returns the milliseconds until the hold is over if nobody settles; 0: it is over.
+    pub fn hold_left_ms(&mut self, now_ms: u64) -> u64 {
+        self.hold.left_ms(now_ms)
+    }
+
+    /// Renews a session's lease after a heartbeat that was received then. Call it when a read barrier that began after the receipt has passed: so no
+    /// other leader's hold had begun before the heartbeat came. Returns whether the session
+    /// has a lease that counts from this heartbeat.
+    pub fn renew(&mut self, session: SessionId, received_ms: u64, now_ms: u64) -> bool {
+        self.lapse(now_ms);
+        let last = self.last;
+        let of = self.sessions.entry(session);
+        let of = of.or_insert_with(|| Session::new(last));
+        let renewed = of.renew(received_ms, now_ms);
+        self.next_end_ms = self.next_end_ms.min(of.end_ms);
+        renewed
+    }
+
+    /// Gives the session no lease any more and returns the milliseconds until it has
+    /// none. Call it before a session is ended or replaced, and propose that after this
+    /// time: then no session that is gone from the state has a lease, and a later leader
+    /// need not wait for it.
+    pub fn retire(&mut self, session: SessionId, now_ms: u64) -> u64 {
+        let last = self.last;
+        let of = self.sessions.entry(session);
+        let of = of.or_insert_with(|| Session::new(last));
+        of.retired = true;
+        let left_ms = of.end_ms.saturating_sub(now_ms);
+        let settled = self.hold.has_settled(session);
+        left_ms.max(if settled {
+            0
+        } else {
+            self.hold.left_ms(now_ms)
+        })
+    }
+
+    /// Notes that a session was ended or replaced. What it holds counts until its lease
+    /// ends: a mount that was remounted may still be there.
+    pub fn session_ended(&mut self, session: SessionId, now_ms: u64) {
+        if let Some(of) = self.sessions.get_mut(&session) {
+            of.retired = true;
+            of.ended = true;
+            if !kept(Rule::EndedSessionCounts) {
+                of.end_ms = now_ms;
+            }
+            self.next_end_ms = self.next_end_ms.min(of.end_ms);
+        }
+        self.lapse(now_ms);
+    }
+
+    /// Notes that only these sessions live: the others were ended in whatever way.
+    pub fn keep_sessions(&mut self, live: &[SessionId], now_ms: u64) {
+        let gone = self.sessions.keys().filter(|s| !live.contains(s));
+        for session in gone.copied().collect::<Vec<_>>() {
+            self.session_ended(session, now_ms);
+        }
+    }
+
+    /// Forgets what sessions hold whose leases have ended. Other calls do so too: this one
+    /// is for a table that nobody uses.
+    pub fn lapse(&mut self, now_ms: u64) {
+        if now_ms < self.next_end_ms {
+            return;
+        }
+        let last = self.last;
+        for (session, of) in &mut self.sessions {
+            if of.is_valid(now_ms) {
+                continue;
+            }
+            for key in of.lapse(last) {
+                self.keys.drop_holder(&key, *session);
+            }
+        }
+        self.sessions
+            .retain(|_, of| !of.ended || of.is_valid(now_ms));
+        let valid = self.sessions.values().map(|of| of.end_ms);
+        let next = valid.filter(|end| *end > now_ms).min();
+        self.next_end_ms = next.unwrap_or(u64::MAX);
+    }
+
+    // -- queries --------------------------------------------------------------
+
+    /// Registers a session's interest in a key, for a query that its mount asked with that
+    /// number ([`crate::Token::number`]). True: it may keep what a read that begins after
+    /// this call shows of the key. False: it may use it once.
+    pub fn register(&mut self, session: SessionId, key: &Key, asked: u64, now_ms: u64) -> bool {
+        self.lapse(now_ms);
+        let bounds = &self.bounds;
+        let Some(of) = self.sessions.get_mut(&session) else {
+            return false;
+        };
+        let may = of.is_valid(now_ms) && !of.retired && of.recalls_count() < bounds.recalls_max;
+        let claimed = self.keys.is_claimed(key) && kept(Rule::RegisterRefusedWhileClaimed);
+        if !may || claimed || !self.cooling.permits(key, session, now_ms) {
+            return false;
+        }
+        self.insert(session, key, asked, now_ms);
+        true
+    }
+
+    fn insert(&mut self, session: SessionId, key: &Key, asked: u64, now_ms: u64) {
+        let order = self.number();
+        let Some(of) = self.sessions.get_mut(&session) else {
+            return;
+        };
+        if let Some(before) = self.keys.insert_holder(key, session, asked, order) {
+            of.let_go(before, key);
+        }
+        of.hold(order, key);
+        let max = HeldMax {
+            keys: [
+                self.bounds.inodes_max,
+                self.bounds.names_max,
+                self.bounds.directories_max,
+            ],
+            bytes: self.bounds.session_bytes_max,
+        };
+        while let Some(surplus) = self.sessions.get(&session).and_then(|of| of.surplus(&max)) {
+            let only = |held: &Held| held.session != session;
+            if !self.recall(&surplus, only, now_ms).iter().any(|w| w.is_new) {
+                break;
+            }
+        }
+    }
+
+    // -- changes --------------------------------------------------------------
+
+    /// Claims all keys of a change and recalls them from everybody who may still have them.
+    /// A name claims its directory's completeness too.
+    ///
+    /// The inodes that lose or take a name are read from the state before, and again when
+    /// the claim is ready: if they are others by now, end the claim and make another.
+    pub fn claim(&mut self, author: Option<&Author>, keys: &[Key], now_ms: u64) -> ClaimId {
+        self.lapse(now_ms);
+        let id = ClaimId(self.number());
+        let breaks = |key: &Key| key.directory().filter(|_| kept(Rule::NameBreaksDirectory));
+        let directories = keys.iter().filter_map(breaks);
+        let keys: BTreeSet<Key> = keys.iter().cloned().chain(directories).collect();
+        let session = author.map(|a| a.session);
+        let mut claim = Claim::new(session, author.map_or(0, |a| a.began));
+        for key in keys {
+            let alone = self.keys.claim(&key, id) || !kept(Rule::AnswerLeasedIfAlone);
+            let closed = author.filter(|a| a.has_closed(&key));
+            let spare = |held: &Held| {
+                closed.is_some_and(|a| a.session == held.session && held.is_older_than(a.began))
+            };
+            let waits = self.recall(&key, spare, now_ms);
+            let new = waits.iter().filter(|w| w.is_new).map(|w| w.session);
+            let from = new.filter(|from| Some(*from) != session);
+            self.cooling.changed(&key, session, from, now_ms);
+            let waits = waits.iter().map(|w| (w.session, w.number));
+            claim.waits.extend(waits);
+            let leased =
+                alone && closed.is_some_and(|a| self.interest_of_author(a.session, &key, now_ms));
+            claim.keys.push((key, leased));
+        }
+        self.claims.insert(id, claim);
+        id
+    }
+
+    /// Registers the author's interest in a key that only its own claim is on: the change's
+    /// answer will show the key as it is when the claim ends. It counts as asked for when the
+    /// claim ends so.
+    fn interest_of_author(&mut self, author: SessionId, key: &Key, now_ms: u64) -> bool {
+        let valid = |of: &Session| of.is_valid(now_ms) && !of.retired;
+        if !self.sessions.get(&author).is_some_and(valid) {
+            return false;
+        }
+        if self.keys.is_held(key, author) {
+            return true;
+        }
+        // Completeness comes from a listing, not from the answer to a change.
+        let may = !matches!(key, Key::Directory(_)) && self.cooling.permits(key, author, now_ms);
+        if may {
+            self.insert(author, key, 0, now_ms);
+        }
+        may
+    }
+
+    /// Recalls a key from its holders but those to spare. Returns who must acknowledge
+    /// which number.
+    fn recall(&mut self, key: &Key, spare: impl Fn(&Held) -> bool, now_ms: u64) -> Vec<Wait> {
+        let mut waits = Vec::new();
+        for held in self.keys.holders(key) {
+            if spare(held) {
+                continue;
+            }
+            let Some(of) = self.sessions.get_mut(&held.session) else {
+                continue;
+            };
+            let is_new = held.recalled.is_none();
+            if is_new {
+                self.last += 1;
+                of.let_go(held.order, key);
+                of.recall(self.last, key.clone(), now_ms);
+                self.woken.insert(held.session);
+            }
+            let number = held.recalled.unwrap_or(self.last);
+            held.recalled = Some(number);
+            waits.push(Wait {
+                session: held.session,
+                number,
+                is_new,
+            });
+        }
+        waits
+    }
+
+    /// Says whether a claim is ready; then its change may be proposed, in this term only.
+    pub fn ready(&mut self, id: ClaimId, now_ms: u64) -> Ready {
+        self.lapse(now_ms);
+        let left_ms = self.hold.left_ms(now_ms);
+        let never = Ready::At { ms: u64::MAX };
+        let Some(claim) = self.claims.get(&id) else {
+            return never;
+        };
+        let mut wake_ms = None;
+        if left_ms > 0 {
+            wake_ms = Some(now_ms.saturating_add(left_ms));
+        }
+        for (session, number) in &claim.waits {
+            if let Some(of) = self.sessions.get(session)
+                && of.closed_to < *number
+                && kept(Rule::RecallAwaited)
+            {
+                wake_ms = Some(wake_ms.map_or(of.end_ms, |ms: u64| ms.min(of.end_ms)));
+            }
+        }
+        match wake_ms {
+            Some(ms) => Ready::At { ms },
+            None if claim.keys.iter().all(|(key, _)| self.keys.is_turn(key, id)) => Ready::Now,
+            None => never,
+        }
+    }
+
+    /// Ends a claim. Returns the keys of which its author may keep what the change's
+    /// answer shows. With an unknown outcome the keys stay closed, see [`Table::doubt`].
+    pub fn end(&mut self, id: ClaimId, end: End, now_ms: u64) -> Vec<Key> {
+        self.lapse(now_ms);
+        if end == End::Unknown && kept(Rule::UnknownStaysClosed) {
+            let number = self.number();
+            if let Some(claim) = self.claims.get_mut(&id) {
+                claim.doubt = Some(number);
+            }
+            return Vec::new();
+        }
+        let Some(claim) = self.claims.remove(&id) else {
+            return Vec::new();
+        };
+        let mut leased = Vec::new();
+        let (author, began) = claim.author;
+        for (key, may) in claim.keys {
+            if end == End::Done {
+                let nobody = std::iter::empty();
+                self.cooling.changed(&key, author, nobody, now_ms);
+            }
+            let alone = self.keys.is_last(&key, id) || !kept(Rule::AnswerLeasedIfAlone);
+            if end == End::Done
+                && may
+                && alone
+                && let Some(author) = author
+                && self.keys.raise(&key, author, began)
+            {
+                leased.push(key.clone());
+            }
+            self.keys.unclaim(&key, id);
+        }
+        leased
+    }
+
+    /// Returns the number of the last change with an unknown outcome whose keys are closed.
+    /// When a command that was proposed after this call has been applied, tell
+    /// [`Table::resolve`].
+    pub fn doubt(&self) -> Option<u64> {
+        self.claims.values().filter_map(|claim| claim.doubt).max()
+    }
+
+    /// Notes that changes with unknown outcomes up to that number were carried out, or
+    /// never will be.
+    pub fn resolve(&mut self, doubt: u64, now_ms: u64) {
+        let over = |claim: &Claim| claim.doubt.is_some_and(|number| number <= doubt);
+        let over = self.claims.iter().filter(|(_, claim)| over(claim));
+        for id in over.map(|(id, _)| *id).collect::<Vec<_>>() {
+            self.end(id, End::Nothing, now_ms);
+        }
+    }
+
+    /// Recalls keys from everybody but one session after a quiet change of them, which
+    /// nobody waits for: that of an access time.
+    pub fn recall_quietly(&mut self, but: Option<SessionId>, keys: &[Key], now_ms: u64) {
+        self.lapse(now_ms);
+        for key in keys {
+            self.recall(key, |held| Some(held.session) == but, now_ms);
+        }
+    }
+
+    // -- polls ----------------------------------------------------------------
+
+    /// Takes a session's acknowledgement of all recalls up to `acked`, of that term, and
+    /// returns those that it has not acknowledged, handed out before or not; `None`: there
+    /// are none, ask again when it is woken.
+    pub fn poll(
+        &mut self,
+        session: SessionId,
+        term: u64,
+        acked: u64,
+        now_ms: u64,
+    ) -> Option<Recalls> {
+        if term != self.term {
+            return None;
+        }
+        self.lapse(now_ms);
+        let of = self.sessions.get_mut(&session)?;
+        for recall in of.acknowledge(acked) {
+            self.keys.drop_recalled(&recall.key, session, recall.number);
+        }
+        let (number, keys) = of.hand_out(RECALLS_PAGE_MAX)?;
+        Some(Recalls { number, keys })
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,228 @@
+//! Keys that somebody holds or claims, and the claims.
+
+use crate::key::Key;
+use crate::rules::{Rule, kept};
+use lagan_types::SessionId;
+use std::collections::{HashMap, VecDeque};
+
+/// The number of a claim in its table.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct ClaimId(pub(super) u64);
+
+/// The author of a change.
+#[derive(Debug, Clone)]
+pub struct Author {
+    /// Its session.
+    pub session: SessionId,
+    /// [`crate::Change::began`] of the change at its mount.
+    pub began: u64,
+    /// [`crate::Change::keys`]: what the mount has closed itself. It need not be all that
+    /// the change touches: a mount may not know which inode loses a name.
+    pub closed: Vec<Key>,
+}
+
+impl Author {
+    /// Whether the mount has closed the key itself; completeness of a directory it keeps but
+    /// for the names that it closed.
+    pub(super) fn has_closed(&self, key: &Key) -> bool {
+        let Key::Directory(_) = key else {
+            return self.closed.contains(key) || !kept(Rule::AuthorSparedForClosedOnly);
+        };
+        let closes = |k: &Key| k == key || k.directory().as_ref() == Some(key);
+        self.closed.iter().any(closes)
+    }
+}
+
+/// A claim that has not ended.
+#[derive(Debug)]
+pub(super) struct Claim {
+    /// The author's session, and the number of the change there.
+    pub author: (Option<SessionId>, u64),
+    /// The keys, each with whether the change's answer may be kept by the author.
+    pub keys: Vec<(Key, bool)>,
+    /// Who must acknowledge which number.
+    pub waits: Vec<(SessionId, u64)>,
+    /// Set when nobody knows its outcome: the number of this doubt.
+    pub doubt: Option<u64>,
+}
+
+impl Claim {
+    /// Makes a claim without keys.
+    pub fn new(author: Option<SessionId>, began: u64) -> Self {
+        Claim {
+            author: (author, began),
+            keys: Vec::new(),
+            waits: Vec::new(),
+            doubt: None,
+        }
+    }
+}
+
+/// A session's interest in a key.
+#[derive(Debug)]
+pub(super) struct Held {
+    pub session: SessionId,
+    /// Its place in the session's order.
+    pub order: u64,
+    /// The highest number of a query or change, at the mount, that registered it.
+    asked: u64,
+    /// The number of the recall, if it was recalled since it was registered.
+    pub recalled: Option<u64>,
+}
+
+impl Held {
+    /// Whether the mount asked for all that it holds before that change of its own began:
+    /// then it has closed it itself.
+    pub fn is_older_than(&self, began: u64) -> bool {
+        self.asked <= began || !kept(Rule::AuthorSparedForOlderOnly)
+    }
+}
+
+#[derive(Debug, Default)]
+struct State {
+    holders: Vec<Held>,
+    claims: VecDeque<ClaimId>,
+    /// The last claim that was put on it.
+    last: Option<ClaimId>,
+}
+
+/// The keys that somebody holds or claims.
+#[derive(Debug, Default)]
+pub(super) struct Keys {
+    states: HashMap<Key, State>,
+}
+
+impl Keys {
+    /// Returns the number of keys.
+    pub fn len(&self) -> usize {
+        self.states.len()
+    }
+
+    fn tidy(&mut self, key: &Key) {
+        let empty = |s: &State| s.holders.is_empty() && s.claims.is_empty();
+        if self.states.get(key).is_some_and(empty) {
+            self.states.remove(key);
+        }
+    }
+
+    // -- holders --------------------------------------------------------------
+
+    /// Returns the holders of a key.
+    pub fn holders(&mut self, key: &Key) -> impl Iterator<Item = &mut Held> {
+        let state = self.states.get_mut(key).into_iter();
+        state.flat_map(|s| s.holders.iter_mut())
+    }
+
+    /// Whether the session holds the key and is not recalled from.
+    pub fn is_held(&self, key: &Key, session: SessionId) -> bool {
+        let holds = |h: &Held| h.session == session && h.recalled.is_none();
+        let state = self.states.get(key);
+        state.is_some_and(|s| s.holders.iter().any(holds))
+    }
+
+    /// Notes that a session that holds the key asked for it with that number. Returns
+    /// whether it holds it.
+    pub fn raise(&mut self, key: &Key, session: SessionId, asked: u64) -> bool {
+        let mut holders = self.holders(key);
+        let held = holders.find(|h| h.session == session && h.recalled.is_none());
+        held.map(|held| held.asked = held.asked.max(asked))
+            .is_some()
+    }
+
+    /// Registers an interest, which no earlier recall is about. Returns the session's place
+    /// for the key so far.
+    pub fn insert_holder(
+        &mut self,
+        key: &Key,
+        session: SessionId,
+        asked: u64,
+        order: u64,
+    ) -> Option<u64> {
+        let state = self.states.entry(key.clone()).or_default();
+        if let Some(held) = state.holders.iter_mut().find(|h| h.session == session) {
+            let before = std::mem::replace(&mut held.order, order);
+            held.asked = held.asked.max(asked);
+            if kept(Rule::NewInterestNewRecall) {
+                held.recalled = None;
+            }
+            return Some(before);
+        }
+        state.holders.push(Held {
+            session,
+            order,
+            asked,
+            recalled: None,
+        });
+        None
+    }
+
+    /// Forgets a session's interest.
+    pub fn drop_holder(&mut self, key: &Key, session: SessionId) {
+        if let Some(state) = self.states.get_mut(key) {
+            state.holders.retain(|h| h.session != session);
+        }
+        self.tidy(key);
+    }
+
+    /// Forgets a session's interest if that recall was about it.
+    pub fn drop_recalled(&mut self, key: &Key, session: SessionId, number: u64) {
+        if let Some(state) = self.states.get_mut(key) {
+            let closed = |h: &Held| h.session == session && h.recalled == Some(number);
+            state.holders.retain(|h| !closed(h));
+        }
+        self.tidy(key);
+    }
+
+    // -- claims ---------------------------------------------------------------
+
+    /// Whether a claim is on the key.
+    pub fn is_claimed(&self, key: &Key) -> bool {
+        self.states.get(key).is_some_and(|s| !s.claims.is_empty())
+    }
+
+    /// Puts a claim on the key. Returns whether there is no other.
+    pub fn claim(&mut self, key: &Key, id: ClaimId) -> bool {
+        let state = self.states.entry(key.clone()).or_default();
+        let alone = state.claims.is_empty();
+        let place = place(&state.claims, key);
+        state.claims.insert(place, id);
+        state.last = Some(id);
+        alone
+    }
+
+    /// Whether no claim was put on the key after this one.
+    pub fn is_last(&self, key: &Key, id: ClaimId) -> bool {
+        self.states.get(key).is_some_and(|s| s.last == Some(id))
+    }
+
+    /// Whether it is the claim's turn: always, unless the key is a name.
+    pub fn is_turn(&self, key: &Key, id: ClaimId) -> bool {
+        let Key::Name(_) = key else {
+            return true;
+        };
+        let first = self.states.get(key).and_then(|s| s.claims.front());
+        first == Some(&id)
+    }
+
+    /// Takes a claim off the key.
+    pub fn unclaim(&mut self, key: &Key, id: ClaimId) {
+        if let Some(state) = self.states.get_mut(key) {
+            state.claims.retain(|other| *other != id);
+        }
+        self.tidy(key);
+    }
+}
+
+/// Returns the place of a new claim among those on a key: the last one. All claims are queued
+/// under one lock, so they have one order for all keys and none waits in a circle.
+fn place(claims: &VecDeque<ClaimId>, key: &Key) -> usize {
+    #[cfg(test)]
+    if let Key::Name(name) = key
+        && !kept(Rule::ClaimsInOneOrder)
+        && name.name.last().is_some_and(|byte| byte % 2 == 0)
+    {
+        return claims.len().min(1);
+    }
+    let _ = key;
+    claims.len()
+}

@@ -1,0 +1,74 @@
+//! Leases on metadata: a mount answers by itself what nobody else has changed.
+//!
+//! A mount that asked for attributes, a name or a whole directory may keep the answer while
+//! it holds a *lease*: the leader of the term knows that it does, and lets nobody change
+//! what was kept before the mount has dropped it or its lease has ended. So each read sees
+//! what was there when it began, or later, whether the leader was asked or not (INV-7).
+//!
+//! Two state machines, pure: no I/O, no clock, no chance. Times are milliseconds of the
+//! monotonic clock of the machine that each of them runs on.
+//!
+//! | | who | what |
+//! | --- | --- | --- |
+//! | [`Table`] | the leader, one for each term | who may keep what; claims of changes; recalls |
+//! | [`Holder`] | each mount | what is kept, and whether it may be used |
+//!
+//! A mount keeps values in its own process; the kernel keeps none. So a recall is done when
+//! [`Holder::recall`] returns. Where something else must be told first, the caller
+//! acknowledges later: [`Table::poll`] is told the number when it is true.
+//!
+//! # What must hold
+//!
+//! At the leader:
+//! 1. *Register, then read.* A session's interest in a key is registered before the state
+//!    is read that the answer shows, for a listing in pages before the first page; never
+//!    while a claim is on the key. A deposed leader answers nothing.
+//! 2. *Claim all, then wait.* A change claims all its keys at once, and is proposed when
+//!    each session that held one has acknowledged the recall or has no lease any more. What
+//!    a name leads to is read again then, since the inodes that change depend on it.
+//! 3. *The leader's end is the later one.* A lease ends at the mount 1.0 s after a heartbeat
+//!    was sent, at the leader 1.25 s after it was received; it is given only when a read
+//!    barrier that began after the receipt has passed. Clocks may differ by anything, their
+//!    rates by a tenth.
+//! 4. *A doubtful change keeps its keys closed* until a command that was proposed later has
+//!    been applied, or the term ends.
+//! 5. *A change belongs to the term of its claim.* It is proposed in this term or not at all.
+//! 6. *A new term holds all changes* until every session has dropped what it held of earlier
+//!    terms, or for 1.25 s. Its table knows nothing of them.
+//! 7. *A session that is ended has no lease.* It is retired first, and ended or replaced when
+//!    its lease has run out: a leader of a later term looks for sessions in the state alone.
+//! 8. *Whoever acknowledges nothing loses the lease*: heartbeats alone do not keep it.
+//! 9. *The author is spared only what it closed itself*, and only if it asked for it before
+//!    the change began: a change may arrive after its mount has given it up, and a mount may
+//!    not know which inode loses a name.
+//! 10. *A remembered answer is no lease.* What a repeated command is answered is what was
+//!     there when it was carried out first.
+//!
+//! At the mount:
+//! 1. *Token.* An answer is kept only if its key was not closed since the query began.
+//! 2. *Own changes* close their keys before they are sent. The answer is kept if the leader
+//!    says so, the change was sent once, and nothing crossed it.
+//! 3. *The end.* Nothing is answered after the lease's end, and a lease that had ended begins
+//!    with an empty cache, as do a new term and a new session.
+//!
+//! # After a crash
+//! Nothing of this is on disk. A leader that comes back leads in a later term, if at all; a
+//! mount that comes back has another session.
+//!
+//! # What costs only speed
+//! Bounds, keys that others keep changing, and places of the mount's table of stamps: they
+//! make a mount ask once more.
+
+mod holder;
+mod key;
+mod leader;
+mod rules;
+mod second_chance;
+#[cfg(test)]
+mod simulation;
+mod times;
+
+pub use holder::{Beat, CacheBounds, Change, Fact, Found, Holder, NAME_ROW_BYTES, Outcome, Token};
+pub use key::{Key, Name};
+pub use leader::{Author, Bounds, ClaimId, End, RECALLS_PAGE_MAX, Ready, Recalls, Size, Table};
+pub use times::{HEARTBEAT_MS, HOLD_MS, LEADER_LEASE_MS, LEASE_MS, RECALL_PATIENCE_MS};

@@ -1,0 +1,121 @@
+//! The rules of both tables, by name, so that the simulation can break them one by one.
+//!
+//! In a build for use [`kept`] is the constant `true`, and nothing of this is left. In this
+//! crate's own tests a thread may break one rule, and the simulation must notice.
+
+/// A rule.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Rule {
+    // -- the leader's table -------------------------------------------------
+    /// No interest is registered in a key while a claim is on it.
+    RegisterRefusedWhileClaimed,
+    /// A claim waits for the holders that it recalls from.
+    RecallAwaited,
+    /// The leader lets a lease end later than its holder does.
+    LeaderEndsLater,
+    /// An acknowledgement counts for the recalls up to its number only.
+    AckCountsForItself,
+    /// A session that registers again after it was recalled from is recalled from again.
+    NewInterestNewRecall,
+    /// A claim with an unknown outcome keeps its keys closed.
+    UnknownStaysClosed,
+    /// Nothing is changed before the hold of a new term is over.
+    HoldFirst,
+    /// Claims wait in the same order for each key.
+    #[cfg(test)]
+    ClaimsInOneOrder,
+    /// A change of a name breaks the completeness of its directory.
+    NameBreaksDirectory,
+    /// The leases of a session that ended count until their own end.
+    EndedSessionCounts,
+    /// The author of a change is spared the recall only of what it knew before the change.
+    AuthorSparedForOlderOnly,
+    /// The author of a change is spared the recall only of what it has closed itself.
+    AuthorSparedForClosedOnly,
+    /// An answer to a change is no lease if another claim was on the key meanwhile.
+    AnswerLeasedIfAlone,
+    /// A session that acknowledges nothing gets no longer lease.
+    SilentPollEndsLease,
+    /// A session has settled only if it knows the term.
+    SettledKnowsTerm,
+    // -- the holder's cache -------------------------------------------------
+    /// An answer is kept only if the leader registered interest before it.
+    GrantNeeded,
+    /// An answer that was asked for before its key was closed is not kept.
+    TokenChecked,
+    /// Nothing is answered from the cache after the lease's end.
+    LeaseEndHonoured,
+    /// A lease that had ended begins with an empty cache.
+    LapseDropsAll,
+    /// A lease counts from the sending of the heartbeat.
+    LeaseFromSending,
+    /// A new term begins with an empty cache.
+    TermDropsAll,
+    /// Keys of an own change are closed before it is sent.
+    OwnChangeCloses,
+    /// The answer to an own change is not kept if the key was closed since.
+    OwnAnswerChecked,
+    /// An own change of a name is noticed by a listing of its directory under way.
+    OwnNameBreaksListing,
+    /// A complete directory is given up when an own change of a name in it is in doubt.
+    DoubtBreaksDirectory,
+}
+
+/// Whether the rule is kept: always.
+#[cfg(not(test))]
+#[inline(always)]
+pub(crate) const fn kept(_: Rule) -> bool {
+    true
+}
+
+#[cfg(test)]
+pub(crate) use broken::{ALL, break_rule, kept};
+
+#[cfg(test)]
+mod broken {
+    use super::Rule::{self, *};
+    use std::cell::Cell;
+
+    /// All rules.
+    pub(crate) const ALL: [Rule; 25] = [
+        RegisterRefusedWhileClaimed,
+        RecallAwaited,
+        LeaderEndsLater,
+        AckCountsForItself,
+        NewInterestNewRecall,
+        UnknownStaysClosed,
+        HoldFirst,
+        ClaimsInOneOrder,
+        NameBreaksDirectory,
+        EndedSessionCounts,
+        AuthorSparedForOlderOnly,
+        AuthorSparedForClosedOnly,
+        AnswerLeasedIfAlone,
+        SilentPollEndsLease,
+        SettledKnowsTerm,
+        GrantNeeded,
+        TokenChecked,
+        LeaseEndHonoured,
+        LapseDropsAll,
+        LeaseFromSending,
+        TermDropsAll,
+        OwnChangeCloses,
+        OwnAnswerChecked,
+        OwnNameBreaksListing,
+        DoubtBreaksDirectory,
+    ];
+
+    thread_local! {
+        static BROKEN: Cell<Option<Rule>> = const { Cell::new(None) };
+    }
+
+    /// Whether the rule is kept by this thread.
+    pub(crate) fn kept(rule: Rule) -> bool {
+        BROKEN.get() != Some(rule)
+    }
+
+    /// Breaks a rule for this thread, or none.
+    pub(crate) fn break_rule(rule: Option<Rule>) {
+        BROKEN.set(rule);
+    }
+}

@@ -1,0 +1,287 @@
+//! What goes between the parts of a run.
+
+use crate::holder::{Fact, Found};
+use crate::key::{Key, Name};
+use crate::leader::{ClaimId, Recalls};
+use lagan_types::{Ino, SessionId};
+
+/// Attributes: the number of the last change, and that of the last quiet one.
+pub(super) type Value = (u64, u64);
+
+/// Directories, other inodes, names.
+pub(super) const DIRS: [Ino; 2] = [Ino(1), Ino(2)];
+pub(super) const FILES: [Ino; 4] = [Ino(11), Ino(12), Ino(13), Ino(14)];
+pub(super) const NAMES: [u8; 3] = [b'a', b'b', b'c'];
+
+/// A rule of those who use the tables, which a run may break.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum UseRule {
+    /// Register before the state is read.
+    RegisterThenRead,
+    /// Renew a lease only after a read barrier that began after the receipt.
+    BarrierBeforeRenewal,
+    /// Read the inodes that a change touches again when its claim is ready.
+    VictimsReadAgain,
+    /// Propose in the term of the claim or not at all.
+    ProposeInTerm,
+    /// End or replace a session only when its lease has run out.
+    RetireFirst,
+    /// No lease from an answer that was remembered.
+    RememberedIsNoLease,
+    /// Resolve a doubt only by a command that is proposed after it.
+    BarrierAfterDoubt,
+    /// End a hold early only by the sessions of a linearizable state.
+    SettledAreAll,
+    /// Acknowledge only what is closed.
+    CloseThenAcknowledge,
+    /// A listing in pages is registered for before its first page.
+    ListingRegisteredFirst,
+    /// Recall after a quiet change.
+    QuietRecalled,
+}
+
+pub(super) const USE_RULES: [UseRule; 11] = [
+    UseRule::RegisterThenRead,
+    UseRule::BarrierBeforeRenewal,
+    UseRule::VictimsReadAgain,
+    UseRule::ProposeInTerm,
+    UseRule::RetireFirst,
+    UseRule::RememberedIsNoLease,
+    UseRule::BarrierAfterDoubt,
+    UseRule::SettledAreAll,
+    UseRule::CloseThenAcknowledge,
+    UseRule::ListingRegisteredFirst,
+    UseRule::QuietRecalled,
+];
+
+/// A change.
+#[derive(Debug, Clone)]
+pub(super) enum Cmd {
+    Set(Ino),
+    Link(Ino, (Ino, u8)),
+    Unlink((Ino, u8)),
+    Rename((Ino, u8), (Ino, u8)),
+    Atime(Ino),
+    Barrier,
+}
+
+pub(super) fn name((dir, byte): (Ino, u8)) -> Name {
+    Name::new(dir, &[byte])
+}
+
+impl Cmd {
+    /// The keys that it touches by its own words.
+    pub fn keys(&self) -> Vec<Key> {
+        match *self {
+            Cmd::Set(ino) => vec![Key::Inode(ino)],
+            Cmd::Link(ino, at) => {
+                let (of, dir) = (Key::Inode(ino), Key::Inode(at.0));
+                vec![Key::Name(name(at)), dir, of]
+            }
+            Cmd::Unlink(at) => vec![Key::Name(name(at)), Key::Inode(at.0)],
+            Cmd::Rename(from, to) => vec![
+                Key::Name(name(from)),
+                Key::Name(name(to)),
+                Key::Inode(from.0),
+                Key::Inode(to.0),
+            ],
+            Cmd::Atime(_) | Cmd::Barrier => Vec::new(),
+        }
+    }
+
+    /// The names whose inodes it touches.
+    pub fn names(&self) -> Vec<(Ino, u8)> {
+        match *self {
+            Cmd::Unlink(at) => vec![at],
+            Cmd::Rename(from, to) => vec![from, to],
+            _ => Vec::new(),
+        }
+    }
+}
+
+/// A read.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum What {
+    Attr(Ino),
+    Name((Ino, u8)),
+    /// A page of a directory: the first name alone, or the others.
+    Page(Ino, u8),
+}
+
+impl What {
+    pub fn key(&self) -> Key {
+        match *self {
+            What::Attr(ino) => Key::Inode(ino),
+            What::Name(at) => Key::Name(name(at)),
+            What::Page(dir, _) => Key::Directory(dir),
+        }
+    }
+}
+
+/// What a read shows.
+#[derive(Debug, Clone)]
+pub(super) enum Shown {
+    Attr(Value),
+    Name(Found),
+    Page(Vec<(u8, Ino)>),
+}
+
+#[derive(Debug, Clone)]
+pub(super) enum ToServer {
+    Query {
+        session: SessionId,
+        asked: u64,
+        wants: bool,
+        what: What,
+    },
+    Change {
+        session: SessionId,
+        seq: u64,
+        began: u64,
+        closed: Vec<Key>,
+        /// It was not sent before.
+        first: bool,
+        cmd: Cmd,
+    },
+    Beat {
+        session: SessionId,
+        term: u64,
+    },
+    Poll {
+        session: SessionId,
+        term: u64,
+        acked: u64,
+    },
+    Open {
+        new: SessionId,
+        old: Option<SessionId>,
+    },
+}
+
+#[derive(Debug, Clone)]
+pub(super) enum ToMount {
+    NotLeader,
+    Shown {
+        term: u64,
+        leased: bool,
+        shown: Shown,
+    },
+    Changed {
+        term: u64,
+        leased: Vec<Key>,
+        /// `None`: refused.
+        facts: Option<Vec<Fact<Value>>>,
+    },
+    Beat {
+        term: u64,
+        leased: bool,
+        alive: bool,
+    },
+    Recalls {
+        session: SessionId,
+        term: u64,
+        recalls: Recalls,
+    },
+    Opened,
+}
+
+/// Where an answer goes: mount and call.
+pub(super) type From = (usize, u64);
+
+#[derive(Debug, Clone)]
+pub(super) enum AtServer {
+    Lead(u64),
+    Deposed(u64),
+    Read {
+        term: u64,
+        to: From,
+        leased: bool,
+        what: What,
+        /// Register after it: a broken rule.
+        late: Option<(SessionId, u64)>,
+    },
+    Late {
+        term: u64,
+        to: From,
+        what: What,
+        shown: Shown,
+        session: SessionId,
+        asked: u64,
+    },
+    Confirm {
+        term: u64,
+        to: From,
+        session: SessionId,
+        said: u64,
+        received_ms: u64,
+    },
+    Wake,
+    Propose {
+        term: u64,
+        claim: ClaimId,
+    },
+    Outcome {
+        term: u64,
+        claim: ClaimId,
+        applied: Option<Applied>,
+    },
+    OpenNow {
+        term: u64,
+        to: From,
+        new: SessionId,
+        old: Option<SessionId>,
+    },
+    Resolved {
+        term: u64,
+        doubt: u64,
+    },
+    Quiet {
+        term: u64,
+        ino: Ino,
+    },
+}
+
+/// The result of a command.
+#[derive(Debug, Clone)]
+pub(super) struct Applied {
+    /// `None`: refused.
+    pub facts: Option<Vec<Fact<Value>>>,
+    pub remembered: bool,
+}
+
+#[derive(Debug, Clone)]
+pub(super) enum AtMount {
+    Act(usize),
+    TimedOut(u64),
+    Beat,
+    Poll,
+    /// Closes keys later than they are acknowledged: a broken rule.
+    Close(SessionId, u64, Vec<Key>),
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Fault {
+    Election,
+    PauseServer,
+    PauseMount,
+    CutMount,
+    /// What it is told comes late, and what it says is lost.
+    SlowMount,
+    /// The leader with one mount against the rest.
+    Split,
+    /// A mount is cut off, another process takes its place, and the leader changes.
+    Remount,
+    Restart,
+    Takeover,
+}
+
+#[derive(Debug, Clone)]
+pub(super) enum Event {
+    ToServer(usize, From, ToServer),
+    ToMount(From, ToMount),
+    Server(usize, AtServer),
+    Mount(usize, AtMount),
+    Commit,
+    Fault(Fault),
+    Heal,
+}

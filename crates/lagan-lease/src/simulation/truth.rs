@@ -1,0 +1,205 @@
+//! The replicated state with all its past, and a log that loses and keeps what a log may.
+
+use super::message::{Applied, Cmd, DIRS, FILES, NAMES, Shown, Value, What, name};
+use super::random::Random;
+use crate::holder::{Fact, Found};
+use crate::key::Key;
+use crate::leader::ClaimId;
+use lagan_types::{Ino, SessionId};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+
+/// Values with the times since which they hold.
+type Past<T> = Vec<(u64, T)>;
+
+/// An entry of the log that is not committed.
+#[derive(Debug, Clone)]
+pub(super) struct Entry {
+    /// When it will be committed.
+    pub at_us: u64,
+    pub term: u64,
+    pub server: usize,
+    pub claim: Option<ClaimId>,
+    pub asked: Option<(SessionId, u64)>,
+    pub cmd: Cmd,
+    /// For a barrier: the doubt that it resolves.
+    pub doubt: Option<u64>,
+}
+
+#[derive(Debug)]
+pub(super) struct Truth {
+    pub term: u64,
+    pub leader: usize,
+    pub sessions: BTreeSet<SessionId>,
+    pub log: VecDeque<Entry>,
+    /// When the last entry of the log will be committed.
+    pub last_us: u64,
+    count: u64,
+    inodes: BTreeMap<Ino, Past<u64>>,
+    atimes: BTreeMap<Ino, u64>,
+    names: BTreeMap<(Ino, u8), Past<Option<Ino>>>,
+    answers: BTreeMap<(SessionId, u64), Option<Vec<Fact<Value>>>>,
+}
+
+impl Truth {
+    pub fn new() -> Self {
+        let inos = DIRS.into_iter().chain(FILES);
+        let names = DIRS.into_iter().flat_map(|d| NAMES.map(|n| (d, n)));
+        Truth {
+            term: 0,
+            leader: 0,
+            sessions: BTreeSet::new(),
+            log: VecDeque::new(),
+            last_us: 0,
+            count: 0,
+            inodes: inos.map(|ino| (ino, vec![(0, 0)])).collect(),
+            atimes: BTreeMap::new(),
+            names: names.map(|at| (at, vec![(0, None)])).collect(),
+            answers: BTreeMap::new(),
+        }
+    }
+
+    // -- reads ------------------------------------------------------------------
+
+    pub fn value(&self, ino: Ino) -> Value {
+        let last = self.inodes[&ino].last().map_or(0, |(_, v)| *v);
+        (last, self.atimes.get(&ino).copied().unwrap_or(0))
+    }
+
+    pub fn target(&self, at: (Ino, u8)) -> Option<Ino> {
+        self.names[&at].last().and_then(|(_, ino)| *ino)
+    }
+
+    pub fn read(&self, what: What) -> Shown {
+        match what {
+            What::Attr(ino) => Shown::Attr(self.value(ino)),
+            What::Name(at) => Shown::Name(self.target(at).into()),
+            What::Page(dir, page) => {
+                let of = NAMES
+                    .into_iter()
+                    .filter(|n| (*n == NAMES[0]) == (page == 0));
+                let found = of.filter_map(|n| Some((n, self.target((dir, n))?)));
+                Shown::Page(found.collect())
+            }
+        }
+    }
+
+    /// Whether the attributes held at some time from `begin` to `end`.
+    pub fn was_value(&self, ino: Ino, value: Value, (begin, end): (u64, u64)) -> bool {
+        held(&self.inodes[&ino], &value.0, (begin, end))
+    }
+
+    /// Whether the name led there at some time from `begin` to `end`.
+    pub fn was_target(&self, at: (Ino, u8), found: Found, when: (u64, u64)) -> bool {
+        let ino = match found {
+            Found::Inode(ino) => Some(ino),
+            Found::Absent => None,
+        };
+        held(&self.names[&at], &ino, when)
+    }
+
+    // -- changes ------------------------------------------------------------------
+
+    /// The keys that the command would touch now.
+    pub fn keys(&self, cmd: &Cmd) -> Vec<Key> {
+        let mut keys = cmd.keys();
+        let victims = cmd.names().into_iter().filter_map(|at| self.target(at));
+        keys.extend(victims.map(Key::Inode));
+        keys
+    }
+
+    fn touch(&mut self, ino: Ino, now: u64) {
+        self.count += 1;
+        let value = (now, self.count);
+        self.inodes.entry(ino).or_default().push(value);
+    }
+
+    fn point(&mut self, at: (Ino, u8), to: Option<Ino>, now: u64) {
+        self.names.entry(at).or_default().push((now, to));
+        self.touch(at.0, now);
+    }
+
+    /// Carries a command out. Returns its result and the keys that changed.
+    pub fn apply(&mut self, entry: &Entry, now: u64) -> (Applied, Vec<Key>) {
+        if let Some(asked) = entry.asked {
+            if let Some(facts) = self.answers.get(&asked) {
+                let facts = facts.clone();
+                let remembered = true;
+                return (Applied { facts, remembered }, Vec::new());
+            }
+            if !self.sessions.contains(&asked.0) {
+                let (facts, remembered) = (None, false);
+                return (Applied { facts, remembered }, Vec::new());
+            }
+        }
+        let keys = self.keys(&entry.cmd);
+        let done = self.change(&entry.cmd, now);
+        let facts = done.then(|| keys.iter().map(|k| self.fact(k)).collect());
+        if let Some(asked) = entry.asked {
+            self.answers.insert(asked, Clone::clone(&facts));
+        }
+        let remembered = false;
+        let keys = if done { keys } else { Vec::new() };
+        (Applied { facts, remembered }, keys)
+    }
+
+    fn fact(&self, key: &Key) -> Fact<Value> {
+        match key {
+            Key::Name(of) => {
+                let at = (of.dir, of.name[0]);
+                Fact::Name(name(at), self.target(at).into())
+            }
+            Key::Inode(ino) | Key::Directory(ino) => Fact::Inode(*ino, self.value(*ino)),
+        }
+    }
+
+    fn change(&mut self, cmd: &Cmd, now: u64) -> bool {
+        match *cmd {
+            Cmd::Set(ino) => self.touch(ino, now),
+            Cmd::Link(ino, at) if self.target(at).is_none() => {
+                self.point(at, Some(ino), now);
+                self.touch(ino, now);
+            }
+            Cmd::Unlink(at) => {
+                let Some(ino) = self.target(at) else {
+                    return false;
+                };
+                self.point(at, None, now);
+                self.touch(ino, now);
+            }
+            Cmd::Rename(from, to) if from != to => {
+                let Some(ino) = self.target(from) else {
+                    return false;
+                };
+                if let Some(victim) = self.target(to) {
+                    self.touch(victim, now);
+                }
+                self.point(from, None, now);
+                self.point(to, Some(ino), now);
+                self.touch(ino, now);
+            }
+            Cmd::Atime(ino) => {
+                self.count += 1;
+                self.atimes.insert(ino, self.count);
+            }
+            Cmd::Link(..) | Cmd::Rename(..) => return false,
+            Cmd::Barrier => {}
+        }
+        true
+    }
+
+    /// Begins a term under that leader. Returns the entries of the log that stay, which
+    /// are carried out now: those before the first that is lost.
+    pub fn elect(&mut self, leader: usize, random: &mut Random) -> Vec<Entry> {
+        self.term += 1;
+        self.leader = leader;
+        let log = std::mem::take(&mut self.log);
+        log.into_iter().take_while(|_| random.percent(60)).collect()
+    }
+}
+
+fn held<T: PartialEq>(past: &Past<T>, value: &T, (begin, end): (u64, u64)) -> bool {
+    past.iter().enumerate().any(|(i, (since, v))| {
+        let until = past.get(i + 1).map_or(u64::MAX, |(next, _)| *next);
+        v == value && *since <= end && until >= begin
+    })
+}
