@@ -7,7 +7,7 @@ use crate::parts::Parts;
 use crate::registration::Registration;
 use lagan_chunk::Store;
 use lagan_leader::clock::{is_right, own_skew, wall_ms};
-use lagan_net::MapCell;
+use lagan_net::{MapCell, NetError};
 use lagan_raft::Raft;
 use lagan_types::NodeId;
 use lagan_types::message::NodeHeartbeat;
@@ -58,6 +58,9 @@ async fn beat(heart: &Heart) {
             if heard.map_version > heart.map.get().version {
                 heart.edge.fetch_map(&heart.map).await;
             }
+        }
+        Err(e @ (NetError::Declined(_) | NetError::Protocol(_))) => {
+            tracing::warn!(error = %e, "heartbeat");
         }
         Err(e) => tracing::debug!(error = %e, "heartbeat"),
     }

@@ -73,7 +73,7 @@ impl Meta for MetaEdge {
     async fn mutate(&self, op: SystemOp) -> Result<Answer, Refusal> {
         let command = Command::system(op);
         let answer = self.ask(Mutate { command }).await;
-        answer.map_err(|_| FsError::TimedOut)?
+        answer.map_err(|e| unanswered(&e))?
     }
 
     async fn query(&self, query: Query) -> Result<QueryAnswer, Refusal> {
@@ -83,10 +83,22 @@ impl Meta for MetaEdge {
             query,
         };
         let answer = self.ask(ask).await;
-        answer.map_err(|_| FsError::TimedOut)?
+        answer.map_err(|e| unanswered(&e))?
     }
 
     fn now_ms(&self) -> u64 {
         wall_ms().saturating_add_signed(self.skew_ms.load(Ordering::Relaxed))
+    }
+}
+
+/// The refusal that stands for no answer: what the leader declines is not asked again.
+fn unanswered(error: &NetError) -> Refusal {
+    match error {
+        NetError::Declined(_) | NetError::Protocol(_) => Refusal::Malformed,
+        NetError::Connect { .. }
+        | NetError::Refused { .. }
+        | NetError::Closed { .. }
+        | NetError::TimedOut { .. }
+        | NetError::TooLarge { .. } => FsError::TimedOut.into(),
     }
 }

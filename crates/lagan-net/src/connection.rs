@@ -264,16 +264,25 @@ pub type Answered<A> = Result<(Result<<A as Ask>::Answer, RefusalOf<A>>, Bytes),
 
 /// Decodes the head of an answer.
 pub(crate) fn decode_answer<A: Message>(response: Response) -> Answered<A> {
-    let reply: Result<A::Reply, RefusalOf<A>> = response
-        .decode()
-        .map_err(|e| NetError::Protocol(format!("answer: {e}")))?;
-    let answer = match reply {
-        Ok(reply) => Ok(A::Answer::unwrap(reply).ok_or_else(|| {
-            NetError::Protocol("the answer is to another kind of request".into())
-        })?),
+    let answer = match decode_reply::<A>(&response)? {
+        Ok(reply) => Ok(own_answer::<A>(reply)?),
         Err(refusal) => Err(refusal),
     };
     Ok((answer, response.data))
+}
+
+/// Decodes the head of an answer, whatever request of the service it is to.
+pub(crate) fn decode_reply<A: Message>(
+    response: &Response,
+) -> Result<Result<A::Reply, RefusalOf<A>>, NetError> {
+    let reply = response.decode();
+    reply.map_err(|e| NetError::Protocol(format!("answer: {e}")))
+}
+
+/// Takes the answer to this request out of a reply.
+pub(crate) fn own_answer<A: Message>(reply: A::Reply) -> Result<A::Answer, NetError> {
+    let other = || NetError::Protocol("the answer is to another kind of request".into());
+    A::Answer::unwrap(reply).ok_or_else(other)
 }
 
 /// An awaited answer; its end makes room for another call.

@@ -5,7 +5,7 @@
 //! are asked for the leader, while the call goes on. Calls are sent again freely:
 //! mutations carry (session, sequence), and the state machine does each once (INV-6).
 
-use crate::connection::decode_answer;
+use crate::connection::{decode_reply, own_answer};
 use crate::error::NetError;
 use crate::message::Response;
 use crate::pool::Pool;
@@ -122,7 +122,8 @@ impl LeaderClient {
     /// # Errors
     /// [`NetError::TimedOut`] (for a mutation: unknown, if `sent`), or why no
     /// server could be reached; [`NetError::Refused`] at once if all refuse us;
-    /// [`NetError::Declined`] if the leader refuses the request.
+    /// [`NetError::Declined`] if the leader refuses the request; [`NetError::Protocol`] if it
+    /// answers another kind of request.
     ///
     /// # Cancel safety
     /// Dropping the future forgets the call; it may still be carried out.
@@ -146,14 +147,17 @@ impl LeaderClient {
             };
             let attempt = self.attempt(target, A::Request::SERVICE, &head, progress.end);
             match attempt.await {
-                Ok(Attempt::Answered(response)) => match decode_answer::<A>(response) {
-                    Ok((Err(LeaderRefusal::NotLeader { leader, addr }), _)) => {
+                Ok(Attempt::Answered(response)) => match decode_reply::<A>(&response) {
+                    Ok(Err(LeaderRefusal::NotLeader { leader, addr })) => {
                         self.follow(target, leader, addr.as_deref(), &mut progress)
                             .await;
                     }
-                    Ok((answer, _)) => {
+                    Ok(reply) => {
                         self.known.lock().leader = Some(target);
-                        return answer.map_err(|refusal| NetError::Declined(refusal.to_string()));
+                        return match reply {
+                            Ok(reply) => own_answer::<A>(reply),
+                            Err(refusal) => Err(NetError::Declined(refusal.to_string())),
+                        };
                     }
                     Err(error) => self.failed(target, error, &mut progress).await?,
                 },

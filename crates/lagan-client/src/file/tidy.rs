@@ -18,11 +18,10 @@ use crate::file::Files;
 use crate::file::commit::Change;
 use crate::file::inode::Inode;
 use crate::file::regions::{REGION_EXTENTS_MAX, range_of, regions, rows};
-use crate::leader::link::fs_error;
 use bytes::{Bytes, BytesMut};
 use lagan_types::extent::Edit;
 use lagan_types::op::Rewrite;
-use lagan_types::{Extent, FsError};
+use lagan_types::{Extent, FsError, Refusal};
 use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
@@ -63,7 +62,7 @@ impl Files {
         inode: &Arc<Inode>,
         region: u64,
         until: Instant,
-    ) -> Result<(), FsError> {
+    ) -> Result<(), Refusal> {
         let turn = tokio::time::timeout_at(until, inode.turn.lock());
         let _turn = turn.await.map_err(|_| FsError::Io)?;
         let extents = self.extents_of(inode, range_of(region), until).await?;
@@ -110,7 +109,7 @@ impl Files {
         inode: &Arc<Inode>,
         row: Vec<Extent>,
         until: Instant,
-    ) -> Result<(), FsError> {
+    ) -> Result<(), Refusal> {
         let offset = row.first().map_or(0, |e| e.offset);
         let data = self.bytes_of(&row, until).await?;
         let piece = Piece::new(offset, data);
@@ -129,7 +128,7 @@ impl Files {
         if let Err(refusal) = done {
             // Somebody else changed it, or what was known was old.
             state.map = None;
-            return Err(fs_error(refusal));
+            return Err(refusal);
         }
         let edit = Edit {
             offset,

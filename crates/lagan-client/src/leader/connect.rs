@@ -109,7 +109,9 @@ async fn first_map(
 ) -> Result<ClusterMap, ConnectError> {
     match link.ask(GetMap { known: 0 }, until).await {
         Ok(map) => map.ok_or(ConnectError::NoCluster),
-        Err(NetError::Declined(reason)) => Err(ConnectError::Refused(reason)),
+        Err(NetError::Declined(reason) | NetError::Protocol(reason)) => {
+            Err(ConnectError::Refused(reason))
+        }
         Err(NetError::Refused { addr, reason }) => {
             Err(ConnectError::Refused(format!("{addr}: {reason}")))
         }

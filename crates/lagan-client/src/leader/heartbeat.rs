@@ -2,6 +2,7 @@
 //! has open, and learns of a new cluster map.
 
 use crate::leader::Leader;
+use lagan_net::NetError;
 use lagan_types::Ino;
 use lagan_types::message::{SessionHeard, SessionHeartbeat};
 use std::sync::Weak;
@@ -109,6 +110,10 @@ async fn beat(leader: &Leader, check: &mut Check, term: u64, promised: u32) -> b
                 tracing::debug!(%error, "fetch the cluster map");
             }
             new && heard.check != 0
+        }
+        Err(error @ (NetError::Declined(_) | NetError::Protocol(_))) => {
+            tracing::warn!(%error, "heartbeat");
+            false
         }
         Err(error) => {
             tracing::debug!(%error, "no answer to a heartbeat");

@@ -162,6 +162,11 @@ pub(crate) fn unanswered(error: NetError) -> FsError {
             tracing::warn!(reason, "metadata leader refused");
             FsError::Io
         }
+        // The leader's own, but to another kind of request.
+        NetError::Protocol(reason) => {
+            tracing::warn!(reason, "metadata leader");
+            FsError::Io
+        }
         error => {
             tracing::debug!(%error, "no answer from the metadata leader");
             FsError::TimedOut
@@ -179,7 +184,7 @@ pub(crate) fn fs_error(refusal: Refusal) -> FsError {
         | Refusal::VersionChanged
         | Refusal::OutsideWindow
         | Refusal::Malformed => {
-            tracing::debug!(%refusal, "the leader does not do it");
+            tracing::warn!(%refusal, "metadata leader refused");
             FsError::Io
         }
     }

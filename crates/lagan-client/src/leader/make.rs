@@ -158,7 +158,7 @@ impl Leader {
     }
 
     /// Notes that the making of a promised file was refused. If the name is lost, so
-    /// is the file. Returns the caller's error.
+    /// is the file. Returns what to tell the caller.
     pub fn promise_refused(&self, ino: Ino, refusal: Refusal) -> Refusal {
         if !is_lost(refusal) {
             return refusal;
@@ -199,8 +199,9 @@ impl Leader {
             return Ok(());
         }
         match query.sees() {
+            Sees::Nothing => Ok(()),
             // The leader shows these from its promise.
-            Sees::Nothing | Sees::Name(..) | Sees::Attr(_) => Ok(()),
+            Sees::Name(..) | Sees::Attr(_) => Ok(()),
             Sees::Inode(ino) => self.make_touched(|f| f.ino == ino, until).await,
             Sees::Entries(ino) => {
                 self.make_touched(|f| f.ino == ino || f.parent == ino, until)
