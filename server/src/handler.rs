@@ -90,13 +90,13 @@ impl Door {
     /// refuses it.
     fn member<R: Conversation>(
         &self,
-        refusal: R::Refusal,
+        refusal: impl FnOnce() -> R::Refusal,
         reply: Reply,
         serve: impl FnOnce(&Member, Reply),
     ) {
         match self.node.member.get() {
             Some(member) => serve(member, reply),
-            None => reply.refuse::<R>(refusal),
+            None => reply.refuse::<R>(refusal()),
         }
     }
 
@@ -178,24 +178,32 @@ impl Handler for Door {
                 door.node(ask, reply);
             }),
             Service::Meta => self.admit(peer, request, reply, |door, ask, _, reply| {
-                door.member::<MetaRequest>(LeaderRefusal::UNKNOWN, reply, |member, reply| {
-                    member.meta.handle_meta(peer, ask, reply);
-                });
+                door.member::<MetaRequest>(
+                    || LeaderRefusal::UNKNOWN,
+                    reply,
+                    |member, reply| {
+                        member.meta.handle_meta(peer, ask, reply);
+                    },
+                );
             }),
             Service::Leader => self.admit(peer, request, reply, |door, ask, _, reply| {
-                door.member::<LeaderRequest>(LeaderRefusal::UNKNOWN, reply, |member, reply| {
-                    member.meta.handle_leader(peer, ask, reply);
-                });
+                door.member::<LeaderRequest>(
+                    || LeaderRefusal::UNKNOWN,
+                    reply,
+                    |member, reply| {
+                        member.meta.handle_leader(peer, ask, reply);
+                    },
+                );
             }),
             Service::Chunk => self.admit(peer, request, reply, |door, ask, data, reply| {
-                let refusal = ChunkRequest::refuse(NO_CLUSTER.into());
+                let refusal = || ChunkRequest::refuse(NO_CLUSTER.into());
                 door.member::<ChunkRequest>(refusal, reply, |member, reply| {
                     member.chunks.handle(ask, data, reply);
                 });
             }),
             Service::Archive => self.admit(peer, request, reply, |door, ask, _, reply| {
                 // It may only be opening its stores: a reader asks again.
-                let refusal = ArchiveRefusal::Transient(NO_CLUSTER.into());
+                let refusal = || ArchiveRefusal::Transient(NO_CLUSTER.into());
                 door.member::<ArchiveRequest>(refusal, reply, |member, reply| {
                     member.mover.handle(ask, reply);
                 });

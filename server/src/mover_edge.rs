@@ -238,12 +238,14 @@ impl MoverSlot {
         let (ino, version) = (ask.ino, ask.version);
         match mover.recall(ino, version, ask.offset, ask.len).await {
             Ok((data, crc)) => Ok((Recalled { crc }, data)),
-            Err(e) if e.failure == RecallFailure::Gone => Err(ArchiveRefusal::Gone),
             Err(e) => {
-                tracing::warn!(%ino, version, reason = %e.reason, "recall failed");
+                if e.failure != RecallFailure::Gone {
+                    tracing::warn!(%ino, version, reason = %e.reason, "recall failed");
+                }
                 Err(match e.failure {
+                    RecallFailure::Gone => ArchiveRefusal::Gone,
                     RecallFailure::Transient => ArchiveRefusal::Transient(e.reason),
-                    _ => ArchiveRefusal::Failed(e.reason),
+                    RecallFailure::Permanent => ArchiveRefusal::Failed(e.reason),
                 })
             }
         }
