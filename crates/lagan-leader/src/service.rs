@@ -21,7 +21,7 @@ use lagan_types::message::{
 };
 use lagan_types::op::Create;
 use lagan_types::query::{Query, QueryAnswer};
-use lagan_types::{Answer, Command, FsError, NodeId, Op, Refusal, SessionId, answer_to};
+use lagan_types::{Answer, Command, FileOp, FsError, NodeId, Op, Refusal, SessionId, answer_to};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -170,6 +170,9 @@ impl MetaService {
         role: Role,
         command: Command,
     ) -> Result<Result<CreateOutcome, Refusal>, NoAnswer> {
+        if !matches!(command.op, Op::File(FileOp::Create(_))) {
+            return Ok(Err(Refusal::Malformed));
+        }
         if allowed(role, &command)
             && let Some((attr, term)) = self.leader.promises.create(&command).await?
         {
