@@ -167,19 +167,18 @@ impl LogStore {
             let index = self.0.shared.index.lock();
             index.purged.filter(|_| index.hole)
         };
+        let Some(purged) = hole() else {
+            return Ok(());
+        };
         let covered = async {
-            while let Some(purged) = hole() {
-                self.0.floor.reaches(purged.index + 1).await;
+            self.0.floor.reaches(purged.index + 1).await;
+            self.purge_to_floor();
+            while hole().is_some() {
+                // The writer's queue was full.
+                tokio::time::sleep(LOOK_AGAIN).await;
                 self.purge_to_floor();
-                if hole().is_some() {
-                    // The writer's queue was full.
-                    tokio::time::sleep(LOOK_AGAIN).await;
-                }
             }
         };
-        if hole().is_none() {
-            return Ok(());
-        }
         timeout(COVER_DEADLINE, covered)
             .await
             .map_err(|_| "the state does not cover what was purged".to_owned())
