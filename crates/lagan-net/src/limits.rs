@@ -6,7 +6,8 @@ use std::time::Duration;
 /// Limits of a server's connections.
 #[derive(Debug, Clone)]
 pub struct ServerLimits {
-    /// Connections, at most; further ones are closed at once.
+    /// Connections, at most; further ones are closed at once. A mount has up to six: two for
+    /// chunks, and one for each other service but Raft.
     pub connections_max: usize,
     /// Connections in their handshake, at most: a flood of silent ones keeps nobody out
     /// for long.
@@ -32,7 +33,7 @@ pub struct ServerLimits {
 impl Default for ServerLimits {
     fn default() -> Self {
         ServerLimits {
-            connections_max: 4096,
+            connections_max: 8192,
             handshakes_max: 256,
             handshake_deadline: Duration::from_secs(3),
             in_flight_len_max: 32 * 1024 * 1024,
