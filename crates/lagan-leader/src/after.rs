@@ -84,7 +84,11 @@ impl After {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use lagan_types::op::{CloseSession, EndSession, LockKind, SetLock};
+    use lagan_types::cluster::Config;
+    use lagan_types::op::{
+        ArchiveNow, CloseSession, EndSession, LockKind, OpenSession, SessionIdentity, SetConfig,
+        SetLock,
+    };
     use lagan_types::{Time, VolumeId};
 
     fn of(op: impl Into<Op>) -> After {
@@ -111,6 +115,22 @@ mod tests {
         let taken = After::LockTaken(SessionId(4), ino, lock);
         assert_eq!(of(SetLock { ino, lock }), taken);
         assert_eq!(of(CloseSession), After::SessionEnded(SessionId(4)));
+        let identity = SessionIdentity {
+            machine: "m".into(),
+            boot: "b".into(),
+            mount_point: "/mnt".into(),
+            instance: 1,
+        };
+        let predecessor = Some(SessionId(3));
+        let open = OpenSession {
+            nonce: 1,
+            identity,
+            predecessor,
+        };
+        assert_eq!(of(open), After::SessionOpened { predecessor });
+        assert_eq!(of(ArchiveNow { inos: vec![ino] }), After::FilesDue);
+        let config = Config::default();
+        assert_eq!(of(SetConfig { config }), After::FilesDue);
         // Its proposer notes it.
         let session = SessionId(9);
         assert_eq!(of(EndSession { session }), After::Nothing);

@@ -8,7 +8,9 @@ use lagan_net::{Hello, Pool, PoolOptions, Role, Service};
 use lagan_replica::Meta as _;
 use lagan_types::cluster::Config as ClusterConfig;
 use lagan_types::message::{
-    ArchiveRefusal, CheckObjects, DropRecallCache, GetJobs, Ping, ReadState, Recall, Remove,
+    ArchiveRefusal, ArchiveRequest, CheckObjects, ChunkRequest, DropRecallCache, GetJobs,
+    InitCluster, Join, JoinVia, LeaderRequest, ListChunks, ListObjects, Message, MetaRequest,
+    NodeHeartbeat, NodeRequest, Ping, ReadState, Recall, RefusalOf, ReleaseFiles, Remove,
     VerifyChunks,
 };
 use lagan_types::op::{Init, LockKind, LockRange, RegisterNode};
@@ -212,6 +214,19 @@ async fn session_that_was_ended_learns_that_it_holds_no_locks() {
     stop(node, doors).await;
 }
 
+/// What a server says to a request that it refuses.
+async fn refused<A>(pool: &Pool, addr: SocketAddr, ask: A) -> String
+where
+    A: Message<Answer: std::fmt::Debug>,
+    RefusalOf<A>: std::fmt::Display,
+{
+    let (answer, _) = pool
+        .ask(addr, ask, Bytes::new(), LONG)
+        .await
+        .expect("an answer");
+    answer.expect_err("a refusal").to_string()
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn mount_that_asks_what_others_may_is_refused_at_the_door() {
     let dir = tempfile::tempdir().expect("temp dir");
@@ -221,35 +236,77 @@ async fn mount_that_asks_what_others_may_is_refused_at_the_door() {
     let hello = Hello::client(Role::Mount, None, Service::Node);
     let (pool, addr) = (Pool::new(PoolOptions::new(hello)), config.listen);
     let operators = "only servers and the admin command ask this";
-    let asked = pool.ask(addr, DropRecallCache, Bytes::new(), LONG).await;
-    let refused = asked.expect("an answer").0.expect_err("refused");
-    assert_eq!(refused.to_string(), operators);
-    let remove = Remove {
+    let servers = "only servers ask this";
+    let info = node.parts.node_info(FIRST);
+    let beat = NodeHeartbeat {
         node: FIRST,
-        force: true,
+        boot: 1,
+        time_ms: 0,
+        used_bytes: 0,
+        free_bytes: 0,
+        full: false,
+        set_chunks: Vec::new(),
+        s3_error: String::new(),
+        s3_permanent: false,
+        s3_ready: false,
+        damaged_chunks: 0,
     };
-    let asked = pool.ask(addr, remove, Bytes::new(), LONG).await;
-    let refused = asked.expect("an answer").0.expect_err("refused");
-    assert_eq!(refused.to_string(), operators);
-    let jobs = GetJobs {
-        node: FIRST,
-        slots: 1,
-    };
-    let asked = pool.ask(addr, jobs, Bytes::new(), LONG).await;
-    let refused = asked.expect("an answer").0.expect_err("refused");
-    assert_eq!(refused.to_string(), "only servers ask this");
-    let ids = vec![];
-    let asked = pool
-        .ask(addr, VerifyChunks { ids }, Bytes::new(), LONG)
-        .await;
-    let refused = asked.expect("an answer").0.expect_err("refused");
-    assert_eq!(refused.to_string(), operators);
-    let objects = vec![];
-    let asked = pool
-        .ask(addr, CheckObjects { objects }, Bytes::new(), LONG)
-        .await;
-    let refused = asked.expect("an answer").0.expect_err("refused");
-    assert_eq!(refused.to_string(), operators);
+    let (slots, limit, force) = (1, 1, true);
+    let told = [
+        (operators, refused(&pool, addr, DropRecallCache).await),
+        (operators, {
+            let config = wanted();
+            refused(&pool, addr, InitCluster { config }).await
+        }),
+        (operators, {
+            let via = addr.to_string();
+            refused(&pool, addr, JoinVia { via }).await
+        }),
+        (servers, refused(&pool, addr, beat).await),
+        (servers, refused(&pool, addr, Join { info }).await),
+        (servers, {
+            let node = FIRST;
+            refused(&pool, addr, GetJobs { node, slots }).await
+        }),
+        (operators, {
+            let node = FIRST;
+            refused(&pool, addr, Remove { node, force }).await
+        }),
+        (operators, {
+            let files = vec![(Ino::ROOT, 1)];
+            refused(&pool, addr, ReleaseFiles { files }).await
+        }),
+        (operators, {
+            let (set, after) = (None, None);
+            refused(&pool, addr, ListChunks { set, after, limit }).await
+        }),
+        (operators, {
+            let ids = Vec::new();
+            refused(&pool, addr, VerifyChunks { ids }).await
+        }),
+        (operators, {
+            let objects = Vec::new();
+            refused(&pool, addr, CheckObjects { objects }).await
+        }),
+        (operators, {
+            let after = None;
+            refused(&pool, addr, ListObjects { after, limit }).await
+        }),
+    ];
+    for (wanted, said) in &told {
+        assert_eq!(wanted, said);
+    }
+    // Ping; the four about the state; heartbeat, lock, status; two of chunks and two reports;
+    // recall. A new request is one of these or stands above.
+    let of_mounts = 1 + 4 + 3 + 4 + 1;
+    let tables = [
+        NodeRequest::NAMES,
+        MetaRequest::NAMES,
+        LeaderRequest::NAMES,
+        ChunkRequest::NAMES,
+        ArchiveRequest::NAMES,
+    ];
+    assert_eq!(of_mounts + told.len(), tables.concat().len());
     // It may only be opening its stores: a reader goes on asking.
     let recall = Recall {
         ino: Ino::ROOT,

@@ -190,8 +190,13 @@ struct TwoSilent(Mutex<Vec<Commit>>);
 
 impl Servers for TwoSilent {
     fn meta(&self, request: &MetaRequest) -> Said<Result<MetaReply, LeaderRefusal>> {
-        let MetaRequest::Mutate(Mutate { command }) = request else {
-            return Said::This(Ok(MetaReply::Map(None)));
+        let command = match request {
+            MetaRequest::Mutate(Mutate { command }) => command,
+            MetaRequest::GetMap(_) => return Said::This(Ok(MetaReply::Map(None))),
+            MetaRequest::ReadState(_) | MetaRequest::CreateFile(_) => {
+                let refusal = LeaderRefusal::Refused(format!("{request:?}"));
+                return Said::This(Err(refusal));
+            }
         };
         Said::This(Ok(MetaReply::Mutated(Ok(match &command.op {
             Op::File(FileOp::GrantBlock(_)) => Answer::Block(GrantedBlock {

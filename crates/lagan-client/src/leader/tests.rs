@@ -2,7 +2,7 @@ use super::*;
 use crate::leader::fake::{Leading, Servers};
 use lagan_types::answer::{Created, NewSession};
 use lagan_types::message::{MetaReply, MetaRequest, Mutate};
-use lagan_types::op::{Create, CreatePromised, FileOp, Op, SystemOp};
+use lagan_types::op::{Create, CreatePromised, FileOp, GrantBlock, Op, SystemOp};
 use lagan_types::query::GetAttr;
 use lagan_types::{Answer, Attr, FsError, Incarnation, Ino, Kind, Refusal};
 use parking_lot::Mutex;
@@ -151,6 +151,9 @@ async fn no_session_follows_one_that_is_being_closed() {
     leader.closing();
     let asked = leader.query(GetAttr { ino: CLEAN });
     assert_eq!(asked.await, Err(FsError::Io));
+    let changed = leader.mutate_now(GrantBlock, None, leader.deadline());
+    assert_eq!(changed.await, Err(Refusal::SessionEnded));
+    assert_eq!(leader.session(), SessionId(1));
     assert!(files.told.lock().is_empty());
 }
 

@@ -167,6 +167,26 @@ async fn a_leader_that_is_cut_off_answers_no_reads_after_another_leads() {
     cluster.stop().await;
 }
 
+/// Kills a follower and makes so many files that the others' logs no longer have what it
+/// lacks. Returns the session that made them, and the follower.
+async fn leave_one_behind(cluster: &mut Cluster, files: u64) -> (SessionId, u64) {
+    let session = prepare(cluster).await;
+    let leader = cluster.leader().await;
+    let away = (1..=3).find(|&n| n != id_of(cluster, &leader)).unwrap();
+    cluster.caught_up(away, &leader).await;
+    cluster.kill(away).await;
+    for seq in 1..=files {
+        let name = format!("f{seq}");
+        cluster.insist(create(session, seq, &name)).await.unwrap();
+    }
+    let until = Instant::now() + PATIENCE;
+    while cluster.leader().await.stats().purged < files / 2 {
+        assert!(Instant::now() < until, "the log is not purged");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    (session, away)
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_follower_that_was_away_long_gets_a_snapshot() {
     let mut cluster = Cluster::start(3, |o| {
@@ -175,20 +195,7 @@ async fn a_follower_that_was_away_long_gets_a_snapshot() {
         o.durable_every_ms = 50;
     })
     .await;
-    let session = prepare(&cluster).await;
-    let leader = cluster.leader().await;
-    let away = (1..=3).find(|&n| n != id_of(&cluster, &leader)).unwrap();
-    cluster.caught_up(away, &leader).await;
-    cluster.kill(away).await;
-    for seq in 1..=300 {
-        let name = format!("f{seq}");
-        cluster.insist(create(session, seq, &name)).await.unwrap();
-    }
-    let until = Instant::now() + PATIENCE;
-    while cluster.leader().await.stats().purged < 150 {
-        assert!(Instant::now() < until, "the log is not purged");
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    }
+    let (session, away) = leave_one_behind(&mut cluster, 300).await;
     cluster.boot(away).await;
     all_equal(&cluster).await;
     assert!(cluster.node(away).stats().snapshot > 0);
@@ -210,20 +217,8 @@ async fn a_snapshot_is_installed_while_writes_go_on() {
         o.durable_every_ms = 60_000;
     })
     .await;
-    let session = prepare(&cluster).await;
+    let (session, away) = leave_one_behind(&mut cluster, 200).await;
     let leader = cluster.leader().await;
-    let away = (1..=3).find(|&n| n != id_of(&cluster, &leader)).unwrap();
-    cluster.caught_up(away, &leader).await;
-    cluster.kill(away).await;
-    for seq in 1..=200 {
-        let name = format!("f{seq}");
-        cluster.insist(create(session, seq, &name)).await.unwrap();
-    }
-    let until = Instant::now() + PATIENCE;
-    while leader.stats().purged < 100 {
-        assert!(Instant::now() < until, "the log is not purged");
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    }
     let writing = Arc::new(AtomicBool::new(true));
     let writer = tokio::spawn({
         let (leader, writing) = (leader.clone(), writing.clone());
@@ -238,6 +233,7 @@ async fn a_snapshot_is_installed_while_writes_go_on() {
         }
     });
     cluster.boot(away).await;
+    let until = Instant::now() + PATIENCE;
     while cluster.node(away).stats().snapshot == 0 {
         assert!(Instant::now() < until, "no snapshot came");
         tokio::time::sleep(Duration::from_millis(5)).await;

@@ -15,7 +15,7 @@ use lagan_types::message::{
     Conversation, LeaderRefusal, LeaderReply, LeaderRequest, MetaReply, MetaRequest, NodeRefusal,
     NodeReply, NodeRequest,
 };
-use lagan_types::{Answer, Command, FileOp, Op, Query, QueryAnswer, Refusal, SystemOp};
+use lagan_types::{Answer, Command, FileOp, FsError, Op, Query, QueryAnswer, Refusal, SystemOp};
 use proptest::prelude::*;
 use std::fmt::Debug;
 
@@ -185,6 +185,11 @@ fn every_variant_is_met() {
     all::<Answer>(Answer::NAMES);
     all::<Query>(Query::NAMES);
     all::<QueryAnswer>(QueryAnswer::NAMES);
+    assert_eq!(variants::<FsError>().len(), 27);
+    assert_eq!(variants::<Refusal>().len(), 6);
+    assert_eq!(variants::<LeaderRefusal>().len(), 2);
+    assert_eq!(variants::<ChunkRefusal>().len(), 6);
+    assert_eq!(variants::<ArchiveRefusal>().len(), 3);
 }
 
 /// A log holds these encodings without a version of their own: whoever moves a row or changes
