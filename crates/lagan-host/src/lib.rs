@@ -9,9 +9,11 @@
 //! | [`mounts`] | the mount table | it is read without touching a mount |
 //! | [`servers`] | addresses of servers | `ip:port` or `name:port`, everywhere |
 //! | [`units`] | sizes and durations | one dialect in files, options and commands |
+//! | [`boot`] | the clock of the machine's run | it goes on while the machine sleeps |
 //! | [`wall`] | the wall clock | 1970 where the clock is before it |
 //! | [`log`] | log lines | `text` or `json`, to standard error |
 
+pub mod boot;
 pub mod lock;
 pub mod log;
 pub mod mounts;

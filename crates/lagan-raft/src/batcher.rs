@@ -1,59 +1,71 @@
 //! Puts commands into log entries. Commands that arrive while entries are in flight
 //! share the next entry, with one sync and one apply. An idle log takes a command at once.
+//!
+//! What must hold: "did not happen" is said only of what never happens, and "happened" only
+//! of what was applied here. All else is unknown. So, by the place that a proposal got to:
+//!
+//! | its term is over before | the log has it | answer |
+//! | --- | --- | --- |
+//! | it is in a batch | never: it is in no entry | not leader |
+//! | the core takes the batch, and this node follows | never: the core refuses it | not leader |
+//! | the core takes the batch, and this node leads again | in another term than its own: nobody applies it | not leader |
+//! | it is committed | in its own term, and another leader decides | its answer, if it comes; else unknown |
+//!
+//! In the last case the entry may be cut off this node's log. That does not mean that it
+//! never happens: another node may have it, and with more than three voters may be elected
+//! later and commit it.
 
 use crate::error::ProposeError;
 use crate::leader::LeaderInfo;
 use crate::state::StateStore;
 use crate::types::alias::OpenRaft;
 use crate::types::{Batch, BatchAnswer, TypeConfig};
+use collect::{Collector, Waiting};
 use lagan_host::wall::since_1970;
-use lagan_types::limits::{BATCH_COMMANDS_MAX, BATCH_LEN_MAX};
-use lagan_types::{Answer, Command, FsError, NodeId, Refusal, Time};
+use lagan_types::{NodeId, Time};
 use openraft::error::ClientWriteError;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 
-/// The outcome that a proposer gets.
-pub(crate) type Outcome = Result<Result<Answer, Refusal>, ProposeError>;
+mod collect;
+#[cfg(test)]
+mod tests;
 
-/// A command on its way.
-pub(crate) struct Proposal {
-    pub command: Command,
-    pub reply: oneshot::Sender<Outcome>,
-}
+pub(crate) use collect::{Content, Outcome, Proposal, Reply};
 
 /// Time for which an entry without an answer holds its place in flight.
 const ANSWER_MAX: Duration = Duration::from_secs(30);
-/// Room for the envelope of a batch.
-const ENVELOPE_LEN: usize = 16;
-
-/// Commands for one entry, as they are collected.
-#[derive(Default)]
-struct Collected {
-    commands: Vec<Command>,
-    replies: Vec<oneshot::Sender<Outcome>>,
-    body: Vec<u8>,
-}
 
 /// The one task that makes entries, in the order of the queue.
 pub(crate) struct Batcher {
-    pub core: OpenRaft,
-    pub state: StateStore,
-    pub queue: mpsc::Receiver<Proposal>,
-    pub leader: watch::Receiver<LeaderInfo>,
-    pub in_flight: Arc<Semaphore>,
-    pub cancel: CancellationToken,
-    /// Time of the last command.
-    pub last_time: Time,
+    core: OpenRaft,
+    state: StateStore,
+    collector: Collector,
+    in_flight: Arc<Semaphore>,
 }
 
 impl Batcher {
-    /// Works until cancelled; proposers that wait then are told that their command did
-    /// not happen.
-    pub async fn run(mut self) {
-        let cancel = self.cancel.clone();
+    /// A batcher of what comes through `queue`.
+    pub fn new(
+        core: OpenRaft,
+        state: StateStore,
+        queue: mpsc::Receiver<Proposal>,
+        leader: watch::Receiver<LeaderInfo>,
+        in_flight: Arc<Semaphore>,
+    ) -> Self {
+        Batcher {
+            collector: Collector::new(queue, leader, state.last_time()),
+            core,
+            state,
+            in_flight,
+        }
+    }
+
+    /// Works until cancelled; proposers that wait in the queue then are told that their
+    /// command did not happen.
+    pub async fn run(mut self, cancel: CancellationToken) {
         let mut held = None;
         loop {
             let permit = tokio::select! {
@@ -67,66 +79,29 @@ impl Batcher {
                 None => tokio::select! {
                     biased;
                     () = cancel.cancelled() => break,
-                    first = self.queue.recv() => first,
+                    first = self.collector.wait() => first,
                 },
             };
             let Some(first) = first else { break };
-            let mut collected = Collected::default();
-            held = self.collect(first, &mut collected);
-            if !collected.commands.is_empty() {
-                self.propose(collected, permit).await;
+            let now = Time::after_1970(since_1970());
+            let applied = self.state.last_time();
+            let (collected, left) = self.collector.collect(first, now.max(applied.succ()));
+            held = left;
+            if let Some((batch, waiting)) = collected.into_batch() {
+                self.propose(batch, waiting, permit).await;
             }
         }
-        self.queue.close();
-        while let Ok(left) = self.queue.try_recv() {
-            // A proposer that has gone needs no answer.
-            let _ = left.reply.send(Err(ProposeError::Stopped));
-        }
+        self.collector.stop(held);
     }
 
-    /// Takes what waits, up to one entry's worth; returns what did not fit.
-    fn collect(&mut self, first: Proposal, into: &mut Collected) -> Option<Proposal> {
-        let mut clock = self.last_time.max(self.state.last_time());
-        let now = Time::after_1970(since_1970());
-        let mut next = Some(first);
-        while let Some(mut proposal) = next {
-            if proposal.reply.is_closed() {
-                next = self.queue.try_recv().ok();
-                continue;
-            }
-            proposal.command.time = now.max(clock.succ());
-            let start = into.body.len();
-            lagan_types::codec::encode_into(&proposal.command, &mut into.body);
-            if into.body.len() > BATCH_LEN_MAX - ENVELOPE_LEN {
-                into.body.truncate(start);
-                if start > 0 {
-                    self.last_time = clock;
-                    return Some(proposal);
-                }
-                let _ = proposal.reply.send(Ok(Err(FsError::TooBig.into())));
-            } else {
-                clock = proposal.command.time;
-                into.commands.push(proposal.command);
-                into.replies.push(proposal.reply);
-            }
-            if into.commands.len() >= BATCH_COMMANDS_MAX {
-                break;
-            }
-            next = self.queue.try_recv().ok();
-        }
-        self.last_time = clock;
-        None
-    }
-
-    async fn propose(&self, collected: Collected, permit: OwnedSemaphorePermit) {
-        let batch = Batch::from_parts(collected.commands, &collected.body);
-        let mut leader = self.leader.clone();
-        let term = leader.borrow_and_update().term;
-        match self.core.client_write_ff(batch).await {
+    async fn propose(&self, batch: Batch, waiting: Waiting, permit: OwnedSemaphorePermit) {
+        match self.core.client_write_ff(batch.clone()).await {
             Ok(answer) => {
-                tokio::spawn(deliver(answer, collected.replies, permit, leader, term));
+                let leader = self.collector.leader();
+                tokio::spawn(deliver(answer, batch, waiting, permit, leader));
             }
-            Err(_) => answer_all(collected.replies, &ProposeError::Stopped),
+            // The core never got it.
+            Err(_) => waiting.answer(Err(ProposeError::Stopped)),
         }
     }
 }
@@ -141,15 +116,16 @@ type WriteAnswer = oneshot::Receiver<
 /// Waits for an entry's answer and gives each proposer its own.
 async fn deliver(
     answer: WriteAnswer,
-    replies: Vec<oneshot::Sender<Outcome>>,
+    batch: Batch,
+    waiting: Waiting,
     permit: OwnedSemaphorePermit,
     mut leader: watch::Receiver<LeaderInfo>,
-    term: u64,
 ) {
     let lost = async {
-        // Our term is over: the entry may still be committed by another leader,
-        // but this node may never hear of it.
-        let over = |l: &LeaderInfo| l.term != term && !l.is_leader;
+        // This node led in the batch's term and does no more: the entry may still be
+        // committed by another leader, but this node may never hear of it. If the node has
+        // stopped, the core still says what it knows.
+        let over = |l: &LeaderInfo| !l.is_leader && !l.stopped;
         if leader.wait_for(over).await.is_err() {
             std::future::pending::<()>().await;
         }
@@ -157,31 +133,31 @@ async fn deliver(
     let outcome = tokio::select! {
         biased;
         answer = answer => match answer {
-            Ok(Ok(done)) => Ok(done.data),
-            Ok(Err(ClientWriteError::ForwardToLeader(forward))) => {
-                let leader = forward.leader_id.zip(forward.leader_node);
-                let leader = leader.map(|(id, node)| (NodeId(id), node.addr));
-                Err(ProposeError::NotLeader { leader })
-            }
-            Ok(Err(ClientWriteError::ChangeMembershipError(_))) => Err(ProposeError::Unknown),
+            Ok(written) => outcome_of(written.map(|done| done.data), batch.has_entered()),
             Err(_) => Err(ProposeError::Unknown),
         },
         () = lost => Err(ProposeError::Unknown),
         () = tokio::time::sleep(ANSWER_MAX) => Err(ProposeError::Unknown),
     };
     drop(permit);
-    match outcome {
-        Ok(BatchAnswer(answers)) => {
-            for (reply, answer) in replies.into_iter().zip(answers) {
-                let _ = reply.send(Ok(answer));
-            }
-        }
-        Err(e) => answer_all(replies, &e),
-    }
+    waiting.answer(outcome);
 }
 
-fn answer_all(replies: Vec<oneshot::Sender<Outcome>>, error: &ProposeError) {
-    for reply in replies {
-        let _ = reply.send(Err(error.clone()));
+/// Says what the core's answer means. The core refuses an entry that it does not take in
+/// the same words as one that it took and had to cut off again; `entered` tells them apart.
+fn outcome_of(
+    written: Result<BatchAnswer, ClientWriteError<u64, openraft::BasicNode>>,
+    entered: bool,
+) -> Result<BatchAnswer, ProposeError> {
+    match written {
+        Ok(answer) => Ok(answer),
+        Err(ClientWriteError::ForwardToLeader(forward)) if !entered => {
+            let leader = forward.leader_id.zip(forward.leader_node);
+            let leader = leader.map(|(id, node)| (NodeId(id), node.addr));
+            Err(ProposeError::NotLeader { leader })
+        }
+        Err(ClientWriteError::ForwardToLeader(_) | ClientWriteError::ChangeMembershipError(_)) => {
+            Err(ProposeError::Unknown)
+        }
     }
 }

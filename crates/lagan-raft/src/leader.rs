@@ -27,6 +27,11 @@ pub struct LeaderInfo {
 }
 
 impl LeaderInfo {
+    /// The term in which this node leads; `None`: it does not.
+    pub fn leading(&self) -> Option<u64> {
+        self.is_leader.then_some(self.term)
+    }
+
     fn of(metrics: &RaftServerMetrics<u64, openraft::BasicNode>, me: NodeId) -> Self {
         let membership = metrics.membership_config.membership();
         let members: BTreeMap<_, _> = membership

@@ -1,6 +1,7 @@
 //! Replication of the metadata: log, state store, snapshots, consensus.
 //!
-//! Others see only [`Raft`]. Commands go in by [`Raft::propose`]; `lagan-meta` applies
+//! Others see only [`Raft`]. Commands go in by [`Raft::propose`] (or, if they must happen in
+//! a certain term or never, [`Raft::propose_in`]); `lagan-meta` applies
 //! them on every voter in the same order; a [`View`] reads the state. openraft decides,
 //! this crate gives it a disk and a way to its peers:
 //!
@@ -13,6 +14,8 @@
 //!
 //! What must hold:
 //! * an entry is answered only when a quorum has it on disk ([`log`]);
+//! * a command gets into the log in the term that it was proposed in, or never happens
+//!   ([`Batch`]);
 //! * the log is never purged beyond what a durable commit of the state covers;
 //! * the state and the index it was applied to change in one transaction ([`state`]).
 //!
@@ -31,7 +34,6 @@ mod rpc;
 mod snapshot;
 pub mod state;
 mod stats;
-mod sys;
 #[cfg(test)]
 mod tests;
 mod types;

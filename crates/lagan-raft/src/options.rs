@@ -35,7 +35,7 @@ pub struct Options {
     pub durable_every_ms: u64,
     /// Log entries in flight; more commands wait and share the next entry.
     pub entries_in_flight: usize,
-    /// Commands that wait for an entry before `propose` itself waits.
+    /// Commands and barriers that wait for an entry before `propose` itself waits.
     pub queue_len_max: usize,
     /// A log sync longer than this sets [`crate::Stats::disk_slow`].
     pub slow_sync_ms: u64,

@@ -1,6 +1,6 @@
 //! One voter: the consensus with its disk and its peers.
 
-use crate::batcher::{Batcher, Outcome, Proposal};
+use crate::batcher::{Batcher, Proposal};
 use crate::error::{Malformed, ProposeError, RaftError};
 use crate::leader::{self, LeaderInfo};
 use crate::log::{Floor, LogOptions, LogStore};
@@ -15,19 +15,19 @@ use crate::stats::Stats;
 use crate::types::TypeConfig;
 use crate::types::alias::OpenRaft;
 use bytes::Bytes;
-use lagan_types::{Command, NodeId};
+use lagan_types::NodeId;
 use openraft::raft::{AppendEntriesRequest, AppendEntriesResponse};
 use parking_lot::Mutex;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
-use tokio::sync::{Semaphore, mpsc, oneshot, watch};
+use tokio::sync::{Semaphore, mpsc, watch};
 use tokio::task::JoinHandle;
-use tokio::time::{Instant, timeout_at};
 use tokio_util::sync::CancellationToken;
 
 mod lag;
 mod members;
+mod propose;
 
 use lag::Lag;
 
@@ -52,8 +52,10 @@ pub struct Raft {
     lag: Mutex<Lag>,
     queue: mpsc::Sender<Proposal>,
     leader: watch::Receiver<LeaderInfo>,
+    #[cfg(test)]
+    in_flight: Arc<Semaphore>,
     stepping_down: AtomicBool,
-    /// Callers that wait for the answer to a command.
+    /// Callers that wait for the answer to a command or a barrier.
     pending: AtomicUsize,
     /// False while this machine's clock is wrong.
     may_lead: AtomicBool,
@@ -149,19 +151,18 @@ impl Raft {
         let cancel = CancellationToken::new();
         let (following, leader) = leader::follow(&core, options.node, cancel.clone());
         let (queue, waiting) = mpsc::channel(options.queue_len_max);
-        let batcher = Batcher {
-            core: core.clone(),
-            state: state.clone(),
-            queue: waiting,
-            leader: leader.clone(),
-            in_flight: Arc::new(Semaphore::new(options.entries_in_flight)),
-            cancel: cancel.clone(),
-            last_time: state.last_time(),
-        };
+        let in_flight = Arc::new(Semaphore::new(options.entries_in_flight));
+        let batcher = Batcher::new(
+            core.clone(),
+            state.clone(),
+            waiting,
+            leader.clone(),
+            in_flight.clone(),
+        );
         let every = Duration::from_millis(options.durable_every_ms);
         let tasks = vec![
             following,
-            tokio::spawn(batcher.run()),
+            tokio::spawn(batcher.run(cancel.clone())),
             tokio::spawn(keep_durable(
                 state.clone(),
                 log.clone(),
@@ -180,6 +181,8 @@ impl Raft {
             lag: Mutex::new(Lag::new(quiet_max)),
             queue,
             leader,
+            #[cfg(test)]
+            in_flight,
             stepping_down: AtomicBool::new(false),
             pending: AtomicUsize::new(0),
             may_lead: AtomicBool::new(true),
@@ -188,78 +191,24 @@ impl Raft {
         }))
     }
 
-    /// Replicates a command and returns its answer. The leader fills in the
-    /// command's time.
-    ///
-    /// # Errors
-    /// [`ProposeError::Unknown`] if the deadline passes or the leadership is lost
-    /// while it is under way; the others say that it did not happen.
-    ///
-    /// # Cancel safety
-    /// A dropped call's command may still happen.
-    pub async fn propose(&self, command: Command, deadline: Duration) -> Outcome {
-        self.check_leads()?;
-        let _pending = Pending::new(&self.pending);
-        let until = Instant::now() + deadline;
-        let (reply, answer) = oneshot::channel();
-        let proposal = Proposal { command, reply };
-        match self.queue.try_send(proposal) {
-            Ok(()) => {}
-            Err(mpsc::error::TrySendError::Closed(_)) => return Err(ProposeError::Stopped),
-            Err(mpsc::error::TrySendError::Full(proposal)) => {
-                match timeout_at(until, self.queue.reserve()).await {
-                    Ok(Ok(permit)) => permit.send(proposal),
-                    Ok(Err(_)) => return Err(ProposeError::Stopped),
-                    Err(_) => return Err(ProposeError::Busy),
-                }
-            }
-        }
-        match timeout_at(until, answer).await {
-            Ok(Ok(outcome)) => outcome,
-            Ok(Err(_)) | Err(_) => Err(ProposeError::Unknown),
-        }
-    }
-
-    /// Refuses a proposal at once that could only wait in vain.
-    fn check_leads(&self) -> Result<(), ProposeError> {
-        let leader = self.leader.borrow();
-        if leader.stopped {
-            return Err(ProposeError::Stopped);
-        }
-        if !leader.is_leader {
-            return Err(ProposeError::NotLeader {
-                leader: leader.leader.clone(),
-            });
-        }
-        let lonely = leader.voters.len() > 1 && self.quorum_is_silent();
-        if lonely || self.hands_over(&leader) {
-            return Err(ProposeError::NotLeader { leader: None });
-        }
-        Ok(())
-    }
-
-    /// Whether this node leads and wants another node to. The only voter leads on: no
-    /// other node can take over, and none could become a voter if it refused commands.
-    fn hands_over(&self, leader: &LeaderInfo) -> bool {
-        let others = leader.is_leader && leader.voters.len() > 1;
-        others && self.stepping_down.load(Ordering::Relaxed)
-    }
-
-    /// Whether this leader has not heard of a quorum for so long that another one may
-    /// have been elected.
-    fn quorum_is_silent(&self) -> bool {
-        let silent_ms = 2 * self.options.election_ms.1;
-        let metrics = self.core.metrics();
-        let metrics = metrics.borrow();
-        metrics
-            .millis_since_quorum_ack
-            .is_some_and(|ms| ms > silent_ms)
-    }
-
     /// Makes the disk of the log stand still, or go on.
     #[cfg(test)]
     pub(crate) fn set_disk_still(&self, still: bool) {
         self.log.set_still(still);
+    }
+
+    /// Lets no proposal into the log as long as the permit lives.
+    #[cfg(test)]
+    pub(crate) async fn hold_entries(&self) -> tokio::sync::OwnedSemaphorePermit {
+        let all = self.options.entries_in_flight as u32;
+        let held = self.in_flight.clone().acquire_many_owned(all).await;
+        held.expect("nobody closes it")
+    }
+
+    /// Gives the consensus a batch, whatever term it is for, and returns its answer.
+    #[cfg(test)]
+    pub(crate) async fn write_batch(&self, batch: crate::Batch) -> crate::BatchAnswer {
+        self.core.client_write(batch).await.expect("it leads").data
     }
 
     /// A view that shows everything answered before this call began, anywhere.
@@ -276,6 +225,21 @@ impl Raft {
         }
         self.reads.pass().await?;
         Ok(self.local_view())
+    }
+
+    /// Asks a quorum whether this node still leads, in a round that begins after this call
+    /// does, and returns the term in which it led then. Is never answered from the proof
+    /// that lets reads through, but makes a new one. Callers that come while a round is
+    /// under way share the next one.
+    ///
+    /// # Errors
+    /// Fails as [`Raft::read`] does: nothing is known.
+    ///
+    /// # Cancel safety
+    /// A dropped call has done nothing.
+    pub async fn confirm(&self) -> Result<u64, ProposeError> {
+        let hands_over = || self.hands_over(&self.leader.borrow());
+        self.reads.confirm(hands_over).await
     }
 
     /// Does what [`Raft::read`] does if that need not wait, since this node is known to
@@ -416,22 +380,6 @@ impl Raft {
         if let Err(e) = tokio::task::spawn_blocking(move || log.stop()).await {
             tracing::error!(error = %e, "close log");
         }
-    }
-}
-
-/// One caller that waits for the answer to a command.
-struct Pending<'a>(&'a AtomicUsize);
-
-impl<'a> Pending<'a> {
-    fn new(count: &'a AtomicUsize) -> Self {
-        count.fetch_add(1, Ordering::Relaxed);
-        Pending(count)
-    }
-}
-
-impl Drop for Pending<'_> {
-    fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::Relaxed);
     }
 }
 

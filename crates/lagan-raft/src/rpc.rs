@@ -10,8 +10,9 @@ use lagan_types::codec;
 use openraft::raft::{AppendEntriesRequest, AppendEntriesResponse, VoteRequest, VoteResponse};
 use serde::{Deserialize, Serialize};
 
-/// First byte of each head; others are refused.
-const VERSION: u8 = 1;
+/// First byte of each head; others are refused. The entries' payloads are those of the log
+/// ([`record`](crate::log::record)): whoever changes these raises this, too.
+const VERSION: u8 = 2;
 
 /// An entry's part of a head; its payload is in the data, one after the other.
 #[derive(Debug, Serialize, Deserialize)]

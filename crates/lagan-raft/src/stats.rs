@@ -29,9 +29,9 @@ pub struct Stats {
     pub disk_slow: bool,
     /// A write or sync failed: the node has stopped for good.
     pub poisoned: bool,
-    /// Callers that wait for the answer to their command.
+    /// Callers that wait for the answer to their command or barrier.
     pub pending: usize,
-    /// Commands that wait for an entry.
+    /// Commands and barriers that wait for an entry.
     pub queued: usize,
     /// Milliseconds since a quorum was last known to follow this leader.
     pub quorum_ack_ms: Option<u64>,

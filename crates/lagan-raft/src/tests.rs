@@ -1,7 +1,9 @@
 //! Whole voters in one process, with a transport of function calls.
 
 mod cluster;
+mod confirm;
 mod consensus;
 mod disks;
 mod single;
 mod suite;
+mod terms;

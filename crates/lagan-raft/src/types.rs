@@ -7,6 +7,7 @@ use lagan_types::{Answer, Command, Refusal};
 use serde::de::Error as _;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 openraft::declare_raft_types!(
     /// Entries are batches of commands, answers are theirs, in order.
@@ -45,32 +46,56 @@ pub enum SnapshotData {
     Nothing,
 }
 
-/// One log entry's commands: encoded once, and still decoded where they came from.
+/// The node that proposed a batch has this of it.
+struct Origin {
+    term: u64,
+    /// They spare the decoding.
+    commands: Arc<[Command]>,
+    /// This node's log was given the entry. Written by the log, before it can be told to
+    /// cut the entry off.
+    entered: AtomicBool,
+}
+
+/// One log entry's commands, and the term that they were proposed in: encoded once, and
+/// still decoded where they came from. There may be no commands.
+///
+/// A leader names its term in each batch. If the batch gets into the log in another term
+/// (it waited on its way, while its node lost and won elections), the term of the entry is
+/// not that of the batch, and every node applies nothing of it. So the commands of a batch
+/// happen in the batch's term or never.
 #[derive(Clone, Default)]
 pub struct Batch {
     bytes: Bytes,
-    /// Set only on the node that proposed it, to spare the decoding there.
-    commands: Option<Arc<[Command]>>,
+    /// Set only on the node that proposed it.
+    origin: Option<Arc<Origin>>,
 }
 
 impl Batch {
-    /// A batch of these commands.
-    pub fn new(commands: Vec<Command>) -> Self {
-        let bytes = codec::encode(&commands).into();
-        Batch {
-            bytes,
-            commands: Some(commands.into()),
+    /// Bytes at most of what is encoded before the commands: term and number of commands.
+    pub(crate) const ENVELOPE_LEN: usize = 18;
+
+    /// A batch of these commands, for that term.
+    pub fn new(term: u64, commands: Vec<Command>) -> Self {
+        let mut body = Vec::new();
+        for command in &commands {
+            codec::encode_into(command, &mut body);
         }
+        Batch::from_parts(term, commands, &body)
     }
 
     /// A batch of commands whose encodings, one after the other, are `body`.
-    pub(crate) fn from_parts(commands: Vec<Command>, body: &[u8]) -> Self {
+    pub(crate) fn from_parts(term: u64, commands: Vec<Command>, body: &[u8]) -> Self {
         // A sequence is encoded as its length and its items.
-        let mut bytes = codec::encode(&(commands.len() as u64));
+        let mut bytes = codec::encode(&(term, commands.len() as u64));
         bytes.extend_from_slice(body);
+        let origin = Origin {
+            term,
+            commands: commands.into(),
+            entered: AtomicBool::new(false),
+        };
         Batch {
             bytes: bytes.into(),
-            commands: Some(commands.into()),
+            origin: Some(Arc::new(origin)),
         }
     }
 
@@ -78,8 +103,21 @@ impl Batch {
     pub fn from_bytes(bytes: Bytes) -> Self {
         Batch {
             bytes,
-            commands: None,
+            origin: None,
         }
+    }
+
+    /// Notes that this node's log was given the entry.
+    pub(crate) fn enter(&self) {
+        if let Some(origin) = &self.origin {
+            origin.entered.store(true, Ordering::Release);
+        }
+    }
+
+    /// Whether the log of this node, which proposed it, was given the entry.
+    pub(crate) fn has_entered(&self) -> bool {
+        let entered = |o: &Arc<Origin>| o.entered.load(Ordering::Acquire);
+        self.origin.as_ref().is_some_and(entered)
     }
 
     /// Its encoding.
@@ -87,15 +125,16 @@ impl Batch {
         &self.bytes
     }
 
-    /// The commands.
+    /// The term that the commands were proposed in, and the commands.
     ///
     /// # Errors
     /// [`codec::CodecError`] if the bytes are not a batch.
-    pub fn commands(&self) -> Result<Arc<[Command]>, codec::CodecError> {
-        match &self.commands {
-            Some(commands) => Ok(commands.clone()),
-            None => Ok(codec::decode::<Vec<Command>>(&self.bytes)?.into()),
+    pub fn parts(&self) -> Result<(u64, Arc<[Command]>), codec::CodecError> {
+        if let Some(origin) = &self.origin {
+            return Ok((origin.term, origin.commands.clone()));
         }
+        let (term, commands) = codec::decode::<(u64, Vec<Command>)>(&self.bytes)?;
+        Ok((term, commands.into()))
     }
 }
 
@@ -124,21 +163,33 @@ impl<'de> Deserialize<'de> for Batch {
     }
 }
 
-/// The answers to a batch's commands, in their order; none for other entries.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct BatchAnswer(pub Vec<Result<Answer, Refusal>>);
+/// The outcome of an entry that was applied.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum BatchAnswer {
+    /// The answers to a batch's commands, in their order; none for other entries.
+    Done(Vec<Result<Answer, Refusal>>),
+    /// The batch was for another term than that in which it got into the log: none of its
+    /// commands happened, and none will.
+    Late,
+}
 
 impl Serialize for BatchAnswer {
     fn serialize<S: Serializer>(&self, s: S) -> Result<S::Ok, S::Error> {
-        s.serialize_bytes(&codec::encode(&self.0))
+        let answers = match self {
+            BatchAnswer::Done(answers) => Some(answers),
+            BatchAnswer::Late => None,
+        };
+        s.serialize_bytes(&codec::encode(&answers))
     }
 }
 
 impl<'de> Deserialize<'de> for BatchAnswer {
     fn deserialize<D: Deserializer<'de>>(d: D) -> Result<Self, D::Error> {
         let bytes = Vec::<u8>::deserialize(d)?;
-        codec::decode(&bytes)
-            .map(BatchAnswer)
-            .map_err(D::Error::custom)
+        let answers: Option<_> = codec::decode(&bytes).map_err(D::Error::custom)?;
+        Ok(answers.map_or(BatchAnswer::Late, BatchAnswer::Done))
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -389,6 +389,9 @@ impl RaftLogStorage<TypeConfig> for LogStore {
         {
             let mut index = self.0.shared.index.lock();
             for entry in entries {
+                if let EntryPayload::Normal(batch) = &entry.payload {
+                    batch.enter();
+                }
                 let (id, (kind, payload)) = (entry.log_id, encode_payload(&entry));
                 if !index.takes(id.index) {
                     return Err(failed(format!("entry {id} does not follow the last")).into());

@@ -78,6 +78,24 @@ async fn entries_are_the_same_after_reopening_over_many_segments() {
 }
 
 #[tokio::test]
+async fn a_batch_of_this_node_knows_whether_the_log_was_given_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut log = open(dir.path(), 0);
+    let batch = Batch::new(1, Vec::new());
+    let entry = Entry {
+        log_id: id(1, 0),
+        payload: EntryPayload::Normal(batch.clone()),
+    };
+    assert!(!batch.has_entered());
+    append(&mut log, [entry]).await;
+    assert!(batch.has_entered());
+    // Nothing takes that back.
+    log.truncate(id(1, 0)).await.unwrap();
+    assert!(batch.has_entered());
+    log.stop();
+}
+
+#[tokio::test]
 async fn truncated_entries_stay_away_after_reopening() {
     let dir = tempfile::tempdir().unwrap();
     let mut log = open(dir.path(), 0);
@@ -272,12 +290,12 @@ async fn log_of_another_build_is_refused_by_name_and_left_as_it_is() {
     let mut bytes = std::fs::read(&path).unwrap();
     for (version, words) in [
         (
-            2,
-            "the metadata log has format version 2, this build reads version 3: an older build",
+            3,
+            "the metadata log has format version 3, this build reads version 4: an older build",
         ),
         (
-            4,
-            "the metadata log has format version 4, this build reads version 3: a newer build",
+            5,
+            "the metadata log has format version 5, this build reads version 4: a newer build",
         ),
     ] {
         bytes[8] = version;
@@ -298,9 +316,9 @@ fn golden_bytes_of_segment_header_and_record() {
         seed: 0x0102_0304,
     };
     let raw = header.encode();
-    assert_eq!(&raw[..12], b"LAGANLOG\x03\0\0\0");
+    assert_eq!(&raw[..12], b"LAGANLOG\x04\0\0\0");
     assert_eq!(SegmentHeader::decode(&raw), Ok(Some(header)));
-    for version in [1, 2, 4] {
+    for version in [1, 2, 3, 5] {
         let mut other = raw;
         other[8] = version;
         let crc = crc32fast::hash(&other[..60]);

@@ -73,6 +73,22 @@ impl Raft {
         self.leader.borrow().is_leader
     }
 
+    /// The term in which this node leads, as far as it knows; `None`: it does not.
+    pub fn leading(&self) -> Option<u64> {
+        self.leader.borrow().leading()
+    }
+
+    /// Returns when this node does not lead in that term, as far as it knows, or has
+    /// stopped; at once if so already. It never leads in that term again.
+    ///
+    /// # Cancel safety
+    /// A dropped call has done nothing.
+    pub async fn lost(&self, term: u64) {
+        let mut leader = self.leader.clone();
+        // An error says that nobody writes it any more: the consensus has ended.
+        let _ = leader.wait_for(|l| l.leading() != Some(term)).await;
+    }
+
     /// Raft's term.
     pub fn term(&self) -> u64 {
         self.leader.borrow().term

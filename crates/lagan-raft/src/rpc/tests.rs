@@ -55,7 +55,7 @@ fn command(seq: u64) -> Command {
 fn append() -> (Vec<u8>, Bytes) {
     let payloads = [
         EntryPayload::Blank,
-        EntryPayload::Normal(Batch::new(vec![command(1), command(2)])),
+        EntryPayload::Normal(Batch::new(3, vec![command(1), command(2)])),
         EntryPayload::Membership(Membership::new(vec![BTreeSet::from([1, 2, 3])], None)),
     ];
     let entries = payloads.into_iter().zip(5..).map(|(payload, index)| Entry {
@@ -78,7 +78,7 @@ fn received(head: &[u8], data: Bytes) -> Result<Vec<Command>, String> {
     let mut found = Vec::new();
     for entry in entries_of(entries, data)? {
         if let EntryPayload::Normal(batch) = entry.payload {
-            let commands = batch.commands().map_err(|e| e.to_string())?;
+            let (_, commands) = batch.parts().map_err(|e| e.to_string())?;
             found.extend_from_slice(&commands);
         }
     }

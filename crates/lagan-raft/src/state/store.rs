@@ -6,8 +6,8 @@ use super::overlay::{Applying, Base, Overlay};
 use super::view::View;
 use crate::error::RaftError;
 use crate::log::Floor;
-use crate::types::BatchAnswer;
 use crate::types::alias::{Entry, LogId, SnapshotMeta, StoredMembership};
+use crate::types::{Batch, BatchAnswer};
 use lagan_meta::kv::StoreError;
 use lagan_types::Time;
 use lagan_types::codec;
@@ -374,20 +374,36 @@ fn apply_entry(
     entry: &Entry,
     applied: &mut Applied,
 ) -> Result<BatchAnswer, StoreError> {
-    let mut answers = BatchAnswer::default();
+    let mut answer = BatchAnswer::Done(Vec::new());
     match &entry.payload {
         EntryPayload::Blank => {}
         EntryPayload::Membership(membership) => {
             applied.membership = StoredMembership::new(Some(entry.log_id), membership.clone());
         }
         EntryPayload::Normal(batch) => {
-            let commands = batch.commands().map_err(io)?;
-            for command in commands.iter() {
-                applied.time = applied.time.max(command.time);
-                answers.0.push(lagan_meta::apply(rows, command)?);
-            }
+            answer = apply_batch(rows, batch, entry.log_id.leader_id.term, applied)?;
         }
     }
     applied.last = Some(entry.log_id);
-    Ok(answers)
+    Ok(answer)
+}
+
+/// Carries out a batch that is in the log with that term. Both terms are in the entry, so
+/// that all nodes decide alike whether it is late (INV-11).
+fn apply_batch(
+    rows: &mut Applying,
+    batch: &Batch,
+    entered_in: u64,
+    applied: &mut Applied,
+) -> Result<BatchAnswer, StoreError> {
+    let (term, commands) = batch.parts().map_err(io)?;
+    if term != entered_in {
+        return Ok(BatchAnswer::Late);
+    }
+    let mut answers = Vec::with_capacity(commands.len());
+    for command in commands.iter() {
+        applied.time = applied.time.max(command.time);
+        answers.push(lagan_meta::apply(rows, command)?);
+    }
+    Ok(BatchAnswer::Done(answers))
 }

@@ -3,9 +3,8 @@
 use super::StateStore;
 use super::rows::{RowReader, push_row};
 use crate::log::Floor;
-use crate::types::Batch;
-use crate::types::SnapshotData;
 use crate::types::alias::{Entry, LogId};
+use crate::types::{Batch, BatchAnswer, SnapshotData};
 use lagan_meta::kv::{Read, Table, Write};
 use lagan_types::cluster::Config;
 use lagan_types::op::{Init, SetConfig, SystemOp};
@@ -40,7 +39,7 @@ fn entry(index: u64) -> Entry {
     };
     Entry {
         log_id: id(index),
-        payload: EntryPayload::Normal(Batch::new(vec![command])),
+        payload: EntryPayload::Normal(Batch::new(1, vec![command])),
     }
 }
 
@@ -123,6 +122,73 @@ async fn a_view_stays_at_its_entry() {
     let old = lagan_meta::cluster_map(&view).unwrap().unwrap();
     assert_eq!(old.config.archive_after_ms, 1_002);
     assert_eq!(setting(&state), 1_005);
+}
+
+#[tokio::test]
+async fn a_batch_that_is_late_in_the_log_is_not_carried_out() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut state = open(dir.path());
+    apply(&mut state, 0..2).await;
+    // The entry that follows, but in the log in a later term than it is for, or an earlier.
+    let EntryPayload::Normal(batch) = entry(2).payload else {
+        panic!("it has a batch");
+    };
+    let read = Batch::from_bytes(batch.bytes().clone());
+    for (index, term, batch) in [(2, 2, batch.clone()), (3, 0, batch), (4, 2, read)] {
+        let late = Entry {
+            log_id: LogId::new(CommittedLeaderId::new(term, 1), index),
+            payload: EntryPayload::Normal(batch),
+        };
+        let answers = RaftStateMachine::apply(&mut state, [late.clone()]).await;
+        assert_eq!(answers.unwrap(), [BatchAnswer::Late]);
+        assert_eq!(state.applied().last, Some(late.log_id));
+        assert_eq!(state.last_time(), Time::from_millis(1_001));
+        assert_eq!(setting(&state), 1_001);
+    }
+    let answers = RaftStateMachine::apply(&mut state, [entry(5)]).await;
+    assert!(matches!(&answers.unwrap()[..], [BatchAnswer::Done(done)] if done.len() == 1));
+    assert_eq!(setting(&state), 1_005);
+}
+
+#[tokio::test]
+async fn a_batch_without_commands_changes_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut state = open(dir.path());
+    apply(&mut state, 0..2).await;
+    let empty = Entry {
+        log_id: id(2),
+        payload: EntryPayload::Normal(Batch::new(1, Vec::new())),
+    };
+    let answers = RaftStateMachine::apply(&mut state, [empty]).await;
+    assert_eq!(answers.unwrap(), [BatchAnswer::Done(Vec::new())]);
+    assert_eq!(state.applied().last, Some(id(2)));
+    assert_eq!(setting(&state), 1_001);
+}
+
+#[tokio::test]
+async fn views_are_the_same_only_after_the_same_entry() {
+    let (dir, elsewhere) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let mut state = open(dir.path());
+    apply(&mut state, 0..3).await;
+    let view = state.view();
+    assert!(view.is_same(&view.clone()) && view.is_same(&state.view()));
+    // Nor after an entry that changes no row.
+    let empty = Entry {
+        log_id: id(3),
+        payload: EntryPayload::Normal(Batch::new(1, Vec::new())),
+    };
+    RaftStateMachine::apply(&mut state, [empty]).await.unwrap();
+    let after = state.view();
+    assert!(!view.is_same(&after) && !after.is_same(&view));
+    // Nor when all rows are in redb before and behind it.
+    state.make_durable().await.unwrap();
+    let flushed = state.view();
+    apply(&mut state, 4..5).await;
+    state.make_durable().await.unwrap();
+    assert!(!flushed.is_same(&state.view()));
+    let mut other = open(elsewhere.path());
+    apply(&mut other, 0..3).await;
+    assert!(!view.is_same(&other.view()));
 }
 
 #[tokio::test]

@@ -16,6 +16,14 @@ pub struct View {
 }
 
 impl View {
+    /// Whether both show the state after the same log entry. A yes is always right. A no
+    /// may be wrong: the rows of one state may have moved into redb between the two views.
+    pub fn is_same(&self, other: &View) -> bool {
+        // Each entry makes an overlay of its own, and one that a view holds is neither
+        // changed nor freed, so its place in memory stands for its entry.
+        Arc::ptr_eq(&self.base, &other.base) && Arc::ptr_eq(&self.over, &other.over)
+    }
+
     /// About `len` bytes of the rows after `after` (from the first, if `None`), in the
     /// snapshot's form, with their last key and their number. Empty: there are no more.
     /// Works for a snapshot's view only, which has all its rows in redb.

@@ -1,16 +1,21 @@
 //! Nodes that reach each other by function calls, and can be cut off.
 
-use crate::{BoxFuture, Options, Raft, Transport, TransportError};
+use crate::{BoxFuture, Options, Raft, Transport, TransportError, View};
 use bytes::Bytes;
 use lagan_meta::kv::Table;
 use lagan_types::answer::NewSession;
 use lagan_types::cluster::Config;
 use lagan_types::op::{Create, Init, OpenSession, SessionIdentity};
-use lagan_types::{Answer, Command, Ino, Kind, NodeId, Op, Refusal, SessionId, Time, VolumeId};
+use lagan_types::query::Lookup;
+use lagan_types::{
+    Answer, Command, FsError, Ino, Kind, NodeId, Op, QueryAnswer, Refusal, SessionId, Time,
+    VolumeId,
+};
 use parking_lot::Mutex;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
+use tokio::sync::{OwnedRwLockWriteGuard, RwLock};
 
 /// Tests wait this long for what must happen.
 pub const PATIENCE: Duration = Duration::from_secs(30);
@@ -24,7 +29,11 @@ struct Wires {
 
 /// Connects all nodes of a test.
 #[derive(Default, Clone)]
-pub struct Net(Arc<Mutex<Wires>>);
+pub struct Net {
+    wires: Arc<Mutex<Wires>>,
+    /// Each message waits for a place to read.
+    gate: Arc<RwLock<()>>,
+}
 
 struct Port {
     net: Net,
@@ -42,7 +51,7 @@ impl Transport for Port {
     ) -> BoxFuture<'_, Result<(Bytes, Bytes), TransportError>> {
         Box::pin(async move {
             let target = {
-                let mut wires = self.net.0.lock();
+                let mut wires = self.net.wires.lock();
                 wires.calls += 1;
                 if wires.cut.contains(&to) || wires.cut.contains(&self.from) {
                     None
@@ -53,10 +62,11 @@ impl Transport for Port {
             let Some(target) = target else {
                 return Err(TransportError::Unreachable(format!("{to}")));
             };
+            drop(self.net.gate.read().await);
             let answer = tokio::time::timeout(deadline, target.handle(head.into(), data)).await;
             let answer = answer.map_err(|_| TransportError::NoAnswer("late".into()))?;
             let (head, data) = answer.expect("peers send messages of ours");
-            if self.net.0.lock().cut.contains(&to) {
+            if self.net.wires.lock().cut.contains(&to) {
                 return Err(TransportError::NoAnswer("cut".into()));
             }
             Ok((head.into(), data))
@@ -66,16 +76,21 @@ impl Transport for Port {
 
 impl Net {
     pub fn cut(&self, node: NodeId) {
-        self.0.lock().cut.insert(node);
+        self.wires.lock().cut.insert(node);
+    }
+
+    /// Lets no message arrive as long as the guard lives.
+    pub async fn hold(&self) -> OwnedRwLockWriteGuard<()> {
+        self.gate.clone().write_owned().await
     }
 
     /// Messages so far.
     pub fn calls(&self) -> u64 {
-        self.0.lock().calls
+        self.wires.lock().calls
     }
 
     pub fn mend(&self, node: NodeId) {
-        self.0.lock().cut.remove(&node);
+        self.wires.lock().cut.remove(&node);
     }
 }
 
@@ -146,13 +161,13 @@ impl Cluster {
             tokio::time::sleep(Duration::from_millis(20)).await;
         };
         let weak = Arc::downgrade(&raft);
-        self.net.0.lock().nodes.insert(NodeId(node), weak);
+        self.net.wires.lock().nodes.insert(NodeId(node), weak);
         self.nodes.insert(NodeId(node), raft);
     }
 
     /// Ends a node as a crash would.
     pub async fn kill(&mut self, node: u64) {
-        self.net.0.lock().nodes.remove(&NodeId(node));
+        self.net.wires.lock().nodes.remove(&NodeId(node));
         let Some(raft) = self.nodes.remove(&NodeId(node)) else {
             return;
         };
@@ -177,7 +192,7 @@ impl Cluster {
         let until = Instant::now() + PATIENCE;
         loop {
             for (id, raft) in &self.nodes {
-                let cut = self.net.0.lock().cut.contains(id);
+                let cut = self.net.wires.lock().cut.contains(id);
                 if !cut && raft.is_leader() && raft.read().await.is_ok() {
                     return raft.clone();
                 }
@@ -214,6 +229,49 @@ impl Cluster {
         for raft in self.nodes.values() {
             raft.shutdown().await;
         }
+    }
+}
+
+/// The number of a node.
+pub fn id_of(cluster: &Cluster, raft: &Arc<Raft>) -> u64 {
+    let found = cluster.nodes.iter().find(|(_, r)| Arc::ptr_eq(r, raft));
+    found.unwrap().0.0
+}
+
+/// No elections, and nothing told late: what moves is moved by the test.
+pub fn slow_clocks(options: &mut Options) {
+    options.heartbeat_ms = 4_000;
+    options.election_ms = (30_000, 60_000);
+}
+
+pub async fn wait_until(what: &str, mut holds: impl FnMut() -> bool) {
+    let until = Instant::now() + PATIENCE;
+    while !holds() {
+        assert!(Instant::now() < until, "{what}");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+}
+
+/// Waits until all nodes have the same rows as the leader.
+pub async fn all_equal(cluster: &Cluster) {
+    let leader = cluster.leader().await;
+    let expected = rows(&leader);
+    for (id, node) in &cluster.nodes {
+        cluster.caught_up(id.0, &leader).await;
+        assert_same(&rows(node), &expected, &id.to_string());
+    }
+}
+
+/// Waits for a leader that is none of these.
+pub async fn another_leads(cluster: &Cluster, not: &[u64]) -> Arc<Raft> {
+    let until = Instant::now() + PATIENCE;
+    loop {
+        let leader = cluster.leader().await;
+        if !not.contains(&id_of(cluster, &leader)) {
+            return leader;
+        }
+        assert!(Instant::now() < until, "no other leads");
+        tokio::time::sleep(Duration::from_millis(20)).await;
     }
 }
 
@@ -269,6 +327,20 @@ pub async fn prepare(cluster: &Cluster) -> SessionId {
     match cluster.insist(open_session(1)).await.unwrap() {
         Answer::Session(NewSession { session, .. }) => session,
         other => panic!("unexpected answer {other:?}"),
+    }
+}
+
+/// Whether the root has that name.
+pub fn exists(view: &View, session: SessionId, name: &str) -> bool {
+    let query = Lookup {
+        parent: Ino::ROOT,
+        name: name.into(),
+    };
+    match lagan_meta::query(view, VolumeId::ONLY, session, &query.into()).unwrap() {
+        Ok(QueryAnswer::Attr(_)) => true,
+        Ok(other) => panic!("{other:?}"),
+        Err(Refusal::Fs(FsError::NotFound)) => false,
+        Err(e) => panic!("{e}"),
     }
 }
 

@@ -1,13 +1,13 @@
 //! Three voters.
 
 use super::cluster::{
-    Cluster, PATIENCE, assert_same, command, create, init, open_session, prepare, rows,
+    Cluster, PATIENCE, all_equal, another_leads, assert_same, command, create, exists, id_of, init,
+    open_session, prepare, rows,
 };
 use crate::{Options, ProposeError, Raft};
 use lagan_types::answer::Created;
 use lagan_types::op::GrantBlock;
-use lagan_types::query::Lookup;
-use lagan_types::{Answer, FsError, Ino, NodeId, QueryAnswer, Refusal, SessionId, VolumeId};
+use lagan_types::{Answer, FsError, NodeId, SessionId};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -15,27 +15,9 @@ use std::time::{Duration, Instant};
 
 const DEADLINE: Duration = Duration::from_secs(20);
 
-fn id_of(cluster: &Cluster, raft: &std::sync::Arc<crate::Raft>) -> u64 {
-    let found = cluster
-        .nodes
-        .iter()
-        .find(|(_, r)| std::sync::Arc::ptr_eq(r, raft));
-    found.unwrap().0.0
-}
-
 /// For what must not see the leader change: a sync of a second makes it look dead.
 fn no_elections(options: &mut Options) {
     options.election_ms = (30_000, 60_000);
-}
-
-/// Waits until all nodes have the same rows as the leader.
-async fn all_equal(cluster: &Cluster) {
-    let leader = cluster.leader().await;
-    let expected = rows(&leader);
-    for (id, node) in &cluster.nodes {
-        cluster.caught_up(id.0, &leader).await;
-        assert_same(&rows(node), &expected, &id.to_string());
-    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -92,19 +74,6 @@ async fn a_killed_leader_is_replaced_and_nothing_answered_is_lost() {
     cluster.boot(old).await;
     all_equal(&cluster).await;
     cluster.stop().await;
-}
-
-fn exists(view: &crate::View, session: SessionId, name: &str) -> bool {
-    let query = Lookup {
-        parent: Ino::ROOT,
-        name: name.into(),
-    };
-    match lagan_meta::query(view, VolumeId::ONLY, session, &query.into()).unwrap() {
-        Ok(QueryAnswer::Attr(_)) => true,
-        Ok(other) => panic!("{other:?}"),
-        Err(Refusal::Fs(FsError::NotFound)) => false,
-        Err(e) => panic!("{e}"),
-    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -285,19 +254,6 @@ async fn a_leader_that_steps_down_is_replaced() {
     assert!(new.term() > term);
     cluster.insist(open_session(2)).await.unwrap();
     cluster.stop().await;
-}
-
-/// Waits for a leader that is none of these.
-async fn another_leads(cluster: &Cluster, not: &[u64]) -> std::sync::Arc<Raft> {
-    let until = Instant::now() + PATIENCE;
-    loop {
-        let leader = cluster.leader().await;
-        if !not.contains(&id_of(cluster, &leader)) {
-            return leader;
-        }
-        assert!(Instant::now() < until, "no other leads");
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

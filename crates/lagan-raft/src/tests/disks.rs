@@ -1,7 +1,7 @@
 //! Tests which disks have an entry before it is told or answered, and in how many messages.
 
-use super::cluster::{Cluster, PATIENCE, create, open_session, prepare};
-use crate::{Options, Raft};
+use super::cluster::{Cluster, create, open_session, prepare, slow_clocks, wait_until};
+use crate::Raft;
 use lagan_types::NodeId;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -10,23 +10,9 @@ const DEADLINE: Duration = Duration::from_secs(20);
 /// Time for things to happen that must not happen.
 const MEANWHILE: Duration = Duration::from_millis(500);
 
-/// No elections, and nothing told late: what moves is moved by the test.
-fn slow_clocks(options: &mut Options) {
-    options.heartbeat_ms = 4_000;
-    options.election_ms = (30_000, 60_000);
-}
-
 fn followers(cluster: &Cluster, leader: &Arc<Raft>) -> Vec<Arc<Raft>> {
     let nodes = cluster.nodes.values();
     nodes.filter(|n| !Arc::ptr_eq(n, leader)).cloned().collect()
-}
-
-async fn wait_until(what: &str, mut holds: impl FnMut() -> bool) {
-    let until = Instant::now() + PATIENCE;
-    while !holds() {
-        assert!(Instant::now() < until, "{what}");
-        tokio::time::sleep(Duration::from_millis(5)).await;
-    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

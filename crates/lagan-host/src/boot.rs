@@ -1,4 +1,4 @@
-//! The one system call that the standard library does not offer.
+//! The clock of the machine's run, which the standard library does not offer.
 
 #![allow(unsafe_code, reason = "a call into libc")]
 
@@ -6,7 +6,7 @@ use std::time::Duration;
 
 /// Time since the machine started, the time that it slept included (`Instant`
 /// leaves that out). `None` if the kernel has no such clock.
-pub(crate) fn boot_time() -> Option<Duration> {
+pub fn boot_time() -> Option<Duration> {
     let mut time = libc::timespec {
         tv_sec: 0,
         tv_nsec: 0,
