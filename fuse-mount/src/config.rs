@@ -28,6 +28,8 @@ pub(crate) struct MountConfig {
     pub(crate) timeout: Duration,
     /// Written bytes of the whole mount that may wait for their commit.
     pub(crate) write_buffer_bytes: u64,
+    /// Names and attributes are remembered while nobody else changes them.
+    pub(crate) lease: bool,
     /// Locks known to this mount only.
     pub(crate) local_locks: bool,
     /// Users other than the mounting one may enter.
@@ -104,6 +106,7 @@ impl MountConfig {
             bind: None,
             timeout: Duration::from_secs(120),
             write_buffer_bytes: 64 << 20,
+            lease: true,
             local_locks: false,
             allow_other: true,
             read_only: false,

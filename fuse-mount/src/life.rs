@@ -146,6 +146,7 @@ async fn connect(config: &MountConfig, point: &Path, dir: &RunDir) -> Result<Arc
     options.bind_from = config.bind;
     options.timeout = config.timeout;
     options.write_buffer_bytes = usize::try_from(config.write_buffer_bytes).unwrap_or(usize::MAX);
+    options.leases = config.lease;
     options.local_locks = config.local_locks;
     options.access_times = config.access_times();
     let client = tokio::time::timeout(config.timeout + GRACE, Client::connect(options))

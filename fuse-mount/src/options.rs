@@ -90,6 +90,12 @@ pub(crate) static OPTIONS: &[MountOption] = &[
         "directory of lock, session and log",
     ),
     words(
+        "lease",
+        (&["lease"], &["nolease"]),
+        |c| &mut c.lease,
+        "names and attributes are remembered while nobody else changes them",
+    ),
+    words(
         "locallocks",
         (&["locallocks"], &["nolocallocks"]),
         |c| &mut c.local_locks,

@@ -6,7 +6,7 @@ use lagan_net::{LeaderClient, MapCell, NetError};
 use lagan_replica::Meta;
 use lagan_types::message::{Conversation, GetMap, LeaderRefusal, Message, Mutate, ReadState};
 use lagan_types::query::{Query, QueryAnswer};
-use lagan_types::{Answer, Command, FsError, Refusal, SessionId, SystemOp, VolumeId};
+use lagan_types::{Answer, Command, FsError, Refusal, SessionId, SystemOp};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
@@ -72,18 +72,13 @@ impl MetaEdge {
 impl Meta for MetaEdge {
     async fn mutate(&self, op: SystemOp) -> Result<Answer, Refusal> {
         let command = Command::system(op);
-        let answer = self.ask(Mutate { command }).await;
-        answer.map_err(|e| unanswered(&e))?
+        let answer = self.ask(Mutate::new(command)).await;
+        answer.map_err(|e| unanswered(&e))?.answer
     }
 
     async fn query(&self, query: Query) -> Result<QueryAnswer, Refusal> {
-        let ask = ReadState {
-            volume: VolumeId::ONLY,
-            session: SessionId::SYSTEM,
-            query,
-        };
-        let answer = self.ask(ask).await;
-        answer.map_err(|e| unanswered(&e))?
+        let answer = self.ask(ReadState::new(SessionId::SYSTEM, query)).await;
+        answer.map_err(|e| unanswered(&e))?.answer
     }
 
     fn now_ms(&self) -> u64 {

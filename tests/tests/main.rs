@@ -13,6 +13,7 @@ mod extents;
 mod fsx;
 mod full;
 mod history;
+mod leases;
 mod limits;
 mod locks;
 mod mail;

@@ -1,11 +1,11 @@
 //! The leader storey: what a mount says to the metadata leader, and what it knows of the cluster.
 //!
 //! ```text
-//!            ask (mutate, query)   make (promises)   ids (chunk ids)   heartbeat
+//!            ask (mutate, query)   make (promises)   ids (chunk ids)   heartbeat, recalls
 //!                  |      \              |                |              |
 //!                  |       renew --------+----------------+              |
 //!                  v                                                     v
-//!   session, window   promises   creates   lock_owners   id_blocks    cluster, placement
+//!   session, window   leases   promises   creates   lock_owners   id_blocks   cluster, placement
 //!                  |                                                     |
 //!                  +---------------------- link -------------------------+--> servers
 //! ```
@@ -18,6 +18,7 @@ use crate::Options;
 use crate::leader::cluster::Cluster;
 use crate::leader::creates::Creates;
 use crate::leader::id_blocks::IdBlocks;
+use crate::leader::leases::Leases;
 use crate::leader::link::Link;
 use crate::leader::lock_owners::LockOwners;
 use crate::leader::open_files::OpenFiles;
@@ -35,12 +36,15 @@ pub(crate) mod creates;
 mod heartbeat;
 mod id_blocks;
 pub(crate) mod ids;
+pub(crate) mod leases;
 pub(crate) mod link;
 pub(crate) mod lock_owners;
 mod make;
+mod misses;
 pub(crate) mod open_files;
 pub(crate) mod placement;
 pub(crate) mod promises;
+mod recalls;
 mod renew;
 pub(crate) mod session;
 mod window;
@@ -56,10 +60,11 @@ pub(crate) struct Leader {
     files: Weak<dyn OpenFiles>,
     tasks: Arc<Tasks>,
     options: Options,
-    link: Link,
+    link: Arc<Link>,
     cluster: Cluster,
     session: Session,
     ids: IdBlocks,
+    leases: Arc<Leases>,
     promises: Promises,
     creates: Creates,
     locks: LockOwners,

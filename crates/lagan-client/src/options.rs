@@ -27,6 +27,9 @@ pub struct Options {
     pub read_ahead_bytes: usize,
     /// Bytes of chunks kept for readers, all files together.
     pub read_cache_bytes: usize,
+    /// The mount remembers names and attributes while nobody else changes them; else it asks
+    /// the leader each time.
+    pub leases: bool,
     /// Advisory locks hold in this mount only (the kernel keeps them).
     pub local_locks: bool,
     /// The inodes whose access times reads through this mount move.
@@ -59,6 +62,7 @@ impl Options {
             write_buffer_bytes: 64 * 1024 * 1024,
             read_ahead_bytes: 8 * 1024 * 1024,
             read_cache_bytes: 32 * 1024 * 1024,
+            leases: true,
             local_locks: false,
             access_times: AccessTimes::All,
         }

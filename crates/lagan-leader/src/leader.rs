@@ -2,6 +2,7 @@
 
 use crate::after::After;
 use crate::clock::{Uptime, cluster_ms, median_skew, skew, wall_ms};
+use crate::leases::Leases;
 use crate::liveness::{Liveness, NODE_SILENCE_MS, SESSION_SILENCE_MS};
 use crate::no_answer::NoAnswer;
 use crate::open_check::{OpenCheck, Purpose};
@@ -35,6 +36,8 @@ pub struct Leader {
     pub(crate) raft: Arc<Raft>,
     pub(crate) uptime: Uptime,
     pub(crate) state: Mutex<State>,
+    /// What mounts may remember.
+    pub(crate) leases: Arc<Leases>,
     /// Created names that are not replicated yet.
     pub(crate) promises: Arc<Promises>,
     /// Set while Raft's members are changed: one change at a time.
@@ -143,8 +146,10 @@ pub(crate) struct Disk {
 impl Leader {
     /// Makes the leader's part of the node that runs `raft`.
     pub fn new(raft: Arc<Raft>) -> Arc<Self> {
+        let leases = Arc::new(Leases::new(raft.clone()));
         Arc::new(Leader {
-            promises: Arc::new(Promises::new(raft.clone())),
+            promises: Arc::new(Promises::new(raft.clone(), leases.clone())),
+            leases,
             raft,
             uptime: Uptime::default(),
             state: Mutex::new(State::new(0, 0)),
@@ -161,12 +166,11 @@ impl Leader {
         self.state.lock().disks(self.uptime.ms())
     }
 
-    /// Notes that a session was just opened: it is alive and has no promises.
+    /// Notes that a session was just opened: it is alive. (That it holds nothing of an earlier
+    /// term it says itself: this may be a late answer.)
     pub fn session_heard(&self, session: SessionId) {
         let now = self.uptime.ms();
         self.state.lock().sessions.heard(session, now);
-        let term = self.raft.term();
-        self.promises.session_settled(session, term);
     }
 
     /// Notes that a session is over.
@@ -174,6 +178,7 @@ impl Leader {
         self.state.lock().session_ended(session);
         self.answered.notify_waiters();
         self.promises.session_ended(session);
+        self.leases.session_ended(session);
     }
 
     /// Notes what a command that was carried out means to the leader.
@@ -183,7 +188,11 @@ impl Leader {
             (After::Nothing, _) | (_, Err(_)) => {}
             (After::SessionEnded(session), Ok(_)) => self.session_ended(session),
             (After::SessionOpened { predecessor }, Ok(answer)) => {
-                if let Some(session) = predecessor {
+                // One of another mount point was left as it is.
+                let view = self.raft.local_view();
+                let lives = |session| lagan_meta::session_exists(&view, session);
+                let is_gone = |session| lives(session).is_ok_and(|lives| !lives);
+                if let Some(session) = predecessor.filter(|session| is_gone(*session)) {
                     self.session_ended(session);
                 }
                 if let Answer::Session(new) = answer {
@@ -238,18 +247,24 @@ impl Leader {
         })
     }
 
-    /// Notes that a mount is alive.
+    /// Notes that a mount is alive, and renews its lease.
     pub(crate) async fn session_heartbeat(
         &self,
         beat: &SessionHeartbeat,
     ) -> Result<SessionHeard, NoAnswer> {
-        let view = self.raft.read().await?;
+        // No other leader's hold had begun before the heartbeat came, whatever this node
+        // knew then: a round that begins later says so.
+        let received_ms = self.leases.now_ms();
+        let term = self.raft.confirm().await?;
+        let view = self.raft.local_view();
         let alive = lagan_meta::session_exists(&view, beat.session)?;
         let map_version = lagan_meta::map_version(&view)?;
         drop(view);
-        if alive && beat.promised == 0 {
-            self.promises.session_settled(beat.session, beat.term);
+        if alive && beat.promised == 0 && beat.term == term {
+            self.leases.settle(beat.session, term);
         }
+        let renews = alive && beat.renews;
+        let leased = renews && self.leases.renew(beat.session, term, received_ms);
         let mut state = self.state.lock();
         let mut question = None;
         if alive {
@@ -267,7 +282,8 @@ impl Leader {
             map_version,
             check,
             orphans,
-            term: self.raft.term(),
+            term,
+            leased,
         })
     }
 
@@ -331,12 +347,11 @@ impl Leader {
 
     /// Proposes one of several kinds of commands, as [`Leader::propose`] does.
     pub(crate) async fn propose_any(&self, op: SystemOp) -> Option<Result<Answer, Refusal>> {
-        match self
-            .raft
-            .propose(Command::system(op), PROPOSE_DEADLINE)
-            .await
-        {
-            Ok(answer) => Some(answer),
+        let proposed = self
+            .promises
+            .mutate(Command::system(op), None, PROPOSE_DEADLINE);
+        match proposed.await {
+            Ok((answer, _)) => Some(answer),
             Err(e) => {
                 tracing::debug!(error = %e, "own command");
                 None

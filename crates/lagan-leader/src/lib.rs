@@ -1,7 +1,7 @@
 //! The metadata leader: what it keeps in memory, and what it decides on its own.
 //!
 //! ```text
-//!  requests --> service --> promises --> raft          (mutations, creates, reads)
+//!  requests --> service --> promises --> leases --> raft   (mutations, creates, reads)
 //!                  \------> leader --> status, removal, waits, release, archive
 //!  eight times a second: tick --> liveness, open_check, sets, membership
 //!  once a second:  high_water --> release
@@ -10,6 +10,8 @@
 //! # What it keeps in memory
 //! - when each session and each node was heard of last, and what nodes said of themselves
 //!   (`liveness`, `leader`);
+//! - what every mount may remember of names and attributes, and the changes that wait until
+//!   it is forgotten (`leases`);
 //! - names of created files that are not replicated yet (`promises`);
 //! - which files every mount was asked about before they are reaped or released, and the
 //!   answers (`open_check`);
@@ -19,14 +21,15 @@
 //! # Why none of it is needed to be right
 //! Every decision becomes a command that the state machine checks again, on the replicated
 //! state, at its place in the log: a leader that is wrong, or does not know yet that another
-//! one leads, is refused. Promises are the one thing that others rely on, and the mount that
-//! holds a promise can make the file at any leader.
+//! one leads, is refused. Promises and leases are what others rely on. The mount that holds a
+//! promise can make the file at any leader, and a lease ends by itself before a later leader
+//! changes anything.
 //!
 //! # What a crash leaves
 //! Nothing here is on disk. A new leader begins with everybody heard of lately, so that a
 //! change of leader ends no session early; checks, searches and rounds of release begin
-//! again; for a moment it lets nobody take a name, until the mounts have made the files that
-//! the old leader promised (`promises::hold`). Commands that were under way happened or did
+//! again; for a moment it lets nobody change anything, until the mounts have forgotten what
+//! the old leader let them remember, and made the files that it promised. Commands that were under way happened or did
 //! not: their askers ask again.
 
 mod after;
@@ -34,6 +37,7 @@ mod archive;
 pub mod clock;
 mod high_water;
 mod leader;
+mod leases;
 mod liveness;
 mod membership;
 pub mod metrics;

@@ -1,21 +1,26 @@
 //! Creates that are answered before they are replicated: the leader's promises.
 //!
-//! `names` holds the promises, `hold` keeps names free after a change of leader; both are
-//! pure. This file proposes their commands and makes other calls wait for them.
+//! `names` holds the promises; it is pure. This file proposes their commands and makes
+//! other calls wait for them. Each change first claims what mounts may remember of what it
+//! changes (`leases`), and a promise is a change: from its answer on every mount is shown
+//! the name, and the directory's times that go with it. After a change of leader all
+//! changes are held until the mounts have made what the leader before had promised.
 
-mod hold;
 mod names;
 
-use crate::clock::Uptime;
-use hold::Hold;
+use crate::leases::{Claimed, Leases};
 use lagan_host::wall::since_1970;
-use lagan_raft::{ProposeError, Raft};
+use lagan_lease::{Author, Turn};
+use lagan_meta::kv::StoreError;
+use lagan_raft::{ProposeError, Raft, View};
+use lagan_types::lease::{Closed, Fact, Found, Key, Name, Proof};
 use lagan_types::op::{FileOp, GrantInos, MakePromised, NameEffect, NewFile, Op, SystemOp};
-use lagan_types::query::{Lookup, Sessions};
+use lagan_types::query::{GetAttr, Lookup, ReadDir};
 use lagan_types::{
-    Answer, Ask, Attr, Command, Ino, Kind, Query, QueryAnswer, Refusal, SessionId, Time, answer_to,
+    Answer, Ask, Attr, Command, FsError, Ino, Kind, Query, QueryAnswer, Refusal, SessionId, Time,
+    answer_to,
 };
-use names::{Claim, Directories, End, INOS_GRANT, Mark, Names, Touch, Wish};
+use names::{Claim, Directories, End, INOS_GRANT, Mark, Names, Touch, Wish, show_time};
 use parking_lot::Mutex;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -26,18 +31,19 @@ use tokio::time::{Instant, timeout_at};
 /// Time to make a promised file.
 const MAKE_DEADLINE: Duration = Duration::from_secs(5);
 
+/// Time until nobody remembers any more what a change changes: two waits for a mount that
+/// forgets nothing, one for the names and one for what they lead to.
+const CLAIM_MAX: Duration = Duration::from_secs(4);
+
 type Outcome<T> = Result<Result<T, Refusal>, ProposeError>;
 
 /// The promises of the node that runs `raft`, while it leads.
 pub struct Promises {
     raft: Arc<Raft>,
-    uptime: Uptime,
+    leases: Arc<Leases>,
     names: Mutex<Names>,
     /// Notified when a promise ended or can be claimed again.
     changed: Notify,
-    hold: Mutex<Hold>,
-    /// Notified when a session has settled.
-    settled: Notify,
     granting: AtomicBool,
 }
 
@@ -57,15 +63,13 @@ pub enum Reading {
 }
 
 impl Promises {
-    /// Makes the promises of the node that runs `raft`.
-    pub fn new(raft: Arc<Raft>) -> Self {
+    /// Makes the promises of the node that runs `raft` and gives these leases.
+    pub fn new(raft: Arc<Raft>, leases: Arc<Leases>) -> Self {
         Promises {
             raft,
-            uptime: Uptime::default(),
+            leases,
             names: Mutex::default(),
             changed: Notify::new(),
-            hold: Mutex::default(),
-            settled: Notify::new(),
             granting: AtomicBool::new(false),
         }
     }
@@ -78,85 +82,66 @@ impl Promises {
         names
     }
 
-    // -- sessions -------------------------------------------------------------
-
-    /// Notes that the session has no promise left of a leader before that term.
-    pub fn session_settled(&self, session: SessionId, term: u64) {
-        if term != self.raft.term() {
-            return;
-        }
-        let mut hold = self.hold.lock();
-        hold.enter(term, self.uptime.ms());
-        hold.settled(session);
-        drop(hold);
-        self.settled.notify_waiters();
-    }
-
     /// Gives up the promises of a session that is over.
     pub fn session_ended(&self, session: SessionId) {
-        self.names().session_ended(session);
+        let directories = self.names().session_ended(session);
         self.changed.notify_waiters();
-    }
-
-    /// Returns when names may be taken and directories removed in this term.
-    async fn wait_for_hold(&self) -> Result<(), ProposeError> {
-        loop {
-            let settled = self.settled.notified();
-            tokio::pin!(settled);
-            settled.as_mut().enable();
-            let left = {
-                let mut hold = self.hold.lock();
-                hold.enter(self.raft.term(), self.uptime.ms());
-                hold.left_ms(self.uptime.ms(), || self.live_sessions())?
-            };
-            if left == 0 {
-                return Ok(());
-            }
-            // The end of the time, or somebody settled: look again.
-            let _ = tokio::time::timeout(Duration::from_millis(left), settled).await;
-        }
-    }
-
-    fn live_sessions(&self) -> Result<Vec<SessionId>, ProposeError> {
-        let found = lagan_meta::read(&self.raft.local_view(), Sessions).map_err(stopped)?;
-        let sessions = found.unwrap_or_default();
-        Ok(sessions.into_iter().map(|(id, _)| id).collect())
+        // Their times go back to what they were.
+        let keys: Vec<Key> = directories.into_iter().map(Key::Inode).collect();
+        self.leases.recall_quietly(&keys);
     }
 
     // -- creates --------------------------------------------------------------
 
-    /// Promises the name that a create wants, if it can, and returns the file's attributes
-    /// and the term; `None`: replicate the create.
+    /// Promises the name that a create wants, if it can, and returns the file's attributes,
+    /// the term, and what is there then for the mount that asked; `None`: replicate the
+    /// create.
     ///
     /// # Errors
-    /// Those of [`Raft::read`].
+    /// Those of [`Raft::read`], and [`ProposeError::Busy`] if it takes too long until nobody
+    /// else remembers the name.
     pub async fn create(
         self: &Arc<Self>,
         command: &Command,
-    ) -> Result<Option<(Attr, u64)>, ProposeError> {
+        closed: Option<&Closed>,
+    ) -> Result<Option<Promised>, ProposeError> {
+        if regular_file(&command.op).is_none() {
+            return Ok(None);
+        }
+        let Some(term) = self.raft.leading() else {
+            return Ok(None);
+        };
+        let author = author(command.session, closed);
+        let keys = command.op.touches();
+        let mut claimed = self.leases.claim(term, author, &keys, Turn::InOrder)?;
+        claimed.ready(Instant::now() + CLAIM_MAX).await?;
+        // Its time is of now, not of before the wait.
         let Some(file) = regular_file(&command.op) else {
             return Ok(None);
         };
-        if !self.raft.is_leader() {
-            return Ok(None);
-        }
-        self.wait_for_hold().await?;
-        let (wish, term) = {
+        let name = Name::new(file.parent, &file.name);
+        let wish = {
             let mut names = self.names();
+            if names.term() != term {
+                return Ok(None);
+            }
             if names.wants_inos() {
                 self.grant_inos();
             }
-            let asked = (command.session, command.seq);
-            (names.wish(asked, file), names.term())
+            names.wish((command.session, command.seq), file)
         };
-        match wish {
-            Wish::Not => Ok(None),
-            Wish::Again(attr) => self.raft.read().await.map(|_| Some((attr, term))),
-            Wish::Look(file) => {
-                let attr = self.promise(command, file).await?;
-                Ok(attr.map(|attr| (attr, term)))
-            }
-        }
+        let attr = match wish {
+            Wish::Not => None,
+            Wish::Again(attr) => self.raft.read().await.map(|_| Some(attr))?,
+            Wish::Look(file) => self.promise(command, file).await?,
+        };
+        let Some(attr) = attr else {
+            return Ok(None);
+        };
+        claimed.done();
+        let new = New { attr: &attr, name };
+        let proof = self.prove(claimed, Some(new))?;
+        Ok(Some(Promised { attr, term, proof }))
     }
 
     async fn promise(
@@ -170,6 +155,11 @@ impl Promises {
         };
         // Taken after the name was marked: it has all that was answered before.
         let view = self.raft.read().await?;
+        let mut file = file;
+        // Whoever looks at the directory's times sees that there is something new in it.
+        if let Some(shown) = self.shown_time(&view, file.parent).map_err(stopped)? {
+            file.time = file.time.max(shown.succ());
+        }
         let (volume, session) = (command.volume, command.session);
         let found = lagan_meta::preview(&view, volume, session, &file);
         let Ok(attr) = found.map_err(stopped)? else {
@@ -182,6 +172,73 @@ impl Promises {
         look.ino = None;
         self.changed.notify_waiters();
         Ok(Some(attr))
+    }
+
+    /// Returns the last change of a directory as reads show it.
+    fn shown_time(&self, view: &View, directory: Ino) -> Result<Option<Time>, StoreError> {
+        let promised = self.names().time_of(directory);
+        let attr = lagan_meta::read(view, GetAttr { ino: directory })?;
+        Ok(attr
+            .ok()
+            .map(|attr| promised.map_or(attr.ctime, |time| time.max(attr.ctime))))
+    }
+
+    /// Reads what is there after a change, then ends its claim. What the mount may keep is
+    /// what nobody else has claimed before the end: that is so still. `new` is what it
+    /// made.
+    fn prove(&self, claimed: Claimed, new: Option<New<'_>>) -> Result<Option<Proof>, ProposeError> {
+        let Some(author) = claimed.author().cloned() else {
+            return Ok(None);
+        };
+        let term = claimed.term();
+        // Nobody could claim a number that was not there. As for a query, the interest is
+        // registered before the state is read.
+        let mut keep = Vec::new();
+        if let Some(new) = &new {
+            let mut keys = vec![Key::Inode(new.attr.ino)];
+            if new.attr.kind == Kind::Directory {
+                keys.push(Key::Directory(new.attr.ino));
+            }
+            let registered = self
+                .leases
+                .register(author.session, term, author.began, &keys);
+            let registered = keys.into_iter().zip(registered);
+            keep.extend(registered.filter(|(_, leased)| *leased).map(|(key, _)| key));
+        }
+        let mine = |key: &&Key| author.closed.contains(key);
+        let keys = claimed.keys().iter().filter(mine).chain(&keep);
+        let keys: Vec<(&Key, Shown)> = {
+            // First the promises, then the state: a file made in between is in the state.
+            let names = self.names();
+            keys.map(|key| (key, Shown::of(&names, key, new.as_ref())))
+                .collect()
+        };
+        let view = self.raft.local_view();
+        let mut facts = Vec::new();
+        for (key, shown) in keys {
+            let is_new = new
+                .as_ref()
+                .is_some_and(|new| Key::Directory(new.attr.ino) == *key);
+            facts.extend(fact(&view, key, shown, is_new).map_err(stopped)?);
+        }
+        let leased = claimed.end();
+        let listed = leased.iter().filter_map(|key| match key {
+            Key::Directory(dir) => Some(*dir),
+            Key::Inode(_) | Key::Name(_) => None,
+        });
+        let listed = listed.collect();
+        keep.extend(leased);
+        // Names in a directory that the mount knows as a whole are of use in any case.
+        let facts = facts.into_iter().map(|fact| {
+            let kept = keep.contains(&fact.key());
+            (fact, kept)
+        });
+        let facts = facts.filter(|(fact, kept)| *kept || matches!(fact, Fact::Name(..)));
+        Ok(Some(Proof {
+            term,
+            facts: facts.collect(),
+            listed,
+        }))
     }
 
     fn grant_inos(self: &Arc<Self>) {
@@ -204,8 +261,8 @@ impl Promises {
         A: Ask<Request = SystemOp, Reply = Answer>,
     {
         let command = Command::system(op);
-        let answer = self.raft.propose(command, MAKE_DEADLINE).await?;
-        Ok(answer_to::<A>(answer))
+        let changed = self.system(command, MAKE_DEADLINE).await?;
+        Ok(answer_to::<A>(changed))
     }
 
     /// Makes a promised file, or waits for somebody else who makes it.
@@ -222,10 +279,23 @@ impl Promises {
                     .await
                     .map_err(|_| ProposeError::Unknown)?,
                 Claim::Propose(file, asked) => {
+                    let keys = shown_keys(&file);
+                    let shown = self.names().promised(ino).cloned();
                     let made = self.propose(MakePromised { file, asked }).await;
                     let end = end_of(&made);
-                    if end == End::Refused {
-                        tracing::error!(%ino, answer = ?made, "a promised name is lost");
+                    match &made {
+                        Ok(Ok(made)) if shown.as_ref() == Some(&made.attr) => {}
+                        // The clock was set back since: it has an earlier time.
+                        Ok(Ok(_)) => {
+                            let [_, directory] = keys;
+                            self.leases.recall_quietly(&[Key::Inode(ino), directory]);
+                        }
+                        Ok(Err(_)) => {
+                            tracing::error!(%ino, answer = ?made, "a promised name is lost");
+                            // Its owner was told that it is there.
+                            self.leases.recall_quietly(&keys);
+                        }
+                        Err(_) => {}
                     }
                     self.names().made(ino, end);
                     self.changed.notify_waiters();
@@ -237,31 +307,200 @@ impl Promises {
 
     // -- the others -------------------------------------------------------------
 
-    /// Proposes a mutation, after the promised files that it touches are made.
+    /// Proposes a mutation, after the promised files that it touches are made and nobody
+    /// remembers any more what it changes. Returns its answer, and what is there now for the
+    /// mount that asked.
     ///
     /// # Errors
     /// Those of [`Raft::propose`].
-    pub async fn mutate(&self, command: Command, deadline: Duration) -> Outcome<Answer> {
-        let op = match &command.op {
-            Op::File(op) if self.raft.is_leader() => op,
-            // It says who leads; the cluster's own commands touch no promise.
-            Op::File(_) | Op::System(_) => return self.raft.propose(command, deadline).await,
+    pub async fn mutate(
+        self: &Arc<Self>,
+        command: Command,
+        closed: Option<&Closed>,
+        deadline: Duration,
+    ) -> Result<(Result<Answer, Refusal>, Option<Proof>), ProposeError> {
+        let quiet: Vec<Key> = command.op.quiet().into_iter().map(Key::Inode).collect();
+        let changed = match &command.op {
+            Op::File(_) => self.file(command, closed, deadline).await,
+            Op::System(_) => self
+                .system(command, deadline)
+                .await
+                .map(|done| (done, None)),
         };
-        if op.effect().is_on_others() {
-            self.wait_for_hold().await?;
+        match &changed {
+            Ok((Ok(_), _)) => self.leases.recall_quietly(&quiet),
+            Err(ProposeError::Unknown) if !quiet.is_empty() => {
+                let (leases, term) = (self.leases.clone(), self.raft.term());
+                tokio::spawn(async move {
+                    if leases.pass_barrier(term).await {
+                        leases.recall_quietly(&quiet);
+                    }
+                });
+            }
+            Ok((Err(_), _)) | Err(_) => {}
+        }
+        changed
+    }
+
+    /// Proposes a command of the cluster's own.
+    async fn system(&self, command: Command, deadline: Duration) -> Outcome<Answer> {
+        let Some(term) = self.raft.leading() else {
+            // It says who does.
+            return self.raft.propose(command, deadline).await;
+        };
+        match &command.op {
+            Op::System(SystemOp::OpenSession(op)) => {
+                if let Some(old) = op.predecessor
+                    && lagan_meta::succeeds(&self.raft.read().await?, &op.identity, old)
+                        .map_err(stopped)?
+                {
+                    self.leases.retire(old, term).await;
+                }
+            }
+            Op::System(SystemOp::EndSession(op)) => self.leases.retire(op.session, term).await,
+            Op::System(_) | Op::File(_) => {}
+        }
+        let keys = command.op.touches();
+        if keys.is_empty() {
+            return self.raft.propose_in(term, command, deadline).await;
+        }
+        let mut claimed = self.leases.claim(term, None, &keys, Turn::InOrder)?;
+        claimed.ready(Instant::now() + CLAIM_MAX).await?;
+        claimed.propose(command, deadline).await
+    }
+
+    async fn file(
+        self: &Arc<Self>,
+        command: Command,
+        closed: Option<&Closed>,
+        deadline: Duration,
+    ) -> Result<(Result<Answer, Refusal>, Option<Proof>), ProposeError> {
+        let (Op::File(op), Some(term)) = (&command.op, self.raft.leading()) else {
+            // It says who leads.
+            return Ok((self.raft.propose(command, deadline).await?, None));
+        };
+        let until = Instant::now() + CLAIM_MAX;
+        if matches!(op, FileOp::CloseSession(_)) {
+            self.leases.let_go(command.session);
+        }
+        let (mut keys, turn) = self.claims(op).await?;
+        let mut claimed = None;
+        if !keys.is_empty() {
+            // A guess, so that all are recalled at once.
+            keys.extend(self.victims(&self.raft.local_view(), op)?);
+            let author = author(command.session, closed);
+            let claim = self.leases.claim(term, author, &keys, turn)?;
+            claim.ready(until).await?;
+            claimed = Some(claim);
         }
         let mark = self.begin(op)?;
+        if let Err(error) = self.clear_the_way(&mark, op, claimed.as_mut()).await {
+            self.names().end(mark, End::NotProposed);
+            self.changed.notify_waiters();
+            return Err(error);
+        }
+        let made = match op {
+            FileOp::Create(op) => Some(Name::new(op.parent, &op.name)),
+            _ => None,
+        };
+        let answer = match &mut claimed {
+            Some(claimed) => claimed.propose(command, deadline).await,
+            None => self.raft.propose_in(term, command, deadline).await,
+        };
+        let doubtful = self.names().end(mark, end_of(&answer));
+        self.changed.notify_waiters();
+        if let Some(mark) = doubtful {
+            self.settle_later(mark, term);
+        }
+        let answer = answer?;
+        let proof = match (claimed, &answer) {
+            (Some(claimed), Ok(done)) => {
+                let new = match (made, done) {
+                    (Some(name), Answer::Created(made)) => Some(New {
+                        attr: &made.attr,
+                        name,
+                    }),
+                    _ => None,
+                };
+                self.prove(claimed, new)?
+            }
+            (_, Err(_)) | (None, _) => None,
+        };
+        Ok((answer, proof))
+    }
+
+    /// Takes the mark of a mutation away whose outcome nobody knows, when it was carried out or
+    /// never will be.
+    fn settle_later(self: &Arc<Self>, mark: Mark, term: u64) {
+        let me = self.clone();
+        tokio::spawn(async move {
+            if me.leases.pass_barrier(term).await {
+                me.names().settle(mark);
+                me.changed.notify_waiters();
+            }
+        });
+    }
+
+    /// Returns the keys to claim for a mutation, as far as it names them, and its turn.
+    ///
+    /// The file of a promise that this node gave is shown already. That of a leader before it
+    /// is not, unless it was made: making it changes its name and its directory too. It does
+    /// not wait for the hold, which is there for it: who may have a lease of an earlier term
+    /// has it on what that leader showed, with the file.
+    async fn claims(&self, op: &FileOp) -> Result<(Vec<Key>, Turn), ProposeError> {
+        let mut keys = op.touches();
+        let file = match op {
+            FileOp::CreatePromised(op) => &op.file,
+            FileOp::CreateCommit(op) => &op.file,
+            _ => return Ok((keys, Turn::InOrder)),
+        };
+        if self.names().promised(file.ino).is_some() {
+            return Ok((keys, Turn::InOrder));
+        }
+        let view = self.raft.read().await?;
+        let made = lagan_meta::read(&view, GetAttr { ino: file.ino }).map_err(stopped)?;
+        if made.is_ok() {
+            return Ok((keys, Turn::InOrder));
+        }
+        keys.extend(shown_keys(file));
+        Ok((keys, Turn::BeforeHold))
+    }
+
+    /// Makes the promised files that stand in a mutation's way, and claims the inodes under
+    /// its names, which do not change any more.
+    async fn clear_the_way(
+        &self,
+        mark: &Mark,
+        op: &FileOp,
+        claimed: Option<&mut Claimed>,
+    ) -> Result<(), ProposeError> {
         for &ino in &mark.first {
-            if let Err(error) = self.make(ino).await {
-                self.names().end(mark, End::NotProposed);
-                self.changed.notify_waiters();
-                return Err(error);
+            self.make(ino).await?;
+        }
+        let Some(claimed) = claimed else {
+            return Ok(());
+        };
+        let victims = self.victims(&self.raft.read().await?, op)?;
+        let new = victims
+            .into_iter()
+            .filter(|key| !claimed.keys().contains(key));
+        let new: Vec<Key> = new.collect();
+        if !new.is_empty() {
+            claimed.extend(&new);
+            claimed.ready(Instant::now() + CLAIM_MAX).await?;
+        }
+        Ok(())
+    }
+
+    fn victims(&self, view: &View, op: &FileOp) -> Result<Vec<Key>, ProposeError> {
+        let mut keys = Vec::new();
+        for (parent, name) in op.victims() {
+            let name = Name::new(parent, name);
+            if let Some(Found::Inode(ino)) = found(view, &name).map_err(stopped)? {
+                keys.push(Key::Inode(ino));
             }
         }
-        let answer = self.raft.propose(command, deadline).await;
-        self.names().end(mark, end_of(&answer));
-        self.changed.notify_waiters();
-        answer
+        Ok(keys)
     }
 
     fn begin(&self, op: &FileOp) -> Result<Mark, ProposeError> {
@@ -331,6 +570,12 @@ impl Promises {
         }
     }
 
+    /// Returns a number that rises when what reads are shown of promises changes.
+    pub fn version(&self) -> (u64, u64) {
+        let names = self.names();
+        (names.term(), names.version())
+    }
+
     /// Corrects a read's answer by the promises. Call it with each answer.
     pub fn after_read(&self, answer: &mut QueryAnswer) {
         let names = self.names();
@@ -355,6 +600,118 @@ impl Drop for Look<'_> {
     }
 }
 
+/// A promise that was given.
+#[derive(Debug)]
+pub struct Promised {
+    /// The file as it will be.
+    pub attr: Attr,
+    /// The term.
+    pub term: u64,
+    /// What is there then, for the mount that asked.
+    pub proof: Option<Proof>,
+}
+
+/// What a create made, or found.
+struct New<'a> {
+    attr: &'a Attr,
+    name: Name,
+}
+
+/// What promises show of a key.
+enum Shown {
+    /// Nothing: the state does.
+    Nothing,
+    /// This inode, or this name.
+    This(Fact),
+    /// A directory in which files are promised, the last one at that time.
+    Directory(Time),
+}
+
+impl Shown {
+    fn of(names: &Names, key: &Key, new: Option<&New<'_>>) -> Self {
+        match key {
+            Key::Inode(ino) => match (names.promised(*ino), names.time_of(*ino)) {
+                (Some(attr), _) => Shown::This(Fact::Inode(attr.clone())),
+                (None, Some(time)) => Shown::Directory(time),
+                (None, None) => Shown::Nothing,
+            },
+            Key::Name(name) => {
+                let made = new.filter(|new| new.name == *name).map(|new| new.attr.ino);
+                match made.filter(|ino| names.promised(*ino).is_some()) {
+                    Some(ino) => Shown::This(Fact::Name(name.clone(), Found::Inode(ino))),
+                    None => Shown::Nothing,
+                }
+            }
+            Key::Directory(ino) => match names.time_of(*ino) {
+                Some(time) => Shown::Directory(time),
+                None => Shown::Nothing,
+            },
+        }
+    }
+}
+
+/// Returns what is there, in the state and, as they were before it, in the promises.
+fn fact(view: &View, key: &Key, shown: Shown, is_new: bool) -> Result<Option<Fact>, StoreError> {
+    Ok(match (key, shown) {
+        (_, Shown::This(fact)) => Some(fact),
+        (Key::Inode(ino), shown) => {
+            let attr = lagan_meta::read(view, GetAttr { ino: *ino })?;
+            attr.ok().map(|mut attr| {
+                if let Shown::Directory(time) = shown {
+                    show_time(&mut attr, time);
+                }
+                Fact::Inode(attr)
+            })
+        }
+        (Key::Name(name), _) => {
+            let found = found(view, name)?;
+            found.map(|found| Fact::Name(name.clone(), found))
+        }
+        (Key::Directory(_), Shown::Directory(_)) => None,
+        (Key::Directory(ino), Shown::Nothing) => {
+            let first = ReadDir {
+                ino: *ino,
+                cookie: 0,
+                limit: 1,
+                attrs: false,
+            };
+            let page = lagan_meta::read(view, first)?;
+            let empty = is_new && page.is_ok_and(|page| page.entries.is_empty());
+            empty.then_some(Fact::Empty(*ino))
+        }
+    })
+}
+
+fn author(session: SessionId, closed: Option<&Closed>) -> Option<Author> {
+    closed.map(|closed| Author {
+        session,
+        began: closed.began,
+        closed: closed.keys.clone(),
+    })
+}
+
+/// What a mount may remember of a file that is only promised, beside the file.
+fn shown_keys(file: &NewFile) -> [Key; 2] {
+    [Key::name(file.parent, &file.name), Key::Inode(file.parent)]
+}
+
+/// Returns what a name leads to in the state; `None`: it cannot be there.
+fn found(view: &View, name: &Name) -> Result<Option<Found>, StoreError> {
+    let (parent, bytes) = (name.dir, name.name.to_vec());
+    let found = lagan_meta::read(
+        view,
+        Lookup {
+            parent,
+            name: bytes,
+        },
+    )?;
+    Ok(match found {
+        Ok(attr) => Some(Found::Inode(attr.ino)),
+        Err(Refusal::Fs(FsError::NotFound)) => Some(Found::Absent),
+        Err(_) => None,
+    })
+}
+
 fn regular_file(op: &Op) -> Option<NewFile> {
     match op {
         Op::File(FileOp::Create(op)) if op.kind == Kind::File => {
@@ -374,7 +731,7 @@ fn end_of<T>(outcome: &Outcome<T>) -> End {
     }
 }
 
-fn stopped(error: lagan_meta::kv::StoreError) -> ProposeError {
+pub(crate) fn stopped(error: StoreError) -> ProposeError {
     tracing::error!(%error, "state store");
     ProposeError::Stopped
 }

@@ -8,25 +8,30 @@
 use crate::after::After;
 use crate::leader::Leader;
 use crate::no_answer::NoAnswer;
-use crate::promises::Reading;
+use crate::promises::{Promised, Reading};
 use bytes::Bytes;
 use lagan_meta::kv::StoreError;
 use lagan_net::{LeaderClient, MapCell, Peer, Reply, Role};
 use lagan_raft::{ProposeError, Raft, View};
 use lagan_types::cluster::ClusterMap;
+use lagan_types::lease::{CLOSED_MAX, Closed, Key, Leased};
 use lagan_types::message::{
-    Conversation, CreateFile, CreateOutcome, GetJobs, GetMap, GetStatus, Join, LeaderRefusal,
-    LeaderRequest, Message, MetaRequest, Mutate, NodeHeartbeat, ReadState, ReleaseFiles, Remove,
-    SessionHeartbeat, WaitLock,
+    Conversation, CreateFile, CreateOutcome, FileCreated, GetJobs, GetMap, GetStatus, Join,
+    LeaderRefusal, LeaderRequest, Message, MetaRequest, Mutate, Mutated, NodeHeartbeat,
+    PollRecalls, ReadState, ReleaseFiles, Remove, SessionHeartbeat, StateRead, WaitLock,
 };
 use lagan_types::op::Create;
-use lagan_types::query::{Query, QueryAnswer};
-use lagan_types::{Answer, Command, FileOp, FsError, NodeId, Op, Refusal, SessionId, answer_to};
+use lagan_types::query::{Query, QueryAnswer, Sees};
+use lagan_types::{Command, FileOp, FsError, NodeId, Op, Refusal, SessionId, answer_to};
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 /// Time for a proposal to find a quorum; after it the answer is "ask again".
 const PROPOSE_DEADLINE: Duration = Duration::from_secs(5);
+
+/// How often a read begins again to lease its answer, while others change the state.
+const READS_MAX: u32 = 3;
 
 /// Answers metadata requests of one node.
 pub struct MetaService {
@@ -78,7 +83,7 @@ impl MetaService {
     async fn answer_meta(&self, role: Role, request: MetaRequest, reply: Reply) {
         match request {
             MetaRequest::Mutate(ask) => {
-                let answer = self.mutate(role, ask.command).await;
+                let answer = self.mutate(role, ask).await;
                 self.send::<Mutate>(role, answer, reply);
             }
             MetaRequest::ReadState(ask) => {
@@ -86,7 +91,7 @@ impl MetaService {
                 self.send::<ReadState>(role, answer, reply);
             }
             MetaRequest::CreateFile(ask) => {
-                let answer = self.create(role, ask.command).await;
+                let answer = self.create(role, ask).await;
                 self.send::<CreateFile>(role, answer, reply);
             }
             MetaRequest::GetMap(ask) => {
@@ -108,6 +113,10 @@ impl MetaService {
             LeaderRequest::SessionHeartbeat(beat) => {
                 let answer = leader.session_heartbeat(&beat).await;
                 self.send::<SessionHeartbeat>(role, answer, reply);
+            }
+            LeaderRequest::PollRecalls(ask) => {
+                let answer = leader.leases.poll(ask.session, ask.term, ask.acked).await;
+                self.send::<PollRecalls>(role, answer.map_err(NoAnswer::from), reply);
             }
             LeaderRequest::WaitLock(ask) => {
                 let answer = leader.wait_lock(&ask).await;
@@ -148,58 +157,131 @@ impl MetaService {
         reply.answer::<A>(answer.map_err(|e| self.refusal(role, e)), Bytes::new());
     }
 
-    async fn mutate(
-        &self,
-        role: Role,
-        command: Command,
-    ) -> Result<Result<Answer, Refusal>, NoAnswer> {
+    async fn mutate(&self, role: Role, ask: Mutate) -> Result<Mutated, NoAnswer> {
+        let Mutate { command, closed } = ask;
         if !allowed(role, &command) {
             tracing::warn!(?role, op = ?command.op, "command refused");
-            return Ok(Err(FsError::NotPermitted.into()));
+            return Ok(Err(FsError::NotPermitted.into()).into());
+        }
+        if !is_sound(closed.as_ref()) {
+            return Ok(Err(Refusal::Malformed).into());
         }
         let after = After::of(&command);
         let promises = &self.leader.promises;
-        let answer = promises.mutate(command, PROPOSE_DEADLINE).await?;
+        let changed = promises.mutate(command, closed.as_ref(), PROPOSE_DEADLINE);
+        let (answer, proof) = changed.await?;
         self.leader.note(after, &answer);
-        Ok(answer)
+        Ok(Mutated { answer, proof })
     }
 
     /// Creates a regular file for a mount: promises the name, if it can be promised.
-    async fn create(
-        &self,
-        role: Role,
-        command: Command,
-    ) -> Result<Result<CreateOutcome, Refusal>, NoAnswer> {
-        if !matches!(command.op, Op::File(FileOp::Create(_))) {
-            return Ok(Err(Refusal::Malformed));
+    async fn create(&self, role: Role, ask: CreateFile) -> Result<FileCreated, NoAnswer> {
+        let CreateFile { command, closed } = ask;
+        let is_create = matches!(command.op, Op::File(FileOp::Create(_)));
+        if !is_create || !is_sound(closed.as_ref()) {
+            return Ok(Err(Refusal::Malformed).into());
         }
-        if allowed(role, &command)
-            && let Some((attr, term)) = self.leader.promises.create(&command).await?
-        {
-            return Ok(Ok(CreateOutcome::Promised { attr, term }));
+        if allowed(role, &command) {
+            let promises = &self.leader.promises;
+            let promised = promises.create(&command, closed.as_ref());
+            if let Some(Promised { attr, term, proof }) = promised.await? {
+                let outcome = Ok(CreateOutcome::Promised { attr, term });
+                return Ok(FileCreated { outcome, proof });
+            }
         }
-        let answer = self.mutate(role, command).await?;
-        Ok(answer_to::<Create>(answer).map(CreateOutcome::Replicated))
+        let mutated = self.mutate(role, Mutate { command, closed }).await?;
+        Ok(FileCreated {
+            outcome: answer_to::<Create>(mutated.answer).map(CreateOutcome::Replicated),
+            proof: mutated.proof,
+        })
     }
 
     /// Answers a read of few rows at once, if this node is known to lead: a task
     /// for it would cost more than the read.
-    fn read_at_once(&self, ask: &ReadState) -> Option<Result<QueryAnswer, Refusal>> {
+    fn read_at_once(&self, ask: &ReadState) -> Option<StateRead> {
         if !is_small(&ask.query) {
             return None;
         }
-        // First the promises, then the state: a file made in between is in the state.
-        let reading = self.leader.promises.reading_now(ask.session, &ask.query)?;
-        let view = self.raft.try_read()?;
-        self.read(&view, reading, ask).ok()
+        self.raft.try_read()?;
+        self.read_leased(ask).ok().flatten()
     }
 
-    async fn read_state(&self, ask: &ReadState) -> Result<Result<QueryAnswer, Refusal>, NoAnswer> {
-        // First the promises, then the state: a file made in between is in the state.
+    async fn read_state(&self, ask: &ReadState) -> Result<StateRead, NoAnswer> {
         let promises = &self.leader.promises;
-        let reading = promises.before_read(ask.session, &ask.query).await?;
-        let view = self.raft.read().await?;
-        self.read(&view, reading, ask)
+        let mut made = None;
+        loop {
+            let view = self.raft.read().await?;
+            if let Some(answer) = self.read_leased(ask)? {
+                return Ok(answer);
+            }
+            let term = self.raft.leading();
+            let held = term.is_some_and(|term| self.leader.leases.holds(term));
+            if let Some(term) = term.filter(|_| held) {
+                self.leader.leases.wait_for_hold(term).await?;
+            } else if let Some(reading) = made.take() {
+                // Others go on to promise files that are in its way. What it waited for is
+                // there, which is all that it may ask for.
+                return Ok(self.read(&view, reading, ask)?.into());
+            } else {
+                made = Some(promises.before_read(ask.session, &ask.query).await?);
+            }
+        }
+    }
+
+    /// Answers a read, and leases what the mount wants to remember of the answer; `None`: a
+    /// promise stands in the way, or may. Call it when a read of this node's state is known
+    /// to be linearizable.
+    ///
+    /// A lease is on what a read shows that began after the interest was registered. Which
+    /// keys an answer shows is known when it is there; so it counts if nothing has changed
+    /// from its reading until after the registration, and else is read once more.
+    fn read_leased(&self, ask: &ReadState) -> Result<Option<StateRead>, NoAnswer> {
+        let promises = &self.leader.promises;
+        let Some(term) = self.raft.leading() else {
+            return Ok(None);
+        };
+        let mut registered: HashMap<Key, bool> = HashMap::new();
+        for tries in 1.. {
+            let version = promises.version();
+            if version.0 != term {
+                return Ok(None);
+            }
+            // First the promises, then the state: a file made in between is in the state.
+            let Some(reading) = promises.reading_now(ask.session, &ask.query) else {
+                return Ok(None);
+            };
+            let from_state = matches!(reading, Reading::State);
+            let view = self.raft.local_view();
+            let answer = self.read(&view, reading, ask)?;
+            if denies(&ask.query, &answer) && self.leader.leases.holds(term) {
+                return Ok(None);
+            }
+            let (Some(wish), true) = (ask.wish, from_state) else {
+                return Ok(Some(answer.into()));
+            };
+            let keys = ask.query.keys(&answer);
+            let listed = |key: &Key| wish.listing || !matches!(key, Key::Directory(_));
+            let new = keys
+                .iter()
+                .filter(|key| !registered.contains_key(key) && listed(key));
+            let new: Vec<Key> = new.cloned().collect();
+            if !new.is_empty() {
+                let leases = &self.leader.leases;
+                let leased = leases.register(ask.session, term, wish.asked, &new);
+                registered.extend(new.iter().cloned().zip(leased));
+            }
+            let same = || self.raft.local_view().is_same(&view) && promises.version() == version;
+            if new.is_empty() || same() {
+                let may = |key| registered.get(key).copied().unwrap_or(false);
+                let keys = keys.iter().map(may).collect();
+                let leased = Some(Leased { term, keys });
+                return Ok(Some(StateRead { answer, leased }));
+            }
+            if tries == READS_MAX {
+                return Ok(Some(answer.into()));
+            }
+        }
+        Ok(None)
     }
 
     /// Answers a read: from the promise, if the file is the asker's own, else from the state.
@@ -274,6 +356,22 @@ impl MetaService {
     fn client_addr(&self, node: NodeId) -> Option<String> {
         self.map.get().node(node).map(|n| n.addr.clone())
     }
+}
+
+/// Whether the answer says that something is not there. In a new term a leader before may
+/// have promised it, and its mount has not said so yet.
+fn denies(query: &Query, answer: &Result<QueryAnswer, Refusal>) -> bool {
+    match answer {
+        Err(Refusal::Fs(FsError::NotFound | FsError::Stale)) => {
+            !matches!(query.sees(), Sees::Nothing)
+        }
+        _ => matches!(query.sees(), Sees::Entries(_)),
+    }
+}
+
+/// Whether a mount closed no more keys than one mutation has.
+fn is_sound(closed: Option<&Closed>) -> bool {
+    closed.is_none_or(|closed| closed.keys.len() <= CLOSED_MAX)
 }
 
 /// Whether the query reads so few rows that it may hold up a connection.

@@ -27,6 +27,7 @@ impl Leader {
             counters,
             sessions,
             time_ms: wall_ms(),
+            leases: self.leases.status(),
             map,
         };
         Ok(Box::new(status))

@@ -66,16 +66,28 @@ impl Leader {
         };
         drop(view);
         for op in wanted.ops {
-            let ended = match op {
-                SystemOp::EndSession(EndSession { session }) => Some(session),
-                _ => None,
-            };
-            if let (Some(Ok(_)), Some(session)) = (self.propose_any(op).await, ended) {
-                self.promises.session_ended(session);
+            match op {
+                // They may wait for leases to end, and silent nodes must not.
+                SystemOp::EndSession(_) | SystemOp::ReapOrphans(_) => {
+                    let leader = self.clone();
+                    tokio::spawn(async move { leader.propose_wanted(op).await });
+                }
+                op => self.propose_wanted(op).await,
             }
         }
         if let Some((change, map)) = wanted.members {
             self.change_members_aside(change, map);
+        }
+    }
+
+    async fn propose_wanted(&self, op: SystemOp) {
+        let ended = match op {
+            SystemOp::EndSession(EndSession { session }) => Some(session),
+            _ => None,
+        };
+        if let (Some(Ok(_)), Some(session)) = (self.propose_any(op).await, ended) {
+            self.promises.session_ended(session);
+            self.leases.session_ended(session);
         }
     }
 
@@ -99,6 +111,7 @@ impl Leader {
         };
         let now = self.uptime.ms();
         let sessions = live_sessions(view)?;
+        self.leases.keep_sessions(&sessions);
         let orphans = if round.is_multiple_of(ORPHAN_ROUNDS) {
             orphans(view, self.state.lock().orphans_from)?
         } else {

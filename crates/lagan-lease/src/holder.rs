@@ -13,14 +13,15 @@
 mod changes;
 mod stamps;
 
-use crate::key::{Key, Name, NameRef};
 use crate::rules::{Rule, kept};
 use crate::second_chance::SecondChance;
 use crate::times::LEASE_MS;
 use changes::Changes;
+use lagan_types::lease::{Found, Key, Name, NameRef};
 use lagan_types::{Ino, SessionId};
 use stamps::Stamps;
-use std::collections::HashMap;
+use std::cell::Cell;
+use std::collections::{HashMap, HashSet};
 
 /// The bounds of a cache, in bytes as far as names count, else in entries.
 #[derive(Debug, Clone)]
@@ -43,21 +44,6 @@ impl Default for CacheBounds {
             names_bytes_max: 5 << 20,
             directories_bytes_max: 16 << 20,
         }
-    }
-}
-
-/// What a name leads to.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Found {
-    /// An inode.
-    Inode(Ino),
-    /// Nothing: there is no such name.
-    Absent,
-}
-
-impl From<Option<Ino>> for Found {
-    fn from(ino: Option<Ino>) -> Self {
-        ino.map_or(Found::Absent, Found::Inode)
     }
 }
 
@@ -102,6 +88,19 @@ pub enum Fact<A> {
     Inode(Ino, A),
     /// What a name leads to.
     Name(Name, Found),
+    /// A new directory, in which no name is.
+    Empty(Ino),
+}
+
+impl<A> Fact<A> {
+    /// Returns the key that it is about.
+    fn key(&self) -> Key {
+        match self {
+            Fact::Inode(ino, _) => Key::Inode(*ino),
+            Fact::Name(name, _) => Key::Name(name.clone()),
+            Fact::Empty(dir) => Key::Directory(*dir),
+        }
+    }
 }
 
 /// How an own change ended.
@@ -132,19 +131,71 @@ pub struct Beat {
     sent_ms: u64,
 }
 
-/// All names of a directory.
+/// All names of a directory, or those that are known so far.
 #[derive(Debug, Default)]
 struct Complete {
-    names: HashMap<Box<[u8]>, Ino>,
+    /// What each name leads to, and its place in the order.
+    names: HashMap<Box<[u8]>, (Ino, usize)>,
+    /// The inodes in the order in which they were listed, those of names that are gone too.
+    order: Vec<Ino>,
+    /// The place of the name that was asked for last.
+    asked: Cell<usize>,
     bytes: usize,
+    /// Own changes that began at this number or later were claimed when the leader had
+    /// registered the interest in all names. Older ones are followed only if it says so: what
+    /// they did others may have undone before.
+    since: u64,
+    /// A listing is under way.
+    listing: Option<Listing>,
+}
+
+/// A listing that is under way. Whatever closes the directory ends it.
+#[derive(Debug)]
+struct Listing {
+    token: u64,
+    /// Names that own changes have set or taken since it began: pages may show them older.
+    followed: HashSet<Box<[u8]>>,
 }
 
 impl Complete {
+    fn new(since: u64, names: impl IntoIterator<Item = (Box<[u8]>, Ino)>) -> Self {
+        let mut complete = Complete {
+            names: HashMap::new(),
+            order: Vec::new(),
+            asked: Cell::new(usize::MAX),
+            bytes: NAME_ROW_BYTES,
+            since,
+            listing: None,
+        };
+        for (name, ino) in names {
+            complete.set(&name, Found::Inode(ino));
+        }
+        complete
+    }
+
+    /// Forgets the places of names that are gone, when most are.
+    fn tidy_order(&mut self) {
+        if self.order.len() <= 2 * self.names.len() + 64 {
+            return;
+        }
+        let mut places: Vec<&mut (Ino, usize)> = self.names.values_mut().collect();
+        places.sort_unstable_by_key(|(_, place)| *place);
+        self.order.clear();
+        for (ino, place) in places {
+            *place = self.order.len();
+            self.order.push(*ino);
+        }
+        self.asked.set(usize::MAX);
+    }
+
     fn set(&mut self, name: &[u8], found: Found) {
         let bytes = NAME_ROW_BYTES + name.len();
         match found {
             Found::Inode(ino) => {
-                if self.names.insert(name.into(), ino).is_none() {
+                self.tidy_order();
+                let place = (ino, self.order.len());
+                self.order.push(ino);
+                if self.names.insert(name.into(), place).is_none() {
                     self.bytes += bytes;
                 }
             }
@@ -278,11 +329,21 @@ impl<A> Holder<A> {
         if let Some(found) = self.names.get(&(dir, name) as &dyn NameRef) {
             return Some(*found);
         }
-        let complete = self.directories.get(&dir)?;
+        let complete = self.complete(dir)?;
+        let place = complete.names.get(name);
+        if let Some((_, place)) = place {
+            complete.asked.set(*place);
+        }
+        let found = place.map(|(ino, _)| *ino).into();
         if !self.changes.is_empty() && self.changes.contains(&Key::name(dir, name)) {
             return None;
         }
-        Some(complete.names.get(name).copied().into())
+        Some(found)
+    }
+
+    fn complete(&mut self, dir: Ino) -> Option<&Complete> {
+        let complete = self.directories.get(&dir)?;
+        complete.listing.is_none().then_some(complete)
     }
 
     /// Returns the number of names in a directory that is known completely; `None`: it is
@@ -291,7 +352,34 @@ impl<A> Holder<A> {
         if !self.is_valid(now_ms) || self.changes.contains(&Key::Directory(dir)) {
             return None;
         }
-        self.directories.get(&dir).map(|c| c.names.len())
+        self.complete(dir).map(|c| c.names.len())
+    }
+
+    /// Returns the inode of a name, and those of the names that were listed after it, of which
+    /// the attributes are not known, `count_max` in all: if the name before it was asked for
+    /// last, the others will be asked for next. `None`: ask for this one alone.
+    pub fn ahead(
+        &mut self,
+        dir: Ino,
+        name: &[u8],
+        count_max: usize,
+        now_ms: u64,
+    ) -> Option<Vec<Ino>> {
+        if !self.is_valid(now_ms) {
+            return None;
+        }
+        let complete = self.complete(dir)?;
+        let (_, place) = *complete.names.get(name)?;
+        let before = complete.asked.replace(place);
+        if before.wrapping_add(1) != place {
+            return None;
+        }
+        let last = complete.order.len().min(place.saturating_add(count_max));
+        let next = complete.order[place..last].to_vec();
+        let unknown = next
+            .into_iter()
+            .filter(|ino| self.inodes.get(ino).is_none());
+        Some(unknown.collect())
     }
 
     // -- queries ------------------------------------------------------------------
@@ -301,6 +389,23 @@ impl<A> Holder<A> {
         Token {
             number: self.stamps.number(),
         }
+    }
+
+    /// Begins a listing of all names of a directory, before its first page is asked for;
+    /// `None`: they are known.
+    pub fn list(&mut self, dir: Ino) -> Option<Token> {
+        if self.complete(dir).is_some() {
+            return None;
+        }
+        let token = self.ask();
+        let mut complete = Complete::new(u64::MAX, []);
+        complete.listing = Some(Listing {
+            token: token.number,
+            followed: HashSet::new(),
+        });
+        let bytes = complete.bytes;
+        self.directories.insert(dir, complete, bytes);
+        Some(token)
     }
 
     /// Whether it is worth to have the leader register interest in the key. While an own
@@ -356,8 +461,8 @@ impl<A> Holder<A> {
     }
 
     /// Keeps all names of a directory, if that may be: they were read after the leader had
-    /// registered the interest, all of them by queries with this token. Returns whether it
-    /// did.
+    /// registered the interest, all of them by queries with this token of
+    /// [`Holder::list`]. Returns whether it did.
     pub fn keep_directory(
         &mut self,
         token: Token,
@@ -366,19 +471,28 @@ impl<A> Holder<A> {
         names: impl IntoIterator<Item = (Box<[u8]>, Ino)>,
         now_ms: u64,
     ) -> bool {
-        let keep = self.may_keep(token, &Key::Directory(dir), leased, now_ms);
-        if keep {
-            let mut complete = Complete {
-                names: HashMap::new(),
-                bytes: NAME_ROW_BYTES,
-            };
-            for (name, ino) in names {
+        let may = self.may_keep(token, &Key::Directory(dir), leased, now_ms);
+        let is_of = |complete: &Complete| {
+            let listing = complete.listing.as_ref();
+            listing.is_some_and(|listing| listing.token == token.number)
+        };
+        if !self.directories.get(&dir).is_some_and(is_of) {
+            return false;
+        }
+        let Some(mut complete) = self.directories.remove(&dir).filter(|_| may) else {
+            return false;
+        };
+        complete.since = self.stamps.number();
+        let followed = complete.listing.take().map(|listing| listing.followed);
+        let followed = followed.unwrap_or_default();
+        for (name, ino) in names {
+            if !followed.contains(&name) {
                 complete.set(&name, Found::Inode(ino));
             }
-            let bytes = complete.bytes;
-            self.directories.insert(dir, complete, bytes);
         }
-        keep
+        let bytes = complete.bytes;
+        self.directories.insert(dir, complete, bytes);
+        true
     }
 
     // -- own changes ----------------------------------------------------------------
@@ -391,8 +505,7 @@ impl<A> Holder<A> {
                 self.close(key);
             }
             self.changes.begin(key);
-            if let Some(dir) = key.directory().filter(|_| kept(Rule::OwnNameBreaksListing)) {
-                self.stamps.close(&dir);
+            if let Some(dir) = key.directory() {
                 self.changes.begin(&dir);
             }
         }
@@ -436,33 +549,46 @@ impl<A> Holder<A> {
             if uncrossed || !kept(Rule::OwnAnswerChecked) {
                 clean.push(key);
             }
-            if let Some(dir) = key.directory().filter(|_| kept(Rule::OwnNameBreaksListing)) {
+            if let Some(dir) = key.directory() {
                 self.changes.end(&dir);
             }
         }
         if done {
-            self.follow_names(&change.keys, &clean, &facts);
+            self.follow_names(&change, &clean, (&facts, &leased));
         }
         let valid = self.is_valid(now_ms);
         for fact in facts {
-            let key = match &fact {
-                Fact::Inode(ino, _) => Key::Inode(*ino),
-                Fact::Name(name, _) => Key::Name(name.clone()),
+            let key = fact.key();
+            // What it made was not known when it began, and could not be closed: its answer
+            // shows that as the answer to a query does.
+            let proven = match change.keys.contains(&key) {
+                true => clean.contains(&&key),
+                false => self.stamps.is_open_since(&key, change.began) || !kept(Rule::TokenChecked),
             };
-            if !valid || !leased.contains(&key) || !clean.contains(&&key) {
+            if !valid || !leased.contains(&key) || !proven {
                 continue;
             }
             match fact {
                 Fact::Inode(ino, attr) => self.inodes.insert(ino, attr, 1),
                 Fact::Name(name, found) => self.insert_name(name, found),
+                Fact::Empty(dir) => {
+                    let complete = Complete::new(self.stamps.number(), []);
+                    let bytes = complete.bytes;
+                    self.directories.insert(dir, complete, bytes);
+                }
             }
         }
     }
 
-    /// Has complete directories follow a change of names in them; those in which a name is
-    /// in doubt now are complete no longer.
-    fn follow_names(&mut self, keys: &[Key], clean: &[&Key], facts: &[Fact<A>]) {
-        for key in keys {
+    /// Has complete directories, and listings, follow a change of names in them; those in
+    /// which a name is in doubt now are complete no longer.
+    fn follow_names(
+        &mut self,
+        change: &Change,
+        clean: &[&Key],
+        (facts, leased): (&[Fact<A>], &[Key]),
+    ) {
+        for key in &change.keys {
             let Key::Name(name) = key else {
                 continue;
             };
@@ -473,7 +599,18 @@ impl<A> Holder<A> {
                 Fact::Name(of, found) if of == name => Some(*found),
                 _ => None,
             });
-            match fact.filter(|_| clean.contains(&key)) {
+            let fact = fact.filter(|_| clean.contains(&key));
+            let claimed_since =
+                change.began >= complete.since || leased.contains(&Key::Directory(name.dir));
+            if !claimed_since && kept(Rule::ListingFollowsClaimed) {
+                continue;
+            }
+            if let Some(listing) = &mut complete.listing
+                && kept(Rule::ListingFollowsOwnNames)
+            {
+                listing.followed.insert(name.name.as_ref().into());
+            }
+            match fact {
                 Some(found) => complete.set(&name.name, found),
                 None if kept(Rule::DoubtBreaksDirectory) => continue,
                 None => {}

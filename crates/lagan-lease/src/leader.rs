@@ -20,13 +20,13 @@ mod cooling;
 mod hold;
 mod sessions;
 
-use crate::key::Key;
 use crate::rules::{Rule, kept};
-pub use claims::{Author, ClaimId};
+pub use claims::{Author, ClaimId, Turn};
 use claims::{Claim, Held, Keys};
 use cooling::Cooling;
 use hold::Hold;
 use lagan_types::SessionId;
+use lagan_types::lease::Key;
 use sessions::{HeldMax, Session};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -115,6 +115,8 @@ pub struct Size {
     pub recalls: usize,
     /// Claims that have not ended.
     pub claims: usize,
+    /// Recalls so far.
+    pub recalled: u64,
 }
 
 /// An acknowledgement that a claim waits for.
@@ -138,6 +140,8 @@ pub struct Table {
     cooling: Cooling,
     /// The last number given to a registration, recall or claim.
     last: u64,
+    /// Recalls so far.
+    recalled: u64,
     /// No lease ends before this.
     next_end_ms: u64,
     woken: BTreeSet<SessionId>,
@@ -156,6 +160,7 @@ impl Table {
             cooling: Cooling::new(bounds.cooling_bytes_max, cool_min, cool_max),
             // Numbers of different terms differ: none of one is taken for another's.
             last: (term & 0xffff_ffff) << 32,
+            recalled: 0,
             next_end_ms: u64::MAX,
             woken: BTreeSet::new(),
             bounds,
@@ -176,6 +181,7 @@ impl Table {
             held: sessions.clone().map(Session::held_count).sum(),
             recalls: sessions.map(Session::recalls_count).sum(),
             claims: self.claims.len(),
+            recalled: self.recalled,
         }
     }
 
@@ -255,9 +261,22 @@ impl Table {
         self.lapse(now_ms);
     }
 
-    /// Notes that only these sessions live: the others were ended in whatever way.
+    /// Notes that a session holds nothing any more, and will not: it says so itself.
+    pub fn let_go(&mut self, session: SessionId, now_ms: u64) {
+        if let Some(of) = self.sessions.get_mut(&session) {
+            of.retired = true;
+            of.end_ms = now_ms;
+            self.next_end_ms = now_ms;
+        }
+        self.lapse(now_ms);
+    }
+
+    /// Notes that only these sessions live: the others were ended in whatever way. Numbers
+    /// rise, so a higher one is of a session that was opened since the state was read.
     pub fn keep_sessions(&mut self, live: &[SessionId], now_ms: u64) {
-        let gone = self.sessions.keys().filter(|s| !live.contains(s));
+        let last = live.iter().max();
+        let is_gone = |s: &&SessionId| !live.contains(s) && Some(*s) < last;
+        let gone = self.sessions.keys().filter(is_gone);
         for session in gone.copied().collect::<Vec<_>>() {
             self.session_ended(session, now_ms);
         }
@@ -335,18 +354,44 @@ impl Table {
     /// Claims all keys of a change and recalls them from everybody who may still have them.
     /// A name claims its directory's completeness too.
     ///
-    /// The inodes that lose or take a name are read from the state before, and again when
-    /// the claim is ready: if they are others by now, end the claim and make another.
-    pub fn claim(&mut self, author: Option<&Author>, keys: &[Key], now_ms: u64) -> ClaimId {
+    /// The inodes that lose or take a name are read when the claim is ready, since what a name
+    /// leads to does not change from then on: [`Table::extend`] it by those that it lacks.
+    pub fn claim(
+        &mut self,
+        author: Option<&Author>,
+        keys: &[Key],
+        turn: Turn,
+        now_ms: u64,
+    ) -> ClaimId {
         self.lapse(now_ms);
         let id = ClaimId(self.number());
+        let turn = match self.hold.left_ms(now_ms) {
+            // Whoever waited for its end may have begun.
+            0 => Turn::InOrder,
+            _ => turn,
+        };
+        let (session, began) = author.map_or((None, 0), |a| (Some(a.session), a.began));
+        self.claims.insert(id, Claim::new(session, began, turn));
+        self.extend(id, author, keys, now_ms);
+        id
+    }
+
+    /// Claims more keys for a change. Names only before it was ready: later, others may
+    /// have claimed them before, in another order.
+    pub fn extend(&mut self, id: ClaimId, author: Option<&Author>, keys: &[Key], now_ms: u64) {
+        self.lapse(now_ms);
+        let Some(mut claim) = self.claims.remove(&id) else {
+            return;
+        };
         let breaks = |key: &Key| key.directory().filter(|_| kept(Rule::NameBreaksDirectory));
         let directories = keys.iter().filter_map(breaks);
         let keys: BTreeSet<Key> = keys.iter().cloned().chain(directories).collect();
         let session = author.map(|a| a.session);
-        let mut claim = Claim::new(session, author.map_or(0, |a| a.began));
         for key in keys {
-            let alone = self.keys.claim(&key, id) || !kept(Rule::AnswerLeasedIfAlone);
+            if claim.keys.iter().any(|(claimed, _)| *claimed == key) {
+                continue;
+            }
+            let alone = self.keys.claim(&key, id, claim.turn) || !kept(Rule::AnswerLeasedIfAlone);
             let closed = author.filter(|a| a.has_closed(&key));
             let spare = |held: &Held| {
                 closed.is_some_and(|a| a.session == held.session && held.is_older_than(a.began))
@@ -362,7 +407,6 @@ impl Table {
             claim.keys.push((key, leased));
         }
         self.claims.insert(id, claim);
-        id
     }
 
     /// Registers the author's interest in a key that only its own claim is on: the change's
@@ -398,6 +442,7 @@ impl Table {
             let is_new = held.recalled.is_none();
             if is_new {
                 self.last += 1;
+                self.recalled += 1;
                 of.let_go(held.order, key);
                 of.recall(self.last, key.clone(), now_ms);
                 self.woken.insert(held.session);
@@ -422,7 +467,7 @@ impl Table {
             return never;
         };
         let mut wake_ms = None;
-        if left_ms > 0 {
+        if left_ms > 0 && claim.turn == Turn::InOrder {
             wake_ms = Some(now_ms.saturating_add(left_ms));
         }
         for (session, number) in &claim.waits {

@@ -34,7 +34,9 @@
 //!    been applied, or the term ends.
 //! 5. *A change belongs to the term of its claim.* It is proposed in this term or not at all.
 //! 6. *A new term holds all changes* until every session has dropped what it held of earlier
-//!    terms, or for 1.25 s. Its table knows nothing of them.
+//!    terms, or for 1.25 s. Its table knows nothing of them. What every mount was shown in an
+//!    earlier term though it was not carried out yet (a promised file) may be carried out
+//!    before ([`Turn::BeforeHold`]): no lease is in its way.
 //! 7. *A session that is ended has no lease.* It is retired first, and ended or replaced when
 //!    its lease has run out: a leader of a later term looks for sessions in the state alone.
 //! 8. *Whoever acknowledges nothing loses the lease*: heartbeats alone do not keep it.
@@ -68,7 +70,8 @@ mod second_chance;
 mod simulation;
 mod times;
 
-pub use holder::{Beat, CacheBounds, Change, Fact, Found, Holder, NAME_ROW_BYTES, Outcome, Token};
-pub use key::{Key, Name};
-pub use leader::{Author, Bounds, ClaimId, End, RECALLS_PAGE_MAX, Ready, Recalls, Size, Table};
+pub use holder::{Beat, CacheBounds, Change, Fact, Holder, NAME_ROW_BYTES, Outcome, Token};
+pub use leader::{
+    Author, Bounds, ClaimId, End, RECALLS_PAGE_MAX, Ready, Recalls, Size, Table, Turn,
+};
 pub use times::{HEARTBEAT_MS, HOLD_MS, LEADER_LEASE_MS, LEASE_MS, RECALL_PATIENCE_MS};

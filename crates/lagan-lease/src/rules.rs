@@ -55,8 +55,11 @@ pub(crate) enum Rule {
     OwnChangeCloses,
     /// The answer to an own change is not kept if the key was closed since.
     OwnAnswerChecked,
-    /// An own change of a name is noticed by a listing of its directory under way.
-    OwnNameBreaksListing,
+    /// A listing under way follows own changes of names in its directory.
+    ListingFollowsOwnNames,
+    /// All that is known of a directory's names follows only those own changes that the leader
+    /// claimed when it had registered the interest in them.
+    ListingFollowsClaimed,
     /// A complete directory is given up when an own change of a name in it is in doubt.
     DoubtBreaksDirectory,
 }
@@ -77,7 +80,7 @@ mod broken {
     use std::cell::Cell;
 
     /// All rules.
-    pub(crate) const ALL: [Rule; 25] = [
+    pub(crate) const ALL: [Rule; 26] = [
         RegisterRefusedWhileClaimed,
         RecallAwaited,
         LeaderEndsLater,
@@ -101,7 +104,8 @@ mod broken {
         TermDropsAll,
         OwnChangeCloses,
         OwnAnswerChecked,
-        OwnNameBreaksListing,
+        ListingFollowsOwnNames,
+        ListingFollowsClaimed,
         DoubtBreaksDirectory,
     ];
 

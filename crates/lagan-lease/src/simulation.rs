@@ -61,6 +61,23 @@ fn caches_are_right_and_changes_end() {
 }
 
 #[test]
+fn listings_are_right_while_names_change() {
+    let mut all = Stats::default();
+    for seed in first_seed()..first_seed() + runs() / 4 {
+        let plan = Plan::of_listings(seed);
+        let report = run(&plan, None);
+        assert!(
+            report.wrong.is_empty(),
+            "LAGAN_LEASE_SEED={seed}: {:#?}\n{plan:#?}",
+            report.wrong
+        );
+        all.add(&report.stats);
+    }
+    println!("{all:?}");
+    assert!(all.directory_hits * 20 > all.hits + all.asked, "{all:?}");
+}
+
+#[test]
 fn same_seed_is_the_same_run() {
     for seed in 1..20 {
         let plan = Plan::of(seed);
@@ -84,6 +101,9 @@ fn each_broken_rule_is_noticed() {
         let seed = match rule {
             // Where sessions are retired first, as they should be, there is nothing left of
             // them to count.
+            Rule::ListingFollowsOwnNames | Rule::ListingFollowsClaimed => {
+                noticed(Plan::of_listings, None)
+            }
             Rule::EndedSessionCounts => noticed(Plan::of_takeovers, Some(UseRule::RetireFirst)),
             _ => noticed(Plan::of, None),
         };

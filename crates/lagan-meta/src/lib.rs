@@ -35,6 +35,6 @@ mod txn;
 mod uses;
 
 pub use apply::apply;
-pub use facts::{lock_holders, node_boot, session_exists};
+pub use facts::{lock_holders, node_boot, session_exists, succeeds};
 pub use ops::promise::{NotPromised, preview};
 pub use query::{DueScan, cluster_map, map_version, query, read};

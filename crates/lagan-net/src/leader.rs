@@ -61,6 +61,9 @@ struct Progress {
     end: Instant,
     /// An attempt may have reached a server.
     sent: bool,
+    /// One that did is over, without an answer: the next one asks again. A server that names
+    /// no leader may not know what became of a mutation.
+    again: bool,
     last: Option<NetError>,
     refused: Vec<SocketAddr>,
     hints: u32,
@@ -132,15 +135,55 @@ impl LeaderClient {
         A: Message,
         A::Request: Conversation<Refusal = LeaderRefusal>,
     {
+        self.ask_counted(ask, deadline).await.0
+    }
+
+    /// Does the same as [`LeaderClient::ask`], and says whether the request may have reached
+    /// a server more than once.
+    pub async fn ask_counted<A>(
+        &self,
+        ask: A,
+        deadline: Duration,
+    ) -> (Result<A::Answer, NetError>, bool)
+    where
+        A: Message,
+        A::Request: Conversation<Refusal = LeaderRefusal>,
+    {
+        let mut progress = Progress::until(Instant::now() + deadline);
+        let answer = self.ask_on(ask, &mut progress).await;
+        (answer, progress.again)
+    }
+
+    /// Asks the server that led last, once, for something that it may be long about. That it
+    /// does not lead any more is for other calls to find out.
+    ///
+    /// # Errors
+    /// Those of [`LeaderClient::ask`]; [`NetError::TimedOut`] also if the server does not
+    /// lead.
+    pub async fn ask_once<A>(&self, ask: A, deadline: Duration) -> Result<A::Answer, NetError>
+    where
+        A: Message,
+        A::Request: Conversation<Refusal = LeaderRefusal>,
+    {
+        let target = self.target().ok_or(NetError::TimedOut { sent: false })?;
         let head = Bytes::from(codec::encode(&ask.into()));
-        let mut progress = Progress {
-            end: Instant::now() + deadline,
-            sent: false,
-            last: None,
-            refused: Vec::new(),
-            hints: 0,
-            failures: 0,
-        };
+        let service = A::Request::SERVICE;
+        let call = self
+            .pool
+            .call(target, service, head, Bytes::new(), deadline);
+        match decode_reply::<A>(&call.await?)? {
+            Ok(reply) => own_answer::<A>(reply),
+            Err(LeaderRefusal::NotLeader { .. }) => Err(NetError::TimedOut { sent: true }),
+            Err(refusal) => Err(NetError::Declined(refusal.to_string())),
+        }
+    }
+
+    async fn ask_on<A>(&self, ask: A, progress: &mut Progress) -> Result<A::Answer, NetError>
+    where
+        A: Message,
+        A::Request: Conversation<Refusal = LeaderRefusal>,
+    {
+        let head = Bytes::from(codec::encode(&ask.into()));
         loop {
             let Some(target) = self.target() else {
                 return Err(NetError::TimedOut { sent: false });
@@ -149,8 +192,8 @@ impl LeaderClient {
             match attempt.await {
                 Ok(Attempt::Answered(response)) => match decode_reply::<A>(&response) {
                     Ok(Err(LeaderRefusal::NotLeader { leader, addr })) => {
-                        self.follow(target, leader, addr.as_deref(), &mut progress)
-                            .await;
+                        progress.again |= leader.is_none();
+                        self.follow(target, leader, addr.as_deref(), progress).await;
                     }
                     Ok(reply) => {
                         self.known.lock().leader = Some(target);
@@ -159,13 +202,14 @@ impl LeaderClient {
                             Err(refusal) => Err(NetError::Declined(refusal.to_string())),
                         };
                     }
-                    Err(error) => self.failed(target, error, &mut progress).await?,
+                    Err(error) => self.failed(target, error, progress).await?,
                 },
                 Ok(Attempt::Moved(to)) => {
                     progress.sent = true;
+                    progress.again = true;
                     self.known.lock().leader = Some(to);
                 }
-                Err(error) => self.failed(target, error, &mut progress).await?,
+                Err(error) => self.failed(target, error, progress).await?,
             }
             if Instant::now() >= progress.end {
                 return Err(progress.timed_out());
@@ -226,6 +270,7 @@ impl LeaderClient {
         progress: &mut Progress,
     ) -> Result<(), NetError> {
         progress.sent |= error.possibly_sent();
+        progress.again |= error.possibly_sent();
         if error.is_final() {
             return Err(error);
         }
@@ -329,14 +374,26 @@ async fn ask(pool: Pool, addr: SocketAddr) -> Option<Opinion> {
 }
 
 impl Progress {
+    fn until(end: Instant) -> Self {
+        Progress {
+            end,
+            sent: false,
+            again: false,
+            last: None,
+            refused: Vec::new(),
+            hints: 0,
+            failures: 0,
+        }
+    }
+
     async fn pause(&self) {
         let pause = PAUSE.mul_f64(rand::random_range(0.5..1.5));
         let end = self.end.min(Instant::now() + pause);
         tokio::time::sleep_until(end.into()).await;
     }
 
-    fn timed_out(self) -> NetError {
-        match self.last {
+    fn timed_out(&mut self) -> NetError {
+        match self.last.take() {
             Some(error) if !self.sent => error,
             _ => NetError::TimedOut { sent: self.sent },
         }

@@ -1,15 +1,22 @@
-//! Keys: what a lease is about.
+//! What leases are about, and what requests and answers say of them.
+//!
+//! A mount may remember what it was shown of a [`Key`] while it holds a lease on it
+//! (`lagan-lease`). A query says that its mount wants to remember ([`Wish`]), and the answer of
+//! which keys it may ([`Leased`]). A mutation says which keys its mount has closed
+//! ([`Closed`]), and the answer what is there after it ([`Proof`]).
 //!
 //! A [`Name`] can be looked up in a map by its directory and bytes, without making one
 //! ([`NameRef`]): the holder does so for each component of each path.
 
-use lagan_types::Ino;
+use crate::attr::Attr;
+use crate::codec::{Decode, Encode};
+use crate::id::Ino;
 use std::borrow::Borrow;
 use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 
 /// Something that a mount may remember while it holds a lease on it.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Encode, Decode)]
 pub enum Key {
     /// The attributes of an inode.
     Inode(Ino),
@@ -33,20 +40,10 @@ impl Key {
             Key::Inode(_) | Key::Directory(_) => None,
         }
     }
-
-    /// Returns about how many bytes a table spends on the key.
-    pub(crate) fn bytes(&self) -> usize {
-        /// A row of the map, one of the order, and their share of free space.
-        const ROW_BYTES: usize = 160;
-        match self {
-            Key::Name(name) => ROW_BYTES + name.name.len(),
-            Key::Inode(_) | Key::Directory(_) => ROW_BYTES,
-        }
-    }
 }
 
 /// A directory and a name in it.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Encode, Decode)]
 pub struct Name {
     /// The directory.
     pub dir: Ino,
@@ -70,7 +67,7 @@ impl Hash for Name {
 
 /// A name that may be borrowed. The maps of names are asked with
 /// `&(dir, bytes) as &dyn NameRef`.
-pub(crate) trait NameRef {
+pub trait NameRef {
     /// Returns the directory and the name's bytes.
     fn parts(&self) -> (Ino, &[u8]);
 }
@@ -104,6 +101,87 @@ impl Eq for dyn NameRef + '_ {}
 impl<'a> Borrow<dyn NameRef + 'a> for Name {
     fn borrow(&self) -> &(dyn NameRef + 'a) {
         self
+    }
+}
+
+/// What a name leads to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Encode, Decode)]
+pub enum Found {
+    /// An inode.
+    Inode(Ino),
+    /// Nothing: there is no such name.
+    Absent,
+}
+
+impl From<Option<Ino>> for Found {
+    fn from(ino: Option<Ino>) -> Self {
+        ino.map_or(Found::Absent, Found::Inode)
+    }
+}
+
+/// A query's mount wants to remember the answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Encode, Decode)]
+pub struct Wish {
+    /// The query's number at its mount; rises with each query and each change.
+    pub asked: u64,
+    /// It is the first page of a listing, which may be remembered as a whole.
+    pub listing: bool,
+}
+
+/// The keys of which a query's mount may remember the answer.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+pub struct Leased {
+    /// The leader's term.
+    pub term: u64,
+    /// For each key of [`crate::Query::keys`], in its order, whether it may.
+    pub keys: Vec<bool>,
+}
+
+/// Most keys that the mount of one mutation closes: those of a rename, with the inodes under
+/// both names.
+pub const CLOSED_MAX: usize = 6;
+
+/// The keys that the mount of a mutation has closed: it remembers nothing of them that it
+/// asked for before the mutation began.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+pub struct Closed {
+    /// The mutation's number at its mount; rises with each query and each change.
+    pub began: u64,
+    /// The keys, at most [`CLOSED_MAX`].
+    pub keys: Vec<Key>,
+}
+
+/// What is there after a mutation.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+pub struct Proof {
+    /// The leader's term.
+    pub term: u64,
+    /// Each fact, and whether the mount may remember it for itself. One that it may not still
+    /// corrects what it knows of the directory that the name is in.
+    pub facts: Vec<(Fact, bool)>,
+    /// The directories of which the mount may know all names, and might when the mutation began.
+    pub listed: Vec<Ino>,
+}
+
+/// Something that the answer to a mutation proves.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+pub enum Fact {
+    /// The attributes of an inode.
+    Inode(Attr),
+    /// What a name leads to.
+    Name(Name, Found),
+    /// A new directory, in which no name is.
+    Empty(Ino),
+}
+
+impl Fact {
+    /// Returns the key that it is about.
+    pub fn key(&self) -> Key {
+        match self {
+            Fact::Inode(attr) => Key::Inode(attr.ino),
+            Fact::Name(name, _) => Key::Name(name.clone()),
+            Fact::Empty(dir) => Key::Directory(*dir),
+        }
     }
 }
 

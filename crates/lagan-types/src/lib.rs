@@ -14,6 +14,7 @@ pub mod codec;
 pub mod error;
 pub mod extent;
 pub mod id;
+pub mod lease;
 pub mod limits;
 #[allow(missing_docs, reason = "a variant's text explains its fields")]
 pub mod message;

@@ -32,11 +32,14 @@ pub use chunk::{
     ReportBad, ReportReplica, VerifyChunks, WriteChunk,
 };
 pub use leader::{
-    ArchiveJob, GetJobs, GetStatus, Join, LeaderRefusal, LeaderReply, LeaderRequest, NodeHeard,
-    NodeHeartbeat, NodeStatus, ReleaseFiles, Released, Removal, Remove, SessionHeard,
-    SessionHeartbeat, Status, WaitLock,
+    ArchiveJob, GetJobs, GetStatus, Join, LeaderRefusal, LeaderReply, LeaderRequest, LeaseStatus,
+    NodeHeard, NodeHeartbeat, NodeStatus, PollRecalls, Recalls, ReleaseFiles, Released, Removal,
+    Remove, SessionHeard, SessionHeartbeat, Status, WaitLock,
 };
-pub use meta::{CreateFile, CreateOutcome, GetMap, MetaReply, MetaRequest, Mutate, ReadState};
+pub use meta::{
+    CreateFile, CreateOutcome, FileCreated, GetMap, MetaReply, MetaRequest, Mutate, Mutated,
+    ReadState, StateRead,
+};
 pub use node::{
     DropRecallCache, InitCluster, JoinVia, Joined, NodeRefusal, NodeReply, NodeRequest, Ping, Pong,
 };

@@ -27,7 +27,8 @@ pub use system::{
 
 use crate::attr::Time;
 use crate::codec::{Decode, Encode};
-use crate::id::{SessionId, VolumeId};
+use crate::id::{Ino, SessionId, VolumeId};
+use crate::lease::Key;
 
 /// One mutation as it is replicated.
 ///
@@ -71,6 +72,24 @@ pub enum Op {
     /// One of the cluster's own, sent with `SessionId::SYSTEM`: not remembered, so
     /// it is idempotent.
     System(SystemOp),
+}
+
+impl Op {
+    /// What mounts may remember of what it changes, as far as it names it.
+    pub fn touches(&self) -> Vec<Key> {
+        match self {
+            Op::File(op) => op.touches(),
+            Op::System(op) => op.touches(),
+        }
+    }
+
+    /// The inodes that it changes quietly.
+    pub fn quiet(&self) -> Vec<Ino> {
+        match self {
+            Op::File(op) => op.quiet(),
+            Op::System(op) => op.quiet(),
+        }
+    }
 }
 
 impl From<FileOp> for Op {

@@ -13,7 +13,9 @@ pub use answer::{
 use crate::ask::asks;
 use crate::attr::Attr;
 use crate::codec::{Decode, Encode};
+use crate::error::{FsError, Refusal};
 use crate::id::{BlockId, Ino, NodeId, SessionId, SetId};
+use crate::lease::Key;
 use crate::op::{LockRange, SessionIdentity};
 
 asks! {
@@ -114,6 +116,34 @@ pub enum Sees<'a> {
 }
 
 impl Query {
+    /// The keys that the answer shows something of which a mount may remember, beside a
+    /// listing's own, which counts for the first page of it ([`crate::lease::Wish`]): for
+    /// [`ReadDir`], its [`Key::Directory`] comes first.
+    pub fn keys(&self, answer: &Result<QueryAnswer, Refusal>) -> Vec<Key> {
+        match (self, answer) {
+            (Query::Lookup(q), Ok(QueryAnswer::Attr(attr))) => {
+                vec![Key::name(q.parent, &q.name), Key::Inode(attr.ino)]
+            }
+            (Query::Lookup(q), Err(Refusal::Fs(FsError::NotFound))) => {
+                vec![Key::name(q.parent, &q.name)]
+            }
+            (Query::GetAttrs(_), Ok(QueryAnswer::Attrs(attrs))) => {
+                let found = attrs.iter().flatten();
+                found.map(|attr| Key::Inode(attr.ino)).collect()
+            }
+            (Query::GetAttr(q), Ok(_)) => vec![Key::Inode(q.ino)],
+            (Query::Open(q), Ok(_)) => vec![Key::Inode(q.ino)],
+            (Query::ReadDir(q), Ok(QueryAnswer::Entries(page))) => {
+                let shown = page.entries.iter().filter(|e| e.attr.is_some());
+                let inodes = shown.map(|e| Key::Inode(e.ino));
+                std::iter::once(Key::Directory(q.ino))
+                    .chain(inodes)
+                    .collect()
+            }
+            _ => Vec::new(),
+        }
+    }
+
     /// What it may see of promised files.
     pub fn sees(&self) -> Sees<'_> {
         match self {

@@ -11,7 +11,7 @@ use lagan_types::message::{
 };
 use lagan_types::op::SetConfig;
 use lagan_types::{
-    Answer, Ask, Command, Query, QueryAnswer, Refusal, SessionId, SystemOp, VolumeId, answer_to,
+    Answer, Ask, Command, Query, QueryAnswer, Refusal, SessionId, SystemOp, answer_to,
 };
 use std::fmt::{Debug, Display};
 use std::future::Future;
@@ -170,12 +170,8 @@ impl Cluster {
     where
         A: Ask<Request = Query, Reply = QueryAnswer>,
     {
-        let read = ReadState {
-            volume: VolumeId::ONLY,
-            session: SessionId::SYSTEM,
-            query: ask.into(),
-        };
-        Ok(answer_to::<A>(self.ask(read).await?))
+        let read = ReadState::new(SessionId::SYSTEM, ask);
+        Ok(answer_to::<A>(self.ask(read).await?.answer))
     }
 
     /// A mutation in the cluster's own name: one that may be repeated. The inner error is the
@@ -188,7 +184,7 @@ impl Cluster {
         A: Ask<Request = SystemOp, Reply = Answer>,
     {
         let command = Command::system(op);
-        Ok(answer_to::<A>(self.ask(Mutate { command }).await?))
+        Ok(answer_to::<A>(self.ask(Mutate::new(command)).await?.answer))
     }
 
     /// Replaces the shared configuration.

@@ -15,7 +15,7 @@ use lagan_types::message::{
 };
 use lagan_types::op::{Init, LockKind, LockRange, RegisterNode};
 use lagan_types::query::GetLock;
-use lagan_types::{ClusterId, Command, Incarnation, Ino, Refusal, SessionId, VolumeId};
+use lagan_types::{ClusterId, Command, Incarnation, Ino, Refusal, SessionId};
 use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::atomic::{AtomicU16, Ordering};
@@ -194,23 +194,19 @@ async fn session_that_was_ended_learns_that_it_holds_no_locks() {
     let doors = open_doors(&node, LONG).await.expect("doors");
     init(&node, wanted()).await.expect("init");
     let member = node.member.get().expect("a member").clone();
-    let request = ReadState {
-        volume: VolumeId::ONLY,
-        session: SessionId(99),
-        query: GetLock {
-            ino: Ino::ROOT,
-            lock: LockRange {
-                owner: 1,
-                start: 0,
-                end: u64::MAX,
-                kind: LockKind::Write,
-                pid: 1,
-            },
-        }
-        .into(),
+    let query = GetLock {
+        ino: Ino::ROOT,
+        lock: LockRange {
+            owner: 1,
+            start: 0,
+            end: u64::MAX,
+            kind: LockKind::Write,
+            pid: 1,
+        },
     };
+    let request = ReadState::new(SessionId(99), query);
     let answer = member.edge.ask(request).await.expect("an answer");
-    assert_eq!(answer, Err(Refusal::SessionEnded));
+    assert_eq!(answer.answer, Err(Refusal::SessionEnded));
     stop(node, doors).await;
 }
 
@@ -296,9 +292,10 @@ async fn mount_that_asks_what_others_may_is_refused_at_the_door() {
     for (wanted, said) in &told {
         assert_eq!(wanted, said);
     }
-    // Ping; the four about the state; heartbeat, lock, status; two of chunks and two reports;
+    // Ping; the four about the state; heartbeat, recalls, lock, status;
+    // two of chunks and two reports;
     // recall. A new request is one of these or stands above.
-    let of_mounts = 1 + 4 + 3 + 4 + 1;
+    let of_mounts = 1 + 4 + 4 + 4 + 1;
     let tables = [
         NodeRequest::NAMES,
         MetaRequest::NAMES,

@@ -64,7 +64,9 @@ impl Client {
             attrs,
         };
         let fetched = Instant::now();
-        let found = self.leader.query(query).await?;
+        let listing = dir.take_listing(cookie);
+        let (found, listing) = self.leader.list(query, listing).await?;
+        dir.set_listing(listing);
         Ok(dir.keep(Page {
             after: cookie,
             attrs,

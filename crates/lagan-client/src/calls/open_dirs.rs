@@ -1,5 +1,6 @@
 //! Open directories, each with one page of the leader's answer.
 
+use crate::leader::leases::Listing;
 use crate::options::DirPage;
 use lagan_types::query::Entry;
 use lagan_types::{FsError, Ino};
@@ -27,6 +28,7 @@ impl OpenDirs {
             ino,
             no_atime,
             page: Mutex::default(),
+            listing: Mutex::default(),
         };
         self.open.lock().insert(fh, Arc::new(dir));
     }
@@ -53,9 +55,22 @@ pub(crate) struct OpenDir {
     /// It was opened with O_NOATIME.
     pub no_atime: bool,
     page: Mutex<Option<Page>>,
+    /// What was listed so far, from the first page on.
+    listing: Mutex<Option<Listing>>,
 }
 
 impl OpenDir {
+    /// Takes the listing that a page after `cookie` goes on with.
+    pub fn take_listing(&self, cookie: u64) -> Option<Listing> {
+        let listing = self.listing.lock().take();
+        listing.filter(|listing| cookie > 0 && listing.goes_on(cookie))
+    }
+
+    /// Keeps a listing that goes on.
+    pub fn set_listing(&self, listing: Option<Listing>) {
+        *self.listing.lock() = listing;
+    }
+
     /// Entries after `cookie` that are at hand, if there are some or it is known that there are none.
     pub fn kept(&self, cookie: u64, attrs: bool) -> Option<DirPage> {
         self.page.lock().as_ref()?.from(cookie, attrs)

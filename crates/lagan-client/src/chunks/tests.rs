@@ -85,12 +85,12 @@ impl Servers for Fake {
             }
             MetaRequest::ReadState(ask) => {
                 assert!(matches!(ask.query, Query::File(_)), "{ask:?}");
-                MetaReply::Read(Ok(QueryAnswer::File(world.file())))
+                MetaReply::Read(Ok(QueryAnswer::File(world.file())).into())
             }
-            MetaRequest::Mutate(Mutate { command }) => {
+            MetaRequest::Mutate(Mutate { command, .. }) => {
                 assert_eq!(command.op, GrantBlock.into());
                 let (block, count) = (BlockId(1), 100);
-                MetaReply::Mutated(Ok(Answer::Block(GrantedBlock { block, count })))
+                MetaReply::Mutated(Ok(Answer::Block(GrantedBlock { block, count })).into())
             }
             other => panic!("{other:?}"),
         }))

@@ -32,12 +32,12 @@ const USER: Caller = Caller {
 /// Session 1 ends when a file is committed.
 fn answers(request: &MetaRequest) -> MetaReply {
     let command = match request {
-        MetaRequest::Mutate(Mutate { command }) => command,
-        MetaRequest::ReadState(_) => return MetaReply::Read(Err(FsError::Io.into())),
+        MetaRequest::Mutate(Mutate { command, .. }) => command,
+        MetaRequest::ReadState(_) => return MetaReply::Read(Err(FsError::Io.into()).into()),
         MetaRequest::GetMap(_) => return MetaReply::Map(None),
         MetaRequest::CreateFile(_) => panic!("{request:?}"),
     };
-    MetaReply::Mutated(match command.op {
+    let answer = match command.op {
         Op::File(FileOp::GrantBlock(_)) => {
             let (block, count) = (BlockId(1), 100);
             Ok(Answer::Block(GrantedBlock { block, count }))
@@ -50,7 +50,8 @@ fn answers(request: &MetaRequest) -> MetaReply {
             }))
         }
         _ => Err(Refusal::SessionEnded),
-    })
+    };
+    MetaReply::Mutated(answer.into())
 }
 
 fn files() -> Arc<Files> {
@@ -191,14 +192,14 @@ struct TwoSilent(Mutex<Vec<Commit>>);
 impl Servers for TwoSilent {
     fn meta(&self, request: &MetaRequest) -> Said<Result<MetaReply, LeaderRefusal>> {
         let command = match request {
-            MetaRequest::Mutate(Mutate { command }) => command,
+            MetaRequest::Mutate(Mutate { command, .. }) => command,
             MetaRequest::GetMap(_) => return Said::This(Ok(MetaReply::Map(None))),
             MetaRequest::ReadState(_) | MetaRequest::CreateFile(_) => {
                 let refusal = LeaderRefusal::Refused(format!("{request:?}"));
                 return Said::This(Err(refusal));
             }
         };
-        Said::This(Ok(MetaReply::Mutated(Ok(match &command.op {
+        let answer = match &command.op {
             Op::File(FileOp::GrantBlock(_)) => Answer::Block(GrantedBlock {
                 block: BlockId(1),
                 count: 100,
@@ -212,7 +213,8 @@ impl Servers for TwoSilent {
                 })
             }
             other => panic!("{other:?}"),
-        }))))
+        };
+        Said::This(Ok(MetaReply::Mutated(Ok(answer).into())))
     }
 
     fn chunk(&self, addr: SocketAddr, _: &ChunkRequest) -> Said<Served<ChunkRequest>> {

@@ -5,20 +5,27 @@
 //! replaced (`renew.rs`).
 
 use crate::leader::Leader;
+use crate::leader::leases::{Leases, Listing};
 use crate::leader::link::{fs_error, unanswered};
 use crate::leader::session::Ticket;
 use lagan_types::answer::Created;
-use lagan_types::message::{CreateFile, CreateOutcome, Mutate, ReadState};
-use lagan_types::op::{Command, Create};
-use lagan_types::{
-    Answer, Ask, FileOp, FsError, Query, QueryAnswer, Refusal, SessionId, Time, VolumeId, answer_to,
+use lagan_types::lease::Wish;
+use lagan_types::message::{
+    CreateFile, CreateOutcome, FileCreated, Mutate, Mutated, ReadState, StateRead,
 };
-use std::time::Duration;
+use lagan_types::op::{Command, Create};
+use lagan_types::query::{DirPage, GetAttrs, Lookup, ReadDir};
+use lagan_types::{
+    Answer, Ask, FileOp, FsError, Ino, Query, QueryAnswer, Refusal, SessionId, Time, VolumeId,
+    answer_to,
+};
+use std::sync::Arc;
 use tokio::time::Instant;
 
-/// Within this time a call was sent once only, so that "session ended" is the
-/// answer to its first attempt: it was not done, and may be done again.
-const ONE_ATTEMPT: Duration = Duration::from_millis(500);
+/// Most names of a directory that are fetched to know what is not there.
+const NAMES_MAX: usize = 4_096;
+/// So many at a time.
+const NAMES_PAGE_LEN: u32 = 1_024;
 
 impl Leader {
     /// Has a mutation carried out once.
@@ -69,15 +76,27 @@ impl Leader {
         only: Option<SessionId>,
         until: Instant,
     ) -> Result<Answer, Refusal> {
+        let change = self.leases.begin(&op);
         loop {
             let ticket = self.session.begin(only, until).await?;
-            let (id, sent) = (ticket.id, Instant::now());
-            let command = command(&ticket, op.clone());
-            let answer = self.link.ask(Mutate { command }, until).await;
+            let id = ticket.id;
+            let ask = Mutate {
+                command: command(&ticket, op.clone()),
+                closed: change.closed(),
+            };
+            let (answer, again) = self.link.ask_counted(ask, until).await;
             drop(ticket);
-            match answer.map_err(unanswered)? {
-                Err(Refusal::SessionEnded) => self.go_on_after(id, sent, only, until).await?,
-                answer => return answer,
+            let Mutated { answer, proof } = answer.map_err(unanswered)?;
+            match answer {
+                Err(Refusal::SessionEnded) => self.go_on_after(id, again, only, until).await?,
+                Err(refusal) => {
+                    change.refused();
+                    return Err(refusal);
+                }
+                Ok(answer) => {
+                    change.done(proof);
+                    return Ok(answer);
+                }
             }
         }
     }
@@ -92,22 +111,31 @@ impl Leader {
     ) -> Result<(Created, bool), FsError> {
         let op = FileOp::from(create.clone());
         self.make_touched_by_op(&op, until).await?;
+        let change = self.leases.begin(&op);
         loop {
             let ticket = self.session.begin(None, until).await.map_err(fs_error)?;
-            let (id, sent) = (ticket.id, Instant::now());
+            let id = ticket.id;
             let asked = CreateFile {
                 command: command(&ticket, op.clone()),
+                closed: change.closed(),
             };
-            let answer = self.link.ask(asked, until).await.map_err(unanswered)?;
-            let created = match answer {
+            let (answer, mut again) = self.link.ask_counted(asked, until).await;
+            let FileCreated { outcome, mut proof } = answer.map_err(unanswered)?;
+            let created = match outcome {
                 Ok(CreateOutcome::Promised { attr, term }) => {
                     if self.take_promise((&create, id), &attr, term) {
+                        change.done(proof);
                         let created = true;
                         return Ok((Created { attr, created }, true));
                     }
-                    let command = command(&ticket, op.clone());
-                    let answer = self.link.ask(Mutate { command }, until).await;
-                    answer_to::<Create>(answer.map_err(unanswered)?)
+                    let ask = Mutate {
+                        command: command(&ticket, op.clone()),
+                        closed: change.closed(),
+                    };
+                    let answer = self.link.ask(ask, until).await.map_err(unanswered)?;
+                    again = true;
+                    proof = answer.proof;
+                    answer_to::<Create>(answer.answer)
                 }
                 Ok(CreateOutcome::Replicated(created)) => Ok(created),
                 Err(refusal) => Err(refusal),
@@ -115,10 +143,17 @@ impl Leader {
             drop(ticket);
             match created {
                 Err(Refusal::SessionEnded) => {
-                    let renewed = self.go_on_after(id, sent, None, until).await;
+                    let renewed = self.go_on_after(id, again, None, until).await;
                     renewed.map_err(fs_error)?;
                 }
-                created => return Ok((created.map_err(fs_error)?, false)),
+                Err(refusal) => {
+                    change.refused();
+                    return Err(fs_error(refusal));
+                }
+                Ok(created) => {
+                    change.done(proof);
+                    return Ok((created, false));
+                }
             }
         }
     }
@@ -127,17 +162,17 @@ impl Leader {
     ///
     /// # Errors
     /// [`Refusal::SessionEnded`] if the mutation must not be sent again: it is of that
-    /// session only, may have been carried out, or its time is over.
+    /// session only, its time is over, or it was sent more than once, so that it may have been
+    /// carried out.
     async fn go_on_after(
         &self,
         ended: SessionId,
-        sent: Instant,
+        again: bool,
         only: Option<SessionId>,
         until: Instant,
     ) -> Result<(), Refusal> {
-        let once = sent.elapsed() < ONE_ATTEMPT;
         self.renew(ended, until).await?;
-        if only.is_some() || !once || Instant::now() >= until {
+        if only.is_some() || again || Instant::now() >= until {
             return Err(Refusal::SessionEnded);
         }
         Ok(())
@@ -158,25 +193,113 @@ impl Leader {
         A: Ask<Request = Query, Reply = QueryAnswer>,
     {
         let query = ask.into();
+        if let Some(answer) = self.leases.find(&query) {
+            return answer_to::<A>(answer).map_err(fs_error);
+        }
+        if let Query::Lookup(Lookup { parent, name }) = &query
+            && let Some(inos) = self.leases.ahead(*parent, name)
+        {
+            self.look_ahead(inos, until).await?;
+            if let Some(answer) = self.leases.find(&query) {
+                return answer_to::<A>(answer).map_err(fs_error);
+            }
+        }
         self.make_touched_by_query(&query, until).await?;
-        answer_to::<A>(self.read(query, until).await).map_err(fs_error)
+        let asked = self.leases.ask(&query);
+        let wish = Leases::wish(asked, false);
+        let StateRead { answer, leased } = self.read(&query, wish, until).await?;
+        if let (Some(asked), Some(leased)) = (asked, leased) {
+            self.leases.keep(asked, &query, &answer, &leased);
+            if let Some(dir) = self.leases.missed(&query, &answer) {
+                let learn = move |leader: Arc<Leader>| async move { leader.learn_names(dir).await };
+                self.tasks.spawn(&self.me, learn);
+            }
+        }
+        answer_to::<A>(answer).map_err(fs_error)
     }
 
-    async fn read(&self, query: Query, until: Instant) -> Result<QueryAnswer, Refusal> {
+    /// Fetches the attributes of inodes that will be looked at next.
+    async fn look_ahead(&self, inos: Vec<Ino>, until: Instant) -> Result<(), FsError> {
+        let query = GetAttrs { inos }.into();
+        let asked = self.leases.ask(&query);
+        let wish = Leases::wish(asked, false);
+        let StateRead { answer, leased } = self.read(&query, wish, until).await?;
+        if let (Some(asked), Some(leased)) = (asked, leased) {
+            self.leases.keep(asked, &query, &answer, &leased);
+        }
+        Ok(())
+    }
+
+    /// Fetches all names of a directory, if there are not too many, to know what is not there.
+    async fn learn_names(&self, dir: Ino) {
+        let (mut cookie, mut count, mut listing) = (0, 0, None);
+        while count < NAMES_MAX {
+            let page = ReadDir {
+                ino: dir,
+                cookie,
+                limit: NAMES_PAGE_LEN,
+                attrs: false,
+            };
+            // Without a lease there is no more to learn, and an error nobody waits for.
+            let Ok((page, Some(next))) = self.list(page, listing.take()).await else {
+                return;
+            };
+            count += page.entries.len();
+            cookie = page.entries.last().map_or(u64::MAX, |entry| entry.cookie);
+            listing = Some(next);
+        }
+    }
+
+    /// Reads a page of a directory. A listing that begins with its first page may be
+    /// remembered when it has ended; it is returned while it goes on.
+    pub async fn list(
+        &self,
+        ask: ReadDir,
+        listing: Option<Listing>,
+    ) -> Result<(DirPage, Option<Listing>), FsError> {
+        let until = self.deadline();
+        let (ino, first) = (ask.ino, ask.cookie == 0);
+        let query = ask.into();
+        self.make_touched_by_query(&query, until).await?;
+        let listing = match listing {
+            None if first => self.leases.list(ino),
+            listing => listing,
+        };
+        let of_listing = listing.as_ref().map(Listing::asked);
+        let asked = of_listing.or_else(|| self.leases.ask(&query));
+        let wish = Leases::wish(asked, first && of_listing.is_some());
+        let StateRead { answer, leased } = self.read(&query, wish, until).await?;
+        if let (Some(asked), Some(leased)) = (asked, &leased) {
+            self.leases.keep(asked, &query, &answer, leased);
+        }
+        let page = answer_to::<ReadDir>(answer).map_err(fs_error)?;
+        let next = |listing| self.leases.listed(listing, ino, &page, leased.as_ref());
+        let listing = listing.and_then(next);
+        Ok((page, listing))
+    }
+
+    async fn read(
+        &self,
+        query: &Query,
+        wish: Option<Wish>,
+        until: Instant,
+    ) -> Result<StateRead, FsError> {
         loop {
             let session = self.session();
             let ask = ReadState {
                 volume: VolumeId::ONLY,
                 session,
                 query: query.clone(),
+                wish,
             };
-            match self.link.ask(ask, until).await.map_err(unanswered)? {
+            let read = self.link.ask(ask, until).await.map_err(unanswered)?;
+            match read.answer {
                 Err(Refusal::SessionEnded) if Instant::now() < until => {
                     if self.session() == session {
-                        self.renew(session, until).await?;
+                        self.renew(session, until).await.map_err(fs_error)?;
                     }
                 }
-                answer => return answer,
+                _ => return Ok(read),
             }
         }
     }

@@ -7,10 +7,12 @@ use crate::leader::cluster::Cluster;
 use crate::leader::creates::Creates;
 use crate::leader::heartbeat;
 use crate::leader::id_blocks::IdBlocks;
+use crate::leader::leases::Leases;
 use crate::leader::link::{Link, resolve};
 use crate::leader::lock_owners::LockOwners;
 use crate::leader::open_files::OpenFiles;
 use crate::leader::promises::Promises;
+use crate::leader::recalls;
 use crate::leader::renew::open_session;
 use crate::leader::session::Session;
 use crate::tasks::Tasks;
@@ -78,10 +80,11 @@ impl Leader {
             me: me.clone(),
             files,
             tasks,
-            link: joined.link,
+            link: Arc::new(joined.link),
             cluster,
             session: Session::new(joined.session),
             ids: IdBlocks::new(joined.session),
+            leases: Arc::new(Leases::new(joined.session, options.leases)),
             promises: Promises::default(),
             creates: Creates::default(),
             locks: LockOwners::default(),
@@ -89,16 +92,19 @@ impl Leader {
         })
     }
 
-    /// Asks for the first chunk ids, and starts the heartbeats.
+    /// Asks for the first chunk ids, and starts the heartbeats and the polls for recalls.
     pub fn start(&self) {
         self.prefetch_block();
         self.tasks
             .run(heartbeat::run(self.me.clone(), self.tasks.cancel_token()));
+        self.tasks
+            .run(recalls::run(self.me.clone(), self.tasks.cancel_token()));
     }
 
-    /// From now on no other session follows this one.
+    /// From now on no other session follows this one, and nothing is remembered.
     pub fn closing(&self) {
         self.session.close();
+        self.leases.close(self.session());
     }
 }
 

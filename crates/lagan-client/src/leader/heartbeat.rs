@@ -1,17 +1,20 @@
-//! Heartbeats: every second a mount says that it lives, answers which orphans it
-//! has open, and learns of a new cluster map.
+//! Heartbeats: a mount says that it lives, renews its lease while it uses it, answers which
+//! orphans it has open, and learns of a new cluster map and of a new leader.
 
 use crate::leader::Leader;
+use lagan_lease::HEARTBEAT_MS;
 use lagan_net::NetError;
 use lagan_types::Ino;
 use lagan_types::message::{SessionHeard, SessionHeartbeat};
 use std::sync::Weak;
 use std::time::Duration;
-use tokio::time::{Instant, MissedTickBehavior};
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-/// Time between heartbeats; the leader ends a session after 30 s without.
-const EVERY: Duration = Duration::from_secs(1);
+/// Time between heartbeats that renew the lease.
+const EVERY: Duration = Duration::from_millis(HEARTBEAT_MS);
+/// Time between the others; the leader ends a session after 30 s without.
+const EVERY_IDLE: Duration = Duration::from_secs(1);
 /// How long one heartbeat tries: through a change of leader.
 const DEADLINE: Duration = Duration::from_secs(5);
 
@@ -35,25 +38,28 @@ struct Check {
 
 /// Sends heartbeats until the mount ends or is gone.
 pub(super) async fn run(leader: Weak<Leader>, cancel: CancellationToken) {
-    let mut tick = tokio::time::interval(EVERY);
-    tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut check = Check::default();
     loop {
-        tokio::select! {
-            _ = cancel.cancelled() => return,
-            _ = tick.tick() => {}
-        }
         let Some(leader) = leader.upgrade() else {
             return;
         };
+        let began = Instant::now();
+        let asked = tokio::select! {
+            _ = cancel.cancelled() => return,
+            asked = beats(&leader, &mut check) => asked,
+        };
+        let leases = leader.leases.clone();
+        drop(leader);
+        let next = match (asked, leases.is_active()) {
+            // Somebody waits for the answer.
+            (true, _) => Instant::now() + ANSWER_AFTER,
+            (false, true) => began + EVERY,
+            (false, false) => began + EVERY_IDLE,
+        };
         tokio::select! {
             _ = cancel.cancelled() => return,
-            asked = beats(&leader, &mut check) => {
-                // somebody waits for the answer
-                if asked {
-                    tick.reset_after(ANSWER_AFTER);
-                }
-            }
+            _ = tokio::time::sleep_until(next) => {}
+            () = leases.beat_wanted() => {}
         }
     }
 }
@@ -63,9 +69,9 @@ pub(super) async fn run(leader: Weak<Leader>, cancel: CancellationToken) {
 async fn beats(leader: &Leader, check: &mut Check) -> bool {
     let mut asked = false;
     for _ in 0..SETTLE_BEATS {
-        let (said, left) = leader.promises.learn_term(0);
+        let (said, left) = learn_term(leader, 0);
         asked |= beat(leader, check, said, left).await;
-        if leader.promises.learn_term(0).0 == said && left == 0 {
+        if learn_term(leader, 0).0 == said && left == 0 {
             break;
         }
         if left > 0 {
@@ -75,17 +81,27 @@ async fn beats(leader: &Leader, check: &mut Check) -> bool {
     asked
 }
 
+/// Learns a leader's term. Returns the newest one that is known, in which nothing is leased of
+/// an earlier one, and how many promises of earlier ones are left.
+fn learn_term(leader: &Leader, term: u64) -> (u64, u32) {
+    let (newest, _) = leader.promises.learn_term(term);
+    let newest = leader.leases.learn_term(newest);
+    leader.promises.learn_term(newest)
+}
+
 /// Sends one heartbeat. Returns whether a new check came.
 async fn beat(leader: &Leader, check: &mut Check, term: u64, promised: u32) -> bool {
     let until = Instant::now() + DEADLINE;
     let session = leader.session();
     let (number, open) = answer(leader, check);
+    let renewal = leader.leases.beat().filter(|beat| beat.session == session);
     let request = SessionHeartbeat {
         session,
         check: number,
         open,
         term,
         promised,
+        renews: renewal.is_some(),
     };
     match leader.link.ask(request, until).await {
         Ok(SessionHeard { alive: false, .. }) => {
@@ -95,7 +111,8 @@ async fn beat(leader: &Leader, check: &mut Check, term: u64, promised: u32) -> b
             false
         }
         Ok(heard) => {
-            leader.promises.learn_term(heard.term);
+            leader.leases.beat_answered(renewal, &heard);
+            learn_term(leader, heard.term);
             let new = heard.check != check.number;
             if new {
                 *check = Check {

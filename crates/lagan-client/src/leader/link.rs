@@ -95,6 +95,37 @@ impl Link {
         self.leader.ask(ask, left(until)).await
     }
 
+    /// Asks the leader, as [`Link::ask`] does, and says whether the request may have reached
+    /// a server more than once.
+    pub async fn ask_counted<A>(
+        &self,
+        ask: A,
+        until: Instant,
+    ) -> (Result<A::Answer, NetError>, bool)
+    where
+        A: Message,
+        A::Request: Conversation<Refusal = LeaderRefusal>,
+    {
+        #[cfg(test)]
+        if let Some(fake) = &self.fake {
+            return (fake::lead(&**fake, ask, left(until)).await, false);
+        }
+        self.leader.ask_counted(ask, left(until)).await
+    }
+
+    /// Asks the server that led last, once, for something that it may be long about.
+    pub async fn ask_once<A>(&self, ask: A, until: Instant) -> Result<A::Answer, NetError>
+    where
+        A: Message,
+        A::Request: Conversation<Refusal = LeaderRefusal>,
+    {
+        #[cfg(test)]
+        if let Some(fake) = &self.fake {
+            return fake::lead(&**fake, ask, left(until)).await;
+        }
+        self.leader.ask_once(ask, left(until)).await
+    }
+
     /// Asks one server once.
     pub async fn ask_at<A: Message>(
         &self,

@@ -4,6 +4,7 @@ use crate::leader::Leader;
 use crate::leader::link::fs_error;
 use crate::leader::open_files::OpenFiles;
 use crate::leader::promises::{MAKE_AFTER, Promise};
+use lagan_types::lease::Key;
 use lagan_types::op::{Create, CreatePromised, FileOp, NewFile};
 use lagan_types::query::Sees;
 use lagan_types::{Attr, FsError, Ino, Query, Refusal, SessionId};
@@ -76,9 +77,20 @@ impl Leader {
 
     /// Gives a promise up: nobody has the file open any more, and it could not be made.
     pub fn give_up_promise(&self, ino: Ino) {
-        if self.promises.lose(ino) {
+        if self.lose_promise(ino) {
             tracing::warn!(%ino, "a created file could not be made before it was closed");
         }
+    }
+
+    /// Forgets that the name of a file was shown that was not made, and removes its promise:
+    /// whoever finds none must not find the file remembered.
+    fn lose_promise(&self, ino: Ino) -> bool {
+        if let Some(Promise { file, .. }) = self.promises.get(ino) {
+            let name = Key::name(file.parent, &file.name);
+            let keys = vec![name, Key::Inode(file.parent), Key::Inode(ino)];
+            self.leases.forget(keys);
+        }
+        self.promises.lose(ino)
     }
 
     /// Has the files made that wait for long, until nothing is promised.
@@ -163,7 +175,7 @@ impl Leader {
         if !is_lost(refusal) {
             return refusal;
         }
-        if self.promises.lose(ino) {
+        if self.lose_promise(ino) {
             tracing::error!(%ino, %refusal, "created file is lost: its name was taken after the leader was");
             if let Some(files) = self.files.upgrade() {
                 files.promise_lost(ino);

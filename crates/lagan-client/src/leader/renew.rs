@@ -51,6 +51,7 @@ impl Leader {
         }
         let id = open_session(&self.link, &self.options, Some(ended), until).await?;
         tracing::warn!(old = %ended, session = %id, "session was ended, a new one is open");
+        self.leases.replace_session(id);
         self.session.replace(id);
         self.ids.reset(id);
         self.lose_session_state();
@@ -83,8 +84,8 @@ pub(super) async fn open_session(
         identity: options.identity.clone(),
         predecessor,
     };
-    let command = Command::system(open);
-    let answer = link.ask(Mutate { command }, until).await;
-    let opened = answer_to::<OpenSession>(answer.map_err(unanswered)?)?;
+    let ask = Mutate::new(Command::system(open));
+    let answer = link.ask(ask, until).await.map_err(unanswered)?;
+    let opened = answer_to::<OpenSession>(answer.answer)?;
     Ok(opened.session)
 }

@@ -1,7 +1,7 @@
 use super::*;
 use crate::leader::fake::{Leading, Servers};
 use lagan_types::answer::{Created, NewSession};
-use lagan_types::message::{MetaReply, MetaRequest, Mutate};
+use lagan_types::message::{MetaReply, MetaRequest, Mutate, Mutated};
 use lagan_types::op::{Create, CreatePromised, FileOp, GrantBlock, Op, SystemOp};
 use lagan_types::query::GetAttr;
 use lagan_types::{Answer, Attr, FsError, Incarnation, Ino, Kind, Refusal};
@@ -66,20 +66,22 @@ impl OpenFiles for Files {
 fn answers(request: &MetaRequest) -> MetaReply {
     match request {
         MetaRequest::ReadState(ask) if ask.session == SessionId(1) => {
-            MetaReply::Read(Err(Refusal::SessionEnded))
+            MetaReply::Read(Err(Refusal::SessionEnded).into())
         }
-        MetaRequest::ReadState(_) => MetaReply::Read(Err(FsError::NotFound.into())),
-        MetaRequest::Mutate(Mutate { command }) => MetaReply::Mutated(match &command.op {
-            Op::System(SystemOp::OpenSession(open)) => {
-                assert_eq!(open.predecessor, Some(SessionId(1)));
-                let (session, incarnation) = (SessionId(2), Incarnation(1));
-                Ok(Answer::Session(NewSession {
-                    session,
-                    incarnation,
-                }))
-            }
-            _ => Err(Refusal::SessionEnded),
-        }),
+        MetaRequest::ReadState(_) => MetaReply::Read(Err(FsError::NotFound.into()).into()),
+        MetaRequest::Mutate(Mutate { command, .. }) => {
+            MetaReply::Mutated(Mutated::from(match &command.op {
+                Op::System(SystemOp::OpenSession(open)) => {
+                    assert_eq!(open.predecessor, Some(SessionId(1)));
+                    let (session, incarnation) = (SessionId(2), Incarnation(1));
+                    Ok(Answer::Session(NewSession {
+                        session,
+                        incarnation,
+                    }))
+                }
+                _ => Err(Refusal::SessionEnded),
+            }))
+        }
         other => panic!("{other:?}"),
     }
 }
@@ -162,7 +164,7 @@ async fn a_promised_file_is_held_from_before_it_is_asked_for_until_the_answer() 
     let files = Arc::new(Files::default());
     let events = files.events.clone();
     let made = move |request: &MetaRequest| {
-        let MetaRequest::Mutate(Mutate { command }) = request else {
+        let MetaRequest::Mutate(Mutate { command, .. }) = request else {
             return answers(request);
         };
         let Op::File(FileOp::CreatePromised(CreatePromised { file })) = &command.op else {
@@ -171,7 +173,7 @@ async fn a_promised_file_is_held_from_before_it_is_asked_for_until_the_answer() 
         events.lock().push(Event::Asked(file.ino));
         let attr = fake::attr(file.ino);
         let created = true;
-        MetaReply::Mutated(Ok(Answer::Created(Created { attr, created })))
+        MetaReply::Mutated(Ok(Answer::Created(Created { attr, created })).into())
     };
     let leader = leader_below(&files, Arc::new(Leading(made)));
     // No sweep makes it meanwhile.

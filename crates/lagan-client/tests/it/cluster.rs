@@ -12,9 +12,9 @@ use lagan_types::cluster::{Config, NodeInfo, NodeRole, NodeState};
 use lagan_types::limits::BLOCK_LEN;
 use lagan_types::message::{
     ArchiveRefusal, ArchiveReply, ArchiveRequest, Blocks, ChunkRefusal, ChunkReply, ChunkRequest,
-    CreateOutcome, LeaderRefusal, LeaderReply, LeaderRequest, MetaReply, MetaRequest, NodeStatus,
-    Ping, Pong, ReadChunk, Recalled, ReportBad, ReportReplica, SessionHeard, Status, WaitLock,
-    WriteChunk,
+    CreateOutcome, LeaderRefusal, LeaderReply, LeaderRequest, LeaseStatus, MetaReply, MetaRequest,
+    NodeStatus, Ping, Pong, ReadChunk, Recalled, Recalls, ReportBad, ReportReplica, SessionHeard,
+    Status, WaitLock, WriteChunk,
 };
 use lagan_types::op::{
     Create, FileOp, GrantInos, Init, NewFile, OpenSession, RegisterNode, SessionIdentity,
@@ -238,16 +238,16 @@ fn meta(world: &mut World, request: MetaRequest) -> Option<MetaReply> {
             if world.promises
                 && let Some(promised) = world.promise(&ask.command)
             {
-                return Some(MetaReply::Created(Ok(promised)));
+                return Some(MetaReply::Created(Ok(promised).into()));
             }
             let made = answer_to::<Create>(mutate(world, ask.command)?);
-            MetaReply::Created(made.map(CreateOutcome::Replicated))
+            MetaReply::Created(made.map(CreateOutcome::Replicated).into())
         }
-        MetaRequest::Mutate(ask) => MetaReply::Mutated(mutate(world, ask.command)?),
+        MetaRequest::Mutate(ask) => MetaReply::Mutated(mutate(world, ask.command)?.into()),
         MetaRequest::ReadState(ask) => {
             world.queries += 1;
             let found = query(&world.store, ask.volume, ask.session, &ask.query);
-            MetaReply::Read(found.unwrap())
+            MetaReply::Read(found.unwrap().into())
         }
         MetaRequest::GetMap(ask) => {
             let map = cluster_map(&world.store).unwrap();
@@ -295,8 +295,14 @@ fn leader(world: &mut World, request: LeaderRequest) -> LeaderReply {
                 check: world.check.0,
                 orphans: world.check.1.clone(),
                 term: TERM,
+                leased: false,
             })
         }
+        LeaderRequest::PollRecalls(poll) => LeaderReply::Recalls(Recalls {
+            term: TERM,
+            number: poll.acked,
+            keys: Vec::new(),
+        }),
         LeaderRequest::GetStatus(_) => LeaderReply::Status(Box::new(status(world))),
         LeaderRequest::WaitLock(WaitLock { ino, lock, .. }) => {
             LeaderReply::Lock(Ok(world.query(GetLock { ino, lock })))
@@ -333,6 +339,7 @@ fn status(world: &World) -> Status {
         counters,
         sessions: Vec::new(),
         time_ms: 0,
+        leases: LeaseStatus::default(),
     }
 }
 

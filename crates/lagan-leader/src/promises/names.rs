@@ -20,7 +20,7 @@
 use lagan_types::op::{FileOp, NameEffect, NewFile};
 use lagan_types::query::{Query, Sees};
 use lagan_types::{Attr, Ino, QueryAnswer, SessionId, Time};
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::ops::Range;
 
 /// A directory and a name in it.
@@ -138,6 +138,8 @@ pub struct Names {
     /// The same, and others that may bring a directory to a name.
     moving: usize,
     inos: Range<u64>,
+    /// How often a promise was given or ended.
+    version: u64,
 }
 
 impl Names {
@@ -159,6 +161,24 @@ impl Names {
     /// Returns the term of the promises.
     pub fn term(&self) -> u64 {
         self.term
+    }
+
+    /// Returns a number that rises within the term when what reads are shown changes.
+    pub fn version(&self) -> u64 {
+        self.version
+    }
+
+    /// Returns the attributes that a file was promised with; `None`: it is not promised.
+    pub fn promised(&self, ino: Ino) -> Option<&Attr> {
+        match &self.promises.get(&ino)?.step {
+            Step::New => None,
+            Step::Held(attr) | Step::Proposed(attr) | Step::Doubtful(attr) => Some(attr),
+        }
+    }
+
+    /// Returns the time that the promises in a directory will give it; `None`: there are none.
+    pub fn time_of(&self, directory: Ino) -> Option<Time> {
+        self.directories.get(&directory).map(|(_, time)| *time)
     }
 
     // -- numbers ------------------------------------------------------------
@@ -215,7 +235,9 @@ impl Names {
             return false;
         };
         let time = attr.ctime;
+        promise.file.time = attr.btime;
         promise.step = Step::Held(attr);
+        self.version += 1;
         let directory = self.directories.entry(promise.file.parent);
         let directory = directory.or_insert((0, time));
         directory.0 += 1;
@@ -234,6 +256,7 @@ impl Names {
         let Some(promise) = self.promises.remove(&ino) else {
             return;
         };
+        self.version += 1;
         let NewFile { parent, name, .. } = promise.file;
         self.by_name.remove(&(parent, name));
         if promise.step != Step::New
@@ -246,14 +269,16 @@ impl Names {
         }
     }
 
-    /// Gives up the promises of a session that is over: nobody holds them.
-    pub fn session_ended(&mut self, session: SessionId) {
+    /// Gives up the promises of a session that is over: nobody holds them. Returns their
+    /// directories.
+    pub fn session_ended(&mut self, session: SessionId) -> BTreeSet<Ino> {
         let of = |r: &Promise| r.asked.0 == session && matches!(r.step, Step::Held(_));
         let held = self.promises.iter().filter(|(_, r)| of(r));
-        let inos: Vec<Ino> = held.map(|(ino, _)| *ino).collect();
-        for ino in inos {
-            self.forget(ino);
+        let held: Vec<(Ino, Ino)> = held.map(|(ino, r)| (*ino, r.file.parent)).collect();
+        for (ino, _) in &held {
+            self.forget(*ino);
         }
+        held.into_iter().map(|(_, parent)| parent).collect()
     }
 
     // -- making them ----------------------------------------------------------
@@ -342,11 +367,12 @@ impl Names {
         }
     }
 
-    /// Ends a mutation. If nobody knows its outcome, its names stay busy in this term,
-    /// since it may yet be carried out.
-    pub fn end(&mut self, mark: Mark, end: End) {
+    /// Ends a mutation. If nobody knows its outcome, its names stay busy, since it may yet be
+    /// carried out: until the mark that is returned is given to [`Names::settle`], or the
+    /// term ends.
+    pub fn end(&mut self, mark: Mark, end: End) -> Option<Mark> {
         if mark.term != self.term {
-            return;
+            return None;
         }
         if let Some(ino) = mark.own {
             match end {
@@ -356,6 +382,15 @@ impl Names {
             }
         }
         if end == End::Unknown {
+            return Some(mark);
+        }
+        self.settle(mark);
+        None
+    }
+
+    /// Takes the mark of a mutation away that was carried out, or never will be.
+    pub fn settle(&mut self, mark: Mark) {
+        if mark.term != self.term {
             return;
         }
         self.removing -= usize::from(mark.directories == Directories::Removes);
@@ -427,6 +462,10 @@ impl Names {
         }
         match answer {
             QueryAnswer::Attr(attr) => self.show_attr(attr),
+            QueryAnswer::Attrs(attrs) => {
+                let found = attrs.iter_mut().flatten();
+                found.for_each(|attr| self.show_attr(attr));
+            }
             QueryAnswer::Entries(page) => {
                 let attrs = page.entries.iter_mut().filter_map(|e| e.attr.as_mut());
                 attrs.for_each(|attr| self.show_attr(attr));
@@ -436,15 +475,20 @@ impl Names {
     }
 
     fn show_attr(&self, attr: &mut Attr) {
-        if let Some((_, time)) = self.directories.get(&attr.ino) {
-            // The times that it will have when the file is made.
-            if *time > attr.ctime {
-                attr.mtime = *time;
-                attr.ctime = *time;
-            } else {
-                attr.mtime = attr.mtime.max(*time);
-            }
+        if let Some(time) = self.time_of(attr.ino) {
+            show_time(attr, time);
         }
+    }
+}
+
+/// Gives a directory the times that it will have when files are made that are promised in it,
+/// the last one at that time.
+pub fn show_time(attr: &mut Attr, time: Time) {
+    if time > attr.ctime {
+        attr.mtime = time;
+        attr.ctime = time;
+    } else {
+        attr.mtime = attr.mtime.max(time);
     }
 }
 

@@ -1,6 +1,6 @@
 //! Own changes that are under way, by key.
 
-use crate::key::Key;
+use lagan_types::lease::Key;
 use std::collections::HashMap;
 
 /// Own changes of one key.

@@ -1,8 +1,8 @@
 //! When each key was closed last, in a table of fixed size: keys that fall into one place
 //! share it. Sharing makes an answer be used once that could have been kept, nothing worse.
 
-use crate::key::{Key, NameRef};
 use lagan_types::Ino;
+use lagan_types::lease::{Key, NameRef};
 use std::hash::{DefaultHasher, Hash, Hasher};
 
 /// Places; a power of two.

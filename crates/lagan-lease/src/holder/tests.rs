@@ -24,7 +24,9 @@ fn keep(holder: &mut Holder<u64>, ino: u64, value: u64) -> bool {
 }
 
 fn list(holder: &mut Holder<u64>, names: &[(&str, u64)]) -> bool {
-    let token = holder.ask();
+    let Some(token) = holder.list(DIR) else {
+        return false;
+    };
     let names = names
         .iter()
         .map(|(name, ino)| (name.as_bytes().into(), Ino(*ino)));
@@ -158,13 +160,62 @@ fn own_answer_is_kept_if_leased_and_not_crossed() {
 }
 
 #[test]
-fn own_change_under_way_breaks_a_listing() {
+fn listing_follows_own_changes_that_were_claimed_after_it() {
+    let done = |name: &[u8], found: Found, listed: bool| Outcome::Done {
+        term: 3,
+        leased: listed.then_some(Key::Directory(DIR)).into_iter().collect(),
+        facts: vec![Fact::Name(Name::new(DIR, name), found)],
+    };
+    let pages = || [(Box::from(*b"a"), Ino(5)), (Box::from(*b"c"), Ino(7))];
     let mut holder = holder();
-    let token = holder.ask();
+    let token = holder.list(DIR).expect("a listing");
     let change = holder.begin(vec![Key::name(DIR, b"b")]);
-    holder.end(change, Outcome::Unknown, 0);
-    assert!(!holder.keep_directory(token, Some(3), DIR, [], 0));
-    assert!(list(&mut holder, &[]));
+    holder.end(change, done(b"b", Found::Inode(Ino(6)), true), 0);
+    let change = holder.begin(vec![Key::name(DIR, b"a")]);
+    holder.end(change, done(b"a", Found::Absent, true), 0);
+    assert_eq!(holder.name(DIR, b"b", 0), None, "not all is known");
+    // The pages may have been read before both.
+    assert!(holder.keep_directory(token, Some(3), DIR, pages(), 0));
+    assert_eq!(holder.name(DIR, b"a", 0), Some(Found::Absent));
+    assert_eq!(holder.name(DIR, b"b", 0), Some(Found::Inode(Ino(6))));
+    assert_eq!(holder.name(DIR, b"c", 0), Some(Found::Inode(Ino(7))));
+    assert!(holder.list(DIR).is_none(), "all is known");
+
+    for outcome in [done(b"b", Found::Inode(Ino(6)), false), Outcome::Unknown] {
+        let mut holder = self::holder();
+        let token = holder.list(DIR).expect("a listing");
+        let change = holder.begin(vec![Key::name(DIR, b"b")]);
+        holder.end(change, outcome, 0);
+        assert!(!holder.keep_directory(token, Some(3), DIR, pages(), 0));
+        assert!(list(&mut holder, &[]));
+    }
+    let mut holder = self::holder();
+    let token = holder.list(DIR).expect("a listing");
+    assert!(holder.recall(SESSION, 3, &[Key::Directory(DIR)]));
+    assert!(!holder.keep_directory(token, Some(3), DIR, pages(), 0));
+}
+
+#[test]
+fn names_are_asked_for_ahead_in_the_order_of_the_listing() {
+    let mut holder = holder();
+    let names: Vec<(String, u64)> = (0..10).map(|n| (format!("n{n}"), 100 + n)).collect();
+    let listed: Vec<(&str, u64)> = names.iter().map(|(n, ino)| (n.as_str(), *ino)).collect();
+    assert!(list(&mut holder, &listed));
+    let mut ahead = |name: &[u8]| {
+        let inos = holder.ahead(DIR, name, 4, 0);
+        inos.map(|inos| inos.iter().map(|ino| ino.0).collect::<Vec<_>>())
+    };
+    assert_eq!(ahead(b"n5"), None, "it is the first");
+    assert_eq!(ahead(b"n3"), None, "it is not the next");
+    assert_eq!(ahead(b"n4"), Some(vec![104, 105, 106, 107]));
+    assert_eq!(ahead(b"other"), None);
+    assert_eq!(ahead(b"n5"), Some(vec![105, 106, 107, 108]));
+    assert!(keep(&mut holder, 107, 1));
+    // What is answered counts as asked for.
+    assert_eq!(holder.name(DIR, b"n6", 0), Some(Found::Inode(Ino(106))));
+    let inos = holder.ahead(DIR, b"n7", 4, 0);
+    assert_eq!(inos, Some(vec![Ino(108), Ino(109)]));
+    assert_eq!(holder.ahead(DIR, b"n8", 4, LEASE_MS), None);
 }
 
 #[test]
@@ -193,9 +244,30 @@ fn cache_stays_within_its_bounds() {
         assert!(keep(&mut holder, u64::from(n), 1));
         let (token, name) = (holder.ask(), Name::new(DIR, &[n]));
         assert!(holder.keep_name(token, Some(3), (name, Found::Absent), 0));
-        let token = holder.ask();
+        let dir = Ino(u64::from(n));
+        let token = holder.list(dir).expect("a listing");
         let names = [(Box::from([n]), Ino(2))];
-        assert!(holder.keep_directory(token, Some(3), Ino(u64::from(n)), names, 0));
+        assert!(holder.keep_directory(token, Some(3), dir, names, 0));
     }
     assert_eq!(holder.size(), [10, 10, 2, 0]);
+}
+
+#[test]
+fn what_a_change_made_is_kept_unless_it_was_recalled_meanwhile() {
+    let mut holder = holder();
+    let made = |ino: u64| Outcome::Done {
+        term: 3,
+        leased: vec![Key::Inode(Ino(ino)), Key::Directory(Ino(ino))],
+        facts: vec![Fact::Inode(Ino(ino), 70), Fact::Empty(Ino(ino))],
+    };
+    let change = holder.begin(vec![Key::name(DIR, b"new")]);
+    holder.end(change, made(7), 0);
+    assert_eq!(holder.inode(Ino(7), 0), Some(&70));
+    assert_eq!(holder.name(Ino(7), b"x", 0), Some(Found::Absent));
+    let change = holder.begin(vec![Key::name(DIR, b"other")]);
+    // Others found it before its maker heard of it.
+    assert!(holder.recall(SESSION, 3, &[Key::Inode(Ino(8)), Key::Directory(Ino(8))]));
+    holder.end(change, made(8), 0);
+    assert_eq!(holder.inode(Ino(8), 0), None);
+    assert_eq!(holder.name(Ino(8), b"x", 0), None);
 }

@@ -1,8 +1,8 @@
 //! Keys that somebody holds or claims, and the claims.
 
-use crate::key::Key;
 use crate::rules::{Rule, kept};
 use lagan_types::SessionId;
+use lagan_types::lease::Key;
 use std::collections::{HashMap, VecDeque};
 
 /// The number of a claim in its table.
@@ -33,6 +33,16 @@ impl Author {
     }
 }
 
+/// When a change has its turn in a new term.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Turn {
+    /// After the hold of the term, and after those that claimed its names before it.
+    InOrder,
+    /// Before the hold ends, and so before all those that wait for its end. Only for what
+    /// every mount was shown already: no lease of an earlier term is in its way.
+    BeforeHold,
+}
+
 /// A claim that has not ended.
 #[derive(Debug)]
 pub(super) struct Claim {
@@ -42,17 +52,20 @@ pub(super) struct Claim {
     pub keys: Vec<(Key, bool)>,
     /// Who must acknowledge which number.
     pub waits: Vec<(SessionId, u64)>,
+    /// When it has its turn.
+    pub turn: Turn,
     /// Set when nobody knows its outcome: the number of this doubt.
     pub doubt: Option<u64>,
 }
 
 impl Claim {
     /// Makes a claim without keys.
-    pub fn new(author: Option<SessionId>, began: u64) -> Self {
+    pub fn new(author: Option<SessionId>, began: u64, turn: Turn) -> Self {
         Claim {
             author: (author, began),
             keys: Vec::new(),
             waits: Vec::new(),
+            turn,
             doubt: None,
         }
     }
@@ -82,6 +95,8 @@ impl Held {
 struct State {
     holders: Vec<Held>,
     claims: VecDeque<ClaimId>,
+    /// So many of them, the first ones, do not wait for the hold.
+    early: usize,
     /// The last claim that was put on it.
     last: Option<ClaimId>,
 }
@@ -180,11 +195,18 @@ impl Keys {
         self.states.get(key).is_some_and(|s| !s.claims.is_empty())
     }
 
-    /// Puts a claim on the key. Returns whether there is no other.
-    pub fn claim(&mut self, key: &Key, id: ClaimId) -> bool {
+    /// Puts a claim on the key, behind the others, or behind those that do not wait for the
+    /// hold either. Returns whether there is no other.
+    pub fn claim(&mut self, key: &Key, id: ClaimId, turn: Turn) -> bool {
         let state = self.states.entry(key.clone()).or_default();
         let alone = state.claims.is_empty();
-        let place = place(&state.claims, key);
+        let place = match turn {
+            Turn::InOrder => place(&state.claims, key),
+            Turn::BeforeHold => {
+                state.early += 1;
+                state.early - 1
+            }
+        };
         state.claims.insert(place, id);
         state.last = Some(id);
         alone
@@ -206,8 +228,11 @@ impl Keys {
 
     /// Takes a claim off the key.
     pub fn unclaim(&mut self, key: &Key, id: ClaimId) {
-        if let Some(state) = self.states.get_mut(key) {
-            state.claims.retain(|other| *other != id);
+        if let Some(state) = self.states.get_mut(key)
+            && let Some(place) = state.claims.iter().position(|other| *other == id)
+        {
+            state.claims.remove(place);
+            state.early -= usize::from(place < state.early);
         }
         self.tidy(key);
     }

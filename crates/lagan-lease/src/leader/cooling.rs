@@ -5,9 +5,10 @@
 //! a directory is not granted soon after anybody else changed a name in it, even to a session
 //! that never had it. This decides nothing but speed: what it forgets is granted once more.
 
-use crate::key::Key;
+use crate::key::bytes_of;
 use crate::second_chance::SecondChance;
 use lagan_types::SessionId;
+use lagan_types::lease::Key;
 
 /// Changes of one key, and the sessions that it was recalled from.
 #[derive(Debug)]
@@ -73,7 +74,7 @@ impl Cooling {
         for session in from {
             self.lengthen(&mut heat.waits, session, now_ms);
         }
-        let bytes = key.bytes() + heat.waits.len() * size_of::<Wait>();
+        let bytes = bytes_of(key) + heat.waits.len() * size_of::<Wait>();
         self.heats.insert(key.clone(), heat, bytes);
     }
 

@@ -1,9 +1,10 @@
 //! What the leader knows of one session: its lease, the order of its keys, the recalls that
 //! it has not acknowledged.
 
-use crate::key::Key;
+use crate::key::bytes_of;
 use crate::rules::{Rule, kept};
 use crate::times::{LEADER_LEASE_MS, RECALL_PATIENCE_MS};
+use lagan_types::lease::Key;
 use std::collections::{BTreeMap, VecDeque};
 
 /// A recall that is not acknowledged.
@@ -93,14 +94,14 @@ impl Session {
 
     /// Notes that the session holds the key.
     pub fn hold(&mut self, order: u64, key: &Key) {
-        self.bytes += key.bytes();
+        self.bytes += bytes_of(key);
         self.held[kind(key)].insert(order, key.clone());
     }
 
     /// Notes that it does not hold the key of that place any more, or is recalled from.
     pub fn let_go(&mut self, order: u64, key: &Key) {
         if self.held[kind(key)].remove(&order).is_some() {
-            self.bytes -= key.bytes();
+            self.bytes -= bytes_of(key);
         }
     }
 

@@ -36,7 +36,7 @@ fn change_waits_for_the_holder_and_not_for_its_author() {
     let mut table = table(Bounds::default());
     let (k, me) = (key(5), author(A, 2, &[key(5)]));
     assert!(table.register(A, &k, 1, 0) && table.register(B, &k, 1, 0));
-    let claim = table.claim(Some(&me), std::slice::from_ref(&k), 10);
+    let claim = table.claim(Some(&me), std::slice::from_ref(&k), Turn::InOrder, 10);
     assert_eq!(table.take_woken().into_iter().collect::<Vec<_>>(), [B]);
     let end = Ready::At {
         ms: LEADER_LEASE_MS,
@@ -57,7 +57,7 @@ fn change_waits_for_the_holder_and_not_for_its_author() {
 fn change_waits_no_longer_than_the_lease() {
     let mut table = table(Bounds::default());
     assert!(table.register(B, &key(5), 1, 0));
-    let claim = table.claim(None, &[key(5)], 10);
+    let claim = table.claim(None, &[key(5)], Turn::InOrder, 10);
     let last = LEADER_LEASE_MS - 1;
     assert_ne!(table.ready(claim, last), Ready::Now);
     assert_eq!(table.ready(claim, last + 1), Ready::Now);
@@ -71,7 +71,7 @@ fn change_waits_no_longer_than_the_lease() {
 fn heartbeats_do_not_renew_the_lease_of_a_session_that_acknowledges_nothing() {
     let mut table = table(Bounds::default());
     assert!(table.register(B, &key(5), 1, 0));
-    let claim = table.claim(None, &[key(5)], 0);
+    let claim = table.claim(None, &[key(5)], Turn::InOrder, 0);
     let mut now = 0;
     while table.renew(B, now, now) {
         now += 50;
@@ -85,7 +85,7 @@ fn heartbeats_do_not_renew_the_lease_of_a_session_that_acknowledges_nothing() {
 fn acknowledgement_of_what_was_not_handed_out_is_ignored() {
     let mut table = table(Bounds::default());
     assert!(table.register(B, &key(5), 1, 0));
-    let claim = table.claim(None, &[key(5)], 0);
+    let claim = table.claim(None, &[key(5)], Turn::InOrder, 0);
     assert!(table.poll(B, TERM - 1, u64::MAX, 1).is_none());
     assert!(table.poll(SessionId(77), TERM, 0, 1).is_none());
     let recalls = table.poll(B, TERM, u64::MAX, 1).expect("a recall");
@@ -139,7 +139,7 @@ fn session_with_too_many_recalls_is_granted_nothing() {
 #[test]
 fn new_term_holds_changes_and_not_leases() {
     let mut table = Table::new(TERM, Bounds::default(), 100);
-    let claim = table.claim(None, &[key(5)], 100);
+    let claim = table.claim(None, &[key(5)], Turn::InOrder, 100);
     assert_eq!(table.ready(claim, 100), Ready::At { ms: 100 + HOLD_MS });
     table.settle(A, TERM);
     assert!(table.renew(A, 100, 100) && table.register(A, &key(6), 1, 100));
@@ -155,7 +155,7 @@ fn new_term_holds_changes_and_not_leases() {
 #[test]
 fn hold_ends_by_itself() {
     let mut table = Table::new(TERM, Bounds::default(), 0);
-    let claim = table.claim(None, &[key(5)], 0);
+    let claim = table.claim(None, &[key(5)], Turn::InOrder, 0);
     assert_ne!(table.ready(claim, HOLD_MS - 1), Ready::Now);
     assert_eq!(table.ready(claim, HOLD_MS), Ready::Now);
 }
@@ -167,7 +167,7 @@ fn session_is_retired_until_its_lease_ends() {
     assert_eq!(table.retire(B, 100), LEADER_LEASE_MS - 100);
     assert!(!table.renew(B, 100, 100) && !table.register(B, &key(6), 1, 100));
     table.session_ended(B, 200);
-    let claim = table.claim(None, &[key(5)], 200);
+    let claim = table.claim(None, &[key(5)], Turn::InOrder, 200);
     assert_ne!(table.ready(claim, LEADER_LEASE_MS - 1), Ready::Now);
     assert_eq!(table.ready(claim, LEADER_LEASE_MS), Ready::Now);
     assert_eq!(table.size().sessions, 1);
@@ -182,11 +182,11 @@ fn session_is_retired_until_its_lease_ends() {
 fn doubtful_change_keeps_its_keys_closed_until_it_is_resolved() {
     let mut table = table(Bounds::default());
     let name = Key::name(Ino(1), b"a");
-    let claim = table.claim(None, &[name.clone(), key(5)], 0);
+    let claim = table.claim(None, &[name.clone(), key(5)], Turn::InOrder, 0);
     assert_eq!(table.ready(claim, 0), Ready::Now);
     table.end(claim, End::Unknown, 0);
     let doubt = table.doubt().expect("a doubt");
-    let second = table.claim(None, std::slice::from_ref(&name), 0);
+    let second = table.claim(None, std::slice::from_ref(&name), Turn::InOrder, 0);
     assert_eq!(table.ready(second, 0), Ready::At { ms: u64::MAX });
     assert!(!table.register(A, &key(5), 1, 0));
     table.resolve(doubt - 1, 0);
@@ -201,10 +201,10 @@ fn doubtful_change_keeps_its_keys_closed_until_it_is_resolved() {
 fn names_wait_for_each_other_and_inodes_do_not() {
     let mut table = table(Bounds::default());
     let (a, b) = (Key::name(Ino(1), b"a"), Key::name(Ino(1), b"b"));
-    let first = table.claim(None, &[a.clone(), key(1)], 0);
-    let second = table.claim(None, &[a.clone(), b.clone(), key(1)], 0);
-    let third = table.claim(None, &[b, key(1)], 0);
-    let fourth = table.claim(None, &[key(1)], 0);
+    let first = table.claim(None, &[a.clone(), key(1)], Turn::InOrder, 0);
+    let second = table.claim(None, &[a.clone(), b.clone(), key(1)], Turn::InOrder, 0);
+    let third = table.claim(None, &[b, key(1)], Turn::InOrder, 0);
+    let fourth = table.claim(None, &[key(1)], Turn::InOrder, 0);
     let ready = |table: &mut Table| {
         let all = [first, second, third, fourth];
         all.map(|id| table.ready(id, 0) == Ready::Now)
@@ -225,7 +225,7 @@ fn name_breaks_the_completeness_of_its_directory_for_others() {
     let (dir, name) = (Key::Directory(Ino(1)), Key::name(Ino(1), b"a"));
     assert!(table.register(A, &dir, 1, 0) && table.register(B, &dir, 1, 0));
     let me = author(A, 2, std::slice::from_ref(&name));
-    let claim = table.claim(Some(&me), std::slice::from_ref(&name), 0);
+    let claim = table.claim(Some(&me), std::slice::from_ref(&name), Turn::InOrder, 0);
     assert!(table.poll(A, TERM, 0, 0).is_none());
     let recalls = table.poll(B, TERM, 0, 0).expect("a recall");
     assert_eq!(recalls.keys, std::slice::from_ref(&dir));
@@ -240,7 +240,7 @@ fn author_is_recalled_from_for_what_it_did_not_close_or_asked_for_since() {
     let mut table = table(Bounds::default());
     assert!(table.register(A, &key(5), 1, 0) && table.register(A, &key(6), 3, 0));
     let me = author(A, 2, &[key(6)]);
-    let claim = table.claim(Some(&me), &[key(5), key(6)], 0);
+    let claim = table.claim(Some(&me), &[key(5), key(6)], Turn::InOrder, 0);
     let recalls = table.poll(A, TERM, 0, 0).expect("recalls");
     assert_eq!(recalls.keys, [key(5), key(6)]);
     assert_ne!(table.ready(claim, 0), Ready::Now);
@@ -250,11 +250,11 @@ fn author_is_recalled_from_for_what_it_did_not_close_or_asked_for_since() {
 fn answer_is_no_lease_if_another_claim_crossed_it() {
     let mut table = table(Bounds::default());
     let me = author(A, 2, &[key(5)]);
-    let first = table.claim(Some(&me), &[key(5)], 0);
-    let second = table.claim(Some(&author(A, 3, &[key(5)])), &[key(5)], 0);
+    let first = table.claim(Some(&me), &[key(5)], Turn::InOrder, 0);
+    let second = table.claim(Some(&author(A, 3, &[key(5)])), &[key(5)], Turn::InOrder, 0);
     assert!(table.end(second, End::Done, 0).is_empty());
     assert!(table.end(first, End::Done, 0).is_empty());
-    let third = table.claim(Some(&author(A, 4, &[key(5)])), &[key(5)], 0);
+    let third = table.claim(Some(&author(A, 4, &[key(5)])), &[key(5)], Turn::InOrder, 0);
     assert_eq!(table.end(third, End::Done, 0), [key(5)]);
 }
 
@@ -279,7 +279,7 @@ fn long_lists_of_recalls_are_handed_out_in_pages() {
         assert!(table.register(B, &key(ino), 1, 0));
     }
     let all: Vec<Key> = (0..count).map(key).collect();
-    let claim = table.claim(None, &all, 0);
+    let claim = table.claim(None, &all, Turn::InOrder, 0);
     let first = table.poll(B, TERM, 0, 0).expect("a page");
     assert_eq!(first.keys.len(), RECALLS_PAGE_MAX);
     let second = table.poll(B, TERM, first.number, 0).expect("the rest");
@@ -288,4 +288,56 @@ fn long_lists_of_recalls_are_handed_out_in_pages() {
     assert!(table.poll(B, TERM, second.number, 0).is_none());
     assert_eq!(table.ready(claim, 0), Ready::Now);
     assert_eq!(table.size().recalls, 0);
+}
+
+#[test]
+fn what_was_shown_before_the_term_is_carried_out_before_the_hold_ends() {
+    let mut table = Table::new(TERM, Bounds::default(), 0);
+    let name = Key::name(Ino(1), b"a");
+    let only = std::slice::from_ref(&name);
+    let waiting = table.claim(None, only, Turn::InOrder, 0);
+    let first = table.claim(None, only, Turn::BeforeHold, 0);
+    let second = table.claim(None, only, Turn::BeforeHold, 0);
+    assert_eq!(table.ready(waiting, 0), Ready::At { ms: HOLD_MS });
+    assert_eq!(table.ready(first, 0), Ready::Now);
+    assert_eq!(table.ready(second, 0), Ready::At { ms: u64::MAX });
+    // The hold ends while the first is under way: nobody overtakes it.
+    table.end_hold_if_settled(&[]);
+    assert_eq!(table.ready(waiting, 0), Ready::At { ms: u64::MAX });
+    table.end(first, End::Done, 0);
+    assert_eq!(table.ready(second, 0), Ready::Now);
+    table.end(second, End::Done, 0);
+    assert_eq!(table.ready(waiting, 0), Ready::Now);
+    let late = table.claim(None, only, Turn::BeforeHold, 0);
+    assert_eq!(table.ready(waiting, 0), Ready::Now, "the hold is over");
+    assert_eq!(table.ready(late, 0), Ready::At { ms: u64::MAX });
+}
+
+#[test]
+fn claim_that_grows_waits_again() {
+    let mut table = table(Bounds::default());
+    let name = Key::name(Ino(1), b"a");
+    assert!(table.register(B, &key(5), 1, 0));
+    let claim = table.claim(None, std::slice::from_ref(&name), Turn::InOrder, 0);
+    assert_eq!(table.ready(claim, 0), Ready::Now);
+    table.extend(claim, None, &[key(5), name.clone()], 0);
+    assert_ne!(table.ready(claim, 0), Ready::Now);
+    let recalls = table.poll(B, TERM, 0, 0).expect("a recall");
+    assert_eq!(recalls.keys, [key(5)]);
+    table.poll(B, TERM, recalls.number, 0);
+    assert_eq!(table.ready(claim, 0), Ready::Now);
+    table.end(claim, End::Done, 0);
+    assert!(table.register(A, &name, 1, 0) && table.register(A, &key(5), 1, 0));
+}
+
+#[test]
+fn nobody_waits_for_a_session_that_let_go() {
+    let mut table = table(Bounds::default());
+    assert!(table.register(B, &key(5), 1, 0));
+    let claim = table.claim(None, &[key(5)], Turn::InOrder, 0);
+    assert_ne!(table.ready(claim, 0), Ready::Now);
+    table.let_go(B, 0);
+    assert_eq!(table.ready(claim, 0), Ready::Now);
+    assert!(!table.renew(B, 1, 1), "it said that it will not hold any");
+    assert!(!table.register(B, &key(6), 1, 1));
 }

@@ -24,6 +24,8 @@ pub(super) struct Plan {
     pub unknown: u64,
     /// Changes among the calls of a mount, in a hundred.
     pub changes: u64,
+    /// Listings among the reads, in ten.
+    pub listings: u64,
     /// Longest pause of an actor between calls.
     pub think_us: u64,
     pub faults: u64,
@@ -80,6 +82,7 @@ impl Plan {
             late: faulty(random.pick(&[0, 2, 8])),
             unknown: faulty(random.pick(&[0, 3, 15])),
             changes: random.pick(&[5, 15, 40]),
+            listings: 1,
             think_us: random.pick(&[15_000, 40_000, 120_000]),
             faults: faulty(random.below(7)),
             kinds,
@@ -99,6 +102,28 @@ impl Plan {
             changes: 15,
             deaf: None,
             ..Plan::of(seed)
+        }
+    }
+
+    /// A run in which mounts list directories while they and others change the names.
+    pub fn of_listings(seed: u64) -> Self {
+        let plan = Plan::of(seed);
+        Plan {
+            actors: 4,
+            listings: 7,
+            changes: 30,
+            think_us: 20_000,
+            late: 12,
+            lost: 0,
+            unknown: 0,
+            twice: 0,
+            kinds: &[Fault::SlowMount],
+            faults: 4,
+            cool_ms: 0,
+            eager: seed.is_multiple_of(2),
+            small: false,
+            deaf: None,
+            ..plan
         }
     }
 

@@ -1,8 +1,8 @@
 //! What goes between the parts of a run.
 
-use crate::holder::{Fact, Found};
-use crate::key::{Key, Name};
+use crate::holder::Fact;
 use crate::leader::{ClaimId, Recalls};
+use lagan_types::lease::{Found, Key, Name};
 use lagan_types::{Ino, SessionId};
 
 /// Attributes: the number of the last change, and that of the last quiet one.

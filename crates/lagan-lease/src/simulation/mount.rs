@@ -5,10 +5,10 @@ use super::message::{
     AtMount, Cmd, DIRS, Event, FILES, NAMES, Shown, ToMount, ToServer, UseRule, Value, What, name,
 };
 use super::random::Clock;
-use crate::holder::{Beat, CacheBounds, Change, Found, Holder, Outcome, Token};
-use crate::key::Key;
+use crate::holder::{Beat, CacheBounds, Change, Holder, Outcome, Token};
 use crate::leader::Recalls;
 use crate::times::HEARTBEAT_MS;
+use lagan_types::lease::{Found, Key};
 use lagan_types::{Ino, SessionId};
 use std::collections::BTreeMap;
 
@@ -279,17 +279,21 @@ impl Mount {
             return self.change(cx, actor, cmd, until_us);
         }
         let what = match cx.random.below(10) {
+            n if n >= 10 - cx.plan.listings => What::Page(cx.random.pick(&DIRS), 0),
             0..5 => What::Attr(any_inode(cx)),
-            5..9 => What::Name(any_name(cx)),
-            _ => What::Page(cx.random.pick(&DIRS), 0),
+            _ => What::Name(any_name(cx)),
         };
         if self.find_in_cache(cx, what) {
             return self.rest(cx, actor);
         }
+        let listing = match what {
+            What::Page(dir, _) => self.holder.list(dir),
+            What::Attr(_) | What::Name(_) => None,
+        };
         self.doing[actor] = Doing::Read(Reading {
             begin_us: cx.now,
             what,
-            token: self.holder.ask(),
+            token: listing.unwrap_or_else(|| self.holder.ask()),
             leased: None,
             names: Vec::new(),
             until_us,

@@ -6,9 +6,9 @@ use super::message::{
 };
 use super::random::Clock;
 use super::truth::Entry;
-use crate::key::Key;
-use crate::leader::{Author, Bounds, ClaimId, End, Ready, Size, Table};
+use crate::leader::{Author, Bounds, ClaimId, End, Ready, Size, Table, Turn};
 use lagan_types::SessionId;
+use lagan_types::lease::Key;
 use std::collections::BTreeMap;
 
 /// A change that waits for its claim or its outcome.
@@ -291,7 +291,7 @@ impl Server {
     fn claim(&mut self, cx: &Cx, pending: Pending) {
         let now_ms = self.now_ms(cx);
         if let Some(table) = &mut self.table {
-            let id = table.claim(Some(&pending.author), &pending.keys, now_ms);
+            let id = table.claim(Some(&pending.author), &pending.keys, Turn::InOrder, now_ms);
             self.pending.insert(id, pending);
         }
     }
@@ -536,11 +536,8 @@ impl Server {
                     let keys = cx.truth.keys(&pending.cmd);
                     let same = keys.iter().all(|key| pending.keys.contains(key));
                     if !same && cx.keeps(UseRule::VictimsReadAgain) {
-                        table.end(id, End::Nothing, now_ms);
-                        if let Some(mut pending) = self.pending.remove(&id) {
-                            pending.keys.extend(keys);
-                            self.claim(cx, pending);
-                        }
+                        table.extend(id, Some(&pending.author), &keys, now_ms);
+                        pending.keys.extend(keys);
                         let event = self.me(AtServer::Wake);
                         cx.soon(200, event);
                         continue;

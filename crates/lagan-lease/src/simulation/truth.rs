@@ -2,9 +2,9 @@
 
 use super::message::{Applied, Cmd, DIRS, FILES, NAMES, Shown, Value, What, name};
 use super::random::Random;
-use crate::holder::{Fact, Found};
-use crate::key::Key;
+use crate::holder::Fact;
 use crate::leader::ClaimId;
+use lagan_types::lease::{Found, Key};
 use lagan_types::{Ino, SessionId};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 

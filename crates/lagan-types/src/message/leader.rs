@@ -9,6 +9,7 @@ use crate::codec::{Decode, Encode};
 use crate::error::Refusal;
 use crate::extent::Extent;
 use crate::id::{Ino, NodeId, SessionId, SetId};
+use crate::lease::Key;
 use crate::op::{LockRange, SessionIdentity};
 use crate::query::Counters;
 
@@ -16,7 +17,7 @@ asks! {
     /// Asked of the leader, on any server's `listen` or `peer_listen` address.
     #[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
     pub enum LeaderRequest -> LeaderReply {
-        /// A mount is alive: sent every second.
+        /// A mount is alive: sent every second, or several times.
         SessionHeartbeat {
             session: SessionId,
             /// The orphan check that this answers (0: none).
@@ -28,7 +29,18 @@ asks! {
             /// Files that a leader before that term promised to it and that, as far as it
             /// knows, are not replicated yet.
             promised: u32,
+            /// Renews the mount's lease: it asks for its recalls too.
+            renews: bool,
         } -> SessionHeard,
+        /// A mount asks what it must forget, and says what it has forgotten. The answer
+        /// comes when there is something, or after some seconds with nothing.
+        PollRecalls {
+            session: SessionId,
+            /// The leader's term as the mount knows it.
+            term: u64,
+            /// The number of the last recalls of that term that it carried out (0: none).
+            acked: u64,
+        } -> Recalls,
         /// A process waits for this fcntl lock, or (kind `Unlock`) no longer does;
         /// repeated several times a second. The answer is the lock in its way, or
         /// `Deadlock` if waiting would close a circle.
@@ -88,6 +100,8 @@ answers! {
         SessionHeard(SessionHeard),
         /// A lock and whose it is.
         Lock(Result<Option<(SessionId, LockRange)>, Refusal>),
+        /// What a mount must forget.
+        Recalls(Recalls),
         /// To a node's heartbeat.
         NodeHeard(NodeHeard),
         /// Uploads.
@@ -111,6 +125,7 @@ impl Conversation for LeaderRequest {
     fn asker(&self) -> Asker {
         match self {
             LeaderRequest::SessionHeartbeat(_)
+            | LeaderRequest::PollRecalls(_)
             | LeaderRequest::WaitLock(_)
             | LeaderRequest::GetStatus(_) => Asker::Anybody,
             LeaderRequest::NodeHeartbeat(_)
@@ -162,6 +177,20 @@ pub struct SessionHeard {
     pub orphans: Vec<Ino>,
     /// The leader's term.
     pub term: u64,
+    /// The mount may remember what it is told is leased, for `LEASE_MS` from the sending of
+    /// the heartbeat (`lagan-lease`).
+    pub leased: bool,
+}
+
+/// What a mount must forget.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+pub struct Recalls {
+    /// The leader's term.
+    pub term: u64,
+    /// The number to acknowledge when all of it is forgotten.
+    pub number: u64,
+    /// The keys; none: the mount knew another term, or there is nothing yet.
+    pub keys: Vec<Key>,
 }
 
 /// The answer to a node's heartbeat.
@@ -243,6 +272,27 @@ pub struct Status {
     pub sessions: Vec<(SessionId, SessionIdentity)>,
     /// The leader's wall clock, milliseconds.
     pub time_ms: u64,
+    /// What mounts may remember.
+    pub leases: LeaseStatus,
+}
+
+/// The leases that a leader has given, and what they cost since its term began.
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, Default, Encode, Decode, serde::Serialize, serde::Deserialize,
+)]
+pub struct LeaseStatus {
+    /// Keys that mounts may remember, each counted once for each mount.
+    pub held: u64,
+    /// Recalls that are not acknowledged.
+    pub recalling: u64,
+    /// Recalls so far.
+    pub recalled: u64,
+    /// Changes that waited for recalls so far.
+    pub waited: u64,
+    /// Milliseconds that they waited, all together.
+    pub waited_ms: u64,
+    /// The longest such wait, milliseconds.
+    pub waited_max_ms: u64,
 }
 
 /// A node as the leader last heard of it.

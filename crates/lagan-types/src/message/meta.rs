@@ -9,6 +9,7 @@ use crate::cluster::ClusterMap;
 use crate::codec::{Decode, Encode};
 use crate::error::Refusal;
 use crate::id::{SessionId, VolumeId};
+use crate::lease::{Closed, Leased, Proof, Wish};
 use crate::op::Command;
 use crate::query::{Query, QueryAnswer};
 
@@ -17,16 +18,26 @@ asks! {
     #[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
     pub enum MetaRequest -> MetaReply {
         /// Replicates a command; the leader fills in its time.
-        Mutate { command: Command } -> Result<Answer, Refusal>,
+        Mutate {
+            command: Command,
+            /// What the mount has closed for it; `None`: the mount remembers nothing.
+            closed: Option<Closed>,
+        } -> Mutated,
         /// Reads linearizably.
         ReadState {
             volume: VolumeId,
             session: SessionId,
             query: Query,
-        } -> Result<QueryAnswer, Refusal>,
+            /// Whether the mount wants to remember the answer.
+            wish: Option<Wish>,
+        } -> StateRead,
         /// Creates a regular file (`op::Create`). The leader may promise the file, in its
         /// memory, or replicate the command.
-        CreateFile { command: Command } -> Result<CreateOutcome, Refusal>,
+        CreateFile {
+            command: Command,
+            /// As in [`Mutate`].
+            closed: Option<Closed>,
+        } -> FileCreated,
         /// The cluster map if its version is above `known`; `None`: `known` is current.
         GetMap { known: u64 } -> Option<ClusterMap>,
     }
@@ -37,11 +48,11 @@ answers! {
     #[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
     pub enum MetaReply {
         /// A mutation's outcome.
-        Mutated(Result<Answer, Refusal>),
+        Mutated(Mutated),
         /// A read's outcome.
-        Read(Result<QueryAnswer, Refusal>),
+        Read(StateRead),
         /// A create's outcome.
-        Created(Result<CreateOutcome, Refusal>),
+        Created(FileCreated),
         /// The cluster map.
         Map(Option<ClusterMap>),
     }
@@ -64,6 +75,76 @@ impl Conversation for MetaRequest {
 
     fn refuse(reason: String) -> LeaderRefusal {
         LeaderRefusal::Refused(reason)
+    }
+}
+
+impl Mutate {
+    /// Makes the request of an asker that remembers nothing.
+    pub fn new(command: Command) -> Self {
+        Mutate {
+            command,
+            closed: None,
+        }
+    }
+}
+
+impl ReadState {
+    /// Makes the request of an asker that remembers nothing.
+    pub fn new(session: SessionId, query: impl Into<Query>) -> Self {
+        ReadState {
+            volume: VolumeId::ONLY,
+            session,
+            query: query.into(),
+            wish: None,
+        }
+    }
+}
+
+/// What became of a mutation.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+pub struct Mutated {
+    /// Its answer.
+    pub answer: Result<Answer, Refusal>,
+    /// What is there now, for the mount that asked.
+    pub proof: Option<Proof>,
+}
+
+impl From<Result<Answer, Refusal>> for Mutated {
+    fn from(answer: Result<Answer, Refusal>) -> Self {
+        let proof = None;
+        Mutated { answer, proof }
+    }
+}
+
+/// What a read found.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+pub struct StateRead {
+    /// Its answer.
+    pub answer: Result<QueryAnswer, Refusal>,
+    /// Which parts of it the mount may remember.
+    pub leased: Option<Leased>,
+}
+
+impl From<Result<QueryAnswer, Refusal>> for StateRead {
+    fn from(answer: Result<QueryAnswer, Refusal>) -> Self {
+        let leased = None;
+        StateRead { answer, leased }
+    }
+}
+
+/// What became of a create, with the same for its mount.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+pub struct FileCreated {
+    /// Its outcome.
+    pub outcome: Result<CreateOutcome, Refusal>,
+    /// What is there now, for the mount that asked.
+    pub proof: Option<Proof>,
+}
+
+impl From<Result<CreateOutcome, Refusal>> for FileCreated {
+    fn from(outcome: Result<CreateOutcome, Refusal>) -> Self {
+        let proof = None;
+        FileCreated { outcome, proof }
     }
 }
 

@@ -8,6 +8,7 @@ use crate::attr::{Attr, Kind, Time};
 use crate::codec::{Decode, Encode};
 use crate::extent::{ChunkRef, Edit, Extent};
 use crate::id::{BlockId, Ino};
+use crate::lease::Key;
 
 asks! {
     /// A mutation that a session asks for.
@@ -217,6 +218,96 @@ impl FileOp {
             | FileOp::Rewrite(_)
             | FileOp::SetLock(_)
             | FileOp::DropLocks(_) => NameEffect::None,
+        }
+    }
+
+    /// What mounts may remember of what it changes, as far as the mutation names it: the
+    /// inodes that names lead to come on top ([`FileOp::victims`]). Locks are never remembered.
+    ///
+    /// A promised file is shown from its promise on, with its name and the times that it
+    /// gives its directory; so making it changes its inode only (INV-7).
+    pub fn touches(&self) -> Vec<Key> {
+        let named = |parent: Ino, name: &[u8]| vec![Key::name(parent, name), Key::Inode(parent)];
+        match self {
+            FileOp::Create(op) => named(op.parent, &op.name),
+            FileOp::CreatePromised(op) => vec![Key::Inode(op.file.ino)],
+            FileOp::CreateCommit(op) => vec![Key::Inode(op.file.ino)],
+            FileOp::Link(op) => {
+                let mut keys = named(op.parent, &op.name);
+                keys.push(Key::Inode(op.ino));
+                keys
+            }
+            FileOp::Unlink(op) => named(op.parent, &op.name),
+            FileOp::Rmdir(op) => named(op.parent, &op.name),
+            FileOp::Rename(op) => {
+                let mut keys = named(op.parent, &op.name);
+                keys.extend(named(op.new_parent, &op.new_name));
+                keys
+            }
+            FileOp::SetAttrs(op) => vec![Key::Inode(op.ino)],
+            FileOp::SetXattr(op) => vec![Key::Inode(op.ino)],
+            FileOp::SetListAsOther(op) => vec![Key::Inode(op.ino)],
+            FileOp::RemoveXattr(op) => vec![Key::Inode(op.ino)],
+            FileOp::Commit(op) => vec![Key::Inode(op.ino)],
+            FileOp::CopyRange(op) => vec![Key::Inode(op.to)],
+            FileOp::CloseSession(_)
+            | FileOp::GrantBlock(_)
+            | FileOp::CloseBlock(_)
+            | FileOp::NoteAccesses(_)
+            | FileOp::Rewrite(_)
+            | FileOp::SetLock(_)
+            | FileOp::DropLocks(_) => Vec::new(),
+        }
+    }
+
+    /// The names whose inodes it changes beside the names.
+    pub fn victims(&self) -> Vec<(Ino, &[u8])> {
+        match self {
+            FileOp::Unlink(_) | FileOp::Rmdir(_) | FileOp::Rename(_) => self.names(),
+            FileOp::CloseSession(_)
+            | FileOp::GrantBlock(_)
+            | FileOp::CloseBlock(_)
+            | FileOp::Create(_)
+            | FileOp::CreatePromised(_)
+            | FileOp::CreateCommit(_)
+            | FileOp::Link(_)
+            | FileOp::SetAttrs(_)
+            | FileOp::SetXattr(_)
+            | FileOp::SetListAsOther(_)
+            | FileOp::RemoveXattr(_)
+            | FileOp::NoteAccesses(_)
+            | FileOp::Commit(_)
+            | FileOp::CopyRange(_)
+            | FileOp::Rewrite(_)
+            | FileOp::SetLock(_)
+            | FileOp::DropLocks(_) => Vec::new(),
+        }
+    }
+
+    /// The inodes of which it changes something that mounts may remember, but that nobody
+    /// waits for: a mount may show the old state for a moment.
+    pub fn quiet(&self) -> Vec<Ino> {
+        match self {
+            FileOp::NoteAccesses(op) => op.reads.iter().map(|read| read.ino).collect(),
+            FileOp::Rewrite(op) => vec![op.ino],
+            FileOp::CloseSession(_)
+            | FileOp::GrantBlock(_)
+            | FileOp::CloseBlock(_)
+            | FileOp::Create(_)
+            | FileOp::CreatePromised(_)
+            | FileOp::CreateCommit(_)
+            | FileOp::Link(_)
+            | FileOp::Unlink(_)
+            | FileOp::Rmdir(_)
+            | FileOp::Rename(_)
+            | FileOp::SetAttrs(_)
+            | FileOp::SetXattr(_)
+            | FileOp::SetListAsOther(_)
+            | FileOp::RemoveXattr(_)
+            | FileOp::Commit(_)
+            | FileOp::CopyRange(_)
+            | FileOp::SetLock(_)
+            | FileOp::DropLocks(_) => Vec::new(),
         }
     }
 

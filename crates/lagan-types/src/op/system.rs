@@ -8,6 +8,7 @@ use crate::attr::Time;
 use crate::cluster::{Config, NodeInfo, NodeState};
 use crate::codec::{Decode, Encode};
 use crate::id::{ChunkId, Epoch, Ino, NodeId, SessionId, SetId};
+use crate::lease::Key;
 
 asks! {
     /// A mutation of the cluster's own.
@@ -117,6 +118,62 @@ impl SystemOp {
             SystemOp::MakePromised(_) => Asker::Leader,
             // Only the leader knows what is open.
             SystemOp::Release(_) => Asker::Leader,
+        }
+    }
+
+    /// What mounts may remember of what it changes, as [`super::FileOp::touches`].
+    pub fn touches(&self) -> Vec<Key> {
+        match self {
+            // Its owner was shown all of it, and nobody else anything.
+            SystemOp::MakePromised(_) => Vec::new(),
+            SystemOp::ReapOrphans(op) => op.inos.iter().copied().map(Key::Inode).collect(),
+            SystemOp::Init(_)
+            | SystemOp::SetConfig(_)
+            | SystemOp::RegisterNode(_)
+            | SystemOp::SetNodeState(_)
+            | SystemOp::SetVoter(_)
+            | SystemOp::RemoveNode(_)
+            | SystemOp::ChangeSets(_)
+            | SystemOp::OpenSession(_)
+            | SystemOp::EndSession(_)
+            | SystemOp::GrantInos(_)
+            | SystemOp::ChunksReaped(_)
+            | SystemOp::ObjectsDeleted(_)
+            | SystemOp::StartArchive(_)
+            | SystemOp::FinishArchive(_)
+            | SystemOp::FailArchive(_)
+            | SystemOp::ArchiveNow(_)
+            | SystemOp::Release(_)
+            | SystemOp::ReleaseExtent(_)
+            | SystemOp::MarkLost(_) => Vec::new(),
+        }
+    }
+
+    /// The inodes that it changes quietly, as [`super::FileOp::quiet`]: where the bytes are,
+    /// and how far the archive is.
+    pub fn quiet(&self) -> Vec<Ino> {
+        match self {
+            SystemOp::StartArchive(op) => op.files.iter().map(|file| file.ino).collect(),
+            SystemOp::FinishArchive(op) => op.files.iter().map(|file| file.ino).collect(),
+            SystemOp::FailArchive(op) => op.files.iter().map(|file| file.ino).collect(),
+            SystemOp::ArchiveNow(op) => op.inos.clone(),
+            SystemOp::Release(op) => op.files.iter().map(|(ino, _)| *ino).collect(),
+            SystemOp::ReleaseExtent(op) => vec![op.ino],
+            SystemOp::MarkLost(op) => vec![op.ino],
+            SystemOp::Init(_)
+            | SystemOp::SetConfig(_)
+            | SystemOp::RegisterNode(_)
+            | SystemOp::SetNodeState(_)
+            | SystemOp::SetVoter(_)
+            | SystemOp::RemoveNode(_)
+            | SystemOp::ChangeSets(_)
+            | SystemOp::OpenSession(_)
+            | SystemOp::EndSession(_)
+            | SystemOp::GrantInos(_)
+            | SystemOp::MakePromised(_)
+            | SystemOp::ReapOrphans(_)
+            | SystemOp::ChunksReaped(_)
+            | SystemOp::ObjectsDeleted(_) => Vec::new(),
         }
     }
 

@@ -6,7 +6,7 @@ use crate::exit::{DEGRADED, Failure, NO_QUORUM, OK, Outcome};
 use crate::net::Cluster;
 use lagan_host::units;
 use lagan_types::cluster::{NodeInfo, NodeState};
-use lagan_types::message::{NodeStatus, Pong, Status};
+use lagan_types::message::{LeaseStatus, NodeStatus, Pong, Status};
 use lagan_types::query;
 use serde::Serialize;
 use std::fmt::Write;
@@ -47,6 +47,8 @@ pub struct Report {
     pub sessions: Option<u64>,
     /// The registered mounts.
     pub mounts: Vec<Mount>,
+    /// What mounts may remember, and what that cost since the leader's term began.
+    pub leases: Option<Leases>,
     /// Extents whose bytes are known to be gone.
     pub lost_extents: Option<u64>,
     /// Chunks that servers found damaged since their start.
@@ -141,6 +143,23 @@ pub struct Mount {
     pub machine: String,
     /// Its mount point.
     pub path: String,
+}
+
+/// What mounts may remember of names and attributes.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Leases {
+    /// Names, inodes and directories, each counted once for each mount.
+    pub held: u64,
+    /// Recalls that a mount has not acknowledged.
+    pub recalling: u64,
+    /// Recalls so far.
+    pub recalled: u64,
+    /// Changes that waited for recalls so far.
+    pub waited: u64,
+    /// Milliseconds that they waited, all together.
+    pub waited_ms: u64,
+    /// The longest such wait, milliseconds.
+    pub waited_max_ms: u64,
 }
 
 /// Asks for the state and prints it.
@@ -238,6 +257,7 @@ impl Report {
                     path: who.mount_point.clone(),
                 })
                 .collect(),
+            leases: Some(leases(&status.leases)),
             lost_extents: Some(c.lost_extents),
             damaged_chunks: Some(status.nodes.iter().map(|n| n.damaged_chunks).sum()),
             files: Some(c.inodes),
@@ -432,6 +452,17 @@ fn s3(status: &Status) -> S3 {
 }
 
 /// The output when no leader answers.
+fn leases(status: &LeaseStatus) -> Leases {
+    Leases {
+        held: status.held,
+        recalling: status.recalling,
+        recalled: status.recalled,
+        waited: status.waited,
+        waited_ms: status.waited_ms,
+        waited_max_ms: status.waited_max_ms,
+    }
+}
+
 fn without_quorum(opinions: &Opinions, found: &Found) -> Report {
     let name_of = |addr: &str| {
         let processes = found.record.iter().flat_map(|r| &r.processes);
@@ -479,6 +510,7 @@ fn without_quorum(opinions: &Opinions, found: &Found) -> Report {
         },
         sessions: None,
         mounts: Vec::new(),
+        leases: None,
         lost_extents: None,
         damaged_chunks: None,
         files: None,

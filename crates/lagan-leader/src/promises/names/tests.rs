@@ -56,6 +56,34 @@ fn hold(names: &mut Names, name: &str, seq: u64) -> NewFile {
     file
 }
 
+#[test]
+fn names_of_a_mutation_in_doubt_are_busy_until_it_is_settled() {
+    let mut names = names();
+    let mark = names.begin(&unlink("a"), Directories::Removes);
+    let doubtful = names.end(mark, End::Unknown).expect("a mark");
+    for name in ["a", "b"] {
+        assert_eq!(names.wish((OWNER, 1), file(name)), Wish::Not);
+    }
+    assert!(names.moves_directories());
+    names.settle(doubtful);
+    assert!(!names.moves_directories());
+    hold(&mut names, "a", 2);
+}
+
+#[test]
+fn version_rises_with_what_reads_are_shown() {
+    let mut names = names();
+    let before = names.version();
+    let file = hold(&mut names, "a", 1);
+    let promised = names.version();
+    assert!(promised > before);
+    names.claim(file.ino);
+    assert_eq!(names.version(), promised);
+    names.made(file.ino, End::Done);
+    assert!(names.version() > promised);
+    assert_eq!((names.promised(file.ino), names.time_of(DIR)), (None, None));
+}
+
 fn unlink(name: &str) -> FileOp {
     Unlink {
         parent: DIR,

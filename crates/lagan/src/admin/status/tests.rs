@@ -1,5 +1,6 @@
 use super::*;
 use lagan_types::cluster::{ArchiveConfig, ClusterMap, Config, NodeRole};
+use lagan_types::message::LeaseStatus;
 use lagan_types::op::SessionIdentity;
 use lagan_types::query::Counters;
 use lagan_types::{ClusterId, Incarnation, NodeId, SessionId, StoreId};
@@ -75,6 +76,7 @@ fn healthy() -> Status {
             },
         )],
         time_ms: 700_000,
+        leases: LeaseStatus::default(),
     }
 }
 

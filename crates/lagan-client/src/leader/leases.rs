@@ -1,0 +1,510 @@
+//! What this mount remembers of names and attributes, and may answer by itself.
+//!
+//! The rules are `lagan-lease`'s; this file gives its [`Holder`] time, values and a lock. What
+//! is remembered is what the leader showed: what this mount wrote and has not committed is
+//! put over it elsewhere, as over an answer.
+//!
+//! Nothing here waits, and nothing is remembered unless the leader said that it may be.
+
+use crate::leader::misses::Misses;
+use lagan_host::boot::boot_time;
+use lagan_lease::{Beat, CacheBounds, Change, Fact as Kept, Holder, Outcome, Token};
+use lagan_types::lease::{Closed, Fact, Found, Key, Leased, Name, Proof, Wish};
+use lagan_types::message::{Recalls, SessionHeard};
+use lagan_types::query::{Opened, QueryAnswer};
+use lagan_types::{Attr, FileOp, FsError, Ino, Query, Refusal, SessionId};
+use parking_lot::Mutex;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use tokio::sync::Notify;
+
+/// Time without a look into the cache after which the lease is let run out: an idle mount
+/// asks for none.
+const IDLE_MS: u64 = 10_000;
+/// Most inodes that are asked for at a time.
+const AHEAD_MAX: usize = 64;
+/// Most extents that are remembered with a file.
+const EXTENTS_MAX: usize = 4;
+/// Most names of a directory that are remembered as a whole.
+const LISTING_MAX: usize = 65_536;
+
+/// What is remembered of an inode.
+#[derive(Debug, Clone)]
+struct Shown {
+    attr: Attr,
+    /// What an open found, if that is known too.
+    opened: Option<Arc<Opened>>,
+}
+
+/// A query that is under way, of which the answer may be remembered.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Asked {
+    token: Token,
+}
+
+/// A listing under way, page by page.
+#[derive(Debug)]
+pub(crate) struct Listing {
+    asked: Asked,
+    /// The term of the leader that registered it.
+    leased: Option<u64>,
+    names: Vec<(Box<[u8]>, Ino)>,
+    /// Its next page begins after this cookie.
+    after: u64,
+}
+
+/// The cache of one mount.
+#[derive(Debug)]
+pub(crate) struct Leases {
+    /// `None`: this mount remembers nothing.
+    holder: Option<Mutex<Holder<Shown>>>,
+    /// When it was looked into last.
+    used_ms: AtomicU64,
+    /// The session is about to be closed.
+    closing: AtomicBool,
+    /// Names that were not there.
+    misses: Mutex<Misses>,
+    /// The last recalls that were carried out: session, term, number.
+    acked: Mutex<(SessionId, u64, u64)>,
+    /// Notified when the mount begins to use its cache after a pause: for the heartbeats.
+    beat_wanted: Notify,
+    /// The same, for the polls.
+    poll_wanted: Notify,
+    /// Notified when another term or session begins.
+    renewed: Notify,
+}
+
+/// The time on a clock that goes on while the machine sleeps, milliseconds; the end of all
+/// time where there is none, so that no lease is valid.
+fn now_ms() -> u64 {
+    boot_time().map_or(u64::MAX, |time| time.as_millis() as u64)
+}
+
+impl Leases {
+    /// Makes the empty cache of a session; with `enabled` false, one that stays empty.
+    pub fn new(session: SessionId, enabled: bool) -> Self {
+        Leases {
+            holder: enabled.then(|| Mutex::new(Holder::new(session, &CacheBounds::default()))),
+            used_ms: AtomicU64::new(now_ms()),
+            closing: AtomicBool::new(false),
+            misses: Mutex::default(),
+            acked: Mutex::new((session, 0, 0)),
+            beat_wanted: Notify::new(),
+            poll_wanted: Notify::new(),
+            renewed: Notify::new(),
+        }
+    }
+
+    fn note_use(&self, now_ms: u64) {
+        let before = self.used_ms.swap(now_ms, Ordering::Relaxed);
+        if now_ms.saturating_sub(before) > IDLE_MS {
+            self.beat_wanted.notify_one();
+            self.poll_wanted.notify_one();
+        }
+    }
+
+    /// Whether the cache was used lately, so that its lease is worth renewing.
+    pub fn is_active(&self) -> bool {
+        let used_ms = self.used_ms.load(Ordering::Relaxed);
+        let used = now_ms().saturating_sub(used_ms) <= IDLE_MS;
+        used && self.holder.is_some() && !self.closing.load(Ordering::Acquire)
+    }
+
+    /// Whether something may be remembered just now, so that it may be recalled.
+    pub fn is_valid(&self) -> bool {
+        let holder = self.holder.as_ref();
+        holder.is_some_and(|holder| holder.lock().is_valid(now_ms()))
+    }
+
+    /// Forgets everything, and remembers nothing from now on.
+    pub fn close(&self, session: SessionId) {
+        self.closing.store(true, Ordering::Release);
+        self.replace_session(session);
+    }
+
+    /// Returns when the cache is used after a pause: a heartbeat is due.
+    pub async fn beat_wanted(&self) {
+        self.beat_wanted.notified().await;
+    }
+
+    /// Returns when the cache is used after a pause: a poll is due.
+    pub async fn poll_wanted(&self) {
+        self.poll_wanted.notified().await;
+    }
+
+    // -- queries --------------------------------------------------------------
+
+    /// Answers a query, if what it shows is remembered.
+    pub fn find(&self, query: &Query) -> Option<Result<QueryAnswer, Refusal>> {
+        let holder = self.holder.as_ref()?;
+        if !matches!(query, Query::Lookup(_) | Query::GetAttr(_) | Query::Open(_)) {
+            return None;
+        }
+        let now_ms = now_ms();
+        self.note_use(now_ms);
+        let mut holder = holder.lock();
+        match query {
+            Query::Lookup(q) => match holder.name(q.parent, &q.name, now_ms)? {
+                Found::Absent => Some(Err(FsError::NotFound.into())),
+                Found::Inode(ino) => {
+                    let shown = holder.inode(ino, now_ms)?;
+                    Some(Ok(QueryAnswer::Attr(shown.attr.clone())))
+                }
+            },
+            Query::GetAttr(q) => {
+                let shown = holder.inode(q.ino, now_ms)?;
+                Some(Ok(QueryAnswer::Attr(shown.attr.clone())))
+            }
+            Query::Open(q) => {
+                let opened = holder.inode(q.ino, now_ms)?.opened.as_ref()?;
+                Some(Ok(QueryAnswer::Opened(Opened::clone(opened))))
+            }
+            _ => None,
+        }
+    }
+
+    /// Begins a query whose answer may be remembered, before it is sent.
+    pub fn ask(&self, query: &Query) -> Option<Asked> {
+        let holder = self.holder.as_ref()?;
+        let now_ms = now_ms();
+        self.note_use(now_ms);
+        let mut holder = holder.lock();
+        let wants = match query {
+            Query::Lookup(q) => holder.wants(&Key::name(q.parent, &q.name), now_ms),
+            Query::GetAttr(q) => holder.wants(&Key::Inode(q.ino), now_ms),
+            Query::Open(q) => holder.wants(&Key::Inode(q.ino), now_ms),
+            Query::ReadDir(q) => q.attrs && holder.is_valid(now_ms),
+            Query::GetAttrs(_) => holder.is_valid(now_ms),
+            _ => false,
+        };
+        wants.then(|| Asked {
+            token: holder.ask(),
+        })
+    }
+
+    /// Remembers what the answer to a query shows, as far as the leader said that it may be.
+    pub fn keep(
+        &self,
+        asked: Asked,
+        query: &Query,
+        answer: &Result<QueryAnswer, Refusal>,
+        leased: &Leased,
+    ) {
+        let Some(holder) = &self.holder else {
+            return;
+        };
+        let now_ms = now_ms();
+        let mut holder = holder.lock();
+        let keys = query.keys(answer).into_iter().zip(&leased.keys);
+        let keys: Vec<Key> = keys.filter(|(_, may)| **may).map(|(key, _)| key).collect();
+        let term = Some(leased.term);
+        let mut keep = |shown: Shown| {
+            let ino = shown.attr.ino;
+            holder.keep_inode(asked.token, term, (ino, shown), now_ms);
+        };
+        let has = |key: &Key| keys.contains(key);
+        match answer {
+            Ok(QueryAnswer::Attr(attr)) if has(&Key::Inode(attr.ino)) => {
+                keep(Shown {
+                    attr: attr.clone(),
+                    opened: None,
+                });
+            }
+            Ok(QueryAnswer::Opened(opened)) if has(&Key::Inode(opened.attr.ino)) => {
+                let small = !opened.more && opened.extents.len() <= EXTENTS_MAX;
+                keep(Shown {
+                    attr: opened.attr.clone(),
+                    opened: small.then(|| Arc::new(opened.clone())),
+                });
+            }
+            Ok(QueryAnswer::Attrs(attrs)) => {
+                for (attr, may) in attrs.iter().flatten().zip(&leased.keys) {
+                    if *may {
+                        keep(Shown {
+                            attr: attr.clone(),
+                            opened: None,
+                        });
+                    }
+                }
+            }
+            Ok(QueryAnswer::Entries(page)) => {
+                let attrs = page.entries.iter().filter_map(|entry| entry.attr.as_ref());
+                for (attr, may) in attrs.zip(leased.keys.iter().skip(1)) {
+                    if *may {
+                        keep(Shown {
+                            attr: attr.clone(),
+                            opened: None,
+                        });
+                    }
+                }
+            }
+            _ => {}
+        }
+        if let Query::Lookup(q) = query {
+            let name = Name::new(q.parent, &q.name);
+            let found = match answer {
+                Ok(QueryAnswer::Attr(attr)) => Found::Inode(attr.ino),
+                _ => Found::Absent,
+            };
+            if has(&Key::Name(name.clone())) {
+                holder.keep_name(asked.token, term, (name, found), now_ms);
+            }
+        }
+    }
+
+    /// Returns the inodes to ask for with the one of this name: a program that looks at the
+    /// names of a directory in their order will look at these next.
+    pub fn ahead(&self, parent: Ino, name: &[u8]) -> Option<Vec<Ino>> {
+        let holder = self.holder.as_ref()?;
+        let mut holder = holder.lock();
+        let inos = holder.ahead(parent, name, AHEAD_MAX, now_ms())?;
+        (inos.len() > 1).then_some(inos)
+    }
+
+    /// Returns how the leader is told of the wish to remember a query's answer.
+    pub fn wish(asked: Option<Asked>, listing: bool) -> Option<Wish> {
+        asked.map(|asked| Wish {
+            asked: asked.token.number(),
+            listing,
+        })
+    }
+}
+
+impl Listing {
+    /// Returns the query that its pages belong to.
+    pub fn asked(&self) -> Asked {
+        self.asked
+    }
+
+    /// Whether a page after that cookie goes on with it.
+    pub fn goes_on(&self, cookie: u64) -> bool {
+        self.after == cookie && self.names.len() <= LISTING_MAX
+    }
+}
+
+impl Leases {
+    /// Begins a listing of a directory, before its first page is asked for, unless all its
+    /// names are known.
+    pub fn list(&self, dir: Ino) -> Option<Listing> {
+        let holder = self.holder.as_ref()?;
+        let now_ms = now_ms();
+        self.note_use(now_ms);
+        let mut holder = holder.lock();
+        if !holder.is_valid(now_ms) {
+            return None;
+        }
+        let token = holder.list(dir)?;
+        Some(Listing {
+            asked: Asked { token },
+            leased: None,
+            names: Vec::new(),
+            after: 0,
+        })
+    }
+
+    /// Takes a page of a listing. Returns the listing if it goes on; when it has ended, all
+    /// names of the directory are remembered, if they may be.
+    pub fn listed(
+        &self,
+        mut listing: Listing,
+        dir: Ino,
+        page: &lagan_types::query::DirPage,
+        leased: Option<&Leased>,
+    ) -> Option<Listing> {
+        if listing.after == 0 {
+            let may = leased.filter(|leased| leased.keys.first() == Some(&true));
+            listing.leased = Some(may?.term);
+        }
+        let names = page.entries.iter();
+        let names = names.map(|entry| (entry.name.as_slice().into(), entry.ino));
+        listing.names.extend(names);
+        if !page.end {
+            listing.after = page.entries.last()?.cookie;
+            return Some(listing);
+        }
+        let holder = self.holder.as_ref()?;
+        let (token, leased) = (listing.asked.token, listing.leased);
+        let mut holder = holder.lock();
+        holder.keep_directory(token, leased, dir, listing.names, now_ms());
+        None
+    }
+
+    /// Notes that a name was looked up at the leader and was not there. Returns its directory
+    /// if the names of all that is there should be fetched, so that the next such look-up is
+    /// answered here: programs that make files look for each first.
+    pub fn missed(&self, query: &Query, answer: &Result<QueryAnswer, Refusal>) -> Option<Ino> {
+        let (Query::Lookup(q), Err(Refusal::Fs(FsError::NotFound))) = (query, answer) else {
+            return None;
+        };
+        self.holder.as_ref()?;
+        self.misses.lock().missed(q.parent, now_ms())
+    }
+
+    // -- own changes ----------------------------------------------------------
+
+    /// Begins an own change, before it is sent: nothing is remembered of what it changes.
+    pub fn begin(self: &Arc<Self>, op: &FileOp) -> OwnChange {
+        let change = self.holder.as_ref().map(|holder| {
+            let now_ms = now_ms();
+            let mut holder = holder.lock();
+            let mut keys = op.touches();
+            for (parent, name) in op.victims() {
+                if let Some(Found::Inode(ino)) = holder.name(parent, name, now_ms) {
+                    keys.push(Key::Inode(ino));
+                }
+            }
+            keys.sort_unstable();
+            keys.dedup();
+            holder.begin(keys)
+        });
+        OwnChange {
+            leases: self.clone(),
+            change,
+        }
+    }
+
+    /// Forgets what is remembered of keys that were shown by mistake.
+    pub fn forget(&self, keys: Vec<Key>) {
+        if let Some(holder) = &self.holder {
+            let mut holder = holder.lock();
+            let change = holder.begin(keys);
+            holder.end(change, Outcome::Unknown, now_ms());
+        }
+    }
+
+    // -- the lease ------------------------------------------------------------
+
+    /// Begins a heartbeat, which is sent now.
+    pub fn beat(&self) -> Option<Beat> {
+        let now_ms = now_ms();
+        let active = self.is_active();
+        let holder = self.holder.as_ref().filter(|_| active)?;
+        Some(holder.lock().beat(now_ms))
+    }
+
+    /// Takes the answer to a heartbeat.
+    pub fn beat_answered(&self, beat: Option<Beat>, heard: &SessionHeard) {
+        let Some(holder) = &self.holder else {
+            return;
+        };
+        let mut holder = holder.lock();
+        let before = holder.term();
+        // Whoever closes it sets this first, and then takes the lock.
+        match beat.filter(|_| !self.closing.load(Ordering::Acquire)) {
+            Some(beat) => holder.beat_answered(&beat, heard.term, heard.leased, now_ms()),
+            None => holder.learn_term(heard.term),
+        }
+        if holder.term() != before {
+            self.renewed.notify_one();
+        }
+    }
+
+    /// Learns the term of a leader, forgets what was leased before it, and returns the newest
+    /// term.
+    pub fn learn_term(&self, term: u64) -> u64 {
+        let Some(holder) = &self.holder else {
+            return term;
+        };
+        let mut holder = holder.lock();
+        if term > holder.term() {
+            holder.learn_term(term);
+            self.renewed.notify_one();
+        }
+        holder.term()
+    }
+
+    /// Goes on with another session.
+    pub fn replace_session(&self, session: SessionId) {
+        if let Some(holder) = &self.holder {
+            holder.lock().replace_session(session);
+            self.renewed.notify_one();
+        }
+    }
+
+    // -- recalls --------------------------------------------------------------
+
+    /// Returns the term that is known, and the number of the last recalls in it that
+    /// were carried out.
+    pub fn acked(&self, session: SessionId) -> (u64, u64) {
+        let term = self
+            .holder
+            .as_ref()
+            .map_or(0, |holder| holder.lock().term());
+        match *self.acked.lock() {
+            (of, in_term, number) if of == session && in_term == term => (term, number),
+            _ => (term, 0),
+        }
+    }
+
+    /// Forgets what the leader recalls from that session.
+    pub fn recalled(&self, session: SessionId, recalls: &Recalls) {
+        let Some(holder) = &self.holder else {
+            return;
+        };
+        let mine = holder.lock().recall(session, recalls.term, &recalls.keys);
+        if mine && !recalls.keys.is_empty() {
+            *self.acked.lock() = (session, recalls.term, recalls.number);
+        }
+    }
+
+    /// Returns when another term or session has begun.
+    pub async fn renewed(&self) {
+        self.renewed.notified().await;
+    }
+}
+
+/// An own change that is under way. Dropped without its outcome, it is unknown.
+pub(crate) struct OwnChange {
+    leases: Arc<Leases>,
+    change: Option<Change>,
+}
+
+impl OwnChange {
+    /// Returns what the leader is told that was closed for it.
+    pub fn closed(&self) -> Option<Closed> {
+        self.change.as_ref().map(|change| Closed {
+            began: change.began(),
+            keys: change.keys().to_vec(),
+        })
+    }
+
+    /// Ends it after the leader has carried it out.
+    pub fn done(mut self, proof: Option<Proof>) {
+        let outcome = proof.map_or(Outcome::Unknown, |proof| {
+            let kept = proof.facts.iter().filter(|(_, may)| *may);
+            let listed = proof.listed.iter().map(|dir| Key::Directory(*dir));
+            let leased = kept.map(|(fact, _)| fact.key()).chain(listed).collect();
+            let facts = proof.facts.into_iter().map(|(fact, _)| match fact {
+                Fact::Inode(attr) => {
+                    let opened = None;
+                    Kept::Inode(attr.ino, Shown { attr, opened })
+                }
+                Fact::Name(name, found) => Kept::Name(name, found),
+                Fact::Empty(dir) => Kept::Empty(dir),
+            });
+            Outcome::Done {
+                term: proof.term,
+                leased,
+                facts: facts.collect(),
+            }
+        });
+        self.end(outcome);
+    }
+
+    /// Ends it after the leader has refused it.
+    pub fn refused(mut self) {
+        self.end(Outcome::Nothing);
+    }
+
+    fn end(&mut self, outcome: Outcome<Shown>) {
+        if let (Some(change), Some(holder)) = (self.change.take(), &self.leases.holder) {
+            holder.lock().end(change, outcome, now_ms());
+        }
+    }
+}
+
+impl Drop for OwnChange {
+    fn drop(&mut self) {
+        self.end(Outcome::Unknown);
+    }
+}

@@ -1,0 +1,71 @@
+//! Polls for recalls: what this mount must forget before others may change it.
+//!
+//! One poll is always under way while something may be remembered. What it brings is forgotten
+//! at once, and acknowledged with the next poll.
+
+use crate::leader::Leader;
+use crate::leader::leases::Leases;
+use crate::leader::link::Link;
+use lagan_types::SessionId;
+use lagan_types::message::PollRecalls;
+use std::sync::Weak;
+use std::time::Duration;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+/// Longer than a leader lets a poll wait.
+const DEADLINE: Duration = Duration::from_secs(15);
+/// Pause after a poll that brought nothing and did not wait.
+const PAUSE: Duration = Duration::from_millis(50);
+
+/// Time between looks whether the mount is still there.
+const LOOK: Duration = Duration::from_secs(1);
+
+/// Polls until the mount ends or is gone.
+pub(super) async fn run(leader: Weak<Leader>, cancel: CancellationToken) {
+    while let Some(leader) = leader.upgrade() {
+        let (link, leases) = (leader.link.clone(), leader.leases.clone());
+        let session = leader.session();
+        // A poll is long: it keeps no storey alive.
+        drop(leader);
+        let round = async {
+            if leases.is_active() || leases.is_valid() {
+                poll(&link, &leases, session).await;
+            } else {
+                let _ = tokio::time::timeout(LOOK, leases.poll_wanted()).await;
+            }
+        };
+        tokio::select! {
+            _ = cancel.cancelled() => return,
+            () = round => {}
+        }
+    }
+}
+
+/// Asks once what to forget, and forgets it.
+async fn poll(link: &Link, leases: &Leases, session: SessionId) {
+    let (term, acked) = leases.acked(session);
+    let poll = PollRecalls {
+        session,
+        term,
+        acked,
+    };
+    let began = Instant::now();
+    let answer = tokio::select! {
+        answer = link.ask_once(poll, began + DEADLINE) => answer,
+        () = leases.renewed() => return,
+    };
+    let brought = match answer {
+        Ok(recalls) => {
+            leases.recalled(session, &recalls);
+            !recalls.keys.is_empty()
+        }
+        Err(error) => {
+            tracing::debug!(%error, "poll for recalls");
+            false
+        }
+    };
+    if !brought && began.elapsed() < PAUSE {
+        tokio::time::sleep(PAUSE).await;
+    }
+}
