@@ -7,6 +7,7 @@ use crate::liveness::{Liveness, NODE_SILENCE_MS, SESSION_SILENCE_MS};
 use crate::no_answer::NoAnswer;
 use crate::open_check::{OpenCheck, Purpose};
 use crate::promises::Promises;
+use crate::tick::live_sessions;
 use crate::waits::Waits;
 use lagan_meta::DueScan;
 use lagan_raft::Raft;
@@ -259,10 +260,12 @@ impl Leader {
         let view = self.raft.local_view();
         let alive = lagan_meta::session_exists(&view, beat.session)?;
         let map_version = lagan_meta::map_version(&view)?;
-        drop(view);
-        if alive && beat.promised == 0 && beat.term == term {
+        if alive && beat.promised == 0 && beat.term == term && self.leases.holds(term) {
             self.leases.settle(beat.session, term);
+            self.leases
+                .end_hold_if_settled(&live_sessions(&view)?, term);
         }
+        drop(view);
         let renews = alive && beat.renews;
         let leased = renews && self.leases.renew(beat.session, term, received_ms);
         let mut state = self.state.lock();

@@ -5,7 +5,6 @@
 //! node leads, and its hold begins then: later than the term, so never too early.
 
 use crate::clock::Uptime;
-use crate::tick::live_sessions;
 use lagan_lease::{Author, Bounds, ClaimId, End, Ready, Table, Turn};
 use lagan_raft::{ProposeError, Raft};
 use lagan_types::lease::Key;
@@ -86,8 +85,11 @@ impl Leases {
         }
         let table = guard.as_mut()?;
         let result = call(table, now_ms);
-        let woken = table.take_woken();
+        let (woken, progress) = (table.take_woken(), table.take_progress());
         drop(guard);
+        if progress {
+            self.changed.notify_waiters();
+        }
         if !woken.is_empty() {
             let polls = self.polls.lock();
             for session in woken {
@@ -99,21 +101,12 @@ impl Leases {
         Some(result)
     }
 
-    /// Does the same with a call after which claims that wait may be ready.
-    fn change<R>(&self, term: u64, call: impl FnOnce(&mut Table, u64) -> R) -> Option<R> {
-        let result = self.with(term, call);
-        self.changed.notify_waiters();
-        result
-    }
-
     // -- sessions -------------------------------------------------------------
 
     /// Notes that the session, which knows the term, has no lease and no promise of an
     /// earlier one.
     pub fn settle(&self, session: SessionId, term: u64) {
-        if self.raft.leading() == Some(term) {
-            self.change(term, |table, _| table.settle(session, term));
-        }
+        self.with(term, |table, _| table.settle(session, term));
     }
 
     /// Renews a session's lease after a heartbeat that was received then; a round to a quorum
@@ -137,23 +130,25 @@ impl Leases {
     /// Notes that the session holds nothing any more: it says so itself, since it leaves.
     pub fn let_go(&self, session: SessionId) {
         if let Some(term) = self.raft.leading() {
-            self.change(term, |table, now_ms| table.let_go(session, now_ms));
+            self.with(term, |table, now_ms| table.let_go(session, now_ms));
         }
     }
 
     /// Notes that a session was ended or replaced.
     pub fn session_ended(&self, session: SessionId) {
         if let Some(term) = self.raft.leading() {
-            self.change(term, |table, now_ms| table.session_ended(session, now_ms));
+            self.with(term, |table, now_ms| table.session_ended(session, now_ms));
         }
         self.polls.lock().remove(&session);
     }
 
-    /// Notes that only these sessions live, of those that were open in some state.
-    pub fn keep_sessions(&self, live: &[SessionId]) {
-        if let Some(term) = self.raft.leading() {
-            self.with(term, |table, now_ms| table.keep_sessions(live, now_ms));
-        }
+    /// Notes that only these sessions live, of those that were open in a state that was read
+    /// in that term.
+    pub fn keep_sessions(&self, live: &[SessionId], term: u64) {
+        self.with(term, |table, now_ms| {
+            table.keep_sessions(live, now_ms);
+            table.end_hold_if_settled(live);
+        });
         let last = live.iter().max();
         let mut polls = self.polls.lock();
         polls.retain(|session, _| live.contains(session) || Some(session) > last);
@@ -173,13 +168,12 @@ impl Leases {
     /// Returns when the hold of the term is over.
     ///
     /// # Errors
-    /// Those of [`Raft::read`].
+    /// [`ProposeError::NotLeader`].
     pub async fn wait_for_hold(&self, term: u64) -> Result<(), ProposeError> {
         loop {
             let changed = self.changed.notified();
             tokio::pin!(changed);
             changed.as_mut().enable();
-            self.end_hold_if_settled(term).await?;
             let left_ms = self.hold_left_ms(term).ok_or(NOT_LEADER)?;
             if left_ms == 0 {
                 return Ok(());
@@ -189,23 +183,11 @@ impl Leases {
         }
     }
 
-    /// Ends the hold if every session that lives has settled. Those are read linearizably in
-    /// this term: the state that a new leader has at first may lack some.
-    async fn end_hold_if_settled(&self, term: u64) -> Result<(), ProposeError> {
-        let view = self.raft.read().await?;
-        if self.raft.leading() != Some(term) {
-            return Err(NOT_LEADER);
-        }
-        let live = live_sessions(&view).map_err(crate::promises::stopped)?;
-        let ended = self.with(term, |table, now_ms| {
-            let before = table.hold_left_ms(now_ms);
-            table.end_hold_if_settled(&live);
-            before > 0 && table.hold_left_ms(now_ms) == 0
-        });
-        if ended == Some(true) {
-            self.changed.notify_waiters();
-        }
-        Ok(())
+    /// Ends the hold of the term if every session that lives has settled. `live` are those of
+    /// a state that was read in the term, linearizably: what a new leader has at first may
+    /// lack some.
+    pub fn end_hold_if_settled(&self, live: &[SessionId], term: u64) {
+        self.with(term, |table, _| table.end_hold_if_settled(live));
     }
 
     // -- queries --------------------------------------------------------------
@@ -270,7 +252,7 @@ impl Leases {
                 if !me.pass_barrier(term).await {
                     break;
                 }
-                me.change(term, |table, now_ms| table.resolve(doubt, now_ms));
+                me.with(term, |table, now_ms| table.resolve(doubt, now_ms));
             }
             me.resolving.store(false, Ordering::Release);
             // One may have come in between.
@@ -336,7 +318,7 @@ impl Leases {
             if !is_last() {
                 return Ok(nothing);
             }
-            let poll = self.change(term, |table, now_ms| {
+            let poll = self.with(term, |table, now_ms| {
                 table.poll(session, term, acked, now_ms)
             });
             if let Some(recalls) = poll.ok_or(NOT_LEADER)? {
@@ -420,7 +402,7 @@ impl Claimed {
     ///
     /// # Errors
     /// [`ProposeError::NotLeader`] if the term is over, [`ProposeError::Busy`] at the
-    /// deadline, and those of [`Raft::read`].
+    /// deadline.
     pub async fn ready(&self, until: Instant) -> Result<(), ProposeError> {
         let mut since = None;
         loop {
@@ -428,10 +410,9 @@ impl Claimed {
             tokio::pin!(changed);
             changed.as_mut().enable();
             let look = self.leases.with(self.term, |table, now_ms| {
-                let ready = table.ready(self.id, now_ms);
-                (ready, table.hold_left_ms(now_ms), now_ms)
+                (table.ready(self.id, now_ms), now_ms)
             });
-            let (ready, hold_ms, now_ms) = look.ok_or(NOT_LEADER)?;
+            let (ready, now_ms) = look.ok_or(NOT_LEADER)?;
             let Ready::At { ms } = ready else {
                 if let Some(since) = since {
                     self.leases.note_wait(since);
@@ -439,12 +420,6 @@ impl Claimed {
                 return Ok(());
             };
             since = since.or_else(|| Some(Instant::now()));
-            if hold_ms > 0 {
-                self.leases.end_hold_if_settled(self.term).await?;
-                if !self.leases.holds(self.term) {
-                    continue;
-                }
-            }
             let wait = Duration::from_millis(ms.saturating_sub(now_ms).max(1));
             let wake = (Instant::now().checked_add(wait)).map_or(until, |wake| wake.min(until));
             tokio::select! {
@@ -495,7 +470,7 @@ impl Claimed {
         let (id, term) = (self.id, self.term);
         let leased = self
             .leases
-            .change(term, |table, now_ms| table.end(id, end, now_ms));
+            .with(term, |table, now_ms| table.end(id, end, now_ms));
         if end == End::Unknown {
             self.leases.resolve(term);
         }

@@ -283,6 +283,8 @@ impl Promises {
                     let shown = self.names().promised(ino).cloned();
                     let made = self.propose(MakePromised { file, asked }).await;
                     let end = end_of(&made);
+                    self.names().made(ino, end);
+                    self.changed.notify_waiters();
                     match &made {
                         Ok(Ok(made)) if shown.as_ref() == Some(&made.attr) => {}
                         // The clock was set back since: it has an earlier time.
@@ -297,8 +299,6 @@ impl Promises {
                         }
                         Err(_) => {}
                     }
-                    self.names().made(ino, end);
-                    self.changed.notify_waiters();
                     return made.map(|_| ());
                 }
             }
@@ -399,6 +399,7 @@ impl Promises {
             self.changed.notify_waiters();
             return Err(error);
         }
+        let shown = self.shown_of(op);
         let made = match op {
             FileOp::Create(op) => Some(Name::new(op.parent, &op.name)),
             _ => None,
@@ -413,6 +414,12 @@ impl Promises {
             self.settle_later(mark, term);
         }
         let answer = answer?;
+        if let (Some((time, directory)), Ok(done)) = (shown, &answer)
+            && made_at(done).is_some_and(|made| made != time)
+        {
+            // The clock was set back since: the directory has an earlier time.
+            self.leases.recall_quietly(&[Key::Inode(directory)]);
+        }
         let proof = match (claimed, &answer) {
             (Some(claimed), Ok(done)) => {
                 let new = match (made, done) {
@@ -427,6 +434,18 @@ impl Promises {
             (_, Err(_)) | (None, _) => None,
         };
         Ok((answer, proof))
+    }
+
+    /// Returns the time that a promised file was shown with, and its directory, if the
+    /// mutation makes one.
+    fn shown_of(&self, op: &FileOp) -> Option<(Time, Ino)> {
+        let file = match op {
+            FileOp::CreatePromised(op) => &op.file,
+            FileOp::CreateCommit(op) => &op.file,
+            _ => return None,
+        };
+        let names = self.names();
+        Some((names.promised(file.ino)?.btime, file.parent))
     }
 
     /// Takes the mark of a mutation away whose outcome nobody knows, when it was carried out or
@@ -449,9 +468,9 @@ impl Promises {
     /// has it on what that leader showed, with the file.
     async fn claims(&self, op: &FileOp) -> Result<(Vec<Key>, Turn), ProposeError> {
         let mut keys = op.touches();
-        let file = match op {
-            FileOp::CreatePromised(op) => &op.file,
-            FileOp::CreateCommit(op) => &op.file,
+        let (file, commits) = match op {
+            FileOp::CreatePromised(op) => (&op.file, false),
+            FileOp::CreateCommit(op) => (&op.file, true),
             _ => return Ok((keys, Turn::InOrder)),
         };
         if self.names().promised(file.ino).is_some() {
@@ -460,6 +479,11 @@ impl Promises {
         let view = self.raft.read().await?;
         let made = lagan_meta::read(&view, GetAttr { ino: file.ino }).map_err(stopped)?;
         if made.is_ok() {
+            // To make it again changes nothing, and its mount, which may not have heard that
+            // it was made, must not wait for the hold: the hold waits for it.
+            if !commits {
+                keys.clear();
+            }
             return Ok((keys, Turn::InOrder));
         }
         keys.extend(shown_keys(file));
@@ -576,6 +600,31 @@ impl Promises {
         (names.term(), names.version())
     }
 
+    /// Answers a read of the state with what promises show beside it, although some may stand
+    /// in its way; `None`: this is not the term. What is not promised any more is in a state
+    /// that is read while nothing is promised or made.
+    pub fn look_over<E>(
+        &self,
+        term: u64,
+        session: SessionId,
+        query: &Query,
+        state: impl FnOnce() -> Result<Result<QueryAnswer, Refusal>, E>,
+    ) -> Option<Result<Result<QueryAnswer, Refusal>, E>> {
+        let names = self.names();
+        if names.term() != term {
+            return None;
+        }
+        if let Touch::Own(attr) = names.touched(session, query) {
+            return Some(Ok(Ok(QueryAnswer::Attr(attr))));
+        }
+        Some(state().map(|mut answer| {
+            if let Ok(answer) = &mut answer {
+                names.show(answer);
+            }
+            answer
+        }))
+    }
+
     /// Corrects a read's answer by the promises. Call it with each answer.
     pub fn after_read(&self, answer: &mut QueryAnswer) {
         let names = self.names();
@@ -609,6 +658,15 @@ pub struct Promised {
     pub term: u64,
     /// What is there then, for the mount that asked.
     pub proof: Option<Proof>,
+}
+
+/// Returns the time at which the file of an answer was made.
+fn made_at(answer: &Answer) -> Option<Time> {
+    match answer {
+        Answer::Created(made) => Some(made.attr.btime),
+        Answer::Committed(made) => Some(made.attr.btime),
+        _ => None,
+    }
 }
 
 /// What a create made, or found.

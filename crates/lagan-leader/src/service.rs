@@ -208,24 +208,36 @@ impl MetaService {
 
     async fn read_state(&self, ask: &ReadState) -> Result<StateRead, NoAnswer> {
         let promises = &self.leader.promises;
-        let mut made = None;
+        let mut made_in = None;
         loop {
-            let view = self.raft.read().await?;
+            self.raft.read().await?;
+            let Some(term) = self.raft.leading() else {
+                continue;
+            };
+            let held = self.leader.leases.holds(term);
             if let Some(answer) = self.read_leased(ask)? {
                 return Ok(answer);
             }
-            let term = self.raft.leading();
-            let held = term.is_some_and(|term| self.leader.leases.holds(term));
-            if let Some(term) = term.filter(|_| held) {
+            if held {
                 self.leader.leases.wait_for_hold(term).await?;
-            } else if let Some(reading) = made.take() {
+            } else if made_in != Some(term) {
+                promises.before_read(ask.session, &ask.query).await?;
+                made_in = Some(term);
+            } else if let Some(answer) = self.read_over(ask, term)? {
                 // Others go on to promise files that are in its way. What it waited for is
                 // there, which is all that it may ask for.
-                return Ok(self.read(&view, reading, ask)?.into());
-            } else {
-                made = Some(promises.before_read(ask.session, &ask.query).await?);
+                return Ok(answer);
             }
         }
+    }
+
+    /// Answers a read although promises may stand in its way, and leases nothing; `None`: this
+    /// is not the term.
+    fn read_over(&self, ask: &ReadState, term: u64) -> Result<Option<StateRead>, NoAnswer> {
+        let state = || self.query(&self.raft.local_view(), ask);
+        let promises = &self.leader.promises;
+        let found = promises.look_over(term, ask.session, &ask.query, state);
+        Ok(found.transpose()?.map(StateRead::from))
     }
 
     /// Answers a read, and leases what the mount wants to remember of the answer; `None`: a
@@ -253,6 +265,13 @@ impl MetaService {
             let from_state = matches!(reading, Reading::State);
             let view = self.raft.local_view();
             let answer = self.read(&view, reading, ask)?;
+            if promises.version() != version {
+                // A directory's times may be those of before a promise that was kept since.
+                if tries == READS_MAX {
+                    return self.read_over(ask, term);
+                }
+                continue;
+            }
             if denies(&ask.query, &answer) && self.leader.leases.holds(term) {
                 return Ok(None);
             }
@@ -294,14 +313,23 @@ impl MetaService {
         if let Reading::Own(attr) = reading {
             return Ok(Ok(QueryAnswer::Attr(attr)));
         }
-        if ended(view, ask.session, &ask.query)? {
-            return Ok(Err(Refusal::SessionEnded));
-        }
-        let mut answer = lagan_meta::query(view, ask.volume, ask.session, &ask.query)?;
+        let mut answer = self.query(view, ask)?;
         if let Ok(answer) = &mut answer {
             self.leader.promises.after_read(answer);
         }
         Ok(answer)
+    }
+
+    fn query(
+        &self,
+        view: &View,
+        ask: &ReadState,
+    ) -> Result<Result<QueryAnswer, Refusal>, NoAnswer> {
+        if ended(view, ask.session, &ask.query)? {
+            return Ok(Err(Refusal::SessionEnded));
+        }
+        let (volume, session) = (ask.volume, ask.session);
+        Ok(lagan_meta::query(view, volume, session, &ask.query)?)
     }
 
     async fn map(&self, known: u64) -> Result<Option<ClusterMap>, NoAnswer> {
@@ -329,7 +357,9 @@ impl MetaService {
     fn redirect(&self, role: Role, error: &ProposeError) -> LeaderRefusal {
         let voted = match error {
             ProposeError::NotLeader { leader } => leader.clone(),
-            _ => None,
+            // To name another would say that nothing happened.
+            ProposeError::Unknown => return LeaderRefusal::UNKNOWN,
+            ProposeError::Busy | ProposeError::Stopped => None,
         };
         let (leader, addr) = match (role, voted) {
             (Role::Server, Some((node, peer_addr))) => (Some(node), Some(peer_addr)),

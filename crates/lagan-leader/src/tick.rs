@@ -57,10 +57,14 @@ async fn ticks(leader: &Arc<Leader>) {
 
 impl Leader {
     async fn tick(self: &Arc<Self>, round: u64) {
+        let term = self.raft.leading();
         let Ok(view) = self.raft.read().await else {
             return;
         };
-        let wanted = match self.look(&view, round) {
+        let Some(term) = self.raft.leading().filter(|now| Some(*now) == term) else {
+            return;
+        };
+        let wanted = match self.look(&view, term, round) {
             Ok(wanted) => wanted,
             Err(e) => return tracing::error!(error = %e, "state store"),
         };
@@ -105,13 +109,13 @@ impl Leader {
     }
 
     /// Finds what is to be done now, judged on one state.
-    fn look(&self, view: &View, round: u64) -> Result<Wanted, StoreError> {
+    fn look(&self, view: &View, term: u64, round: u64) -> Result<Wanted, StoreError> {
         let Some(map) = lagan_meta::cluster_map(view)? else {
             return Ok(Wanted::default());
         };
         let now = self.uptime.ms();
         let sessions = live_sessions(view)?;
-        self.leases.keep_sessions(&sessions);
+        self.leases.keep_sessions(&sessions, term);
         let orphans = if round.is_multiple_of(ORPHAN_ROUNDS) {
             orphans(view, self.state.lock().orphans_from)?
         } else {

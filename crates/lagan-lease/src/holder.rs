@@ -34,6 +34,9 @@ pub struct CacheBounds {
     pub directories_bytes_max: usize,
 }
 
+/// Most own changes of names that one listing follows.
+const FOLLOWED_MAX: usize = 1_024;
+
 /// Bytes that a name takes beside its own.
 pub const NAME_ROW_BYTES: usize = 128;
 
@@ -138,8 +141,8 @@ struct Complete {
     names: HashMap<Box<[u8]>, (Ino, usize)>,
     /// The inodes in the order in which they were listed, those of names that are gone too.
     order: Vec<Ino>,
-    /// The place of the name that was asked for last.
-    asked: Cell<usize>,
+    /// The places of the two names that were asked for last, the last one first.
+    asked: Cell<[usize; 2]>,
     bytes: usize,
     /// Own changes that began at this number or later were claimed when the leader had
     /// registered the interest in all names. Older ones are followed only if it says so: what
@@ -162,7 +165,7 @@ impl Complete {
         let mut complete = Complete {
             names: HashMap::new(),
             order: Vec::new(),
-            asked: Cell::new(usize::MAX),
+            asked: Cell::new([usize::MAX; 2]),
             bytes: NAME_ROW_BYTES,
             since,
             listing: None,
@@ -171,6 +174,13 @@ impl Complete {
             complete.set(&name, Found::Inode(ino));
         }
         complete
+    }
+
+    fn note_asked(&self, place: usize) {
+        let [last, _] = self.asked.get();
+        if last != place {
+            self.asked.set([place, last]);
+        }
     }
 
     /// Forgets the places of names that are gone, when most are.
@@ -185,7 +195,7 @@ impl Complete {
             *place = self.order.len();
             self.order.push(*ino);
         }
-        self.asked.set(usize::MAX);
+        self.asked.set([usize::MAX; 2]);
     }
 
     fn set(&mut self, name: &[u8], found: Found) {
@@ -219,6 +229,8 @@ pub struct Holder<A> {
     directories: SecondChance<Ino, Complete>,
     changes: Changes,
     stamps: Stamps,
+    /// When an own change of a name in each directory began last.
+    own_names: Stamps,
 }
 
 impl<A> Holder<A> {
@@ -233,6 +245,7 @@ impl<A> Holder<A> {
             directories: SecondChance::new(bounds.directories_bytes_max),
             changes: Changes::default(),
             stamps: Stamps::default(),
+            own_names: Stamps::default(),
         }
     }
 
@@ -332,7 +345,7 @@ impl<A> Holder<A> {
         let complete = self.complete(dir)?;
         let place = complete.names.get(name);
         if let Some((_, place)) = place {
-            complete.asked.set(*place);
+            complete.note_asked(*place);
         }
         let found = place.map(|(ino, _)| *ino).into();
         if !self.changes.is_empty() && self.changes.contains(&Key::name(dir, name)) {
@@ -370,8 +383,8 @@ impl<A> Holder<A> {
         }
         let complete = self.complete(dir)?;
         let (_, place) = *complete.names.get(name)?;
-        let before = complete.asked.replace(place);
-        if before.wrapping_add(1) != place {
+        complete.note_asked(place);
+        if complete.asked.get()[1].wrapping_add(1) != place {
             return None;
         }
         let last = complete.order.len().min(place.saturating_add(count_max));
@@ -506,6 +519,7 @@ impl<A> Holder<A> {
             }
             self.changes.begin(key);
             if let Some(dir) = key.directory() {
+                self.own_names.close_at(&dir, self.stamps.number());
                 self.changes.begin(&dir);
             }
         }
@@ -565,6 +579,11 @@ impl<A> Holder<A> {
                 true => clean.contains(&&key),
                 false => self.stamps.is_open_since(&key, change.began) || !kept(Rule::TokenChecked),
             };
+            // It is new, but somebody here may have found it sooner.
+            let proven = match key {
+                Key::Directory(_) => proven && self.own_names.is_open_since(&key, change.began),
+                Key::Inode(_) | Key::Name(_) => proven,
+            };
             if !valid || !leased.contains(&key) || !proven {
                 continue;
             }
@@ -600,14 +619,21 @@ impl<A> Holder<A> {
                 _ => None,
             });
             let fact = fact.filter(|_| clean.contains(&key));
-            let claimed_since =
-                change.began >= complete.since || leased.contains(&Key::Directory(name.dir));
+            let all = Key::Directory(name.dir);
+            // What the leader says counts for a listing of before the answer, too, unless that
+            // was recalled since.
+            let listed = leased.contains(&all) && self.stamps.is_open_since(&all, change.began);
+            let claimed_since = change.began >= complete.since || listed;
             if !claimed_since && kept(Rule::ListingFollowsClaimed) {
                 continue;
             }
             if let Some(listing) = &mut complete.listing
                 && kept(Rule::ListingFollowsOwnNames)
             {
+                if listing.followed.len() >= FOLLOWED_MAX {
+                    // Perhaps nobody goes on with it.
+                    continue;
+                }
                 listing.followed.insert(name.name.as_ref().into());
             }
             match fact {

@@ -2,7 +2,7 @@
 //!
 //! One table is for one term. Each call returns at once; its caller waits, proposes and
 //! answers. After any call, [`Table::take_woken`] names the sessions whose poll has something
-//! to tell, and claims that wait should look again.
+//! to tell, and [`Table::take_progress`] says whether claims that wait should look again.
 //!
 //! ```text
 //!  query     register(key) -> read the state -> answer, with the grant
@@ -145,6 +145,8 @@ pub struct Table {
     /// No lease ends before this.
     next_end_ms: u64,
     woken: BTreeSet<SessionId>,
+    /// A claim that waited may be ready.
+    progress: bool,
 }
 
 impl Table {
@@ -163,6 +165,7 @@ impl Table {
             recalled: 0,
             next_end_ms: u64::MAX,
             woken: BTreeSet::new(),
+            progress: false,
             bounds,
         }
     }
@@ -190,6 +193,11 @@ impl Table {
         std::mem::take(&mut self.woken)
     }
 
+    /// Whether a claim that waited may be ready since the last call.
+    pub fn take_progress(&mut self) -> bool {
+        std::mem::take(&mut self.progress)
+    }
+
     fn number(&mut self) -> u64 {
         self.last += 1;
         self.last
@@ -208,7 +216,7 @@ impl Table {
     /// Ends the hold if all these have settled. They are the sessions that live, read
     /// linearizably in this term: the state that a new leader has at first may lack some.
     pub fn end_hold_if_settled(&mut self, live: &[SessionId]) {
-        self.hold.end_if_settled(live);
+        self.progress |= self.hold.end_if_settled(live);
     }
 
     /// Returns the milliseconds until the hold is over if nobody settles; 0: it is over.
@@ -295,6 +303,7 @@ impl Table {
             }
             for key in of.lapse(last) {
                 self.keys.drop_holder(&key, *session);
+                self.progress = true;
             }
         }
         self.sessions
@@ -515,7 +524,7 @@ impl Table {
             {
                 leased.push(key.clone());
             }
-            self.keys.unclaim(&key, id);
+            self.progress |= self.keys.unclaim(&key, id);
         }
         leased
     }
@@ -564,6 +573,7 @@ impl Table {
         self.lapse(now_ms);
         let of = self.sessions.get_mut(&session)?;
         for recall in of.acknowledge(acked) {
+            self.progress = true;
             self.keys.drop_recalled(&recall.key, session, recall.number);
         }
         let (number, keys) = of.hand_out(RECALLS_PAGE_MAX)?;

@@ -19,11 +19,13 @@ use lagan_types::{
     Answer, Ask, FileOp, FsError, Ino, Query, QueryAnswer, Refusal, SessionId, Time, VolumeId,
     answer_to,
 };
-use std::sync::Arc;
+use std::time::Duration;
 use tokio::time::Instant;
 
 /// Most names of a directory that are fetched to know what is not there.
 const NAMES_MAX: usize = 4_096;
+/// They are given up after this.
+const NAMES_TIME: Duration = Duration::from_secs(5);
 /// So many at a time.
 const NAMES_PAGE_LEN: u32 = 1_024;
 
@@ -211,8 +213,9 @@ impl Leader {
         if let (Some(asked), Some(leased)) = (asked, leased) {
             self.leases.keep(asked, &query, &answer, &leased);
             if let Some(dir) = self.leases.missed(&query, &answer) {
-                let learn = move |leader: Arc<Leader>| async move { leader.learn_names(dir).await };
-                self.tasks.spawn(&self.me, learn);
+                self.tasks.spawn(&self.me, move |leader| async move {
+                    let _ = tokio::time::timeout(NAMES_TIME, leader.learn_names(dir)).await;
+                });
             }
         }
         answer_to::<A>(answer).map_err(fs_error)

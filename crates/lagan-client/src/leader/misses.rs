@@ -103,7 +103,7 @@ mod tests {
             of.missed(Ino(n), 5);
         }
         assert_eq!(of.of.len(), DIRECTORIES_MAX);
-        of.missed(DIR, 5 + WITHIN_MS + 1);
+        of.missed(Ino(u64::MAX), 5 + WITHIN_MS + 1);
         assert_eq!(of.of.len(), 1);
     }
 }

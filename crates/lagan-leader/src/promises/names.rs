@@ -278,7 +278,16 @@ impl Names {
         for (ino, _) in &held {
             self.forget(*ino);
         }
-        held.into_iter().map(|(_, parent)| parent).collect()
+        let touched: BTreeSet<Ino> = held.into_iter().map(|(_, parent)| parent).collect();
+        for parent in &touched {
+            // The last of those that are left.
+            let times = self.promises.values().filter(|r| r.file.parent == *parent);
+            let last = times.map(|r| r.file.time).max();
+            if let (Some(directory), Some(last)) = (self.directories.get_mut(parent), last) {
+                directory.1 = last;
+            }
+        }
+        touched
     }
 
     // -- making them ----------------------------------------------------------

@@ -39,6 +39,11 @@ impl Stamps {
         self.places[place(key)] = self.number();
     }
 
+    /// Notes that the key was closed at a number of another table.
+    pub fn close_at(&mut self, key: &Key, number: u64) {
+        self.places[place(key)] = number;
+    }
+
     /// Notes that all keys are closed now.
     pub fn close_all(&mut self) {
         self.all = self.number();

@@ -202,6 +202,8 @@ fn names_are_asked_for_ahead_in_the_order_of_the_listing() {
     let listed: Vec<(&str, u64)> = names.iter().map(|(n, ino)| (n.as_str(), *ino)).collect();
     assert!(list(&mut holder, &listed));
     let mut ahead = |name: &[u8]| {
+        // As a mount does, which looks whether it knows the answer.
+        let _ = holder.name(DIR, name, 0);
         let inos = holder.ahead(DIR, name, 4, 0);
         inos.map(|inos| inos.iter().map(|ino| ino.0).collect::<Vec<_>>())
     };
@@ -270,4 +272,55 @@ fn what_a_change_made_is_kept_unless_it_was_recalled_meanwhile() {
     holder.end(change, made(8), 0);
     assert_eq!(holder.inode(Ino(8), 0), None);
     assert_eq!(holder.name(Ino(8), b"x", 0), None);
+}
+
+#[test]
+fn late_answer_does_not_tell_a_newer_listing() {
+    let mut holder = holder();
+    assert!(list(&mut holder, &[("x", 9)]));
+    let change = holder.begin(vec![Key::name(DIR, b"x")]);
+    // The leader unlinks it, and others make it anew before the answer comes.
+    assert!(holder.recall(SESSION, 3, &[Key::Directory(DIR)]));
+    assert!(list(&mut holder, &[("x", 10)]));
+    let outcome = Outcome::Done {
+        term: 3,
+        leased: vec![Key::Directory(DIR)],
+        facts: vec![Fact::Name(Name::new(DIR, b"x"), Found::Absent)],
+    };
+    holder.end(change, outcome, 0);
+    assert_ne!(holder.name(DIR, b"x", 0), Some(Found::Absent));
+}
+
+#[test]
+fn new_directory_is_not_empty_if_something_was_made_in_it_meanwhile() {
+    let mut holder = holder();
+    let new = Ino(300);
+    let mkdir = holder.begin(vec![Key::name(DIR, b"new"), Key::Inode(DIR)]);
+    let create = holder.begin(vec![Key::name(new, b"x"), Key::Inode(new)]);
+    holder.end(create, Outcome::Unknown, 0);
+    let made = Outcome::Done {
+        term: 3,
+        leased: vec![Key::Directory(new)],
+        facts: vec![Fact::Empty(new)],
+    };
+    holder.end(mkdir, made, 0);
+    assert_eq!(holder.name(new, b"x", 0), None);
+}
+
+#[test]
+fn listing_that_nobody_goes_on_with_takes_no_more_room() {
+    let mut holder = holder();
+    let abandoned = holder.list(DIR);
+    assert!(abandoned.is_some());
+    for n in 0..2 * FOLLOWED_MAX {
+        let name = n.to_le_bytes();
+        let change = holder.begin(vec![Key::name(DIR, &name)]);
+        let done = Outcome::Done {
+            term: 3,
+            leased: vec![Key::Directory(DIR)],
+            facts: vec![Fact::Name(Name::new(DIR, &name), Found::Absent)],
+        };
+        holder.end(change, done, 0);
+    }
+    assert_eq!(holder.size()[2], 0);
 }

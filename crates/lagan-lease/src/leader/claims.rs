@@ -226,15 +226,18 @@ impl Keys {
         first == Some(&id)
     }
 
-    /// Takes a claim off the key.
-    pub fn unclaim(&mut self, key: &Key, id: ClaimId) {
+    /// Takes a claim off the key. Returns whether there are others that wait for their turn.
+    pub fn unclaim(&mut self, key: &Key, id: ClaimId) -> bool {
+        let mut others = false;
         if let Some(state) = self.states.get_mut(key)
             && let Some(place) = state.claims.iter().position(|other| *other == id)
         {
             state.claims.remove(place);
             state.early -= usize::from(place < state.early);
+            others = matches!(key, Key::Name(_)) && !state.claims.is_empty();
         }
         self.tidy(key);
+        others
     }
 }
 

@@ -39,10 +39,13 @@ impl Hold {
     }
 
     /// Ends the hold if all of these have settled.
-    pub fn end_if_settled(&mut self, live: &[SessionId]) {
-        if !self.over && live.iter().all(|s| self.settled.contains(s)) {
+    /// Returns whether it ended just now.
+    pub fn end_if_settled(&mut self, live: &[SessionId]) -> bool {
+        let ends = !self.over && live.iter().all(|s| self.settled.contains(s));
+        if ends {
             self.end();
         }
+        ends
     }
 
     /// Returns the milliseconds until it is over if nobody settles; 0: it is over.

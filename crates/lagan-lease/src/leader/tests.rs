@@ -171,8 +171,11 @@ fn session_is_retired_until_its_lease_ends() {
     assert_ne!(table.ready(claim, LEADER_LEASE_MS - 1), Ready::Now);
     assert_eq!(table.ready(claim, LEADER_LEASE_MS), Ready::Now);
     assert_eq!(table.size().sessions, 1);
-    table.keep_sessions(&[], LEADER_LEASE_MS);
+    table.keep_sessions(&[SessionId(9)], LEADER_LEASE_MS);
     assert_eq!(table.size().sessions, 0);
+    assert!(table.renew(SessionId(10), LEADER_LEASE_MS, LEADER_LEASE_MS));
+    table.keep_sessions(&[SessionId(9)], LEADER_LEASE_MS);
+    assert_eq!(table.size().sessions, 1, "it was opened since");
     // Nobody knows what it has from before the term.
     let mut table = Table::new(TERM + 1, Bounds::default(), 0);
     assert_eq!(table.retire(B, 0), HOLD_MS);

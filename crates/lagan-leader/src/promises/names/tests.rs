@@ -52,8 +52,11 @@ fn hold(names: &mut Names, name: &str, seq: u64) -> NewFile {
     let Wish::Look(file) = names.wish((OWNER, seq), file(name)) else {
         panic!("not promised: {name}");
     };
-    assert!(names.promise(file.ino, attr(file.ino, Kind::File, 50)));
-    file
+    let attr = attr(file.ino, Kind::File, 50);
+    let time = attr.btime;
+    assert!(names.promise(file.ino, attr));
+    // It is made with the time that it was promised with.
+    NewFile { time, ..file }
 }
 
 #[test]
