@@ -7,7 +7,7 @@ use crate::liveness::{Liveness, NODE_SILENCE_MS, SESSION_SILENCE_MS};
 use crate::no_answer::NoAnswer;
 use crate::open_check::{OpenCheck, Purpose};
 use crate::promises::Promises;
-use crate::tick::live_sessions;
+use crate::sessions::live_sessions;
 use crate::waits::Waits;
 use lagan_meta::DueScan;
 use lagan_raft::Raft;

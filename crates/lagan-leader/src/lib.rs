@@ -47,6 +47,7 @@ mod promises;
 mod release;
 mod removal;
 mod service;
+mod sessions;
 mod sets;
 mod status;
 mod tick;

@@ -8,7 +8,7 @@
 use crate::leader::{Disk, Leader};
 use crate::no_answer::NoAnswer;
 use crate::open_check::CHECK_INOS_MAX;
-use crate::tick::live_sessions;
+use crate::sessions::live_sessions;
 use lagan_meta::kv::{Read, StoreError};
 use lagan_raft::{ProposeError, View};
 use lagan_types::answer::ReleasedFiles;

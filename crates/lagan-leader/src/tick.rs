@@ -9,12 +9,13 @@ use crate::liveness::NODE_SILENT_AT_TERM_MS;
 use crate::membership::{Change, next_change};
 use crate::open_check::{CHECK_INOS_MAX, next_from};
 use crate::removal::Uses;
+use crate::sessions::live_sessions;
 use crate::sets::{Circumstances, plan};
-use lagan_meta::kv::{Read, StoreError};
+use lagan_meta::kv::StoreError;
 use lagan_raft::View;
 use lagan_types::cluster::{ClusterMap, NodeInfo, NodeState};
 use lagan_types::op::{ChangeSets, EndSession, ReapOrphans, SetNodeState, SetVoter, SystemOp};
-use lagan_types::query::{Orphans, Sessions};
+use lagan_types::query::Orphans;
 use lagan_types::{Ino, NodeId, SessionId};
 use std::cell::OnceCell;
 use std::collections::BTreeSet;
@@ -258,11 +259,6 @@ fn vote_changes(map: &ClusterMap, voters: &BTreeSet<NodeId>) -> Vec<SystemOp> {
         })
     };
     wrong.map(right).collect()
-}
-
-pub(crate) fn live_sessions(state: &impl Read) -> Result<Vec<SessionId>, StoreError> {
-    let sessions = lagan_meta::read(state, Sessions)?.unwrap_or_default();
-    Ok(sessions.into_iter().map(|(id, _)| id).collect())
 }
 
 fn orphans(view: &View, from: Ino) -> Result<Vec<Ino>, StoreError> {

@@ -11,17 +11,19 @@
 //! the lock was held with the time that was passed in.
 
 mod changes;
+mod complete;
 mod stamps;
 
 use crate::rules::{Rule, kept};
 use crate::second_chance::SecondChance;
 use crate::times::LEASE_MS;
 use changes::Changes;
+pub use complete::NAME_ROW_BYTES;
+use complete::{Complete, Listing};
 use lagan_types::lease::{Found, Key, Name, NameRef};
 use lagan_types::{Ino, SessionId};
 use stamps::Stamps;
-use std::cell::Cell;
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
 
 /// The bounds of a cache, in bytes as far as names count, else in entries.
 #[derive(Debug, Clone)]
@@ -36,9 +38,6 @@ pub struct CacheBounds {
 
 /// Most own changes of names that one listing follows.
 const FOLLOWED_MAX: usize = 1_024;
-
-/// Bytes that a name takes beside its own.
-pub const NAME_ROW_BYTES: usize = 128;
 
 impl Default for CacheBounds {
     fn default() -> Self {
@@ -132,90 +131,6 @@ pub struct Beat {
     /// The newest term that is known: nothing is held of an earlier one.
     pub term: u64,
     sent_ms: u64,
-}
-
-/// All names of a directory, or those that are known so far.
-#[derive(Debug, Default)]
-struct Complete {
-    /// What each name leads to, and its place in the order.
-    names: HashMap<Box<[u8]>, (Ino, usize)>,
-    /// The inodes in the order in which they were listed, those of names that are gone too.
-    order: Vec<Ino>,
-    /// The places of the two names that were asked for last, the last one first.
-    asked: Cell<[usize; 2]>,
-    bytes: usize,
-    /// Own changes that began at this number or later were claimed when the leader had
-    /// registered the interest in all names. Older ones are followed only if it says so: what
-    /// they did others may have undone before.
-    since: u64,
-    /// A listing is under way.
-    listing: Option<Listing>,
-}
-
-/// A listing that is under way. Whatever closes the directory ends it.
-#[derive(Debug)]
-struct Listing {
-    token: u64,
-    /// Names that own changes have set or taken since it began: pages may show them older.
-    followed: HashSet<Box<[u8]>>,
-}
-
-impl Complete {
-    fn new(since: u64, names: impl IntoIterator<Item = (Box<[u8]>, Ino)>) -> Self {
-        let mut complete = Complete {
-            names: HashMap::new(),
-            order: Vec::new(),
-            asked: Cell::new([usize::MAX; 2]),
-            bytes: NAME_ROW_BYTES,
-            since,
-            listing: None,
-        };
-        for (name, ino) in names {
-            complete.set(&name, Found::Inode(ino));
-        }
-        complete
-    }
-
-    fn note_asked(&self, place: usize) {
-        let [last, _] = self.asked.get();
-        if last != place {
-            self.asked.set([place, last]);
-        }
-    }
-
-    /// Forgets the places of names that are gone, when most are.
-    fn tidy_order(&mut self) {
-        if self.order.len() <= 2 * self.names.len() + 64 {
-            return;
-        }
-        let mut places: Vec<&mut (Ino, usize)> = self.names.values_mut().collect();
-        places.sort_unstable_by_key(|(_, place)| *place);
-        self.order.clear();
-        for (ino, place) in places {
-            *place = self.order.len();
-            self.order.push(*ino);
-        }
-        self.asked.set([usize::MAX; 2]);
-    }
-
-    fn set(&mut self, name: &[u8], found: Found) {
-        let bytes = NAME_ROW_BYTES + name.len();
-        match found {
-            Found::Inode(ino) => {
-                self.tidy_order();
-                let place = (ino, self.order.len());
-                self.order.push(ino);
-                if self.names.insert(name.into(), place).is_none() {
-                    self.bytes += bytes;
-                }
-            }
-            Found::Absent => {
-                if self.names.remove(name).is_some() {
-                    self.bytes -= bytes;
-                }
-            }
-        }
-    }
 }
 
 /// The cache of one mount; `A` are the attributes of an inode.
