@@ -139,7 +139,6 @@ impl Leases {
         if let Some(term) = self.raft.leading() {
             self.with(term, |table, now_ms| table.session_ended(session, now_ms));
         }
-        self.polls.lock().remove(&session);
     }
 
     /// Notes that only these sessions live, of those that were open in a state that was read
@@ -149,9 +148,6 @@ impl Leases {
             table.keep_sessions(live, now_ms);
             table.end_hold_if_settled(live);
         });
-        let last = live.iter().max();
-        let mut polls = self.polls.lock();
-        polls.retain(|session, _| live.contains(session) || Some(session) > last);
     }
 
     // -- the hold -------------------------------------------------------------
@@ -302,20 +298,9 @@ impl Leases {
             // It learns the term, and that it holds nothing in it.
             return Ok(nothing);
         }
-        // The session has one poll: an older one is of a connection that broke.
-        let woken = Arc::new(Notify::new());
-        let older = self.polls.lock().insert(session, woken.clone());
-        if let Some(older) = older {
-            older.notify_one();
-        }
-        let is_last = || {
-            let polls = self.polls.lock();
-            polls
-                .get(&session)
-                .is_some_and(|last| Arc::ptr_eq(last, &woken))
-        };
+        let polling = Polling::new(self, session);
         loop {
-            if !is_last() {
+            if !polling.is_last() {
                 return Ok(nothing);
             }
             let poll = self.with(term, |table, now_ms| {
@@ -329,7 +314,7 @@ impl Leases {
                 });
             }
             tokio::select! {
-                woken = timeout_at(until, woken.notified()) => {
+                woken = timeout_at(until, polling.woken.notified()) => {
                     if woken.is_err() {
                         return Ok(nothing);
                     }
@@ -358,6 +343,44 @@ impl Leases {
         self.waited.fetch_add(1, Ordering::Relaxed);
         self.waited_ms.fetch_add(ms, Ordering::Relaxed);
         self.waited_max_ms.fetch_max(ms, Ordering::Relaxed);
+    }
+}
+
+/// A poll that is under way. A session has one: an older one is of a connection that broke,
+/// and ends.
+struct Polling<'a> {
+    of: &'a Leases,
+    session: SessionId,
+    woken: Arc<Notify>,
+}
+
+impl<'a> Polling<'a> {
+    fn new(of: &'a Leases, session: SessionId) -> Self {
+        let woken = Arc::new(Notify::new());
+        let older = of.polls.lock().insert(session, woken.clone());
+        if let Some(older) = older {
+            older.notify_one();
+        }
+        Polling { of, session, woken }
+    }
+
+    fn is_last(&self) -> bool {
+        self.is_in(&self.of.polls.lock())
+    }
+
+    fn is_in(&self, polls: &HashMap<SessionId, Arc<Notify>>) -> bool {
+        let last = polls.get(&self.session);
+        last.is_some_and(|last| Arc::ptr_eq(last, &self.woken))
+    }
+}
+
+impl Drop for Polling<'_> {
+    /// Leaves nothing behind, whatever number a peer gave as its session's.
+    fn drop(&mut self) {
+        let mut polls = self.of.polls.lock();
+        if self.is_in(&polls) {
+            polls.remove(&self.session);
+        }
     }
 }
 
