@@ -50,7 +50,10 @@
 //! 1. *Token.* An answer is kept only if its key was not closed since the query began.
 //! 2. *Own changes* close their keys before they are sent. The answer is kept if the leader
 //!    says so, the change was sent once, and nothing crossed it.
-//! 3. *The end.* Nothing is answered after the lease's end, and a lease that had ended begins
+//! 3. *All names.* They are known of a directory when it was listed to its end and nothing
+//!    closed it meanwhile. They follow an own change only if the leader claimed it when it had
+//!    registered the interest in all of them: what an older one did, others may have undone.
+//! 4. *The end.* Nothing is answered after the lease's end, and a lease that had ended begins
 //!    with an empty cache, as do a new term and a new session.
 //!
 //! # After a crash

@@ -39,11 +39,11 @@ fn first_seed() -> u64 {
     set.and_then(|n| n.parse().ok()).unwrap_or(1)
 }
 
-#[test]
-fn caches_are_right_and_changes_end() {
+/// Runs so many plans, in which everything must be right, and adds up what happened.
+fn run_all(count: u64, plan: impl Fn(u64) -> Plan) -> Stats {
     let mut all = Stats::default();
-    for seed in first_seed()..first_seed() + runs() {
-        let plan = Plan::of(seed);
+    for seed in first_seed()..first_seed() + count {
+        let plan = plan(seed);
         let report = run(&plan, None);
         assert!(
             report.wrong.is_empty(),
@@ -53,6 +53,12 @@ fn caches_are_right_and_changes_end() {
         all.add(&report.stats);
     }
     println!("{all:?}");
+    all
+}
+
+#[test]
+fn caches_are_right_and_changes_end() {
+    let all = run_all(runs(), Plan::of);
     let reads = all.hits + all.asked;
     assert!(all.hits * 4 > reads, "caches answer: {all:?}");
     assert!(all.directory_hits * 100 > reads, "directories too: {all:?}");
@@ -62,18 +68,7 @@ fn caches_are_right_and_changes_end() {
 
 #[test]
 fn listings_are_right_while_names_change() {
-    let mut all = Stats::default();
-    for seed in first_seed()..first_seed() + runs() / 4 {
-        let plan = Plan::of_listings(seed);
-        let report = run(&plan, None);
-        assert!(
-            report.wrong.is_empty(),
-            "LAGAN_LEASE_SEED={seed}: {:#?}\n{plan:#?}",
-            report.wrong
-        );
-        all.add(&report.stats);
-    }
-    println!("{all:?}");
+    let all = run_all(runs() / 4, Plan::of_listings);
     assert!(all.directory_hits * 20 > all.hits + all.asked, "{all:?}");
 }
 

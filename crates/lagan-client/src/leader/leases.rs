@@ -11,7 +11,7 @@ use lagan_host::boot::boot_time;
 use lagan_lease::{Beat, CacheBounds, Change, Fact as Kept, Holder, Outcome, Token};
 use lagan_types::lease::{Closed, Fact, Found, Key, Leased, Name, Proof, Wish};
 use lagan_types::message::{Recalls, SessionHeard};
-use lagan_types::query::{Opened, QueryAnswer};
+use lagan_types::query::{DirPage, Opened, QueryAnswer};
 use lagan_types::{Attr, FileOp, FsError, Ino, Query, Refusal, SessionId};
 use parking_lot::Mutex;
 use std::sync::Arc;
@@ -308,7 +308,7 @@ impl Leases {
         &self,
         mut listing: Listing,
         dir: Ino,
-        page: &lagan_types::query::DirPage,
+        page: &DirPage,
         leased: Option<&Leased>,
     ) -> Option<Listing> {
         if listing.after == 0 {

@@ -88,11 +88,7 @@ impl Link {
         A: Message,
         A::Request: Conversation<Refusal = LeaderRefusal>,
     {
-        #[cfg(test)]
-        if let Some(fake) = &self.fake {
-            return fake::lead(&**fake, ask, left(until)).await;
-        }
-        self.leader.ask(ask, left(until)).await
+        self.ask_counted(ask, until).await.0
     }
 
     /// Asks the leader, as [`Link::ask`] does, and says whether the request may have reached

@@ -48,7 +48,7 @@ pub struct Report {
     /// The registered mounts.
     pub mounts: Vec<Mount>,
     /// What mounts may remember, and what that cost since the leader's term began.
-    pub leases: Option<Leases>,
+    pub leases: Option<LeaseStatus>,
     /// Extents whose bytes are known to be gone.
     pub lost_extents: Option<u64>,
     /// Chunks that servers found damaged since their start.
@@ -143,23 +143,6 @@ pub struct Mount {
     pub machine: String,
     /// Its mount point.
     pub path: String,
-}
-
-/// What mounts may remember of names and attributes.
-#[derive(Debug, Clone, PartialEq, Serialize)]
-pub struct Leases {
-    /// Names, inodes and directories, each counted once for each mount.
-    pub held: u64,
-    /// Recalls that a mount has not acknowledged.
-    pub recalling: u64,
-    /// Recalls so far.
-    pub recalled: u64,
-    /// Changes that waited for recalls so far.
-    pub waited: u64,
-    /// Milliseconds that they waited, all together.
-    pub waited_ms: u64,
-    /// The longest such wait, milliseconds.
-    pub waited_max_ms: u64,
 }
 
 /// Asks for the state and prints it.
@@ -257,7 +240,7 @@ impl Report {
                     path: who.mount_point.clone(),
                 })
                 .collect(),
-            leases: Some(leases(&status.leases)),
+            leases: Some(status.leases),
             lost_extents: Some(c.lost_extents),
             damaged_chunks: Some(status.nodes.iter().map(|n| n.damaged_chunks).sum()),
             files: Some(c.inodes),
@@ -452,17 +435,6 @@ fn s3(status: &Status) -> S3 {
 }
 
 /// The output when no leader answers.
-fn leases(status: &LeaseStatus) -> Leases {
-    Leases {
-        held: status.held,
-        recalling: status.recalling,
-        recalled: status.recalled,
-        waited: status.waited,
-        waited_ms: status.waited_ms,
-        waited_max_ms: status.waited_max_ms,
-    }
-}
-
 fn without_quorum(opinions: &Opinions, found: &Found) -> Report {
     let name_of = |addr: &str| {
         let processes = found.record.iter().flat_map(|r| &r.processes);
