@@ -8,7 +8,7 @@
 use anyhow::{Context, Result, bail};
 use lagan_host::lock;
 use lagan_host::process::LEAVING_PATIENCE;
-use lagan_host::replace::{PRIVATE, replace_file};
+use lagan_host::replace::{PRIVATE, make_dirs, replace_file, sync_dir};
 use lagan_types::cluster::next_boot;
 use lagan_types::{ClusterId, Incarnation, NodeId, StoreId};
 use serde::{Deserialize, Serialize};
@@ -139,7 +139,14 @@ pub fn refusal(path: &Path) -> Option<String> {
 /// bytes.
 fn make_private(path: &Path) -> Result<()> {
     use std::os::unix::fs::PermissionsExt;
-    std::fs::create_dir_all(path)
+    // The directory above one that is there may be closed to this user.
+    let made = if path.is_dir() {
+        Ok(())
+    } else {
+        make_dirs(path)
+    };
+    // Names that an earlier process made in it are durable before anything relies on them.
+    made.and_then(|()| sync_dir(path))
         .with_context(|| format!("make data directory {}", path.display()))?;
     std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o700))
         .with_context(|| format!("close data directory {} to others", path.display()))

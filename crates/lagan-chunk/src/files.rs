@@ -8,7 +8,7 @@
 //! | `index/` | sled, rebuilt from the segments at will |
 
 use crate::error::ChunkError;
-use lagan_host::replace::{PUBLIC, replace_file};
+use lagan_host::replace::{PUBLIC, make_dirs, replace_file};
 use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
@@ -86,7 +86,7 @@ pub(crate) fn sync_dir(dir: &Path) -> io::Result<()> {
 /// [`ChunkError::Format`] for a format that this build does not know.
 pub(crate) fn open_dir(dir: &Path) -> Result<(), ChunkError> {
     let io = |e| ChunkError::io("create chunk store", e);
-    fs::create_dir_all(segments_dir(dir)).map_err(io)?;
+    make_dirs(&segments_dir(dir)).map_err(io)?;
     let path = dir.join(FORMAT_NAME);
     match fs::read(&path) {
         Ok(bytes) => check_format(dir, &bytes),

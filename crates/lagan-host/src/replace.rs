@@ -1,4 +1,4 @@
-//! Atomic replacement of small files.
+//! Atomic replacement of small files, and names that are on disk.
 //!
 //! The rule for users: whoever reads such a file, also after a crash or a loss of power,
 //! finds its old or its new content, never a part of one. A file that [`replace_volatile`]
@@ -52,6 +52,20 @@ pub fn replace_link(path: &Path, target: &Path) -> io::Result<()> {
     sync_dir_of(path)
 }
 
+/// Makes the directory at `path`, and those above it that are missing; their names are on disk
+/// afterwards. So is the name of one that was there: whoever made it may have lost power, or
+/// have been killed, before it was.
+///
+/// # Errors
+/// Those of the file system.
+pub fn make_dirs(path: &Path) -> io::Result<()> {
+    let is_missing = |dir: &&Path| !dir.as_os_str().is_empty() && !dir.is_dir();
+    let missing: Vec<&Path> = path.ancestors().skip(1).take_while(is_missing).collect();
+    fs::create_dir_all(path)?;
+    sync_dir_of(path)?;
+    missing.into_iter().try_for_each(sync_dir_of)
+}
+
 /// Where the new content of the file is until it has its name: `NAME.new`.
 ///
 /// # Errors
@@ -99,7 +113,10 @@ fn sync_dir_of(path: &Path) -> io::Result<()> {
 }
 
 /// Makes the names in the directory durable, if its file system can: some refuse.
-fn sync_dir(dir: &Path) -> io::Result<()> {
+///
+/// # Errors
+/// Those of the file system.
+pub fn sync_dir(dir: &Path) -> io::Result<()> {
     match File::open(dir)?.sync_all() {
         Err(e) if matches!(e.raw_os_error(), Some(libc::EINVAL | libc::ENOTSUP)) => Ok(()),
         synced => synced,
@@ -163,6 +180,18 @@ mod tests {
         assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1);
         let nowhere = replace_file(Path::new("/"), b"", PRIVATE).unwrap_err();
         assert_eq!(nowhere.kind(), io::ErrorKind::InvalidInput);
+    }
+
+    #[test]
+    fn directories_are_made_where_they_are_missing() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("a/b/c");
+        make_dirs(&path).unwrap();
+        assert!(path.is_dir());
+        fs::write(path.join("x"), "kept").unwrap();
+        make_dirs(&path).unwrap();
+        assert_eq!(fs::read(path.join("x")).unwrap(), b"kept");
+        make_dirs(&path.join("x/y")).unwrap_err();
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! Makes, lists and recycles the segment files in their directory.
 
 use super::segment::{SEGMENT_HEADER_LEN, SegmentHeader};
+use lagan_host::replace::make_dirs;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
 use std::os::unix::fs::FileExt;
@@ -38,7 +39,7 @@ pub(super) struct Dir {
 impl Dir {
     /// Opens or makes the directory.
     pub fn open(path: PathBuf, segment_bytes: u64) -> io::Result<Dir> {
-        fs::create_dir_all(&path)?;
+        make_dirs(&path)?;
         for entry in fs::read_dir(&path)? {
             let file = entry?.path();
             if file.extension().is_some_and(|e| e == "tmp") {

@@ -2,6 +2,7 @@
 
 use super::rows::RowReader;
 use crate::error::RaftError;
+use lagan_host::replace::{make_dirs, sync_dir};
 use lagan_meta::kv::{Row, StoreError, Table};
 use redb::{Database, Durability, ReadableTable, TableDefinition, WriteTransaction};
 use std::fs::{self, File};
@@ -98,7 +99,7 @@ pub(super) struct Db {
 impl Db {
     /// Opens or makes the state in `dir`; clears what an unfinished snapshot left.
     pub fn open(dir: &Path, cache_bytes: usize) -> Result<Db, RaftError> {
-        fs::create_dir_all(dir).map_err(RaftError::io("make state directory"))?;
+        make_dirs(dir).map_err(RaftError::io("make state directory"))?;
         for entry in fs::read_dir(dir).map_err(RaftError::io("list state directory"))? {
             let entry = entry.map_err(RaftError::io("list state directory"))?;
             let name = entry.file_name();
@@ -106,7 +107,10 @@ impl Db {
                 fs::remove_file(entry.path()).map_err(RaftError::io("remove old snapshot"))?;
             }
         }
-        Self::open_file(&dir.join(STATE_FILE), cache_bytes)
+        let db = Self::open_file(&dir.join(STATE_FILE), cache_bytes)?;
+        // Its bytes are on disk, but that says nothing of its name.
+        sync_dir(dir).map_err(RaftError::io("sync state directory"))?;
+        Ok(db)
     }
 
     fn open_file(path: &Path, cache_bytes: usize) -> Result<Db, RaftError> {
