@@ -20,6 +20,7 @@ pub mod command;
 pub mod corpus;
 pub mod differ;
 pub mod disk;
+pub mod forgetful;
 pub mod gauges;
 pub mod history;
 pub mod http;
