@@ -40,6 +40,16 @@ pub fn s3_proxy() -> PathBuf {
     path
 }
 
+/// The disk that forgets what was not synced, of this build.
+///
+/// # Panics
+/// When it is not there.
+pub fn forgetful_disk() -> PathBuf {
+    let path = beside_test_program().with_file_name("forgetful-disk");
+    assert!(path.is_file(), "{} is not there: build it", path.display());
+    path
+}
+
 /// A link to the program under one of its other names, in `dir`.
 ///
 /// # Panics

@@ -3,6 +3,7 @@
 use crate::command::{self, Done};
 use crate::disk::Disk;
 use crate::leftover;
+use crate::power::{ForgetfulDisk, Left};
 use crate::processes::{Children, Frozen, Start, wait_gone};
 use crate::record::{Process, Record};
 use crate::wait::until;
@@ -31,6 +32,8 @@ struct Inner {
     children: Children,
     /// Disks that hold the servers' data, if the options want such.
     disks: Mutex<Vec<Disk>>,
+    /// The same, of disks that forget.
+    forgetful: Mutex<Vec<ForgetfulDisk>>,
 }
 
 impl Cluster {
@@ -45,6 +48,7 @@ impl Cluster {
                 options,
                 children: Children::default(),
                 disks: Mutex::default(),
+                forgetful: Mutex::default(),
             }),
         };
         for n in 0..cluster.options().mounts {
@@ -61,6 +65,9 @@ impl Cluster {
         if let Some(mib) = self.options().disk_mib {
             self.mount_disks(mib);
         }
+        if self.options().forgetful {
+            self.mount_forgetful();
+        }
         self.try_up(&[]).expect(0);
     }
 
@@ -73,9 +80,75 @@ impl Cluster {
         }
     }
 
+    fn mount_forgetful(&self) {
+        let mut disks = self.forgetful();
+        for n in 1..=self.options().servers {
+            let point = self.dir().join(format!("server-{n}"));
+            disks.push(ForgetfulDisk::mount(
+                self.root(),
+                &format!("disk-{n}"),
+                &point,
+            ));
+        }
+    }
+
     /// Takes the servers' disks away, after they have stopped.
     pub fn remove_disks(&self) {
         self.disks().clear();
+        self.forgetful().clear();
+    }
+
+    fn forgetful(&self) -> std::sync::MutexGuard<'_, Vec<ForgetfulDisk>> {
+        let disks = self.inner.forgetful.lock();
+        disks.unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Lets the disks that forget say of each sync below that directory that it is done, and
+    /// do none, until the power is cut.
+    ///
+    /// # Panics
+    /// When one does not answer.
+    pub fn lie(&self, below: &str) {
+        self.forgetful().iter().for_each(|disk| disk.lie(below));
+    }
+
+    /// Cuts the power of all servers and of those mounts: kills them as if at once, and
+    /// lets the servers' disks forget. Says what was not synced on each.
+    ///
+    /// # Panics
+    /// When a process was not there, or stays.
+    #[track_caller]
+    pub fn cut_power(&self, mounts: &[String], left: Left) -> Vec<String> {
+        let names = [self.servers(), mounts.to_vec()].concat();
+        let pids: Vec<u32> = names.iter().map(|name| self.pid(name)).collect();
+        for &pid in &pids {
+            sys::kill(pid, libc::SIGKILL).expect("kill a live process");
+        }
+        for &pid in &pids {
+            wait_gone(pid, &self.inner.children, Duration::from_secs(60));
+        }
+        let disks = self.forgetful();
+        let lost = (0..).zip(&*disks).map(|(n, disk)| match left {
+            // each draws for itself
+            Left::Some(seed) => disk.forget(Left::Some(seed.wrapping_mul(16).wrapping_add(n))),
+            Left::Nothing => disk.forget(Left::Nothing),
+        });
+        lost.collect()
+    }
+
+    /// Starts all servers and those mounts again.
+    ///
+    /// # Panics
+    /// When one does not get ready.
+    #[track_caller]
+    pub fn restore_power(&self, mounts: &[String]) {
+        let names = [self.servers(), mounts.to_vec()].concat();
+        for name in &names {
+            self.launch(name);
+        }
+        for name in &names {
+            self.wait_ready(name);
+        }
     }
 
     fn disks(&self) -> std::sync::MutexGuard<'_, Vec<Disk>> {

@@ -20,6 +20,8 @@ pub struct Options {
     pub errors_because: Option<&'static str>,
     /// Size in MiB of each server's own disk; `None`: all servers are in one directory.
     pub disk_mib: Option<u64>,
+    /// Whether each server has a disk of its own that forgets what was not synced.
+    pub forgetful: bool,
 }
 
 impl Default for Options {
@@ -33,6 +35,7 @@ impl Default for Options {
             env: Vec::new(),
             errors_because: None,
             disk_mib: None,
+            forgetful: false,
         }
     }
 }

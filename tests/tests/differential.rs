@@ -1,9 +1,9 @@
 //! Random calls on two mounts and on a local file system, answer for answer.
 
-use crate::shorthands::s;
+use crate::shorthands::{s, seeds};
 use lagan_tests::differ::{self, Places, plan};
 use lagan_tests::wait::until;
-use lagan_tests::{command, long, sized, sys, with_shared};
+use lagan_tests::{command, long, sys, with_shared};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -17,7 +17,7 @@ const THREADS: usize = 2;
 #[test]
 fn two_mounts_answer_as_a_local_file_system_does() {
     with_shared(s(if long() { 7200 } else { 500 }), |a, b| {
-        let seeds = seeds();
+        let seeds = seeds(20, 1000);
         let places = places(a, b);
         let next = AtomicU64::new(seeds.start);
         let failures: Vec<String> = std::thread::scope(|scope| {
@@ -39,17 +39,6 @@ fn two_mounts_answer_as_a_local_file_system_does() {
         remove_local(&places.local);
         assert!(failures.is_empty(), "{}", failures.join(", "));
     });
-}
-
-/// 20 in CI, a thousand by hand; `LAGAN_TEST_SEEDS=7..8` is for one that failed.
-fn seeds() -> std::ops::Range<u64> {
-    if let Ok(range) = std::env::var("LAGAN_TEST_SEEDS") {
-        let ends = range
-            .split_once("..")
-            .expect("LAGAN_TEST_SEEDS is FROM..TO");
-        return ends.0.parse().expect("a number")..ends.1.parse().expect("a number");
-    }
-    0..sized(20, 1000) as u64
 }
 
 /// What statfs(2) says of ext4.

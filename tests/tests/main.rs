@@ -23,6 +23,7 @@ mod objects;
 mod once;
 mod pjdfstest;
 mod posix;
+mod power;
 mod production;
 mod programs;
 mod refusals;

@@ -1,9 +1,11 @@
 //! What several areas need.
 
 use lagan_tests::cluster::Cluster;
+use lagan_tests::sized;
 use lagan_tests::wait::until;
 use std::fs::{self, Permissions};
 use std::io;
+use std::ops::Range;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -37,6 +39,17 @@ pub fn names(dir: &Path) -> Vec<String> {
 /// Seconds.
 pub const fn s(seconds: u64) -> Duration {
     Duration::from_secs(seconds)
+}
+
+/// Seeds in CI, and more of them by hand; `LAGAN_TEST_SEEDS=7..8` is for one that failed.
+pub fn seeds(short: usize, long: usize) -> Range<u64> {
+    if let Ok(range) = std::env::var("LAGAN_TEST_SEEDS") {
+        let ends = range
+            .split_once("..")
+            .expect("LAGAN_TEST_SEEDS is FROM..TO");
+        return ends.0.parse().expect("a number")..ends.1.parse().expect("a number");
+    }
+    0..sized(short, long) as u64
 }
 
 /// The virtual attribute `user.lagan.NAME` as text.
