@@ -7,6 +7,7 @@ use crate::pool::Pool;
 use crate::queue::{Done, Effect, Op, Queue};
 use crate::record;
 use crate::segment::Damage;
+use crate::staged::Staged;
 use crate::state::State;
 use lagan_types::ChunkId;
 use lagan_types::limits::CHUNK_LEN_MAX;
@@ -45,6 +46,8 @@ pub(crate) struct Inner {
     pub state: Mutex<State>,
     pub index: DiskIndex,
     pub queue: Queue,
+    /// Chunks in memory.
+    pub staged: Staged,
     pub pool: Pool,
     /// With `state`: a merge is due, or the merge thread shall stop.
     pub merge_wanted: Condvar,
@@ -83,6 +86,7 @@ impl Inner {
             state: Mutex::new(state),
             index,
             queue: Queue::default(),
+            staged: Staged::default(),
             pool,
             merge_wanted: Condvar::new(),
             merged: Condvar::new(),
@@ -186,12 +190,22 @@ impl Inner {
     /// Queues an op; one that is refused is answered at once.
     pub fn push(&self, op: Op) {
         if let Err(refused) = self.queue.push(op) {
-            let (op, error) = *refused;
-            if let Effect::Write { id, .. } = op.effect {
-                self.state.lock().pending.remove(&id);
-            }
-            (op.done)(Err(error));
+            self.refuse(*refused);
         }
+    }
+
+    /// Queues a lazy op without waiting; one that is refused is answered at once.
+    pub fn push_lazy(&self, op: Op) {
+        if let Err(refused) = self.queue.push_lazy(op) {
+            self.refuse(*refused);
+        }
+    }
+
+    fn refuse(&self, (op, error): (Op, ChunkError)) {
+        if let Effect::Write { id, .. } = op.effect {
+            self.state.lock().pending.remove(&id);
+        }
+        (op.done)(Err(error));
     }
 
     /// Queues an op with `make` and waits for its answer.

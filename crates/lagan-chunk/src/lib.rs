@@ -46,6 +46,7 @@ pub mod record;
 mod recover;
 mod scan;
 mod segment;
+mod staged;
 mod state;
 mod store;
 mod sys;

@@ -307,8 +307,9 @@ impl Log {
 
     /// Answers ops and gives back their room in the queue.
     fn answer(&self, ops: Vec<Op>, result: Result<(), ChunkError>) {
-        let len = ops.iter().map(|op| op.data.len()).sum();
-        self.inner.queue.release(ops.len(), len);
+        let counted = ops.iter().filter(|op| !op.lazy);
+        let (count, len) = counted.fold((0, 0), |(n, len), op| (n + 1, len + op.data.len()));
+        self.inner.queue.release(count, len);
         if result.is_err() {
             let mut state = self.inner.state.lock();
             for op in &ops {
@@ -336,7 +337,7 @@ fn entry((op, offset): &(Op, u32)) -> Option<Entry> {
         Effect::Delete(_) | Effect::Carry(_) => {
             (Kind::Deletes, ChunkId(0), crc32fast::hash(&op.data))
         }
-        Effect::Await(_) => return None,
+        Effect::Await(_) | Effect::Settle => return None,
     };
     Some(Entry {
         kind,
@@ -365,7 +366,7 @@ fn publish_op(state: &mut State, op: &Op, at: Position) {
             state.count_deletes(at.generation, &items);
         }
         Effect::Carry(items) => state.count_deletes(at.generation, items),
-        Effect::Await(_) => {}
+        Effect::Await(_) | Effect::Settle => {}
     }
 }
 
@@ -376,6 +377,7 @@ pub(crate) fn move_op(id: ChunkId, from: Place, crcs: &[u32], data: Bytes) -> Op
         head: record::new_head(Kind::Chunk, id, len, crc, crcs),
         data,
         effect: Effect::Move { id, len, crc, from },
+        lazy: false,
         done: Box::new(|_| {}),
     }
 }

@@ -21,6 +21,8 @@ const FREE_MAX: usize = 2;
 pub(crate) enum Class {
     /// A new chunk: leaves the reserve alone.
     Chunk,
+    /// Chunks that came with commits, promised already: may use half of the reserve.
+    Staged,
     /// Compaction and deletes: may use the reserve.
     Upkeep,
 }
@@ -106,6 +108,10 @@ impl Pool {
         let room = self.room()?;
         let enough = match class {
             Class::Chunk => room.left > 0,
+            Class::Staged => {
+                let half = self.options.reserve() / 2;
+                room.total.saturating_sub(room.log) >= self.options.segment_len + half
+            }
             Class::Upkeep => room.total.saturating_sub(room.log) >= self.options.segment_len,
         };
         if !enough {

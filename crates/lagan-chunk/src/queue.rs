@@ -15,6 +15,10 @@ use std::time::{Duration, Instant};
 const WAITING_LEN_MAX: usize = 64 << 20;
 /// Records that may wait.
 const WAITING_MAX: usize = 16 * 1024;
+/// Bytes of lazy records after which they are written: a sync then costs little a record.
+const LAZY_LEN: usize = 4 << 20;
+/// Longest wait of a lazy record for others.
+const LAZY_WAIT: Duration = Duration::from_secs(1);
 /// How long a writer waits for room.
 const ROOM_WAIT: Duration = Duration::from_secs(10);
 
@@ -39,6 +43,8 @@ pub(crate) enum Effect {
     Carry(Vec<(ChunkId, u64)>),
     /// No record and no effect: it is answered after all ops before it.
     Await(ChunkId),
+    /// No record and no effect: it is answered after all lazy ops before it.
+    Settle,
 }
 
 /// A record to append, and the callback for its outcome.
@@ -49,6 +55,8 @@ pub(crate) struct Op {
     pub data: Bytes,
     /// Its effect on the index.
     pub effect: Effect,
+    /// Nobody waits for it soon: it may gather with others.
+    pub lazy: bool,
     /// Called once.
     pub done: Done,
 }
@@ -62,6 +70,18 @@ impl Op {
             head: record::new_head(Kind::Deletes, ChunkId(0), data.len() as u32, crc, &[]),
             data,
             effect,
+            lazy: false,
+            done,
+        }
+    }
+
+    /// An op that is answered after all before it, lazy ones too.
+    pub fn settle(done: Done) -> Op {
+        Op {
+            head: Vec::new(),
+            data: Bytes::new(),
+            effect: Effect::Settle,
+            lazy: false,
             done,
         }
     }
@@ -74,7 +94,9 @@ impl Op {
     /// Whether it may use the reserve.
     pub fn class(&self) -> Class {
         match self.effect {
-            Effect::Write { .. } | Effect::Await(_) => Class::Chunk,
+            // What the log has was promised already.
+            Effect::Write { .. } if self.lazy => Class::Staged,
+            Effect::Write { .. } | Effect::Await(_) | Effect::Settle => Class::Chunk,
             Effect::Move { .. } | Effect::Delete(_) | Effect::Carry(_) => Class::Upkeep,
         }
     }
@@ -83,15 +105,44 @@ impl Op {
 #[derive(Default)]
 struct Waiting {
     ops: VecDeque<Op>,
-    /// Bytes pushed and not yet released.
+    /// Bytes pushed and not yet released, but for lazy ops.
     len: usize,
-    /// Ops pushed and not yet released.
+    /// Ops pushed and not yet released, but for lazy ones.
     count: usize,
+    lazy: Lazy,
     closed: bool,
     idle: bool,
 }
 
+/// Ops that gather until there are many bytes, some time has passed, or somebody waits.
+#[derive(Default)]
+struct Lazy {
+    ops: Vec<Op>,
+    len: usize,
+    /// When the first of them came.
+    since: Option<Instant>,
+}
+
+impl Lazy {
+    fn add(&mut self, op: Op) {
+        self.since.get_or_insert_with(Instant::now);
+        self.len += op.data.len();
+        self.ops.push(op);
+    }
+
+    /// When they are to be written; `None`: there are none.
+    fn due(&self) -> Option<Instant> {
+        self.since.map(|since| since + LAZY_WAIT)
+    }
+}
+
 impl Waiting {
+    /// The lazy ops wait no longer.
+    fn hurry(&mut self) {
+        let lazy = std::mem::take(&mut self.lazy);
+        self.ops.extend(lazy.ops);
+    }
+
     /// A closed queue refuses at once, which is no wait.
     fn has_room(&self, len: usize) -> bool {
         let room = self.len + len <= WAITING_LEN_MAX || self.len == 0;
@@ -125,7 +176,8 @@ impl Queue {
             if waiting.closed {
                 return Err(Box::new((op, ChunkError::Closed)));
             }
-            if waiting.has_room(len) {
+            // A settle takes no room, and its caller must not wait.
+            if waiting.has_room(len) || matches!(op.effect, Effect::Settle) {
                 break;
             }
             if self.released.wait_until(&mut waiting, deadline).timed_out() {
@@ -134,24 +186,63 @@ impl Queue {
         }
         waiting.len += len;
         waiting.count += 1;
+        if matches!(op.effect, Effect::Await(_) | Effect::Settle) {
+            // What it waits for may be lazy.
+            waiting.hurry();
+        }
         waiting.ops.push_back(op);
+        self.wake(&mut waiting);
+        Ok(())
+    }
+
+    /// Appends a lazy op; never waits.
+    ///
+    /// # Errors
+    /// The op and [`ChunkError::Closed`].
+    pub fn push_lazy(&self, op: Op) -> Result<(), Box<(Op, ChunkError)>> {
+        let mut waiting = self.waiting.lock();
+        if waiting.closed {
+            return Err(Box::new((op, ChunkError::Closed)));
+        }
+        let first = waiting.lazy.ops.is_empty();
+        waiting.lazy.add(op);
+        let many = waiting.lazy.len >= LAZY_LEN;
+        if many {
+            waiting.hurry();
+        }
+        if first || many {
+            self.wake(&mut waiting);
+        }
+        Ok(())
+    }
+
+    fn wake(&self, waiting: &mut Waiting) {
         if waiting.idle {
             waiting.idle = false;
             self.filled.notify_one();
         }
-        Ok(())
     }
 
     /// Takes the waiting ops up to about `len_max` bytes, waiting for the
     /// first. `None` when the queue is closed and empty.
     pub fn take(&self, len_max: usize) -> Option<Vec<Op>> {
         let mut waiting = self.waiting.lock();
-        while waiting.ops.is_empty() {
+        loop {
+            let due = waiting.lazy.due();
+            if due.is_some_and(|due| waiting.closed || due <= Instant::now()) {
+                waiting.hurry();
+            }
+            if !waiting.ops.is_empty() {
+                break;
+            }
             if waiting.closed {
                 return None;
             }
             waiting.idle = true;
-            self.filled.wait(&mut waiting);
+            match due {
+                Some(due) => drop(self.filled.wait_until(&mut waiting, due)),
+                None => self.filled.wait(&mut waiting),
+            }
         }
         waiting.idle = false;
         let mut len = 0;
@@ -192,8 +283,65 @@ mod tests {
             head: Vec::new(),
             data: Bytes::from(vec![0; len]),
             effect: Effect::Await(ChunkId(1)),
+            lazy: false,
             done: Box::new(|_| {}),
         }
+    }
+
+    fn lazy(len: usize) -> Op {
+        Op {
+            effect: Effect::Carry(Vec::new()),
+            lazy: true,
+            ..op(len)
+        }
+    }
+
+    #[test]
+    fn lazy_ops_gather_until_somebody_waits() {
+        let queue = Queue::default();
+        assert!(queue.push_lazy(lazy(1)).is_ok() && queue.push_lazy(lazy(2)).is_ok());
+        assert!(
+            queue
+                .push(Op {
+                    effect: Effect::Carry(Vec::new()),
+                    ..op(3)
+                })
+                .is_ok()
+        );
+        let lens = |ops: Vec<Op>| ops.iter().map(|op| op.data.len()).collect::<Vec<_>>();
+        assert_eq!(lens(queue.take(100).unwrap()), [3], "lazy ones wait");
+        assert!(
+            queue
+                .push(Op {
+                    effect: Effect::Settle,
+                    ..op(0)
+                })
+                .is_ok()
+        );
+        assert_eq!(lens(queue.take(100).unwrap()), [1, 2, 0]);
+    }
+
+    #[test]
+    fn many_lazy_bytes_and_a_closed_queue_do_not_wait() {
+        let queue = Queue::default();
+        assert!(queue.push_lazy(lazy(LAZY_LEN)).is_ok());
+        assert_eq!(queue.take(1).unwrap().len(), 1);
+        assert!(queue.push_lazy(lazy(1)).is_ok());
+        queue.close();
+        assert_eq!(queue.take(1).unwrap().len(), 1);
+        assert!(queue.take(1).is_none());
+        assert!(queue.push_lazy(lazy(1)).is_err());
+    }
+
+    #[test]
+    fn lazy_op_is_written_after_a_while_though_nothing_follows() {
+        let queue = std::sync::Arc::new(Queue::default());
+        let taking = {
+            let queue = queue.clone();
+            std::thread::spawn(move || queue.take(100).map(|ops| ops.len()))
+        };
+        assert!(queue.push_lazy(lazy(1)).is_ok());
+        assert_eq!(taking.join().unwrap(), Some(1));
     }
 
     #[test]

@@ -124,11 +124,36 @@ pub(crate) fn read(
     offset: u32,
     len: u32,
 ) -> Result<BlockRange, ChunkError> {
-    cover(&locate(inner, id)?, id, (offset, len), sys::read_at)
+    let in_memory = || read_staged(inner, id, offset, len);
+    let located = match locate(inner, id) {
+        Err(ChunkError::NotFound(_)) => match in_memory() {
+            Some(range) => return Ok(range),
+            // It may have come to disk since.
+            None => locate(inner, id)?,
+        },
+        located => located?,
+    };
+    cover(&located, id, (offset, len), sys::read_at)
+}
+
+/// Does what [`read`] does for a chunk in memory, which is one block.
+fn read_staged(inner: &Inner, id: ChunkId, offset: u32, len: u32) -> Option<BlockRange> {
+    let (data, crc) = inner.staged.get(id)?;
+    let chunk_len = data.len() as u32;
+    let none = offset >= chunk_len || len == 0;
+    Some(BlockRange {
+        chunk_len,
+        first_block: 0,
+        crcs: if none { Vec::new() } else { vec![crc] },
+        data: if none { Bytes::new() } else { data },
+    })
 }
 
 /// Does what [`read`] does if everything it needs is in memory, else nothing.
 pub(crate) fn read_now(inner: &Inner, id: ChunkId, offset: u32, len: u32) -> Option<BlockRange> {
+    if let Some(range) = read_staged(inner, id, offset, len) {
+        return Some(range);
+    }
     let (place, segment) = {
         let state = inner.state.lock();
         let place = state.get(id)??;
@@ -206,6 +231,10 @@ fn read_blocks(
 
 /// Reads a chunk and checks all its CRCs.
 pub(crate) fn verify(inner: &Inner, id: ChunkId) -> Result<(), ChunkError> {
+    if inner.staged.content(id).is_some() {
+        // It is in memory; the leader has checked it before it came into the log.
+        return Ok(());
+    }
     let located = locate(inner, id)?;
     let len = located.place.len;
     let range = read_blocks(&located, id, 0..len.div_ceil(BLOCK_LEN), sys::read_at)?;
@@ -218,8 +247,26 @@ pub(crate) fn verify(inner: &Inner, id: ChunkId) -> Result<(), ChunkError> {
     }
 }
 
-/// The ids after `after`, only those of `set` if it is given.
+/// The ids after `after`, only those of `set` if it is given: those in memory, too.
 pub(crate) fn list(
+    inner: &Inner,
+    set: Option<SetId>,
+    after: Option<ChunkId>,
+    limit: usize,
+) -> Result<Vec<(ChunkId, u32)>, ChunkError> {
+    // First memory: what comes to disk meanwhile is found there.
+    let mut all = inner.staged.list(set, after);
+    let on_disk = list_disk(inner, set, after, limit)?;
+    if on_disk.len() >= limit
+        && let Some(&(last, _)) = on_disk.last()
+    {
+        all.retain(|id, _| *id <= last);
+    }
+    all.extend(on_disk);
+    Ok(all.into_iter().take(limit).collect())
+}
+
+fn list_disk(
     inner: &Inner,
     set: Option<SetId>,
     after: Option<ChunkId>,

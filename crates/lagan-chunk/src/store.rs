@@ -81,6 +81,90 @@ impl Store {
         }))
     }
 
+    /// Keeps a chunk that came with a command in memory, where [`Store::read`] finds it, until
+    /// [`Store::let_go`] was called as often, and [`Store::stage`] has ended.
+    pub fn hold(&self, id: ChunkId, data: Bytes, crc: u32) {
+        self.inner.staged.hold(id, data, crc);
+    }
+
+    /// Takes one [`Store::hold`] back.
+    pub fn let_go(&self, id: ChunkId) {
+        self.inner.staged.let_go(id);
+    }
+
+    /// Queues a chunk of one block to be written some time later: with others, or when
+    /// somebody calls [`Store::settle`]. Until then it is read from memory. It may use the
+    /// reserve. `done` is called as by [`Store::write`]; after an error the chunk stays in
+    /// memory, and the caller stages it again or gives it up by [`Store::unstage`]. Never waits
+    /// for a write.
+    ///
+    /// # Errors
+    /// Through `done`: those of [`Store::write`].
+    pub fn stage(&self, id: ChunkId, data: Bytes, crc: u32, done: Done) {
+        let inner = &self.inner;
+        inner.staged.stage(id, data.clone(), crc);
+        let staging = inner.clone();
+        let done: Done = Box::new(move |result| {
+            if result.is_ok() {
+                staging.staged.end(id);
+            }
+            done(result);
+        });
+        let (len, _) = match self.check_write(id, &data, &[crc]) {
+            Ok(content) => content,
+            Err(error) => return done(Err(error)),
+        };
+        let admission = inner.state.lock().admit(id, (len, crc), &inner.index);
+        let (head, data, effect) = match admission {
+            Ok(Admission::New) => {
+                let head = record::new_head(Kind::Chunk, id, len, crc, &[crc]);
+                (head, data, Effect::Write { id, len, crc })
+            }
+            Ok(Admission::Waiting) => (Vec::new(), Bytes::new(), Effect::Await(id)),
+            Ok(Admission::Here) => return done(Ok(())),
+            Ok(Admission::Conflict) => return done(Err(ChunkError::Conflict(id))),
+            Err(error) => return done(Err(error)),
+        };
+        inner.push_lazy(Op {
+            head,
+            data,
+            effect,
+            lazy: true,
+            done,
+        });
+    }
+
+    /// Gives up a chunk that could not be staged.
+    pub fn unstage(&self, id: ChunkId) {
+        self.inner.staged.end(id);
+    }
+
+    /// Has all that was staged before written at once; `done` is called after that.
+    pub fn settle(&self, done: Done) {
+        self.inner.push(Op::settle(done));
+    }
+
+    /// Does what [`Store::settle`] does, and waits for it.
+    ///
+    /// # Errors
+    /// [`ChunkError::Failed`], [`ChunkError::Closed`].
+    pub fn settle_blocking(&self) -> Result<(), ChunkError> {
+        self.inner.push_and_wait(Op::settle)
+    }
+
+    /// Waits until the chunk is not on its way to disk any more.
+    fn settle_staged(&self, ids: &[ChunkId]) -> Result<(), ChunkError> {
+        match ids.iter().any(|id| self.inner.staged.is_staged(*id)) {
+            true => self.settle_blocking(),
+            false => Ok(()),
+        }
+    }
+
+    /// Bytes of chunks that are in memory and perhaps not on disk.
+    pub fn staged_bytes(&self) -> usize {
+        self.inner.staged.len()
+    }
+
     /// Queues a chunk to be written; `done` is called once it is on disk or
     /// has failed. Waits (bounded) only while too many bytes are in flight.
     ///
@@ -102,12 +186,14 @@ impl Store {
                 head: record::new_head(Kind::Chunk, id, len, crc, block_crcs),
                 data,
                 effect: Effect::Write { id, len, crc },
+                lazy: false,
                 done,
             }),
             Ok(Admission::Waiting) => inner.push(Op {
                 head: Vec::new(),
                 data: Bytes::new(),
                 effect: Effect::Await(id),
+                lazy: false,
                 done,
             }),
             Ok(Admission::Here) => done(Ok(())),
@@ -175,6 +261,7 @@ impl Store {
     ) -> Result<bool, ChunkError> {
         let inner = &self.inner;
         let (len, crc) = self.check_write(id, &data, block_crcs)?;
+        self.settle_staged(&[id])?;
         let _moves = inner.moves.lock();
         let Some(from) = inner.lookup(id)? else {
             return Ok(false);
@@ -188,6 +275,7 @@ impl Store {
             head,
             data,
             effect,
+            lazy: false,
             done,
         })?;
         Ok(true)
@@ -217,19 +305,31 @@ impl Store {
         read::verify(&self.inner, id)
     }
 
-    /// Whether the chunk is on disk here.
+    /// Whether the chunk is on disk here, or on its way there. One that is only held may not
+    /// stay.
     ///
     /// # Errors
     /// [`ChunkError::Index`].
     pub fn contains(&self, id: ChunkId) -> Result<bool, ChunkError> {
+        Ok(self.inner.staged.is_staged(id) || self.is_on_disk(id)?)
+    }
+
+    /// Whether the chunk is on disk here.
+    ///
+    /// # Errors
+    /// [`ChunkError::Index`].
+    pub fn is_on_disk(&self, id: ChunkId) -> Result<bool, ChunkError> {
         Ok(self.inner.lookup(id)?.is_some())
     }
 
-    /// The chunk's length and CRC, if it is on disk here.
+    /// The chunk's length and CRC, if it can be read here.
     ///
     /// # Errors
     /// [`ChunkError::Index`].
     pub fn chunk_len(&self, id: ChunkId) -> Result<Option<(u32, u32)>, ChunkError> {
+        if let Some(content) = self.inner.staged.content(id) {
+            return Ok(Some(content));
+        }
         Ok(self.inner.lookup(id)?.map(|p| (p.len, p.crc)))
     }
 
@@ -253,6 +353,7 @@ impl Store {
     fn delete_some(&self, ids: &[ChunkId]) -> Result<usize, ChunkError> {
         let inner = &self.inner;
         inner.check_failed()?;
+        self.settle_staged(ids)?;
         let _moves = inner.moves.lock();
         let mut here = BTreeMap::new();
         for id in ids {

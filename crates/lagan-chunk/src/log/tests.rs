@@ -13,6 +13,7 @@ fn write_op(n: u128, done: crate::queue::Done) -> Op {
         head: record::new_head(Kind::Chunk, id, len, crc, &crcs),
         data,
         effect: Effect::Write { id, len, crc },
+        lazy: false,
         done,
     }
 }

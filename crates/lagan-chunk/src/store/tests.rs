@@ -429,3 +429,89 @@ fn prewritten_segments_are_used_and_reused() {
         check_whole(&store, round * 20 + 19, 30_000);
     }
 }
+
+fn stage(store: &Store, n: u64, len: usize) -> mpsc::Receiver<Result<(), ChunkError>> {
+    let data = content(n, len);
+    let crc = crc32fast::hash(&data);
+    let (sender, receiver) = mpsc::channel();
+    store.stage(id(n), data, crc, Box::new(move |r| sender.send(r).unwrap()));
+    receiver
+}
+
+#[test]
+fn staged_chunk_is_there_for_every_call_before_it_is_on_disk() {
+    let dir = TempDir::new().unwrap();
+    let store = Store::open(options(&dir)).unwrap();
+    put(&store, 1, 300);
+    let done = stage(&store, 4, 1000);
+    assert!(done.try_recv().is_err(), "it gathers with others");
+    check_whole(&store, 4, 1000);
+    assert!(store.read_now(id(4), 0, 10).is_some());
+    let beyond = store.read(id(4), 1000, 1).unwrap();
+    assert!(beyond.crcs.is_empty() && beyond.data.is_empty());
+    assert!(store.contains(id(4)).unwrap());
+    assert_eq!(store.chunk_len(id(4)).unwrap().map(|c| c.0), Some(1000));
+    let all = store.list(None, None, 10).unwrap();
+    assert_eq!(all, [(id(1), 300), (id(4), 1000)]);
+    assert_eq!(store.list(None, None, 1).unwrap(), [(id(1), 300)]);
+    assert_eq!(store.list(None, Some(id(1)), 9).unwrap(), [(id(4), 1000)]);
+    // The same bytes by another way, and away with them.
+    put(&store, 4, 1000);
+    done.recv().unwrap().unwrap();
+    let done = stage(&store, 7, 500);
+    assert_eq!(store.delete(&[id(7), id(4)]).unwrap(), 2);
+    done.recv().unwrap().unwrap();
+    assert!(matches!(
+        store.read(id(7), 0, 1),
+        Err(ChunkError::NotFound(_))
+    ));
+    assert_eq!(store.staged_bytes(), 0);
+}
+
+#[test]
+fn staged_chunks_are_on_disk_after_a_settle_or_a_close_and_may_be_lost_before() {
+    let dir = TempDir::new().unwrap();
+    let store = Store::open(options(&dir)).unwrap();
+    let first = stage(&store, 1, 1000);
+    let (sender, settled) = mpsc::channel();
+    store.settle(Box::new(move |r| sender.send(r).unwrap()));
+    settled.recv().unwrap().unwrap();
+    assert!(
+        first.try_recv().unwrap().is_ok(),
+        "before the settle is answered"
+    );
+    stage(&store, 2, 1000);
+    store.close().unwrap();
+    let store = Store::open(options(&dir)).unwrap();
+    check_whole(&store, 1, 1000);
+    check_whole(&store, 2, 1000);
+    store
+        .replace(id(2), content(2, 1000), &block_crcs(&content(2, 1000)))
+        .unwrap();
+}
+
+#[test]
+fn held_chunk_is_read_and_nothing_else() {
+    let dir = TempDir::new().unwrap();
+    let store = Store::open(options(&dir)).unwrap();
+    let data = content(1, 700);
+    store.hold(id(1), data.clone(), crc32fast::hash(&data));
+    check_whole(&store, 1, 700);
+    assert!(!store.contains(id(1)).unwrap());
+    assert_eq!(store.delete(&[id(1)]).unwrap(), 0);
+    store.let_go(id(1));
+    assert!(matches!(
+        store.read(id(1), 0, 1),
+        Err(ChunkError::NotFound(_))
+    ));
+    let long = content(2, 70_000);
+    let done = {
+        let (sender, receiver) = mpsc::channel();
+        let done = Box::new(move |r| sender.send(r).unwrap());
+        store.stage(id(2), long, 5, done);
+        receiver
+    };
+    assert!(done.recv().unwrap().is_err(), "longer than a block");
+    store.unstage(id(2));
+    assert_eq!(store.staged_bytes(), 0);
+}
