@@ -2,12 +2,16 @@
 
 use crate::kv::{Read, StoreError, Table};
 use crate::layout;
-use crate::layout::rows::SessionRow;
+use crate::layout::rows::{ReapChunkRow, SessionRow};
 use crate::load;
 use crate::ops::lock;
-use lagan_types::cluster::NodeInfo;
+use lagan_types::cluster::{NodeInfo, ReplicaSet};
 use lagan_types::op::{LockRange, SessionIdentity};
-use lagan_types::{Ino, NodeId, SessionId};
+use lagan_types::{ChunkId, Ino, NodeId, SessionId, SetId};
+use std::collections::BTreeSet;
+
+/// Rows of the reap queue that are read at a time.
+const REAP_ROWS: usize = 256;
 
 /// Whether the session is alive.
 ///
@@ -51,13 +55,69 @@ pub fn lock_holders<R: Read>(
     lock::holders(store, session, ino, lock, most)
 }
 
+/// Whether the node is a member of the set; not if there is no such set.
+///
+/// # Errors
+/// [`StoreError`] stops the node.
+pub fn is_member(store: &dyn Read, set: SetId, node: NodeId) -> Result<bool, StoreError> {
+    Ok(replica_set(store, set)?.is_some_and(|row| row.nodes.contains(&node)))
+}
+
+/// The row of a set.
+///
+/// # Errors
+/// [`StoreError`] stops the node.
+pub fn replica_set(store: &dyn Read, set: SetId) -> Result<Option<ReplicaSet>, StoreError> {
+    load::row(store, Table::Set, &layout::key_set(set.0))
+}
+
+/// The row of a node.
+///
+/// # Errors
+/// [`StoreError`] stops the node.
+pub fn node(store: &dyn Read, node: NodeId) -> Result<Option<NodeInfo>, StoreError> {
+    load::row(store, Table::Node, &layout::key1(node.0))
+}
+
+/// Those of the chunks that stand in a row of the node's reap queue. Reads all of its rows.
+///
+/// # Errors
+/// [`StoreError`] stops the node.
+pub fn freed(
+    store: &dyn Read,
+    node: NodeId,
+    ids: &[ChunkId],
+) -> Result<BTreeSet<ChunkId>, StoreError> {
+    let (start, end) = layout::prefix(node.0);
+    let end = end.as_ref().map(|end| &end[..]);
+    let mut start = start.to_vec();
+    let mut found = BTreeSet::new();
+    loop {
+        let rows = store.scan(Table::ReapChunk, &start, end, REAP_ROWS)?;
+        for (_, value) in &rows {
+            let row: ReapChunkRow = layout::decode(Table::ReapChunk, value)?;
+            found.extend(ids.iter().filter(|id| row.what.frees(**id)));
+        }
+        match rows.last() {
+            Some((key, _)) if rows.len() == REAP_ROWS => start = [&key[..], &[0]].concat(),
+            _ => return Ok(found),
+        }
+    }
+}
+
+/// Whether the session has had the answer to that command.
+///
+/// # Errors
+/// [`StoreError`] stops the node.
+pub fn is_answered(store: &dyn Read, session: SessionId, seq: u64) -> Result<bool, StoreError> {
+    let row = store.get(Table::Answer, &layout::key2(session.0, seq))?;
+    Ok(row.is_some())
+}
+
 /// The boot counter that a node registered last; `None`: there is no such node.
 ///
 /// # Errors
 /// [`StoreError`] stops the node.
-pub fn node_boot<R: Read>(store: &R, node: NodeId) -> Result<Option<u64>, StoreError> {
-    match store.get(Table::Node, &layout::key1(node.0))? {
-        Some(value) => Ok(Some(layout::decode::<NodeInfo>(Table::Node, &value)?.boot)),
-        None => Ok(None),
-    }
+pub fn node_boot(store: &dyn Read, node: NodeId) -> Result<Option<u64>, StoreError> {
+    Ok(self::node(store, node)?.map(|row| row.boot))
 }

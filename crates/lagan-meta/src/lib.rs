@@ -35,6 +35,9 @@ mod txn;
 mod uses;
 
 pub use apply::apply;
-pub use facts::{lock_holders, node_boot, session_exists, succeeds};
+pub use facts::{
+    freed, is_answered, is_member, lock_holders, node, node_boot, replica_set, session_exists,
+    succeeds,
+};
 pub use ops::promise::{NotPromised, preview};
 pub use query::{DueScan, cluster_map, map_version, query, read};

@@ -4,6 +4,7 @@ use crate::codec::{Decode, Encode};
 use crate::id::{ClusterId, Epoch, Incarnation, NodeId, SetId, StoreId};
 use crate::limits::SET_MEMBERS_MAX;
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeSet;
 
 /// What a node is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Encode, Decode, Serialize, Deserialize)]
@@ -99,6 +100,13 @@ pub struct ReplicaSet {
     pub joining: Option<NodeId>,
     /// The member that `joining` replaces.
     pub leaving: Option<NodeId>,
+}
+
+/// Whether the bytes of chunks of a set may come with a commit, as far as votes go: every member
+/// must get the log, and no majority without a member may forget it.
+pub fn log_keeps(members: &[NodeId], voters: &BTreeSet<NodeId>) -> bool {
+    let majority = voters.len() / 2 + 1;
+    members.iter().all(|m| voters.contains(m)) && members.len() + majority > voters.len()
 }
 
 /// Nodes and sets, at one version.
@@ -281,5 +289,19 @@ mod tests {
         for draw in [4, 6, u32::MAX] {
             assert!(!boot_follows(next_boot(first, draw), second));
         }
+    }
+
+    #[test]
+    fn bytes_are_in_the_log_only_where_its_voters_keep_them() {
+        let keeps = |members: &[u64], voters: &[u64]| {
+            let members: Vec<NodeId> = members.iter().copied().map(NodeId).collect();
+            log_keeps(&members, &voters.iter().copied().map(NodeId).collect())
+        };
+        assert!(keeps(&[1], &[1]) && keeps(&[1, 2, 3], &[1, 2, 3]));
+        assert!(keeps(&[2, 3], &[1, 2, 3]), "each majority has one of them");
+        assert!(!keeps(&[3], &[1, 2, 3]), "a majority may forget it alone");
+        assert!(!keeps(&[1, 2, 4], &[1, 2, 3]), "one does not get the log");
+        assert!(!keeps(&[4, 5], &[1, 2, 3, 4, 5]), "three may forget");
+        assert!(keeps(&[3, 4, 5], &[1, 2, 3, 4, 5]));
     }
 }

@@ -111,4 +111,7 @@ pub enum Refusal {
     /// The message asks for what makes no sense, or for what its sender may not ask.
     #[error("malformed request")]
     Malformed,
+    /// The bytes cannot come with the commit now: store them as chunks under new ids first.
+    #[error("bytes do not come with the commit")]
+    NotInline,
 }

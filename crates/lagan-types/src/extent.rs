@@ -60,7 +60,8 @@ pub struct Edit {
     pub content: Option<ChunkRef>,
 }
 
-/// A new chunk that an edit names: durable on all members before the commit is sent.
+/// A new chunk that an edit names. It is durable on all members before the commit is sent, or
+/// its bytes come with the commit ([`Inline`](crate::op::Inline)).
 #[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
 pub struct ChunkRef {
     /// Its id; block open and of the committing session, id never named.

@@ -11,6 +11,7 @@ pub mod attr;
 pub mod chunk;
 pub mod cluster;
 pub mod codec;
+pub mod data;
 pub mod error;
 pub mod extent;
 pub mod id;
@@ -29,6 +30,7 @@ pub mod time;
 pub use answer::Answer;
 pub use ask::{Ask, Asker, Part, answer_to};
 pub use attr::{Attr, Kind};
+pub use data::Data;
 pub use error::{FsError, Refusal};
 pub use extent::{Content, Extent};
 pub use id::{

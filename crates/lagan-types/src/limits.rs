@@ -54,6 +54,9 @@ pub const APPEND_MERGE_LEN_MAX: u32 = 256 * 1024;
 pub const BATCH_COMMANDS_MAX: usize = 512;
 /// Bytes of commands in one log entry.
 pub const BATCH_LEN_MAX: usize = 4 * 1024 * 1024;
+/// Bytes that come with one commit, at most: what is longer goes to the chunk stores first, so
+/// that the log does not carry it. One block of a chunk: its CRC is the chunk's.
+pub const INLINE_LEN_MAX: usize = BLOCK_LEN as usize;
 /// Bytes of a frame's head (everything but bulk data).
 pub const FRAME_HEAD_LEN_MAX: u32 = 8 * 1024 * 1024;
 /// Bytes of a frame's bulk data: one chunk and its block CRCs.
@@ -64,7 +67,7 @@ pub const NODES_MAX: usize = 256;
 pub const SET_MEMBERS_MAX: usize = 8;
 
 /// Protocol versions that this build speaks, lowest and highest.
-pub const PROTOCOL_VERSIONS: (u16, u16) = (4, 4);
+pub const PROTOCOL_VERSIONS: (u16, u16) = (5, 5);
 
 const _: () = assert!(CHUNK_LEN_MAX.is_multiple_of(BLOCK_LEN));
 const _: () = assert!((BATCH_LEN_MAX as u64) < crate::codec::DECODE_LIMIT_BYTES as u64);

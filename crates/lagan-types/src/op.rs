@@ -14,9 +14,9 @@ mod system;
 
 pub use file::{
     CloseBlock, CloseSession, Commit, CopyRange, Create, CreateCommit, CreatePromised, DropLocks,
-    FileOp, GrantBlock, Link, LockKind, LockRange, NameEffect, NewFile, NoteAccesses, RemoveXattr,
-    Rename, Rewrite, Rmdir, SetAttr, SetAttrs, SetListAsOther, SetLock, SetTime, SetXattr, Unlink,
-    XattrMode,
+    FileOp, GrantBlock, Inline, Link, LockKind, LockRange, NameEffect, NewFile, NoteAccesses,
+    RemoveXattr, Rename, Rewrite, Rmdir, SetAttr, SetAttrs, SetListAsOther, SetLock, SetTime,
+    SetXattr, Unlink, XattrMode,
 };
 pub use system::{
     ArchiveFail, ArchiveFinish, ArchiveNow, ArchiveStart, ChangeSets, ChunksReaped, EndSession,

@@ -11,12 +11,15 @@ use lagan_types::attr::Kind;
 use lagan_types::cluster::ReplicaSet;
 use lagan_types::extent::{ChunkRef, Edit};
 use lagan_types::limits::{CHUNK_LEN_MAX, COMMIT_EDITS_MAX, FILE_LEN_MAX};
-use lagan_types::op::Commit;
+use lagan_types::op::{Commit, Inline};
 use lagan_types::{BlockId, Content, Extent, FsError, Ino, Refusal, SessionId, SetId, VolumeId};
 use std::collections::BTreeMap;
 
 /// Switches parts of the file's map.
 pub(crate) fn commit(txn: &mut Txn<'_>, session: SessionId, commit: &Commit) -> Outcome<Committed> {
+    if commit.inline == Inline::Refused {
+        return Err(Refusal::NotInline.into());
+    }
     let ino = commit.ino;
     let mut row = txn.inode(ino)?;
     match row.kind {

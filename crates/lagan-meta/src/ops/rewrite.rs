@@ -10,7 +10,7 @@ use crate::txn::{Outcome, Txn};
 use lagan_types::attr::Kind;
 use lagan_types::extent::Edit;
 use lagan_types::limits::{CHUNK_LEN_MAX, REWRITE_EXTENTS_MAX};
-use lagan_types::op::{Commit, Rewrite};
+use lagan_types::op::{Commit, Inline, Rewrite};
 use lagan_types::{Content, Extent, FsError, Refusal, SessionId};
 use std::ops::Range;
 
@@ -86,5 +86,6 @@ fn as_commit(rewrite: &Rewrite, range: &Range<u64>) -> Commit {
         size_min: 0,
         expect_version: None,
         kill_suid: false,
+        inline: Inline::Stored,
     }
 }

@@ -5,8 +5,8 @@ use lagan_types::cluster::NodeState;
 use lagan_types::extent::{Content, Edit};
 use lagan_types::limits::FILE_LEN_MAX;
 use lagan_types::op::{
-    CloseBlock, Commit, ReapOrphans, RemoveXattr, SetAttr, SetAttrs, SetNodeState, SetTime,
-    SetXattr,
+    CloseBlock, Commit, FileOp, Inline, ReapOrphans, RemoveXattr, SetAttr, SetAttrs, SetNodeState,
+    SetTime, SetXattr,
 };
 use lagan_types::query::{ChunkReap, GetXattr, ListXattr};
 use lagan_types::{ChunkId, FsError, Ino, NodeId, Refusal, Time, VolumeId};
@@ -384,5 +384,28 @@ fn truncating_a_file_of_many_extents_frees_each_chunk_once() {
     assert_eq!(shape(&w, a), [(0, 10, 0), (10, 5, 0)]);
     let freed: Vec<_> = (1..=3).flat_map(|n| w.reaped(n)).collect();
     assert_eq!(freed.len(), 2 * 998);
+    w.check();
+}
+
+#[test]
+fn bytes_that_the_leader_refused_change_nothing_but_keep_an_earlier_answer() {
+    let mut w = World::new();
+    let a = w.file("a");
+    let (before, version) = (w.extents(a), w.attr(a).version);
+    let edits = vec![w.edit(0, 10)];
+    let refused = Commit {
+        inline: Inline::Refused,
+        ..World::commit_of(a, edits.clone())
+    };
+    let session = w.session;
+    let first = w.command(session, refused.clone());
+    assert_eq!(w.apply(&first), Err(Refusal::NotInline));
+    assert_eq!((w.extents(a), w.attr(a).version), (before, version));
+    // Sent with its bytes and carried out, then sent again and refused.
+    let mut done = w.command(session, World::commit_of(a, edits));
+    let answer = w.apply(&done);
+    assert!(answer.is_ok());
+    done.op = FileOp::from(refused).into();
+    assert_eq!(w.apply(&done), answer);
     w.check();
 }

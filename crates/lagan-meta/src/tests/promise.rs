@@ -6,8 +6,8 @@ use crate::preview;
 use lagan_types::answer::{Committed, Created, GrantedInos};
 use lagan_types::attr::{Attr, Kind, Time};
 use lagan_types::op::{
-    Commit, CreateCommit, CreatePromised, EndSession, FileOp, GrantInos, MakePromised, NewFile,
-    Rmdir, SetXattr, Unlink, XattrMode,
+    Commit, CreateCommit, CreatePromised, EndSession, FileOp, GrantInos, Inline, MakePromised,
+    NewFile, Rmdir, SetXattr, Unlink, XattrMode,
 };
 use lagan_types::{Answer, FsError, Ino, Refusal, SessionId, VolumeId};
 
@@ -60,6 +60,7 @@ fn create_commit(file: &NewFile, size_min: u64) -> CreateCommit {
             size_min,
             expect_version: None,
             kill_suid: false,
+            inline: Inline::Stored,
         },
     }
 }

@@ -11,8 +11,8 @@ use lagan_types::cluster::{ArchiveConfig, ClusterMap, Config, NodeInfo, NodeRole
 use lagan_types::extent::{ChunkRef, Edit};
 use lagan_types::id::{ClusterId, Incarnation, StoreId};
 use lagan_types::op::{
-    CloseBlock, Commit, CopyRange, Create, GrantBlock, Init, OpenSession, RegisterNode, Rename,
-    Rmdir, SessionIdentity, Unlink,
+    CloseBlock, Commit, CopyRange, Create, GrantBlock, Init, Inline, OpenSession, RegisterNode,
+    Rename, Rmdir, SessionIdentity, Unlink,
 };
 use lagan_types::query::{
     ChunkReap, Counters, Extents, GetAttr, GetCounters, Lookup, ObjectReap, ReadDir, ReapChunks,
@@ -316,6 +316,7 @@ impl World {
             size_min: 0,
             expect_version: None,
             kill_suid: false,
+            inline: Inline::Stored,
         }
     }
 

@@ -72,6 +72,8 @@ asks! {
             s3_ready: bool,
             /// Chunks found damaged since the start.
             damaged_chunks: u64,
+            /// Bytes that came with commits and are in its memory, not yet in its chunk store.
+            staged_bytes: u64,
         } -> NodeHeard,
         /// A node asks for files to archive.
         GetJobs { node: NodeId, slots: u32 } -> Vec<ArchiveJob>,

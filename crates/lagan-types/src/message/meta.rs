@@ -107,12 +107,18 @@ pub struct Mutated {
     pub answer: Result<Answer, Refusal>,
     /// What is there now, for the mount that asked.
     pub proof: Option<Proof>,
+    /// Whether the bytes that came with it, if any did, are on the disk of every member of
+    /// their sets. If not, they must be stored elsewhere before anybody relies on them.
+    pub held: bool,
 }
 
 impl From<Result<Answer, Refusal>> for Mutated {
     fn from(answer: Result<Answer, Refusal>) -> Self {
-        let proof = None;
-        Mutated { answer, proof }
+        Mutated {
+            answer,
+            proof: None,
+            held: true,
+        }
     }
 }
 

@@ -6,9 +6,12 @@ use crate::answer::{Answer, Committed, Copied, Created, GrantedBlock, Renamed, U
 use crate::ask::asks;
 use crate::attr::{Attr, Kind, Time};
 use crate::codec::{Decode, Encode};
+use crate::data::Data;
 use crate::extent::{ChunkRef, Edit, Extent};
 use crate::id::{BlockId, Ino};
 use crate::lease::Key;
+use crate::limits::INLINE_LEN_MAX;
+use bytes::Bytes;
 
 asks! {
     /// A mutation that a session asks for.
@@ -100,6 +103,8 @@ asks! {
             expect_version: Option<u64>,
             /// The writer was unprivileged: clear setuid and setgid.
             kill_suid: bool,
+            /// How the bytes of the chunks that the edits name come to the chunk stores.
+            inline: Inline,
         } -> Committed,
         /// copy_file_range(2): a range of one file becomes a copy of a range of the same file or
         /// another one. Both then name the same chunks; no bytes move.
@@ -339,6 +344,91 @@ impl FileOp {
     }
 }
 
+impl FileOp {
+    /// The commit whose bytes come with it, if they do.
+    pub fn inline(&self) -> Option<&Commit> {
+        let commit = match self {
+            FileOp::Commit(op) => op,
+            FileOp::CreateCommit(op) => &op.commit,
+            _ => return None,
+        };
+        matches!(commit.inline, Inline::Data(_)).then_some(commit)
+    }
+
+    /// The same mutation without the bytes that come with it, to be refused in their place.
+    #[must_use]
+    pub fn without_data(mut self) -> FileOp {
+        match &mut self {
+            FileOp::Commit(op) => op.inline.refuse(),
+            FileOp::CreateCommit(op) => op.commit.inline.refuse(),
+            _ => {}
+        }
+        self
+    }
+}
+
+/// How the bytes of the chunks that a commit names come to the chunk stores.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Encode, Decode)]
+pub enum Inline {
+    /// They are there already, on every member.
+    #[default]
+    Stored,
+    /// They come with the commit: the chunks in the order of the edits, each whole, one after
+    /// the other, at most `INLINE_LEN_MAX`.
+    Data(Data),
+    /// They came with it, and the leader would not have them: [`NotInline`](crate::Refusal::NotInline), unless the
+    /// command was carried out before. Only so does the answer hold whatever became of an
+    /// earlier sending.
+    Refused,
+}
+
+impl Inline {
+    fn refuse(&mut self) {
+        if matches!(self, Inline::Data(_)) {
+            *self = Inline::Refused;
+        }
+    }
+}
+
+impl Commit {
+    /// The chunks that it names, in the order of the edits.
+    pub fn chunks(&self) -> impl Iterator<Item = &ChunkRef> {
+        self.edits.iter().filter_map(|edit| edit.content.as_ref())
+    }
+
+    /// The bytes that come with it.
+    fn data(&self) -> &[u8] {
+        match &self.inline {
+            Inline::Data(Data(bytes)) => bytes,
+            Inline::Stored | Inline::Refused => &[],
+        }
+    }
+
+    /// The chunks whose bytes come with it, and the bytes; none of them if it is not
+    /// [whole](Commit::is_whole).
+    pub fn inline_chunks(&self) -> impl Iterator<Item = (&ChunkRef, Bytes)> {
+        let mut rest = match &self.inline {
+            Inline::Data(Data(bytes)) => bytes.clone(),
+            Inline::Stored | Inline::Refused => Bytes::new(),
+        };
+        self.chunks().map_while(move |chunk| {
+            let len = chunk.chunk_len as usize;
+            (0 < len && len <= rest.len()).then(|| (chunk, rest.split_to(len)))
+        })
+    }
+
+    /// Whether the bytes that come with it are those of its chunks, as long as it says and with
+    /// the CRCs that it says.
+    pub fn is_whole(&self) -> bool {
+        let lens = self.chunks().map(|chunk| chunk.chunk_len as usize);
+        let len = lens.fold(0usize, usize::saturating_add);
+        let empty = self.chunks().any(|chunk| chunk.chunk_len == 0);
+        let right = |(chunk, bytes): (&ChunkRef, Bytes)| crc32fast::hash(&bytes) == chunk.chunk_crc;
+        let sound = len == self.data().len() && len <= INLINE_LEN_MAX && !empty;
+        sound && self.inline_chunks().all(right)
+    }
+}
+
 /// The effect of a mutation on names that are promised to somebody else (INV-6a).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum NameEffect<'a> {
@@ -463,3 +553,6 @@ pub enum LockKind {
     /// None.
     Unlock,
 }
+
+#[cfg(test)]
+mod tests;

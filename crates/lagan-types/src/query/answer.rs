@@ -255,3 +255,17 @@ pub enum ReapChunks {
         named: Vec<u8>,
     },
 }
+
+impl ReapChunks {
+    /// Whether the chunk is one of them.
+    pub fn frees(&self, id: ChunkId) -> bool {
+        match self {
+            ReapChunks::Chunks(ids) => ids.contains(&id),
+            ReapChunks::UnnamedOf { block, named } => {
+                let (byte, bit) = (usize::from(id.index() / 8), id.index() % 8);
+                let named = named.get(byte).is_some_and(|byte| byte & (1 << bit) != 0);
+                id.block() == *block && !named
+            }
+        }
+    }
+}

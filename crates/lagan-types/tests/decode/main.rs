@@ -186,7 +186,7 @@ fn every_variant_is_met() {
     all::<Query>(Query::NAMES);
     all::<QueryAnswer>(QueryAnswer::NAMES);
     assert_eq!(variants::<FsError>().len(), 27);
-    assert_eq!(variants::<Refusal>().len(), 6);
+    assert_eq!(variants::<Refusal>().len(), 7);
     assert_eq!(variants::<LeaderRefusal>().len(), 2);
     assert_eq!(variants::<ChunkRefusal>().len(), 6);
     assert_eq!(variants::<ArchiveRefusal>().len(), 3);
