@@ -7,14 +7,14 @@
 use anyhow::{Context, Result, anyhow, ensure};
 use bytes::Bytes;
 use lagan_chunk::Store;
-use lagan_raft::{BoxFuture, Raft, Transport, TransportError};
+use lagan_raft::{BoxFuture, NoChunks, Raft, Transport, TransportError};
 use lagan_types::attr::Kind;
 use lagan_types::chunk::block_crcs;
 use lagan_types::cluster::ReplicaSet;
 use lagan_types::extent::{ChunkRef, Edit};
 use lagan_types::limits::BLOCK_IDS;
 use lagan_types::op::{
-    CloseBlock, CloseSession, Commit, Create, GrantBlock, OpenSession, SessionIdentity,
+    CloseBlock, CloseSession, Commit, Create, GrantBlock, Inline, OpenSession, SessionIdentity,
 };
 use lagan_types::{
     Answer, Ask, BlockId, ChunkId, Command, FileOp, Ino, NodeId, SessionId, Time, VolumeId,
@@ -76,7 +76,7 @@ pub async fn generate(data: &Path, first: u64, files: u64, end: End) -> Result<(
     );
     let store = Store::open(lagan_chunk::Options::new(data.join("chunks")))?;
     let options = lagan_raft::Options::new(data.join("meta"), NODE);
-    let raft = Raft::start(options, Arc::new(Alone)).await?;
+    let raft = Raft::start(options, Arc::new(Alone), Arc::new(NoChunks(NODE))).await?;
     let mut writer = Writer::start(raft.clone(), store.clone()).await?;
     writer.fill(first / DIR_FILES, files).await?;
     if end == End::Killed {
@@ -288,5 +288,6 @@ fn commit(ino: Ino, chunk: ChunkRef) -> Commit {
         size_min: 0,
         expect_version: None,
         kill_suid: false,
+        inline: Inline::Stored,
     }
 }

@@ -4,7 +4,7 @@
 
 use bytes::Bytes;
 use lagan_benches::cpu;
-use lagan_raft::{BoxFuture, Options, Raft, Transport, TransportError};
+use lagan_raft::{BoxFuture, NoChunks, Options, Raft, Transport, TransportError};
 use lagan_types::cluster::Config;
 use lagan_types::op::{Create, Init, OpenSession, SessionIdentity};
 use lagan_types::{Answer, Command, Ino, Kind, NodeId, Op, SessionId, Time, VolumeId};
@@ -128,7 +128,9 @@ async fn run(voters: u64, seconds: f64) {
     let mut nodes = Vec::new();
     for node in 1..=voters {
         let options = Options::new(dir.path().join(node.to_string()), NodeId(node));
-        let raft = Raft::start(options, net.clone()).await.expect("start");
+        let raft = Raft::start(options, net.clone(), Arc::new(NoChunks(NodeId(1))))
+            .await
+            .expect("start");
         let weak = Arc::downgrade(&raft);
         net.0.lock().expect("net").insert(NodeId(node), weak);
         nodes.push(raft);

@@ -33,6 +33,7 @@ mod collect;
 #[cfg(test)]
 mod tests;
 
+pub use collect::Carried;
 pub(crate) use collect::{Content, Outcome, Proposal, Reply};
 
 /// Time for which an entry without an answer holds its place in flight.
@@ -133,7 +134,10 @@ async fn deliver(
     let outcome = tokio::select! {
         biased;
         answer = answer => match answer {
-            Ok(written) => outcome_of(written.map(|done| done.data), batch.has_entered()),
+            Ok(written) => {
+                let written = written.map(|done| (done.log_id.index, done.data));
+                outcome_of(written, batch.has_entered())
+            }
             Err(_) => Err(ProposeError::Unknown),
         },
         () = lost => Err(ProposeError::Unknown),
@@ -146,9 +150,9 @@ async fn deliver(
 /// Says what the core's answer means. The core refuses an entry that it does not take in
 /// the same words as one that it took and had to cut off again; `entered` tells them apart.
 fn outcome_of(
-    written: Result<BatchAnswer, ClientWriteError<u64, openraft::BasicNode>>,
+    written: Result<(u64, BatchAnswer), ClientWriteError<u64, openraft::BasicNode>>,
     entered: bool,
-) -> Result<BatchAnswer, ProposeError> {
+) -> Result<(u64, BatchAnswer), ProposeError> {
     match written {
         Ok(answer) => Ok(answer),
         Err(ClientWriteError::ForwardToLeader(forward)) if !entered => {

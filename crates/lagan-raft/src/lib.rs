@@ -23,6 +23,8 @@
 
 mod batcher;
 mod error;
+mod future;
+mod holds;
 mod leader;
 pub mod log;
 mod network;
@@ -30,19 +32,24 @@ mod options;
 mod peer;
 mod raft;
 mod read;
+mod restage;
 mod rpc;
 mod snapshot;
+mod staging;
 pub mod state;
 mod stats;
 #[cfg(test)]
 mod tests;
 mod types;
 
+pub use batcher::Carried;
 pub use error::{Malformed, ProposeError, RaftError, TransportError};
+pub use future::BoxFuture;
 pub use leader::LeaderInfo;
 pub use options::Options;
-pub use peer::{BoxFuture, Transport};
+pub use peer::Transport;
 pub use raft::Raft;
+pub use staging::{InlineChunk, NoChunks, Staging};
 pub use state::View;
 pub use stats::Stats;
 pub use types::{Batch, BatchAnswer, TypeConfig};

@@ -1,6 +1,7 @@
 //! The way to the peers, as openraft wants it.
 
 use crate::error::TransportError;
+use crate::holds::Holds;
 use crate::log::LogStore;
 use crate::peer::{Peer, Transport};
 use crate::rpc::{Reply, Request};
@@ -35,6 +36,8 @@ pub(crate) struct Network {
     pub transport: Arc<dyn Transport>,
     /// This node's log.
     pub log: LogStore,
+    /// The entries that followers have.
+    pub holds: Arc<Holds>,
     /// A commit is told in a message of its own if the last message is older than this.
     pub quiet_max: Duration,
 }
@@ -44,6 +47,7 @@ pub(crate) struct Stream {
     peer: Peer,
     /// This node's log.
     log: LogStore,
+    holds: Arc<Holds>,
     contact: Contact,
 }
 
@@ -66,6 +70,35 @@ impl Stream {
             request.leader_commit = None;
         }
         Ok(())
+    }
+}
+
+impl Stream {
+    /// Notes the entries of a message that the peer has on disk now.
+    fn note_held(
+        &self,
+        request: &AppendEntriesRequest<TypeConfig>,
+        answer: &AppendEntriesResponse<u64>,
+    ) {
+        // A follower says that it has an entry of an earlier term that is committed, also if a
+        // snapshot brought it.
+        let term = request.vote.leader_id.term;
+        let mut own = request.entries.iter();
+        let first = own.find(|entry| entry.log_id.leader_id.term == term);
+        let (Some(first), Some(last)) = (first, request.entries.last()) else {
+            return;
+        };
+        let (first, last) = (first.log_id.index, last.log_id.index);
+        let through = match answer {
+            AppendEntriesResponse::Success => last,
+            AppendEntriesResponse::PartialSuccess(Some(matching)) => matching.index.min(last),
+            AppendEntriesResponse::PartialSuccess(None)
+            | AppendEntriesResponse::Conflict
+            | AppendEntriesResponse::HigherVote(_) => return,
+        };
+        if through >= first {
+            self.holds.note(self.peer.to, term, (first, through));
+        }
     }
 }
 
@@ -93,6 +126,7 @@ impl RaftNetworkFactory<TypeConfig> for Network {
                 addr: node.addr.clone(),
             },
             log: self.log.clone(),
+            holds: self.holds.clone(),
             contact: Contact::new(self.quiet_max),
         }
     }
@@ -116,6 +150,7 @@ impl RaftNetwork<TypeConfig> for Stream {
                 if answer.is_success() {
                     self.contact.succeed(attempt);
                 }
+                self.note_held(&request, &answer);
                 Ok(answer)
             }
             Ok(_) => Err(unexpected()),
@@ -143,7 +178,8 @@ impl RaftNetwork<TypeConfig> for Stream {
         cancel: impl Future<Output = ReplicationClosed> + OptionalSend + 'static,
         _option: RPCOption,
     ) -> Result<SnapshotResponse<u64>, StreamingError<TypeConfig, Fatal<u64>>> {
-        tokio::select! {
+        let last = snapshot.meta.last_log_id.map(|id| id.index);
+        let sent = tokio::select! {
             closed = cancel => Err(StreamingError::Closed(closed)),
             sent = snapshot::send(&self.peer, vote, snapshot) => match sent {
                 Ok(vote) => Ok(SnapshotResponse::new(vote)),
@@ -157,7 +193,11 @@ impl RaftNetwork<TypeConfig> for Stream {
                     openraft::StorageIOError::read_snapshot(None, AnyError::error(e)).into(),
                 )),
             },
+        };
+        if let (Ok(_), Some(last)) = (&sent, last) {
+            self.holds.note_snapshot(self.peer.to, last);
         }
+        sent
     }
 
     fn backoff(&self) -> Backoff {

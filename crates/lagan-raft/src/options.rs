@@ -30,6 +30,11 @@ pub struct Options {
     pub snapshot_every: u64,
     /// Entries that stay in the log behind a snapshot, for followers that were away.
     pub keep_entries: u64,
+    /// Bytes of entries after which a snapshot is made before its time.
+    pub snapshot_bytes: u64,
+    /// Bytes of entries that stay in the log behind a snapshot; fewer entries stay if these are
+    /// more.
+    pub keep_bytes: u64,
     /// Time at most from a change to the commit that makes it durable without the log's
     /// help.
     pub durable_every_ms: u64,
@@ -55,6 +60,8 @@ impl Options {
             log_cache_bytes: 16 << 20,
             snapshot_every: 50_000,
             keep_entries: 20_000,
+            snapshot_bytes: 256 << 20,
+            keep_bytes: 1 << 30,
             durable_every_ms: 1_000,
             entries_in_flight: 2,
             queue_len_max: 4096,

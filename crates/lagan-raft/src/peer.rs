@@ -1,16 +1,12 @@
 //! One peer, reached over a [`Transport`] that the server provides.
 
 use crate::error::TransportError;
+use crate::future::BoxFuture;
 use crate::rpc::Reply;
 use bytes::Bytes;
 use lagan_types::NodeId;
-use std::future::Future;
-use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
-
-/// A boxed future, as an object-safe trait needs.
-pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 
 /// Carries consensus messages: opaque head and data there, head and data back. The
 /// server implements it over its connections; on the peer's side the message goes to

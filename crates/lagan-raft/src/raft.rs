@@ -2,14 +2,17 @@
 
 use crate::batcher::{Batcher, Proposal};
 use crate::error::{Malformed, ProposeError, RaftError};
+use crate::holds::Holds;
 use crate::leader::{self, LeaderInfo};
 use crate::log::{Floor, LogOptions, LogStore};
 use crate::network::Network;
 use crate::options::Options;
 use crate::peer::Transport;
 use crate::read::ReadGate;
+use crate::restage::restage;
 use crate::rpc::{Reply, Request, entries_of};
 use crate::snapshot::Receiver;
+use crate::staging::Staging;
 use crate::state::{StateStore, View};
 use crate::stats::Stats;
 use crate::types::TypeConfig;
@@ -25,10 +28,12 @@ use tokio::sync::{Semaphore, mpsc, watch};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
+mod keeper;
 mod lag;
 mod members;
 mod propose;
 
+use keeper::Keeper;
 use lag::Lag;
 
 /// A snapshot is sent within this.
@@ -48,6 +53,8 @@ pub struct Raft {
     state: StateStore,
     receiver: Receiver,
     reads: Arc<ReadGate>,
+    /// The entries that followers have appended while this node leads.
+    holds: Arc<Holds>,
     /// Holds back commits while this node follows.
     lag: Mutex<Lag>,
     queue: mpsc::Sender<Proposal>,
@@ -82,8 +89,11 @@ fn config(options: &Options) -> Result<openraft::Config, RaftError> {
 }
 
 /// Opens state and log, and checks that the log begins no later than the state ends.
-fn open_stores(options: &Options) -> Result<(StateStore, LogStore), RaftError> {
-    let floor = Arc::new(Floor::default());
+fn open_stores(
+    options: &Options,
+    staging: Arc<dyn Staging>,
+) -> Result<(StateStore, LogStore), RaftError> {
+    let floor = Arc::new(Floor::new(staging.clone()));
     let state = StateStore::open(
         options.dir.join("state"),
         options.cache_bytes,
@@ -101,11 +111,13 @@ fn open_stores(options: &Options) -> Result<(StateStore, LogStore), RaftError> {
     )?;
     if log.needs_from() > floor.next() {
         return Err(RaftError::State(format!(
-            "it ends at entry {}, but the log begins at {}",
+            "it and the chunk store need the log from entry {}, which begins at {}",
             floor.next(),
             log.needs_from()
         )));
     }
+    let applied_next = state.applied_next();
+    restage(&log, &*staging, &state.view(), floor.next(), applied_next)?;
     Ok((state, log))
 }
 
@@ -120,7 +132,8 @@ async fn elect_if_alone(core: &OpenRaft, node: NodeId) -> Result<(), RaftError> 
 }
 
 impl Raft {
-    /// Opens or makes the stores in `options.dir` and starts the consensus. A
+    /// Opens or makes the stores in `options.dir` and starts the consensus. What comes with the
+    /// commands goes to `staging`. A
     /// new node serves an empty state until it is initialized or a leader finds it.
     ///
     /// # Errors
@@ -128,16 +141,19 @@ impl Raft {
     pub async fn start(
         options: Options,
         transport: Arc<dyn Transport>,
+        staging: Arc<dyn Staging>,
     ) -> Result<Arc<Raft>, RaftError> {
         let config = Arc::new(config(&options)?);
         let opening = options.clone();
-        let (state, log) = tokio::task::spawn_blocking(move || open_stores(&opening))
+        let (state, log) = tokio::task::spawn_blocking(move || open_stores(&opening, staging))
             .await
             .map_err(|e| RaftError::Stopped(e.to_string()))??;
         let quiet_max = options.quiet_max();
+        let holds = Arc::new(Holds::default());
         let network = Network {
             transport,
             log: log.clone(),
+            holds: holds.clone(),
             quiet_max,
         };
         let core = OpenRaft::new(options.node.0, config, network, log.clone(), state.clone())
@@ -159,16 +175,16 @@ impl Raft {
             leader.clone(),
             in_flight.clone(),
         );
-        let every = Duration::from_millis(options.durable_every_ms);
+        let keeper = Keeper {
+            core: core.clone(),
+            state: state.clone(),
+            log: log.clone(),
+            options: options.clone(),
+        };
         let tasks = vec![
             following,
             tokio::spawn(batcher.run(cancel.clone())),
-            tokio::spawn(keep_durable(
-                state.clone(),
-                log.clone(),
-                every,
-                cancel.clone(),
-            )),
+            tokio::spawn(keeper.run(cancel.clone())),
         ];
         let reads = ReadGate::new(core.clone(), leader.clone(), options.read_proof());
         Ok(Arc::new(Raft {
@@ -178,6 +194,7 @@ impl Raft {
             state,
             receiver: Receiver::default(),
             reads: Arc::new(reads),
+            holds,
             lag: Mutex::new(Lag::new(quiet_max)),
             queue,
             leader,
@@ -342,6 +359,21 @@ impl Raft {
         stats
     }
 
+    /// Returns when all that this node has carried out so far is durable here, with what came
+    /// with it: a crash never makes it carry it out again.
+    ///
+    /// # Errors
+    /// [`RaftError::State`]: the disk, or it takes too long.
+    pub async fn settle(&self) -> Result<(), RaftError> {
+        let next = self.state.applied_next();
+        let durable = self.state.make_durable().await;
+        durable.map_err(|e| RaftError::State(e.to_string()))?;
+        match self.state.is_settled(next) {
+            true => Ok(()),
+            false => Err(RaftError::State("chunks are not on disk yet".into())),
+        }
+    }
+
     /// Ends the consensus in order: nothing is proposed any more, the state is
     /// made durable, the log is closed.
     pub async fn shutdown(&self) {
@@ -380,29 +412,5 @@ impl Raft {
         if let Err(e) = tokio::task::spawn_blocking(move || log.stop()).await {
             tracing::error!(error = %e, "close log");
         }
-    }
-}
-
-/// Makes the state durable about every `every`, and lets the log purge after it.
-async fn keep_durable(
-    state: StateStore,
-    log: LogStore,
-    every: Duration,
-    cancel: CancellationToken,
-) {
-    loop {
-        tokio::select! {
-            biased;
-            () = cancel.cancelled() => return,
-            () = tokio::time::sleep(every) => {}
-            () = state.wants_durable() => {}
-        }
-        if state.is_dirty()
-            && let Err(e) = state.make_durable().await
-        {
-            tracing::error!(error = %e, "make state durable");
-            return;
-        }
-        log.purge_to_floor();
     }
 }

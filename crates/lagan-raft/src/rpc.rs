@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 
 /// First byte of each head; others are refused. The entries' payloads are those of the log
 /// ([`record`](crate::log::record)): whoever changes these raises this, too.
-const VERSION: u8 = 2;
+const VERSION: u8 = 3;
 
 /// An entry's part of a head; its payload is in the data, one after the other.
 #[derive(Debug, Serialize, Deserialize)]

@@ -5,5 +5,6 @@ mod confirm;
 mod consensus;
 mod disks;
 mod single;
+mod staging;
 mod suite;
 mod terms;

@@ -3,11 +3,11 @@
 use crate::state::{Incoming, View};
 use bytes::Bytes;
 use lagan_types::codec;
-use lagan_types::{Answer, Command, Refusal};
+use lagan_types::{Answer, Command, Op, Refusal};
 use serde::de::Error as _;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
 
 openraft::declare_raft_types!(
     /// Entries are batches of commands, answers are theirs, in order.
@@ -68,11 +68,17 @@ pub struct Batch {
     bytes: Bytes,
     /// Set only on the node that proposed it.
     origin: Option<Arc<Origin>>,
+    /// What it was decoded to, if somebody wanted it kept.
+    parts: Arc<OnceLock<Parts>>,
 }
 
+/// The term that commands were proposed in, and the commands.
+type Parts = (u64, Arc<[Command]>);
+
 impl Batch {
-    /// Bytes at most of what is encoded before the commands: term and number of commands.
-    pub(crate) const ENVELOPE_LEN: usize = 18;
+    /// Bytes at most of what is encoded before the commands: term, whether bytes of chunks come
+    /// with them, and their number.
+    pub(crate) const ENVELOPE_LEN: usize = 19;
 
     /// A batch of these commands, for that term.
     pub fn new(term: u64, commands: Vec<Command>) -> Self {
@@ -85,8 +91,10 @@ impl Batch {
 
     /// A batch of commands whose encodings, one after the other, are `body`.
     pub(crate) fn from_parts(term: u64, commands: Vec<Command>, body: &[u8]) -> Self {
+        let carries = |c: &Command| matches!(&c.op, Op::File(op) if op.inline().is_some());
+        let carries = commands.iter().any(carries);
         // A sequence is encoded as its length and its items.
-        let mut bytes = codec::encode(&(term, commands.len() as u64));
+        let mut bytes = codec::encode(&(term, carries, commands.len() as u64));
         bytes.extend_from_slice(body);
         let origin = Origin {
             term,
@@ -96,6 +104,7 @@ impl Batch {
         Batch {
             bytes: bytes.into(),
             origin: Some(Arc::new(origin)),
+            parts: Arc::default(),
         }
     }
 
@@ -103,7 +112,7 @@ impl Batch {
     pub fn from_bytes(bytes: Bytes) -> Self {
         Batch {
             bytes,
-            origin: None,
+            ..Batch::default()
         }
     }
 
@@ -133,8 +142,29 @@ impl Batch {
         if let Some(origin) = &self.origin {
             return Ok((origin.term, origin.commands.clone()));
         }
-        let (term, commands) = codec::decode::<(u64, Vec<Command>)>(&self.bytes)?;
+        if let Some(parts) = self.parts.get() {
+            return Ok(parts.clone());
+        }
+        let (term, _, commands) = codec::decode::<(u64, bool, Vec<Command>)>(&self.bytes)?;
         Ok((term, commands.into()))
+    }
+
+    /// Returns its parts as [`Batch::parts`] does, and keeps them for the next caller.
+    ///
+    /// # Errors
+    /// [`codec::CodecError`] if the bytes are not a batch.
+    pub(crate) fn keep_parts(&self) -> Result<(u64, Arc<[Command]>), codec::CodecError> {
+        let parts = self.parts()?;
+        if self.origin.is_none() {
+            let _ = self.parts.set(parts.clone());
+        }
+        Ok(parts)
+    }
+
+    /// Whether bytes of chunks come with its commands.
+    pub(crate) fn is_carrying(&self) -> bool {
+        let head = codec::decode_prefix::<(u64, bool)>(&self.bytes);
+        head.is_ok_and(|((_, carries), _)| carries)
     }
 }
 

@@ -12,8 +12,21 @@ use lagan_types::limits::{BATCH_COMMANDS_MAX, BATCH_LEN_MAX};
 use lagan_types::{Answer, Command, FsError, Refusal, Time};
 use tokio::sync::{mpsc, oneshot, watch};
 
+/// An entry with so many bytes takes no more commands: what comes with it holds up the
+/// heartbeats behind it.
+const ENTRY_LEN_WANTED: usize = 1024 * 1024;
+
 /// The outcome that a proposer gets.
 pub(crate) type Outcome = Result<Result<Answer, Refusal>, ProposeError>;
+
+/// A command that was carried out, or refused by the state machine.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Carried {
+    /// Its answer.
+    pub answer: Result<Answer, Refusal>,
+    /// Index of the log's entry that has it; 0: none has.
+    pub index: u64,
+}
 
 /// The way back to a caller.
 pub(crate) type Reply<T> = oneshot::Sender<Result<T, ProposeError>>;
@@ -27,7 +40,7 @@ pub(crate) struct Proposal {
 
 /// The content of a proposal.
 pub(crate) enum Content {
-    Command(Box<Command>, Reply<Result<Answer, Refusal>>),
+    Command(Box<Command>, Reply<Carried>),
     /// Nothing but a place in the log, behind all that was proposed before.
     Barrier(Reply<()>),
 }
@@ -54,23 +67,24 @@ impl Proposal {
 #[derive(Default)]
 pub(super) struct Waiting {
     /// In the order of the entry's commands.
-    commands: Vec<Reply<Result<Answer, Refusal>>>,
+    commands: Vec<Reply<Carried>>,
     barriers: Vec<Reply<()>>,
 }
 
 impl Waiting {
-    /// Gives each its own answer. A caller that has gone needs none.
-    pub fn answer(self, outcome: Result<BatchAnswer, ProposeError>) {
+    /// Gives each its own answer, of the entry with that index. A caller that has gone needs
+    /// none.
+    pub fn answer(self, outcome: Result<(u64, BatchAnswer), ProposeError>) {
         match outcome {
-            Ok(BatchAnswer::Done(answers)) => {
+            Ok((index, BatchAnswer::Done(answers))) => {
                 for (reply, answer) in self.commands.into_iter().zip(answers) {
-                    let _ = reply.send(Ok(answer));
+                    let _ = reply.send(Ok(Carried { answer, index }));
                 }
                 for reply in self.barriers {
                     let _ = reply.send(Ok(()));
                 }
             }
-            Ok(BatchAnswer::Late) => self.refuse(&ProposeError::NotLeader { leader: None }),
+            Ok((_, BatchAnswer::Late)) => self.refuse(&ProposeError::NotLeader { leader: None }),
             Err(e) => self.refuse(&e),
         }
     }
@@ -158,7 +172,8 @@ impl Collector {
                     return (collected, left);
                 }
             }
-            if collected.waiting.len() >= BATCH_COMMANDS_MAX {
+            let full = collected.body.len() >= ENTRY_LEN_WANTED;
+            if full || collected.waiting.len() >= BATCH_COMMANDS_MAX {
                 break;
             }
             next = self.queue.try_recv().ok();
@@ -205,7 +220,10 @@ impl Collector {
                     ..proposal
                 });
             }
-            let _ = reply.send(Ok(Err(FsError::TooBig.into())));
+            let _ = reply.send(Ok(Carried {
+                answer: Err(FsError::TooBig.into()),
+                index: 0,
+            }));
             return None;
         }
         self.last_time = command.time;

@@ -2,31 +2,55 @@
 //! themselves, the vote, the committed and the purged id.
 
 use super::record::Kind;
+use super::segment::RECORD_HEADER_LEN;
 use super::syncs::Syncs;
+use crate::staging::Staging;
 use crate::types::alias::{Entry, LogId, Vote};
 use std::collections::VecDeque;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use tokio::sync::Notify;
 
 /// The agreement between log and state store. The state store raises the index up to which
-/// a durable commit of the state covers the log; the log purges no further. The log
+/// a durable commit of the state covers the log, and the chunk store what came with it; the
+/// log purges no further. The log
 /// says how far it is on disk; the state store applies nothing beyond.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Floor {
     next: AtomicU64,
     raised: Notify,
     /// How far the log is on disk.
     pub syncs: Syncs,
+    /// The place for what comes with the commands.
+    pub staging: Arc<dyn Staging>,
+}
+
+#[cfg(test)]
+impl Default for Floor {
+    fn default() -> Self {
+        Floor::new(Arc::new(crate::staging::NoChunks(lagan_types::NodeId(1))))
+    }
 }
 
 impl Floor {
-    /// All entries with an index below `next` are durable in the state.
+    /// The agreement of a node that puts what comes with the commands there.
+    pub fn new(staging: Arc<dyn Staging>) -> Self {
+        Floor {
+            next: AtomicU64::default(),
+            raised: Notify::default(),
+            syncs: Syncs::default(),
+            staging,
+        }
+    }
+
+    /// All entries with an index below `next` are durable in the state, and all that came with
+    /// them is in the chunk store.
     pub fn raise(&self, next: u64) {
         self.next.fetch_max(next, Ordering::AcqRel);
         self.raised.notify_waiters();
     }
 
-    /// Waits until all entries with an index below `next` are durable in the state.
+    /// Waits until the log may forget all entries with an index below `next`.
     pub async fn reaches(&self, next: u64) {
         loop {
             let raised = self.raised.notified();
@@ -39,7 +63,7 @@ impl Floor {
         }
     }
 
-    /// The first index that the state does not durably hold.
+    /// The first index that the log must keep.
     pub fn next(&self) -> u64 {
         self.next.load(Ordering::Acquire)
     }
@@ -64,6 +88,13 @@ pub(super) struct Slot {
     /// The entry, if it is in memory; always while it has no place.
     pub entry: Option<Entry>,
     pub payload_len: u32,
+}
+
+impl Slot {
+    /// Bytes of its record.
+    pub fn bytes(&self) -> u64 {
+        (RECORD_HEADER_LEN + self.payload_len as usize) as u64
+    }
 }
 
 /// The log's content; under one lock, which is never held over I/O.

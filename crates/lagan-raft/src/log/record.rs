@@ -12,11 +12,12 @@
 //! |    | | 48 | mark (`frontier`): synced offset, u32, sequence, u32, check, u32; or 0 |
 //! |    | | 60 | CRC-32 of header[0..60] and payload, seeded with the CRC before it |
 //!
-//! This is version 4. Version 1 had no marks, version 2 another encoding of commands,
-//! version 3 no terms in batches; all three are refused.
+//! This is version 5. Version 1 had no marks, version 2 another encoding of commands,
+//! version 3 no terms in batches, version 4 no bytes of chunks; all four are refused.
 //!
 //! Integers are little endian. The payload of `Normal` is the batch in the codec's form (the
-//! term that its commands were proposed in, their number, the commands), that of `Membership`
+//! term that its commands were proposed in, whether bytes of chunks come with them, their
+//! number, the commands), that of `Membership`
 //! and `Checkpoint` the codec's serde form; the others have none. `Vote` has the term and
 //! node of the vote, and index 1 if it is committed.
 //!

@@ -7,6 +7,7 @@ use super::recover::{read_record, recover};
 use super::syncs::Syncs;
 use super::writer::{LogStats, Shared, Work, Writer};
 use crate::error::RaftError;
+use crate::staging::chunks_of;
 use crate::types::alias::{Entry, LogId, Membership, StorageError, Vote};
 use crate::types::{Batch, TypeConfig};
 use bytes::Bytes;
@@ -23,7 +24,7 @@ use std::sync::mpsc::{SyncSender, sync_channel};
 use std::thread::JoinHandle;
 use std::time::Duration;
 use tokio::sync::oneshot;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 
 /// Settings of the log.
 #[derive(Debug, Clone)]
@@ -48,7 +49,14 @@ const READ_LEN_MAX: usize = 1024 * 1024;
 const QUEUE_LEN_MAX: usize = 64;
 /// Longest wait of an append for the snapshot that covers purged entries: the installation of
 /// one that was received takes a rename and some syncs.
-const COVER_DEADLINE: Duration = Duration::from_secs(5);
+const COVER_DEADLINE: Duration = Duration::from_secs(3);
+/// How long that goes on after what the chunk store does not take was given up, and how often
+/// it is.
+const GIVE_UP_DEADLINE: Duration = Duration::from_secs(5);
+const GIVE_UP_AGAIN: Duration = Duration::from_millis(100);
+/// Longest wait of an append for the chunks of those before it: a part of what makes others
+/// think that this node is gone.
+const CROWDED_WAIT: Duration = Duration::from_millis(100);
 /// Time until the writer's full queue is tried again.
 const LOOK_AGAIN: Duration = Duration::from_millis(1);
 
@@ -127,6 +135,26 @@ impl LogStore {
         self.0.shared.still.store(still, Ordering::Relaxed);
     }
 
+    /// Bytes of the entries behind that index.
+    pub fn bytes_behind(&self, index: u64) -> u64 {
+        let log = self.0.shared.index.lock();
+        let behind = log.slots.iter().rev().take_while(|s| s.id.index > index);
+        behind.map(Slot::bytes).sum()
+    }
+
+    /// Index of the last entry with more than `kept` bytes of entries behind it.
+    pub fn beyond(&self, kept: u64) -> Option<u64> {
+        let log = self.0.shared.index.lock();
+        let mut behind = 0;
+        for slot in log.slots.iter().rev() {
+            if behind > kept {
+                return Some(slot.id.index);
+            }
+            behind += slot.bytes();
+        }
+        None
+    }
+
     /// Index of the last purged entry.
     pub fn purged(&self) -> u64 {
         self.0.shared.index.lock().purged.map_or(0, |id| id.index)
@@ -179,9 +207,22 @@ impl LogStore {
                 self.purge_to_floor();
             }
         };
-        timeout(COVER_DEADLINE, covered)
-            .await
-            .map_err(|_| "the state does not cover what was purged".to_owned())
+        tokio::pin!(covered);
+        if timeout(COVER_DEADLINE, &mut covered).await.is_ok() {
+            return Ok(());
+        }
+        // The chunk store does not take what came with the entries: others have it.
+        let staging = &self.0.floor.staging;
+        staging.lacks()?;
+        let until = Instant::now() + GIVE_UP_DEADLINE;
+        while Instant::now() < until {
+            // The installation may still stage some.
+            staging.give_up(purged.index + 1);
+            if timeout(GIVE_UP_AGAIN, &mut covered).await.is_ok() {
+                return Ok(());
+            }
+        }
+        Err("the state does not cover what was purged".to_owned())
     }
 
     /// Syncs what was written and ends the writer.
@@ -193,6 +234,15 @@ impl LogStore {
         {
             tracing::error!("log writer panicked");
         }
+    }
+
+    /// Entries from that index on, some at a time; none at the end.
+    ///
+    /// # Errors
+    /// The disk, in words.
+    pub fn entries(&self, start: u64) -> Result<Vec<Entry>, String> {
+        let read = self.read(start, u64::MAX, READ_LEN_MAX);
+        read.map_err(|ReadError(index, why)| format!("read entry {index} of the log: {why}"))
     }
 
     fn read(&self, start: u64, end: u64, len_max: usize) -> Result<Vec<Entry>, ReadError> {
@@ -386,6 +436,20 @@ impl RaftLogStorage<TypeConfig> for LogStore {
         let failed = |e: String| StorageIOError::write_logs(AnyError::error(e));
         let mut records = Vec::new();
         self.close_hole().await.map_err(failed)?;
+        let entries: Vec<Entry> = entries.into_iter().collect();
+        let staging = &self.0.floor.staging;
+        if staging.is_crowded() {
+            // Its disk is slower than ours: others wait for this follower a little.
+            let _ = timeout(CROWDED_WAIT, staging.settle()).await;
+        }
+        for entry in &entries {
+            if let EntryPayload::Normal(batch) = &entry.payload {
+                let chunks = chunks_of(batch);
+                if !chunks.is_empty() {
+                    staging.hold(entry.log_id.index, chunks);
+                }
+            }
+        }
         {
             let mut index = self.0.shared.index.lock();
             for entry in entries {
@@ -428,6 +492,7 @@ impl RaftLogStorage<TypeConfig> for LogStore {
 
     async fn truncate(&mut self, log_id: LogId) -> Result<(), StorageError> {
         self.0.shared.index.lock().truncate(log_id.index);
+        self.0.floor.staging.cut(log_id.index);
         self.wait(|done| Work::Truncate(log_id, done))
             .await
             .map_err(|e| StorageIOError::write_logs(AnyError::error(e)).into())

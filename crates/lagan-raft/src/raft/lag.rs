@@ -10,8 +10,8 @@ use std::time::{Duration, Instant};
 
 /// Entries that wait.
 const ENTRIES_MAX: usize = 64;
-/// Bytes of entries that wait: a few hundred commands, some 10 ms to apply.
-const BYTES_MAX: usize = 64 * 1024;
+/// Bytes of entries that wait: a message full of what comes with commits, some 10 ms to apply.
+const BYTES_MAX: usize = 1024 * 1024;
 
 /// Decides how much of what is committed a follower's core learns.
 #[derive(Debug)]

@@ -1,14 +1,17 @@
 //! Puts commands and barriers into the queue for the log.
 
 use super::Raft;
-use crate::batcher::{Content, Outcome, Proposal, Reply};
+use crate::batcher::{Carried, Content, Outcome, Proposal, Reply};
 use crate::error::ProposeError;
 use crate::leader::LeaderInfo;
-use lagan_types::Command;
+use lagan_types::{Command, NodeId};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, timeout_at};
+
+/// Entries that a follower may lack and is near all the same: those of a message or two.
+const NEAR: u64 = 512;
 
 impl Raft {
     /// Replicates a command and returns its answer. The leader fills in the
@@ -21,7 +24,8 @@ impl Raft {
     /// A dropped call's command may still happen.
     pub async fn propose(&self, command: Command, deadline: Duration) -> Outcome {
         let term = self.check_leads()?;
-        self.propose_now(term, command, deadline).await
+        let carried = self.propose_now(term, command, deadline).await;
+        carried.map(|carried| carried.answer)
     }
 
     /// Does what [`Raft::propose`] does, but only while this node leads in that term: the
@@ -35,8 +39,56 @@ impl Raft {
     /// # Cancel safety
     /// A dropped call's command may still happen.
     pub async fn propose_in(&self, term: u64, command: Command, deadline: Duration) -> Outcome {
+        let carried = self.carry_in(term, command, deadline).await;
+        carried.map(|carried| carried.answer)
+    }
+
+    /// Does what [`Raft::propose_in`] does, and tells which entry has the command.
+    ///
+    /// # Errors
+    /// Fails as [`Raft::propose_in`] does.
+    ///
+    /// # Cancel safety
+    /// A dropped call's command may still happen.
+    pub async fn carry_in(
+        &self,
+        term: u64,
+        command: Command,
+        deadline: Duration,
+    ) -> Result<Carried, ProposeError> {
         self.check_leads_in(term)?;
         self.propose_now(term, command, deadline).await
+    }
+
+    /// Returns when each of these nodes has appended the entry itself, which this node proposed
+    /// in that term and has applied: so they have it on disk with the bytes that came with it.
+    /// A node that got the state by a snapshot never has it.
+    ///
+    /// # Errors
+    /// [`ProposeError::Unknown`]: this node does not lead in that term any more.
+    ///
+    /// # Cancel safety
+    /// A dropped call has done nothing.
+    pub async fn held(&self, term: u64, index: u64, nodes: &[NodeId]) -> Result<(), ProposeError> {
+        let mut changes = self.holds.watch();
+        let all = || nodes.iter().all(|&node| self.is_held(term, index, node));
+        tokio::select! {
+            biased;
+            _ = changes.wait_for(|_| all()) => Ok(()),
+            () = self.lost(term) => Err(ProposeError::Unknown),
+        }
+    }
+
+    /// Whether the node follows closely: an entry that is proposed now is in its log soon.
+    pub fn is_near(&self, node: NodeId) -> bool {
+        let last = self.core.metrics().borrow().last_log_index.unwrap_or(0);
+        let near = last.saturating_sub(NEAR);
+        node == self.options.node || self.holds.has_some_after(node, self.term(), near)
+    }
+
+    /// Whether the node is known to have appended the entry itself, as [`Raft::held`] says.
+    pub fn is_held(&self, term: u64, index: u64, node: NodeId) -> bool {
+        node == self.options.node || self.holds.has(node, term, index)
     }
 
     /// Returns when an entry that was proposed in that term after this call began has been
@@ -60,7 +112,12 @@ impl Raft {
         self.ask(term, deadline, Content::Barrier).await
     }
 
-    async fn propose_now(&self, term: u64, command: Command, deadline: Duration) -> Outcome {
+    async fn propose_now(
+        &self,
+        term: u64,
+        command: Command,
+        deadline: Duration,
+    ) -> Result<Carried, ProposeError> {
         let command = Box::new(command);
         self.ask(term, deadline, |reply| Content::Command(command, reply))
             .await

@@ -9,6 +9,10 @@ use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 
 pub(super) const ROWS: TableDefinition<&[u8], &[u8]> = TableDefinition::new("rows");
+/// What a node knows of itself: no part of the replicated state or of a snapshot.
+const LOCAL: TableDefinition<&str, u64> = TableDefinition::new("local");
+/// All entries with a lower index are settled ([`crate::staging`]).
+const SETTLED_NEXT: &str = "settled-next";
 const STATE_FILE: &str = "state.redb";
 const INCOMING_PREFIX: &str = "incoming-";
 /// An incoming snapshot's pages are given to the disk about this often, bytes.
@@ -143,6 +147,36 @@ impl Db {
         Ok(txn)
     }
 
+    /// The index below which all entries were settled at the last durable commit.
+    pub fn settled_next(&self) -> Result<Option<u64>, StoreError> {
+        let txn = self.begin_read()?;
+        let local = match txn.open_table(LOCAL) {
+            Ok(local) => local,
+            Err(redb::TableError::TableDoesNotExist(_)) => return Ok(None),
+            Err(e) => return Err(io(e)),
+        };
+        let found = local.get(SETTLED_NEXT).map_err(io)?;
+        Ok(found.map(|value| value.value()))
+    }
+
+    /// Changes the state and makes all of it durable, and with it up to where the log is
+    /// settled.
+    pub fn commit_settled<T>(
+        &self,
+        settled_next: u64,
+        change: impl FnOnce(&mut Rows<'_>) -> Result<T, StoreError>,
+    ) -> Result<T, StoreError> {
+        let txn = self.begin(Durability::Immediate)?;
+        let value = {
+            let mut local = txn.open_table(LOCAL).map_err(io)?;
+            local.insert(SETTLED_NEXT, settled_next).map_err(io)?;
+            let mut rows = Rows(txn.open_table(ROWS).map_err(io)?);
+            change(&mut rows)?
+        };
+        txn.commit().map_err(io)?;
+        Ok(value)
+    }
+
     /// Changes the state; with [`Durability::None`] in memory: a crash forgets it.
     pub fn commit<T>(
         &self,
@@ -244,9 +278,10 @@ impl Incoming {
         get(&txn.open_table(ROWS).map_err(io)?, key)
     }
 
-    /// Makes it the state; the old one is gone.
-    pub(super) fn install(self) -> Result<Db, StoreError> {
+    /// Makes it the state; the old one is gone. The log is settled up to where it was.
+    pub(super) fn install(self, settled_next: u64) -> Result<Db, StoreError> {
         let Incoming { db, mut file, .. } = self;
+        db.commit_settled(settled_next, |_| Ok(()))?;
         fs::rename(&file.path, file.dir.join(STATE_FILE)).map_err(io)?;
         file.installed = true;
         File::open(&file.dir)

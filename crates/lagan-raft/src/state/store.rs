@@ -1,11 +1,12 @@
 //! The state store: applies entries, makes them durable, shows the state, takes and
 //! installs snapshots.
 
-use super::db::{Db, Incoming, io};
+use super::db::{Db, Incoming, Rows, io};
 use super::overlay::{Applying, Base, Overlay};
 use super::view::View;
 use crate::error::RaftError;
 use crate::log::Floor;
+use crate::staging::{InlineChunk, chunks_of_command, keep_own};
 use crate::types::alias::{Entry, LogId, SnapshotMeta, StoredMembership};
 use crate::types::{Batch, BatchAnswer};
 use lagan_meta::kv::StoreError;
@@ -18,6 +19,7 @@ use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 use tokio::sync::Notify;
 
 /// Key of [`Applied`]: table 0 is this crate's.
@@ -25,6 +27,8 @@ const APPLIED_KEY: &[u8] = &[0, b'a'];
 /// Transactions after which a durable one is made before its time: pages that were freed
 /// since the last one cannot be used again before it.
 const UNDURABLE_MAX: u64 = 500;
+/// How long a durable commit waits for what came with the commands to be on disk.
+const SETTLE_MAX: Duration = Duration::from_secs(2);
 /// Rows that wait for a transaction: those of some tens of commands. Each apply copies
 /// their keys.
 const WAITING_ROWS: usize = 192;
@@ -81,6 +85,8 @@ struct Inner {
     /// The database. A writer holds the lock for as long as a sync takes, so no thread
     /// that others need may wait for it. Lock order: before `shown`.
     db: Mutex<Arc<Db>>,
+    /// All entries with a lower index are in the last durable commit.
+    durable_next: AtomicU64,
     /// Transactions since the last durable one.
     undurable: AtomicU64,
     wanted: Notify,
@@ -114,7 +120,9 @@ impl StateStore {
             over: Arc::default(),
         };
         lagan_meta::layout::check_versions(&view).map_err(state)?;
-        floor.raise(applied.next());
+        let settled_next = db.settled_next().map_err(state)?;
+        floor.raise(settled_next.unwrap_or(u64::MAX).min(applied.next()));
+        let durable_next = AtomicU64::new(applied.next());
         let shown = Shown {
             base: view.base,
             over: view.over,
@@ -125,6 +133,7 @@ impl StateStore {
             cache_bytes,
             shown: RwLock::new(shown),
             db: Mutex::new(db),
+            durable_next,
             undurable: AtomicU64::new(0),
             wanted: Notify::new(),
             floor,
@@ -153,7 +162,24 @@ impl StateStore {
 
     /// Index of the last entry that a crash leaves in the state.
     pub fn durable_index(&self) -> u64 {
-        self.0.floor.next().saturating_sub(1)
+        let next = self.0.durable_next.load(Ordering::Acquire);
+        next.saturating_sub(1)
+    }
+
+    /// Whether all entries with a lower index are durable here, with what came with them.
+    pub(crate) fn is_settled(&self, next: u64) -> bool {
+        self.0.floor.next() >= next
+    }
+
+    /// Index of the entry that comes next.
+    pub(crate) fn applied_next(&self) -> u64 {
+        self.applied().next()
+    }
+
+    /// The index below which all entries of a state up to `next` are settled.
+    fn settled_next(&self, next: u64) -> u64 {
+        let unsettled = self.0.floor.staging.unsettled();
+        unsettled.map_or(next, |unsettled| unsettled.min(next))
     }
 
     /// The time of the last applied command.
@@ -182,9 +208,23 @@ impl StateStore {
         };
         let mut applied = Applied::clone(&*self.applied());
         let mut answers = Vec::with_capacity(entries.len());
+        let staging = &*self.0.floor.staging;
         let waiting = self.change(at, |rows| {
+            let mut named = Vec::new();
             for entry in &entries {
-                answers.push(apply_entry(rows, entry, &mut applied)?);
+                let answer = apply_entry(rows, entry, &mut applied)?;
+                if let EntryPayload::Normal(batch) = &entry.payload
+                    && batch.is_carrying()
+                {
+                    let chunks = named_chunks(batch, &answer)?;
+                    let own = keep_own(rows, staging.node(), chunks)?;
+                    named.push((entry.log_id.index, own));
+                }
+                answers.push(answer);
+            }
+            // Before the state is shown: a durable commit of it must find them unsettled.
+            for (index, chunks) in named {
+                staging.stage(index, chunks);
             }
             Ok(applied)
         })?;
@@ -242,7 +282,9 @@ impl StateStore {
     /// that is there then.
     fn flush(&self, db: &Arc<Db>, durability: Durability) -> Result<Shown, StoreError> {
         let Shown { over, applied, .. } = self.shown();
-        db.commit(durability, |rows| {
+        let durably = matches!(durability, Durability::Immediate);
+        let settled_next = self.settled_next(applied.next());
+        let change = |rows: &mut Rows<'_>| {
             for (key, value) in over.iter() {
                 match value {
                     Some(value) => rows.put(key, value)?,
@@ -250,7 +292,15 @@ impl StateStore {
                 }
             }
             rows.put(APPLIED_KEY, &codec::encode_serde(&*applied))
-        })?;
+        };
+        match durably {
+            true => db.commit_settled(settled_next, change)?,
+            false => db.commit_lazily(change)?,
+        }
+        if durably {
+            self.0.durable_next.store(applied.next(), Ordering::Release);
+            self.0.floor.raise(settled_next);
+        }
         let base = Arc::new(Base::open(db.clone())?);
         let mut shown = self.0.shown.write();
         shown.base = base.clone();
@@ -264,9 +314,12 @@ impl StateStore {
         })
     }
 
-    /// Whether a crash would forget something.
+    /// Whether a crash would forget something, or the log could forget more.
     pub fn is_dirty(&self) -> bool {
-        self.applied().next() > self.0.floor.next()
+        let next = self.applied().next();
+        next > self.0.durable_next.load(Ordering::Acquire)
+            || self.settled_next(next) > self.0.floor.next()
+            || self.0.floor.staging.has_work()
     }
 
     /// Returns when so many transactions are not durable that the state should be made
@@ -281,6 +334,11 @@ impl StateStore {
     /// # Errors
     /// [`StoreError`]: the disk; the node must stop.
     pub async fn make_durable(&self) -> Result<(Arc<Applied>, View), StoreError> {
+        let staging = &self.0.floor.staging;
+        if staging.has_work() {
+            // If it takes longer, the log keeps more until the next time.
+            let _ = tokio::time::timeout(SETTLE_MAX, staging.settle()).await;
+        }
         let state = self.clone();
         let committing = move || {
             let db = state.0.db.lock();
@@ -290,7 +348,6 @@ impl StateStore {
                 applied,
             } = state.flush(&db, Durability::Immediate)?;
             state.0.undurable.store(0, Ordering::Relaxed);
-            state.0.floor.raise(applied.next());
             Ok((applied, View { base, over }))
         };
         tokio::task::spawn_blocking(committing).await.map_err(io)?
@@ -332,7 +389,11 @@ impl StateStore {
     ) -> Result<(), StoreError> {
         let (state, last) = (self.clone(), meta.last_log_id);
         let installing = move || state.install_now(last, incoming);
-        tokio::task::spawn_blocking(installing).await.map_err(io)?
+        tokio::task::spawn_blocking(installing)
+            .await
+            .map_err(io)??;
+        // The log may forget what the snapshot covers when what came with it is on disk.
+        self.make_durable().await.map(|_| ())
     }
 
     fn install_now(&self, last: Option<LogId>, incoming: Incoming) -> Result<(), StoreError> {
@@ -340,8 +401,11 @@ impl StateStore {
         if applied.last != last {
             return Err(io("the snapshot's rows are not those of its log id"));
         }
+        let staging = &self.0.floor.staging;
+        staging.lacks().map_err(io)?;
         let mut db = self.0.db.lock();
-        let new = Arc::new(incoming.install()?);
+        let settled_next = self.settled_next(self.applied().next());
+        let new = Arc::new(incoming.install(settled_next)?);
         let next = applied.next();
         let shown = Shown {
             base: Arc::new(Base::open(new.clone())?),
@@ -351,8 +415,19 @@ impl StateStore {
         let before = std::mem::replace(&mut *self.0.shown.write(), shown);
         let old = std::mem::replace(&mut *db, new);
         *self.0.snapshot.lock() = last;
-        self.0.floor.raise(next);
+        self.0.durable_next.store(next, Ordering::Release);
         self.0.undurable.store(0, Ordering::Relaxed);
+        if let Some(last) = last {
+            // Before anybody can make the new state durable: it would count as settled.
+            let node = staging.node();
+            let view = self.view();
+            let is_own = |chunk: &InlineChunk| {
+                lagan_meta::is_member(&view, chunk.id.set(), node).unwrap_or(true)
+            };
+            staging.stage_held(last.index, &is_own);
+            // Whoever compared meanwhile did so with the state before.
+            staging.lacks().map_err(io)?;
+        }
         drop(db);
         // Closing it writes, here where that may take its time; unless a reader
         // holds it for a while longer.
@@ -406,4 +481,15 @@ fn apply_batch(
         answers.push(lagan_meta::apply(rows, command)?);
     }
     Ok(BatchAnswer::Done(answers))
+}
+
+/// The chunks that came with the commands of a batch that were carried out, now or before: a
+/// repeated command may bring what this node has not had from the first.
+fn named_chunks(batch: &Batch, answer: &BatchAnswer) -> Result<Vec<InlineChunk>, StoreError> {
+    let BatchAnswer::Done(answers) = answer else {
+        return Ok(Vec::new());
+    };
+    let (_, commands) = batch.parts().map_err(io)?;
+    let done = commands.iter().zip(answers).filter(|(_, a)| a.is_ok());
+    Ok(done.flat_map(|(c, _)| chunks_of_command(c)).collect())
 }

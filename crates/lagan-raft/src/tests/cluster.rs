@@ -1,5 +1,6 @@
 //! Nodes that reach each other by function calls, and can be cut off.
 
+use super::staging::Shelf;
 use crate::{BoxFuture, Options, Raft, Transport, TransportError, View};
 use bytes::Bytes;
 use lagan_meta::kv::Table;
@@ -107,6 +108,7 @@ pub struct Cluster {
     pub dir: tempfile::TempDir,
     pub net: Net,
     pub nodes: BTreeMap<NodeId, Arc<Raft>>,
+    shelves: BTreeMap<NodeId, Shelf>,
     tune: fn(&mut Options),
 }
 
@@ -116,6 +118,7 @@ impl Cluster {
             dir: tempfile::tempdir().unwrap(),
             net: Net::default(),
             nodes: BTreeMap::new(),
+            shelves: BTreeMap::new(),
             tune,
         };
         for node in 1..=count {
@@ -143,6 +146,11 @@ impl Cluster {
         self.nodes[&NodeId(node)].clone()
     }
 
+    /// A node's chunk store.
+    pub fn shelf(&self, node: u64) -> Shelf {
+        self.shelves[&NodeId(node)].clone()
+    }
+
     /// Starts a node from its directory.
     pub async fn boot(&mut self, node: u64) {
         let mut options = options(self.dir.path(), node);
@@ -151,9 +159,11 @@ impl Cluster {
             net: self.net.clone(),
             from: NodeId(node),
         });
+        let shelf = self.shelves.entry(NodeId(node));
+        let shelf = Arc::new(shelf.or_insert_with_key(|id| Shelf::new(*id)).clone());
         let until = Instant::now() + PATIENCE;
         let raft = loop {
-            match Raft::start(options.clone(), port.clone()).await {
+            match Raft::start(options.clone(), port.clone(), shelf.clone()).await {
                 Ok(raft) => break raft,
                 // One that was stopped in this process lets go of its files a little later.
                 Err(e) => assert!(Instant::now() < until, "{e}"),
@@ -172,6 +182,7 @@ impl Cluster {
             return;
         };
         raft.halt().await;
+        self.shelves[&NodeId(node)].crash();
         // Dropping the database would make it durable: go on with what the
         // kernel has of the files now.
         let dir = self.dir.path();

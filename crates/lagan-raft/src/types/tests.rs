@@ -14,12 +14,12 @@ fn command(seq: u64) -> Command {
 #[test]
 fn golden_bytes_of_a_batch() {
     let empty = Batch::new(300, Vec::new());
-    // The term as a varint, then the number of commands.
-    assert_eq!(&empty.bytes()[..], [0xfb, 0x2c, 0x01, 0]);
+    // The term as a varint, then whether bytes of chunks come along, and the number of commands.
+    assert_eq!(&empty.bytes()[..], [0xfb, 0x2c, 0x01, 0, 0]);
     let full = Batch::new(7, vec![command(1), command(2)]);
     let one = codec::encode(&command(1));
     let two = codec::encode(&command(2));
-    assert_eq!(&full.bytes()[..], [&[7, 2], &one[..], &two].concat());
+    assert_eq!(&full.bytes()[..], [&[7, 0, 2], &one[..], &two].concat());
 }
 
 #[test]
@@ -36,7 +36,7 @@ fn a_batch_is_the_same_from_its_bytes() {
 
 #[test]
 fn envelope_is_no_longer_than_its_room() {
-    let longest = codec::encode(&(u64::MAX, u64::MAX));
+    let longest = codec::encode(&(u64::MAX, true, u64::MAX));
     assert_eq!(longest.len(), Batch::ENVELOPE_LEN);
 }
 

@@ -4,7 +4,7 @@ use super::*;
 use lagan_types::op::Unlink;
 use lagan_types::{Ino, SessionId, VolumeId};
 
-type Answers = oneshot::Receiver<Outcome>;
+type Answers = oneshot::Receiver<Result<Carried, ProposeError>>;
 
 const NOT_LEADER: ProposeError = ProposeError::NotLeader { leader: None };
 fn now() -> Time {
@@ -23,6 +23,11 @@ fn leads_in(term: u64) -> LeaderInfo {
         is_leader: true,
         ..LeaderInfo::default()
     }
+}
+
+fn not_found(index: u64) -> Carried {
+    let answer = Err(FsError::NotFound.into());
+    Carried { answer, index }
 }
 
 impl Bench {
@@ -138,14 +143,17 @@ fn barriers_share_batches_and_need_no_command() {
     let (collected, _) = bench.collect();
     let (batch, waiting) = collected.into_batch().unwrap();
     assert_eq!(content(&batch), (5, vec![]));
-    waiting.answer(Ok(BatchAnswer::Done(Vec::new())));
+    waiting.answer(Ok((8, BatchAnswer::Done(Vec::new()))));
     assert_eq!(alone.try_recv(), Ok(Ok(())));
     let (mut command, mut barrier) = (bench.command(5, 1, 1), bench.barrier(5));
     let (collected, _) = bench.collect();
     let (batch, waiting) = collected.into_batch().unwrap();
     assert_eq!(content(&batch), (5, vec![1]));
-    waiting.answer(Ok(BatchAnswer::Done(vec![Err(FsError::NotFound.into())])));
-    assert_eq!(command.try_recv(), Ok(Ok(Err(FsError::NotFound.into()))));
+    waiting.answer(Ok((
+        9,
+        BatchAnswer::Done(vec![Err(FsError::NotFound.into())]),
+    )));
+    assert_eq!(command.try_recv(), Ok(Ok(not_found(9))));
     assert_eq!(barrier.try_recv(), Ok(Ok(())));
 }
 
@@ -165,7 +173,7 @@ fn whoever_waits_for_a_late_entry_hears_that_nothing_happened() {
     let (mut command, mut barrier) = (bench.command(5, 1, 1), bench.barrier(5));
     let (collected, _) = bench.collect();
     let (_, waiting) = collected.into_batch().unwrap();
-    waiting.answer(Ok(BatchAnswer::Late));
+    waiting.answer(Ok((8, BatchAnswer::Late)));
     assert_eq!(command.try_recv(), Ok(Err(NOT_LEADER)));
     assert_eq!(barrier.try_recv(), Ok(Err(NOT_LEADER)));
 }
@@ -183,14 +191,25 @@ fn the_longest_batch_is_within_the_limit() {
     let mut too_big = bench.command(u64::MAX, 1, fits + 1);
     let (collected, left) = bench.collect();
     assert!(left.is_none() && collected.into_batch().is_none());
-    assert_eq!(too_big.try_recv(), Ok(Ok(Err(FsError::TooBig.into()))));
+    assert_eq!(
+        too_big.try_recv(),
+        Ok(Ok(Carried {
+            answer: Err(FsError::TooBig.into()),
+            index: 0
+        }))
+    );
     let _longest = bench.command(u64::MAX, 1, fits);
     let mut next = bench.command(u64::MAX, 2, 1);
     let (collected, left) = bench.collect();
     let (batch, _waiting) = collected.into_batch().unwrap();
     assert_eq!(content(&batch).1, [1]);
     assert!(batch.bytes().len() <= BATCH_LEN_MAX);
-    assert!(left.is_some() && next.try_recv().is_err());
+    assert!(left.is_none() && next.try_recv().is_err(), "it was full");
+    let _does_not_fit = bench.command(u64::MAX, 3, fits);
+    let (collected, left) = bench.collect();
+    let (batch, _waiting) = collected.into_batch().unwrap();
+    assert_eq!(content(&batch).1, [2]);
+    assert!(left.is_some(), "it waits for the next");
 }
 
 #[test]
