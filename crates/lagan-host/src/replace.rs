@@ -107,7 +107,11 @@ fn write_new(new: &Path, content: &[u8], mode: u32) -> io::Result<File> {
     Ok(file)
 }
 
-fn sync_dir_of(path: &Path) -> io::Result<()> {
+/// Makes the name of the file durable, or that it has none any more, as [`sync_dir`] does.
+///
+/// # Errors
+/// Those of the file system.
+pub fn sync_dir_of(path: &Path) -> io::Result<()> {
     let dir = path.parent().filter(|dir| !dir.as_os_str().is_empty());
     sync_dir(dir.unwrap_or(Path::new(".")))
 }

@@ -9,17 +9,15 @@
 //!
 //! The same task deletes chunks of sets that this node does not belong to (it was
 //! replaced while it was away, or a fill was aborted): those that a member has, and
-//! all of them once the set is gone. One task does both, so an old map never empties a
-//! set that a newer one fills.
+//! all of them once the set is gone. And it compares this node's own sets with others when
+//! chunks may be missing (`compare`). One task does all of it, so an old map
+//! never empties a set that a newer one fills.
 
-use crate::metrics::METRICS;
-use crate::peers::Peers;
-use crate::read::{NoCopy, fetch_from};
+use crate::compare::Comparison;
+use crate::copy::{BATCH, PAGE, copy, freed, missing, page};
 use crate::work::{Meta, Work, blocking};
-use bytes::Bytes;
 use lagan_chunk::Store;
 use lagan_types::cluster::{ClusterMap, ReplicaSet};
-use lagan_types::message::ListChunks;
 use lagan_types::op::{ChangeSets, SetChange};
 use lagan_types::{ChunkId, Epoch, NodeId, SetId};
 use std::collections::BTreeSet;
@@ -27,20 +25,28 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 
-/// Ids in one page.
-const PAGE: u32 = 4096;
 /// Time between looks at the map.
 const IDLE: Duration = Duration::from_millis(500);
 
 /// Fills the sets that this node joins, until `cancel`.
 pub async fn run(work: Work, cancel: CancellationToken) {
     let mut left = BTreeSet::new();
+    let mut comparison = Comparison::default();
     loop {
         let map = work.peers.map();
-        if let Err(e) = leave(&work, &map, &mut left).await {
+        let own = work.own.map_version().unwrap_or(map.version);
+        // What this node carries out later may bring chunks of sets that it has left since.
+        if own >= map.version
+            && let Err(e) = leave(&work, &map, &mut left).await
+        {
             tracing::debug!(error = %e, "chunks of sets that this node left");
         }
-        for set in map.sets.iter().filter(|s| s.joining == Some(work.node)) {
+        if own == map.version && map.version > 0 {
+            comparison.go_on(&work, &map).await;
+        }
+        // A state before the join does not have all rows of what was freed until then.
+        let joins = |s: &&ReplicaSet| s.joining == Some(work.node) && own >= map.version;
+        for set in map.sets.iter().filter(joins) {
             if cancel.is_cancelled() {
                 return;
             }
@@ -84,11 +90,33 @@ async fn fill(work: &Work, set: &ReplicaSet) -> Result<u64, String> {
         loop {
             let ids = page(&work.peers, source, set.id, after).await?;
             let Some(&(last, _)) = ids.last() else { break };
-            for (id, _) in ids {
-                copied += u64::from(copy(work, &sources, id).await?);
+            let ids: Vec<ChunkId> = ids.into_iter().map(|(id, _)| id).collect();
+            for ids in ids.chunks(BATCH) {
+                copied += fetch(work, set, &sources, ids).await?;
             }
             after = Some(last);
         }
+    }
+    Ok(copied)
+}
+
+/// Copies those of the chunks that are missing here and not freed; returns how many. What is
+/// freed later is in this node's rows, too.
+async fn fetch(
+    work: &Work,
+    set: &ReplicaSet,
+    sources: &[NodeId],
+    ids: &[ChunkId],
+) -> Result<u64, String> {
+    let missing = missing(work, ids).await?;
+    if missing.is_empty() {
+        return Ok(0);
+    }
+    let freed = freed(work, &missing, &set.nodes).await?;
+    let mut copied = 0;
+    for id in missing.into_iter().filter(|id| !freed.contains(id)) {
+        let fetched = copy(work, sources, id).await;
+        copied += u64::from(fetched.map_err(|e| e.to_string())?);
     }
     Ok(copied)
 }
@@ -162,41 +190,6 @@ async fn leave_set(work: &Work, set: SetId, member: NodeId) -> Result<usize, Str
             .map_err(|e| e.to_string())?;
         after = Some(last);
     }
-}
-
-async fn page(
-    peers: &Peers,
-    source: NodeId,
-    set: SetId,
-    after: Option<ChunkId>,
-) -> Result<Vec<(ChunkId, u32)>, String> {
-    let request = ListChunks {
-        set: Some(set),
-        after,
-        limit: PAGE,
-    };
-    let asked = peers.ask(source, request, Bytes::new(), 1 << 20).await;
-    let (ids, _) = asked.map_err(|e| e.to_string())?;
-    ids.map_err(|refusal| format!("node {source} answered: {refusal}"))
-}
-
-/// Copies one chunk from the first source that has it. False: it was here, or
-/// no source has it.
-async fn copy(work: &Work, sources: &[NodeId], id: ChunkId) -> Result<bool, String> {
-    if work.store.contains(id).map_err(|e| e.to_string())? {
-        return Ok(false);
-    }
-    let whole = match fetch_from(&work.peers, sources, id, None).await {
-        Ok(whole) => whole,
-        Err(NoCopy::Absent) => return Ok(false),
-        Err(e) => return Err(format!("chunk {id} from {e}")),
-    };
-    let local = work.store.clone();
-    blocking(move || local.write_blocking(id, whole.data, &whole.crcs))
-        .await
-        .map_err(|e| e.to_string())?;
-    METRICS.filled.inc();
-    Ok(true)
 }
 
 #[cfg(test)]

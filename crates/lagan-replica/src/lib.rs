@@ -15,6 +15,9 @@
 //! A crash loses nothing but the healer's queue: all other work begins again from the
 //! replicated state and does nothing twice.
 
+mod compare;
+mod copy;
+mod doubt;
 pub mod fill;
 pub mod heal;
 pub mod metrics;
@@ -24,10 +27,11 @@ pub mod reap;
 mod service;
 mod work;
 
+pub use doubt::Doubt;
 pub use peers::{PeerError, Peers};
 pub use read::{NoCopy, ReadError, read};
 pub use service::ChunkService;
-pub use work::{Meta, Work};
+pub use work::{Meta, OwnState, Work};
 
 #[cfg(test)]
 mod tests;

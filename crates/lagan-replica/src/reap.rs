@@ -6,72 +6,112 @@
 //! node is being filled for. While it is being filled, its rows wait, so that a copy
 //! made meanwhile from a member that is behind is deleted afterwards. The rows also
 //! wait while the healer brings back a chunk that was missing here (see `heal`).
+//!
+//! A node that gets the log reads its rows in its own state: the commands that brought the
+//! chunks were carried out before, so none stores them after they were deleted. It reports
+//! rows only when that state is durable with all that came with it, so that no replay of the
+//! log does.
 
 use crate::metrics::METRICS;
-use crate::work::{Meta, Work, blocking};
+use crate::work::{Work, blocking};
 use lagan_chunk::{ChunkError, Store};
 use lagan_types::limits::BLOCK_IDS;
 use lagan_types::op::ChunksReaped;
 use lagan_types::query::{ChunkReap, ReapChunks};
-use lagan_types::{BlockId, ChunkId, NodeId, SetId, VolumeId};
+use lagan_types::{BlockId, ChunkId, SetId, VolumeId, answer_to};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 
 /// Rows in one round.
 const ROWS: u32 = 256;
+/// Time until this node has carried out what it reported, about.
+const LAG: Duration = Duration::from_millis(100);
 /// Time to wait after an empty round.
 const IDLE: Duration = Duration::from_millis(1000);
 
+/// What became of a round.
+enum Round {
+    /// There was nothing to do.
+    Idle,
+    /// What was reported is not carried out here yet.
+    Waits,
+    Worked,
+}
+
 /// Works off this node's reap rows until `cancel`.
 pub async fn run(work: Work, cancel: CancellationToken) {
+    let mut reported = 0;
     loop {
         let map = work.peers.map();
         let filling = map.sets.iter().any(|s| s.joining == Some(work.node));
-        let worked = if filling || map.version == 0 {
-            false
+        let round = if filling || map.version == 0 {
+            Round::Idle
         } else {
             let _held = work.reaping.lock().await;
-            let round = round(&*work.meta, &work.store, work.node).await;
+            let round = round(&work, &mut reported).await;
             round.unwrap_or_else(|e| {
                 tracing::debug!(error = %e, "reap round");
-                false
+                Round::Idle
             })
         };
-        if !worked {
-            tokio::select! {
-                () = cancel.cancelled() => return,
-                () = tokio::time::sleep(IDLE) => {}
-            }
-        } else if cancel.is_cancelled() {
-            return;
+        let pause = match round {
+            Round::Idle => IDLE,
+            Round::Waits => LAG,
+            Round::Worked => Duration::ZERO,
+        };
+        tokio::select! {
+            biased;
+            () = cancel.cancelled() => return,
+            () = tokio::time::sleep(pause) => {}
         }
     }
 }
 
-/// Works off one page of rows. True if there was any.
-async fn round(meta: &dyn Meta, store: &Arc<Store>, node: NodeId) -> Result<bool, String> {
+/// Works off one page of rows behind those that this node has `reported`.
+async fn round(work: &Work, reported: &mut u64) -> Result<Round, String> {
+    let (meta, node) = (&*work.meta, work.node);
     let query = ChunkReap {
         node,
         now_ms: meta.now_ms(),
         limit: ROWS,
     };
-    let rows = meta.read(query).await.map_err(|e| e.to_string())?;
-    let Some(through) = rows.last().map(|(seq, _)| *seq) else {
-        return Ok(false);
+    let follows = work.own.map_version().is_some();
+    let rows = match follows {
+        true => answer_to::<ChunkReap>(work.own.query(query.into())),
+        false => meta.read(query).await,
     };
-    let local = store.clone();
-    let reaped = blocking(move || delete(&local, &rows))
-        .await
-        .map_err(|e| e.to_string())?;
+    let mut rows = rows.map_err(|e| e.to_string())?;
+    let any = !rows.is_empty();
+    rows.retain(|(seq, _)| *seq > *reported);
+    let Some(through) = rows.last().map(|(seq, _)| *seq) else {
+        return Ok(if any { Round::Waits } else { Round::Idle });
+    };
+    let rows = Arc::new(rows);
+    let delete = || {
+        let (store, rows) = (work.store.clone(), rows.clone());
+        blocking(move || delete(&store, &rows))
+    };
+    let mut reaped = delete().await.map_err(|e| e.to_string())?;
+    if follows {
+        work.own.settle().await?;
+        // A chunk that the store did not take before may have come to disk since.
+        reaped += delete().await.map_err(|e| e.to_string())?;
+    }
     METRICS.reaped.add(reaped as u64);
     meta.tell(ChunksReaped { node, through })
         .await
         .map_err(|e| e.to_string())?;
-    Ok(true)
+    *reported = through;
+    Ok(Round::Worked)
 }
 
 fn delete(store: &Store, rows: &[(u64, ReapChunks)]) -> Result<usize, ChunkError> {
+    // What no command named may be in memory only. A full store takes it when this has made room.
+    match store.settle_blocking() {
+        Ok(()) | Err(ChunkError::NoSpace) => {}
+        Err(e) => return Err(e),
+    }
     // The sets of what is here: the map may not know the newest ones yet.
     let sets: Vec<SetId> = store.set_counts().into_keys().collect();
     let mut ids = Vec::new();

@@ -2,7 +2,7 @@
 //! its replication: sets lose members, are filled, are left.
 
 use crate::heal::Healer;
-use crate::{ChunkService, Meta, Peers, Work, fill, reap};
+use crate::{ChunkService, Doubt, Meta, OwnState, Peers, Work, fill, reap};
 use async_trait::async_trait;
 use bytes::Bytes;
 use lagan_chunk::Store;
@@ -15,8 +15,8 @@ use lagan_net::{
 use lagan_types::answer::{GrantedBlock, NewSession};
 use lagan_types::cluster::{ClusterMap, Config, NodeInfo, NodeRole, NodeState, ReplicaSet};
 use lagan_types::op::{
-    ChangeSets, EndSession, GrantBlock, Init, Op, OpenSession, RegisterNode, SessionIdentity,
-    SetChange, SetNodeState, SystemOp,
+    ChangeSets, ChunksReaped, EndSession, GrantBlock, Init, Op, OpenSession, RegisterNode,
+    SessionIdentity, SetChange, SetNodeState, SystemOp,
 };
 use lagan_types::query::{ChunkReap, Query, QueryAnswer};
 use lagan_types::{
@@ -24,6 +24,7 @@ use lagan_types::{
     StoreId, Time, VolumeId, chunk,
 };
 use parking_lot::Mutex;
+use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
@@ -88,6 +89,36 @@ impl Meta for State {
     }
 }
 
+/// What a node that gets the log, or does not, has carried out of it.
+pub(crate) struct Own {
+    state: Arc<State>,
+    pub map_version: Mutex<Option<u64>>,
+    /// Why it is not durable.
+    pub unsettled: Mutex<Option<String>>,
+}
+
+#[async_trait]
+impl OwnState for Own {
+    fn map_version(&self) -> Option<u64> {
+        *self.map_version.lock()
+    }
+
+    fn query(&self, query: Query) -> Result<QueryAnswer, Refusal> {
+        let store = self.state.store.lock();
+        lagan_meta::query(&*store, VolumeId::ONLY, SessionId::SYSTEM, &query).unwrap()
+    }
+
+    fn freed(&self, ids: &[ChunkId], nodes: &[NodeId]) -> BTreeSet<ChunkId> {
+        let store = self.state.store.lock();
+        let freed = |n: &NodeId| lagan_meta::freed(&*store, *n, ids).unwrap();
+        nodes.iter().flat_map(freed).collect()
+    }
+
+    async fn settle(&self) -> Result<(), String> {
+        self.unsettled.lock().clone().map_or(Ok(()), Err)
+    }
+}
+
 struct Chunks(Arc<ChunkService>);
 
 impl Handler for Chunks {
@@ -107,6 +138,8 @@ pub(crate) struct Node {
     pub map: Arc<MapCell>,
     peers: Arc<Peers>,
     pub cancel: CancellationToken,
+    pub own: Arc<Own>,
+    pub doubt: Arc<Doubt>,
     dir: TempDir,
 }
 
@@ -115,7 +148,7 @@ impl Node {
         self.dir.path()
     }
 
-    fn start(state: &State, id: u64) -> Node {
+    fn start(state: &Arc<State>, id: u64) -> Node {
         let dir = tempfile::tempdir().unwrap();
         let mut options = lagan_chunk::Options::new(dir.path());
         options.segment_len = 8 << 20;
@@ -158,6 +191,12 @@ impl Node {
             map,
             peers,
             cancel,
+            own: Arc::new(Own {
+                state: state.clone(),
+                map_version: Mutex::default(),
+                unsettled: Mutex::default(),
+            }),
+            doubt: Arc::new(Doubt::open(dir.path().join("doubt"))),
             dir,
         }
     }
@@ -179,8 +218,9 @@ impl Node {
     }
 
     pub fn parts(&self, state: &Arc<State>) -> Work {
-        let (store, peers) = (self.store.clone(), self.peers.clone());
-        Work::new(state.clone(), store, peers, self.id)
+        let stores = (self.store.clone(), self.doubt.clone());
+        let (own, peers) = (self.own.clone(), self.peers.clone());
+        Work::new(state.clone(), own, stores, peers, self.id)
     }
 }
 
@@ -343,4 +383,137 @@ async fn garbage_of_closed_blocks_waits_for_the_map_and_goes_from_all_sets() {
     nodes[0].map.put(state.map());
     eventually("the row is worked off", || rows(u64::MAX) == 0).await;
     assert!(!nodes[0].has(known) && !nodes[0].has(unknown));
+}
+
+/// Frees a chunk that the node has, by the end of its session: a row of the reap queue.
+fn freed_chunk(state: &State, node: &Node, set: SetId) -> ChunkId {
+    let identity = SessionIdentity {
+        machine: "m".into(),
+        boot: "b".into(),
+        mount_point: "/mnt".into(),
+        instance: 1,
+    };
+    let open = OpenSession {
+        nonce: 1,
+        identity,
+        predecessor: None,
+    };
+    let Ok(Answer::Session(NewSession { session, .. })) = state.apply(SessionId::SYSTEM, 0, open)
+    else {
+        panic!("no session");
+    };
+    let Ok(Answer::Block(GrantedBlock { block, .. })) = state.apply(session, 1, GrantBlock) else {
+        panic!("no block");
+    };
+    let id = ChunkId::new(VolumeId::ONLY, set, block, 1);
+    node.put(id);
+    let end = EndSession { session };
+    state.apply(SessionId::SYSTEM, 0, end).unwrap();
+    id
+}
+
+fn rows_of(state: &State, node: NodeId) -> usize {
+    let query = ChunkReap {
+        node,
+        now_ms: u64::MAX,
+        limit: 10,
+    };
+    state.read(query).len()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn rows_are_reported_only_when_no_replay_stores_their_chunks_again() {
+    let (state, nodes) = cluster(2);
+    let set = set_of(&state.map(), [1, 2]);
+    let id = freed_chunk(&state, &nodes[0], set);
+    *nodes[0].own.map_version.lock() = Some(u64::MAX);
+    *nodes[0].own.unsettled.lock() = Some("not yet".into());
+    nodes[0].map.put(state.map());
+    nodes[0].work(&state);
+    eventually("it is deleted", || !nodes[0].has(id)).await;
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    assert_eq!(rows_of(&state, NodeId(1)), 1, "a crash may bring it back");
+    *nodes[0].own.unsettled.lock() = None;
+    eventually("the row is reported", || rows_of(&state, NodeId(1)) == 0).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn node_in_doubt_fetches_what_others_have_and_nothing_that_was_freed() {
+    let (state, nodes) = cluster(2);
+    let set = set_of(&state.map(), [1, 2]);
+    let (lacked, whole) = (chunk_of(set, 1), chunk_of(set, 2));
+    nodes[1].put(lacked);
+    nodes[0].put(whole);
+    nodes[1].put(whole);
+    // This node has worked off its row; the other one has not.
+    let freed = freed_chunk(&state, &nodes[1], set);
+    let query = ChunkReap {
+        node: NodeId(1),
+        now_ms: u64::MAX,
+        limit: 10,
+    };
+    let through = state.read(query).last().unwrap().0;
+    let node = NodeId(1);
+    let reaped = ChunksReaped { node, through };
+    state.apply(SessionId::SYSTEM, 0, reaped).unwrap();
+    nodes[0].doubt.raise().unwrap();
+    nodes[0].work(&state);
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    assert!(nodes[0].doubt.raised().is_some(), "it has no map yet");
+    // The other one cannot be asked yet.
+    set_state(&state, NodeId(2), NodeState::Down);
+    nodes[0].map.put(state.map());
+    tokio::time::sleep(Duration::from_millis(1500)).await;
+    assert!(nodes[0].doubt.raised().is_some());
+    set_state(&state, NodeId(2), NodeState::Up);
+    nodes[0].map.put(state.map());
+    eventually("the doubt ends", || nodes[0].doubt.raised().is_none()).await;
+    assert!(nodes[0].has(lacked) && nodes[0].has(whole));
+    assert!(!nodes[0].has(freed) && nodes[1].has(freed));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn node_leaves_no_set_before_it_has_carried_out_that_it_left() {
+    let (state, nodes) = cluster(3);
+    let set = set_of(&state.map(), [1, 2]);
+    let id = chunk_of(set, 1);
+    nodes[0].put(id);
+    nodes[2].put(id);
+    *nodes[2].own.map_version.lock() = Some(0);
+    nodes[2].map.put(state.map());
+    nodes[2].work(&state);
+    tokio::time::sleep(Duration::from_millis(700)).await;
+    assert!(nodes[2].has(id), "an entry may still bring more");
+    *nodes[2].own.map_version.lock() = Some(state.map().version);
+    eventually("it leaves the set", || !nodes[2].has(id)).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn joining_node_does_not_get_what_was_freed_before() {
+    for follows in [true, false] {
+        let (state, nodes) = cluster(2);
+        let set = set_of(&state.map(), [1, 2]);
+        let named = chunk_of(set, 1);
+        nodes[0].put(named);
+        // The members have not worked off their rows yet.
+        let freed = freed_chunk(&state, &nodes[0], set);
+        let third = Node::start(&state, 3);
+        *third.own.map_version.lock() = follows.then_some(u64::MAX);
+        let epoch = state.map().set(set).unwrap().epoch;
+        let changes = vec![SetChange::StartJoin {
+            set,
+            epoch,
+            joining: NodeId(3),
+            leaving: None,
+        }];
+        let change = ChangeSets { changes };
+        state.apply(SessionId::SYSTEM, 0, change).unwrap();
+        third.map.put(state.map());
+        third.work(&state);
+        eventually("node 3 is a member", || {
+            state.map().set(set).unwrap().nodes.len() == 3
+        })
+        .await;
+        assert!(third.has(named) && !third.has(freed), "{follows}");
+    }
 }

@@ -1,12 +1,14 @@
 //! Everything that the background work of one node shares: the metadata, the
 //! chunks, the other nodes.
 
+use crate::doubt::Doubt;
 use crate::peers::Peers;
 use async_trait::async_trait;
 use lagan_chunk::{ChunkError, Store};
 use lagan_types::op::SystemOp;
 use lagan_types::query::{Query, QueryAnswer};
-use lagan_types::{Answer, Ask, NodeId, Refusal, answer_to};
+use lagan_types::{Answer, Ask, ChunkId, NodeId, Refusal, answer_to};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use tokio::sync::Mutex;
 
@@ -26,6 +28,24 @@ pub trait Meta: Send + Sync + 'static {
     async fn query(&self, query: Query) -> Result<QueryAnswer, Refusal>;
     /// Returns the cluster's time, milliseconds since 1970.
     fn now_ms(&self) -> u64;
+}
+
+/// This node's own copy of the replicated state.
+#[async_trait]
+pub trait OwnState: Send + Sync + 'static {
+    /// The version of the cluster map in it; `None`: this node does not get the log.
+    fn map_version(&self) -> Option<u64>;
+    /// Reads it.
+    fn query(&self, query: Query) -> Result<QueryAnswer, Refusal>;
+    /// Those of the chunks that stand in a row of the reap queue of one of these nodes. Reads all
+    /// of these rows.
+    fn freed(&self, ids: &[ChunkId], nodes: &[NodeId]) -> BTreeSet<ChunkId>;
+    /// Returns when it is durable, with the chunks that came with what was carried out: a crash
+    /// never has this node store them again.
+    ///
+    /// # Errors
+    /// The disk, in words, or it takes too long.
+    async fn settle(&self) -> Result<(), String>;
 }
 
 impl dyn Meta + '_ {
@@ -52,6 +72,10 @@ impl dyn Meta + '_ {
 pub struct Work {
     /// The metadata.
     pub meta: Arc<dyn Meta>,
+    /// This node's own copy of it.
+    pub own: Arc<dyn OwnState>,
+    /// Whether chunks may be missing here.
+    pub doubt: Arc<Doubt>,
     /// This node's chunks.
     pub store: Arc<Store>,
     /// The other nodes, and the map.
@@ -65,9 +89,17 @@ pub struct Work {
 
 impl Work {
     /// Joins the parts of `node`.
-    pub fn new(meta: Arc<dyn Meta>, store: Arc<Store>, peers: Arc<Peers>, node: NodeId) -> Self {
+    pub fn new(
+        meta: Arc<dyn Meta>,
+        own: Arc<dyn OwnState>,
+        (store, doubt): (Arc<Store>, Arc<Doubt>),
+        peers: Arc<Peers>,
+        node: NodeId,
+    ) -> Self {
         Work {
             meta,
+            own,
+            doubt,
             store,
             peers,
             node,

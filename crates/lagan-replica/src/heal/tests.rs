@@ -7,8 +7,8 @@ use lagan_types::answer::{Created, GrantedBlock, NewSession};
 use lagan_types::cluster::{ArchiveConfig, ClusterMap};
 use lagan_types::extent::{ChunkRef, Edit};
 use lagan_types::op::{
-    ArchiveFinish, ArchiveStart, Commit, Create, FileOp, FinishArchive, GrantBlock, OpenSession,
-    SessionIdentity, SetAttr, SetAttrs, SetConfig, StartArchive, SystemOp,
+    ArchiveFinish, ArchiveStart, Commit, Create, FileOp, FinishArchive, GrantBlock, Inline,
+    OpenSession, SessionIdentity, SetAttr, SetAttrs, SetConfig, StartArchive, SystemOp,
 };
 use lagan_types::{Answer, BlockId, Kind, SessionId, VolumeId, chunk};
 use std::time::Duration;
@@ -113,6 +113,7 @@ impl File {
             size_min: 0,
             expect_version: None,
             kill_suid: false,
+            inline: Inline::Stored,
         });
         self.at(index)
     }
