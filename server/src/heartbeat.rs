@@ -81,6 +81,7 @@ fn heartbeat(heart: &Heart) -> NodeHeartbeat {
         s3_permanent: health.permanent,
         s3_ready: health.ready,
         damaged_chunks: heart.store.damage().len() as u64,
+        staged_bytes: heart.store.staged_bytes() as u64,
     }
 }
 

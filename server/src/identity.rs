@@ -139,11 +139,10 @@ pub fn refusal(path: &Path) -> Option<String> {
 /// bytes.
 fn make_private(path: &Path) -> Result<()> {
     use std::os::unix::fs::PermissionsExt;
-    // The directory above one that is there may be closed to this user.
-    let made = if path.is_dir() {
-        Ok(())
-    } else {
-        make_dirs(path)
+    let made = match make_dirs(path) {
+        // The directory above one that is there may be closed to this user.
+        Err(e) if e.kind() == std::io::ErrorKind::PermissionDenied && path.is_dir() => Ok(()),
+        made => made,
     };
     // Names that an earlier process made in it are durable before anything relies on them.
     made.and_then(|()| sync_dir(path))

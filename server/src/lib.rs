@@ -35,6 +35,7 @@ mod parts;
 mod registration;
 mod s3;
 mod shutdown;
+mod staged;
 mod start;
 mod transport;
 

@@ -6,10 +6,11 @@ use crate::fitness::{self, Signs, Trouble};
 use crate::heartbeat::{self, Heart};
 use crate::hints;
 use crate::identity::Membership;
-use crate::meta_edge::MetaEdge;
+use crate::meta_edge::{MetaEdge, OwnMeta};
 use crate::mover_edge::MoverSlot;
 use crate::parts::Parts;
 use crate::registration::Registration;
+use crate::staged::Staged;
 use crate::transport::NetTransport;
 use anyhow::{Context, Result};
 use lagan_chunk::Store;
@@ -17,7 +18,7 @@ use lagan_leader::{Leader, MetaService, wanted_voters};
 use lagan_net::{LeaderClient, MapCell};
 use lagan_raft::Raft;
 use lagan_replica::heal::{Healer, Suspect};
-use lagan_replica::{ChunkService, Peers, Work, fill, reap};
+use lagan_replica::{ChunkService, Doubt, Peers, Work, fill, reap};
 use lagan_types::NodeId;
 use lagan_types::cluster::NodeInfo;
 use std::sync::Arc;
@@ -69,7 +70,9 @@ impl Member {
         };
         let map = Arc::new(MapCell::default());
         let transport = Arc::new(NetTransport::new(parts.pool.clone(), map.clone()));
-        let raft = Raft::start(options, transport)
+        let doubt = Arc::new(Doubt::open(dir.join("doubt")));
+        let staged = Staged::new(membership.node, store.clone(), doubt.clone());
+        let raft = Raft::start(options, transport, Arc::new(staged))
             .await
             .context("open metadata")?;
         let servers = hints::servers_to_ask(&dir, &raft.members(), parts.config.peer_listen);
@@ -92,7 +95,9 @@ impl Member {
             map.clone(),
             leader_client.clone(),
         );
-        let work = Work::new(edge.clone(), store.clone(), peers, membership.node);
+        let own = Arc::new(OwnMeta::new(membership.node, raft.clone()));
+        let stores = (store.clone(), doubt);
+        let work = Work::new(edge.clone(), own, stores, peers, membership.node);
         let mover = MoverSlot::new(edge.clone(), work.clone());
         let registration = Arc::new(Registration::new(
             edge.clone(),

@@ -1,12 +1,17 @@
-//! This node's own calls to the metadata leader, wherever it is.
+//! This node's own calls to the metadata leader, wherever it is, and its own copy of the
+//! metadata.
 
 use async_trait::async_trait;
 use lagan_leader::clock::wall_ms;
 use lagan_net::{LeaderClient, MapCell, NetError};
-use lagan_replica::Meta;
+use lagan_raft::Raft;
+use lagan_replica::{Meta, OwnState};
 use lagan_types::message::{Conversation, GetMap, LeaderRefusal, Message, Mutate, ReadState};
 use lagan_types::query::{Query, QueryAnswer};
-use lagan_types::{Answer, Command, FsError, Refusal, SessionId, SystemOp};
+use lagan_types::{
+    Answer, ChunkId, Command, FsError, NodeId, Refusal, SessionId, SystemOp, VolumeId,
+};
+use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
@@ -83,6 +88,52 @@ impl Meta for MetaEdge {
 
     fn now_ms(&self) -> u64 {
         wall_ms().saturating_add_signed(self.skew_ms.load(Ordering::Relaxed))
+    }
+}
+
+/// This node's own copy of the metadata.
+pub(crate) struct OwnMeta {
+    node: NodeId,
+    raft: Arc<Raft>,
+}
+
+impl OwnMeta {
+    /// The copy of `node`.
+    pub(crate) fn new(node: NodeId, raft: Arc<Raft>) -> Self {
+        OwnMeta { node, raft }
+    }
+}
+
+#[async_trait]
+impl OwnState for OwnMeta {
+    fn map_version(&self) -> Option<u64> {
+        let follows = self.raft.members().contains_key(&self.node);
+        let version = || lagan_meta::map_version(&self.raft.local_view());
+        // A state that cannot be read stops the node elsewhere.
+        follows.then(|| version().unwrap_or(0))
+    }
+
+    fn query(&self, query: Query) -> Result<QueryAnswer, Refusal> {
+        let view = self.raft.local_view();
+        let answer = lagan_meta::query(&view, VolumeId::ONLY, SessionId::SYSTEM, &query);
+        answer.unwrap_or_else(|error| {
+            tracing::error!(%error, "state store");
+            Err(FsError::Io.into())
+        })
+    }
+
+    fn freed(&self, ids: &[ChunkId], nodes: &[NodeId]) -> BTreeSet<ChunkId> {
+        let view = self.raft.local_view();
+        let all = || ids.iter().copied().collect();
+        let freed = nodes.iter().map(|n| lagan_meta::freed(&view, *n, ids));
+        // A state that cannot be read stops the node elsewhere.
+        freed
+            .flat_map(|freed| freed.unwrap_or_else(|_| all()))
+            .collect()
+    }
+
+    async fn settle(&self) -> Result<(), String> {
+        self.raft.settle().await.map_err(|e| e.to_string())
     }
 }
 

@@ -5,8 +5,8 @@ use std::fs;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 
-/// Bytes of the header before the bytes of a chunk of one block: 64 and a CRC.
-const HEAD_LEN: usize = 68;
+/// Bytes of the header before the bytes of a chunk of two blocks: 64 and a CRC for each.
+const HEAD_LEN: usize = 72;
 
 /// Flips a bit at each place of the bytes in each file below a directory; says in how
 /// many files. A server may have them twice: a first attempt that came late leaves
@@ -20,7 +20,7 @@ pub fn flip(top: &Path, bytes: &[u8]) -> usize {
     })
 }
 
-/// Damages the headers of the records of chunks of one block that begin with these bytes.
+/// Damages the headers of the records of chunks of two blocks that begin with these bytes.
 ///
 /// # Panics
 /// When a file cannot be read or written.

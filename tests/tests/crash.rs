@@ -329,10 +329,10 @@ fn check_misses_one(cluster: &Cluster, server: &str) -> bool {
 fn replica_that_one_server_lost_is_brought_back() {
     let why = "a record is damaged on disk";
     with_cluster(Options::default().with_faults(why), LONG, |cluster| {
-        // One block, so that its record's header is just before the bytes.
-        let bytes = Random::new(12).bytes(50_000);
+        // Two blocks: more than a commit brings along, so that only the store has them.
+        let bytes = Random::new(12).bytes(100_000);
         fs::write(cluster.a().join("x"), &bytes).expect("write");
-        fs::write(cluster.a().join("y"), Random::new(13).bytes(50_000)).expect("write");
+        fs::write(cluster.a().join("y"), Random::new(13).bytes(100_000)).expect("write");
         cluster.check();
         let lost = cluster.servers().into_iter().find(|server| {
             // Its log is not sealed and its index is gone: the next start walks from

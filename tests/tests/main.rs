@@ -13,6 +13,7 @@ mod extents;
 mod fsx;
 mod full;
 mod history;
+mod inline;
 mod leases;
 mod limits;
 mod locks;

@@ -39,7 +39,7 @@ const DEVELOPMENT: [&str; 3] = ["lagan-tests", "lagan-benches", "lagan-testing"]
 const PURE: [(&str, &[&str]); 3] = [
     (
         "lagan-types",
-        &["bincode", "crc32fast", "serde", "thiserror"],
+        &["bincode", "bytes", "crc32fast", "serde", "thiserror"],
     ),
     ("lagan-meta", &["lagan-types", "thiserror"]),
     ("lagan-lease", &["lagan-types"]),

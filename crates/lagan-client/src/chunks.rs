@@ -14,6 +14,7 @@
 //! object of that file can stand in. It uses the leader storey and no other.
 
 use crate::chunks::blocks::BlockCache;
+use crate::chunks::pause::InlinePause;
 use crate::chunks::units::Units;
 use crate::leader::Leader;
 use crate::tasks::Tasks;
@@ -22,6 +23,8 @@ use tokio::sync::Semaphore;
 
 pub(crate) mod blocks;
 mod fetch;
+mod inline;
+mod pause;
 pub(crate) mod piece;
 pub(crate) mod range;
 mod recall;
@@ -51,6 +54,8 @@ pub(crate) struct Chunks {
     sends: Semaphore,
     /// Room for units that are fetched ahead.
     ahead: Arc<Semaphore>,
+    /// Whether bytes may come with commits.
+    inline: InlinePause,
 }
 
 impl Chunks {
@@ -64,6 +69,7 @@ impl Chunks {
             units: Units::default(),
             sends: Semaphore::new(SENDS_MAX),
             ahead: Arc::new(Semaphore::new(AHEAD_MAX)),
+            inline: InlinePause::default(),
         })
     }
 }

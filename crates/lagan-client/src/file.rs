@@ -48,6 +48,7 @@ pub(crate) mod pin;
 mod place;
 mod read;
 mod regions;
+mod rehome;
 mod room;
 mod seek;
 pub(crate) mod table;

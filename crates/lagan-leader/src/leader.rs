@@ -354,7 +354,7 @@ impl Leader {
             .promises
             .mutate(Command::system(op), None, PROPOSE_DEADLINE);
         match proposed.await {
-            Ok((answer, _)) => Some(answer),
+            Ok(changed) => Some(changed.answer),
             Err(e) => {
                 tracing::debug!(error = %e, "own command");
                 None
@@ -380,6 +380,7 @@ mod tests {
             s3_permanent: false,
             s3_ready: false,
             damaged_chunks: 0,
+            staged_bytes: 0,
         }
     }
 

@@ -6,7 +6,7 @@
 
 use crate::clock::Uptime;
 use lagan_lease::{Author, Bounds, ClaimId, End, Ready, Table, Turn};
-use lagan_raft::{ProposeError, Raft};
+use lagan_raft::{Carried, ProposeError, Raft};
 use lagan_types::lease::Key;
 use lagan_types::message::{LeaseStatus, Recalls};
 use lagan_types::{Answer, Command, Refusal, SessionId};
@@ -464,12 +464,25 @@ impl Claimed {
         command: Command,
         deadline: Duration,
     ) -> Result<Result<Answer, Refusal>, ProposeError> {
+        let carried = self.carry(command, deadline).await;
+        carried.map(|carried| carried.answer)
+    }
+
+    /// Does what [`Claimed::propose`] does, and tells which entry of the log has the change.
+    ///
+    /// # Errors
+    /// Those of [`Raft::propose`].
+    pub async fn carry(
+        &mut self,
+        command: Command,
+        deadline: Duration,
+    ) -> Result<Carried, ProposeError> {
         self.end = Some(End::Unknown);
         let raft = self.leases.raft.clone();
-        let outcome = raft.propose_in(self.term, command, deadline).await;
+        let outcome = raft.carry_in(self.term, command, deadline).await;
         self.end = Some(match &outcome {
-            Ok(Ok(_)) => End::Done,
-            Ok(Err(_)) | Err(ProposeError::NotLeader { .. } | ProposeError::Busy) => End::Nothing,
+            Ok(Carried { answer: Ok(_), .. }) => End::Done,
+            Ok(_) | Err(ProposeError::NotLeader { .. } | ProposeError::Busy) => End::Nothing,
             Err(_) => End::Unknown,
         });
         outcome

@@ -36,6 +36,7 @@ mod after;
 mod archive;
 pub mod clock;
 mod high_water;
+mod inline;
 mod leader;
 mod leases;
 mod liveness;

@@ -17,13 +17,18 @@ pub enum Change {
 }
 
 /// Returns the next change of Raft's `members` (with their addresses), of which `voters`
-/// vote. Addresses come first, so that those who are to agree can be reached.
+/// vote. Addresses come first, so that those who are to agree can be reached. Nodes in
+/// `leaving` get no vote, but the log until their row is gone: chunks that came with commits
+/// lie there until they are carried out.
 pub fn next_change(
-    nodes: &[NodeInfo],
+    all: &[NodeInfo],
+    leaving: &BTreeSet<NodeId>,
     members: &BTreeMap<NodeId, String>,
     voters: &BTreeSet<NodeId>,
 ) -> Option<Change> {
-    let moved: BTreeMap<NodeId, String> = nodes
+    let stays = |n: &&NodeInfo| !leaving.contains(&n.id);
+    let nodes: Vec<NodeInfo> = all.iter().filter(stays).cloned().collect();
+    let moved: BTreeMap<NodeId, String> = all
         .iter()
         .filter(|n| members.get(&n.id).is_some_and(|addr| *addr != n.peer_addr))
         .map(|n| (n.id, n.peer_addr.clone()))
@@ -31,11 +36,11 @@ pub fn next_change(
     if !moved.is_empty() {
         return Some(Change::Addrs(moved));
     }
-    let wanted = wanted_voters(nodes, voters);
+    let wanted = wanted_voters(&nodes, voters);
     if wanted != *voters {
         return Some(Change::Voters(wanted));
     }
-    let stays = |id: &NodeId| voters.contains(id) || nodes.iter().any(|n| n.id == *id);
+    let stays = |id: &NodeId| voters.contains(id) || all.iter().any(|n| n.id == *id);
     let gone: BTreeSet<NodeId> = members.keys().copied().filter(|id| !stays(id)).collect();
     (!gone.is_empty()).then_some(Change::Forget(gone))
 }
@@ -135,27 +140,46 @@ mod tests {
 
     #[test]
     fn address_comes_before_votes_and_votes_before_forgetting() {
-        let mut all = nodes(&[Up, Up, Up]);
+        let (mut all, none) = (nodes(&[Up, Up, Up]), BTreeSet::new());
         let mut members: BTreeMap<NodeId, String> =
             [1, 2, 3, 9].map(|n| (NodeId(n), String::new())).into();
         let voters: BTreeSet<NodeId> = [1, 2, 9].map(NodeId).into();
         all[2].peer_addr = "10.0.0.3:2".into();
-        let change = next_change(&all, &members, &voters);
+        let change = next_change(&all, &none, &members, &voters);
         let moved = [(NodeId(3), "10.0.0.3:2".to_owned())];
         assert_eq!(change, Some(Change::Addrs(moved.clone().into())));
         members.extend(moved);
         let wanted: BTreeSet<NodeId> = [1, 2, 3].map(NodeId).into();
-        let change = next_change(&all, &members, &voters);
+        let change = next_change(&all, &none, &members, &voters);
         assert_eq!(change, Some(Change::Voters(wanted.clone())));
-        let change = next_change(&all, &members, &wanted);
+        let change = next_change(&all, &none, &members, &wanted);
         assert_eq!(change, Some(Change::Forget([NodeId(9)].into())));
         members.remove(&NodeId(9));
-        assert_eq!(next_change(&all, &members, &wanted), None);
+        assert_eq!(next_change(&all, &none, &members, &wanted), None);
     }
 
     #[test]
     fn first_voter_of_a_cluster_is_not_forgotten_before_it_is_registered() {
         let members: BTreeMap<NodeId, String> = [(NodeId(1), String::new())].into();
-        assert_eq!(next_change(&[], &members, &[NodeId(1)].into()), None);
+        assert_eq!(
+            next_change(&[], &BTreeSet::new(), &members, &[NodeId(1)].into()),
+            None
+        );
+    }
+
+    #[test]
+    fn leaving_node_loses_its_vote_at_once_and_the_log_when_its_row_is_gone() {
+        let mut all = nodes(&[Up, Up, Up, Up]);
+        let members: BTreeMap<NodeId, String> =
+            [1, 2, 3, 4].map(|n| (NodeId(n), String::new())).into();
+        let leaving = [NodeId(3)].into();
+        let voters: BTreeSet<NodeId> = [1, 2, 3].map(NodeId).into();
+        let wanted: BTreeSet<NodeId> = [1, 2, 4].map(NodeId).into();
+        let change = next_change(&all, &leaving, &members, &voters);
+        assert_eq!(change, Some(Change::Voters(wanted.clone())));
+        assert_eq!(next_change(&all, &leaving, &members, &wanted), None);
+        all.remove(2);
+        let change = next_change(&all, &leaving, &members, &wanted);
+        assert_eq!(change, Some(Change::Forget([NodeId(3)].into())));
     }
 }

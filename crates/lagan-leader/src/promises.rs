@@ -10,6 +10,7 @@ mod changes;
 mod names;
 
 use crate::leases::{Claimed, Leases};
+pub use changes::Changed;
 use lagan_host::wall::since_1970;
 use lagan_lease::{Author, Turn};
 use lagan_meta::kv::StoreError;

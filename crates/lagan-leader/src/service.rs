@@ -8,7 +8,7 @@
 use crate::after::After;
 use crate::leader::Leader;
 use crate::no_answer::NoAnswer;
-use crate::promises::{Promised, Reading};
+use crate::promises::{Changed, Promised, Reading};
 use bytes::Bytes;
 use lagan_meta::kv::StoreError;
 use lagan_net::{LeaderClient, MapCell, Peer, Reply, Role};
@@ -166,12 +166,49 @@ impl MetaService {
         if !is_sound(closed.as_ref()) {
             return Ok(Err(Refusal::Malformed).into());
         }
+        let members = match self.leader.inline_members(&command)? {
+            Ok(members) => Some(members).filter(|m| !m.is_empty()),
+            Err(Refusal::NotInline) => return self.refuse_data(command, closed).await,
+            Err(refusal) => return Ok(Err(refusal).into()),
+        };
         let after = After::of(&command);
         let promises = &self.leader.promises;
         let changed = promises.mutate(command, closed.as_ref(), PROPOSE_DEADLINE);
-        let (answer, proof) = changed.await?;
+        let Changed {
+            answer,
+            proof,
+            entry,
+        } = changed.await?;
         self.leader.note(after, &answer);
-        Ok(Mutated { answer, proof })
+        let held = match members.filter(|_| answer.is_ok()) {
+            Some(members) => self.leader.wait_held(entry, members).await?,
+            None => true,
+        };
+        Ok(Mutated {
+            answer,
+            proof,
+            held,
+        })
+    }
+
+    /// Has a mutation refused whose bytes cannot come with it now. It may have been carried out
+    /// before, when it was sent the first time: then nobody knows who has the bytes.
+    async fn refuse_data(
+        &self,
+        mut command: Command,
+        closed: Option<Closed>,
+    ) -> Result<Mutated, NoAnswer> {
+        if let Op::File(op) = command.op {
+            command.op = op.without_data().into();
+        }
+        let promises = &self.leader.promises;
+        let changed = promises.mutate(command, closed.as_ref(), PROPOSE_DEADLINE);
+        let Changed { answer, proof, .. } = changed.await?;
+        Ok(Mutated {
+            answer,
+            proof,
+            held: false,
+        })
     }
 
     /// Creates a regular file for a mount: promises the name, if it can be promised.

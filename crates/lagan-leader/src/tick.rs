@@ -147,9 +147,8 @@ impl Leader {
         if !self.changing_members.load(Ordering::Acquire) {
             ops.extend(vote_changes(&map, &voters));
         }
-        let stays = |n: &&NodeInfo| !circumstances.leaving.contains(&n.id);
-        let nodes: Vec<NodeInfo> = map.nodes.iter().filter(stays).cloned().collect();
-        let change = next_change(&nodes, &self.raft.members(), &voters);
+        let leaving = circumstances.leaving.iter().copied().collect();
+        let change = next_change(&map.nodes, &leaving, &self.raft.members(), &voters);
         let members = change.map(|change| (change, map));
         Ok(Wanted { ops, members })
     }

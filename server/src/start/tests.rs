@@ -246,6 +246,7 @@ async fn mount_that_asks_what_others_may_is_refused_at_the_door() {
         s3_permanent: false,
         s3_ready: false,
         damaged_chunks: 0,
+        staged_bytes: 0,
     };
     let (slots, limit, force) = (1, 1, true);
     let told = [

@@ -27,6 +27,20 @@ impl Piece {
         })
     }
 
+    /// Takes bytes that have the id of a chunk already.
+    pub(super) fn placed(offset: u64, data: Bytes, stored: Stored) -> Arc<Self> {
+        Arc::new(Piece {
+            offset,
+            data,
+            stored: OnceCell::new_with(Some(Ok(Arc::new(stored)))),
+        })
+    }
+
+    /// Whether nobody has sent it, or is about to.
+    pub fn is_unsent(&self) -> bool {
+        self.stored.get().is_none()
+    }
+
     /// First byte in the file.
     pub fn offset(&self) -> u64 {
         self.offset
@@ -60,7 +74,8 @@ impl Piece {
     }
 }
 
-/// A chunk that is durable on all members of its set and that no commit names yet.
+/// A chunk that no commit names yet: durable on all members of its set, or to come with the
+/// commit.
 #[derive(Debug)]
 pub(crate) struct Stored {
     /// The chunk as a commit names it; `skip` is 0.

@@ -5,10 +5,11 @@ use crate::file::Files;
 use crate::file::inode::Inode;
 use crate::leader::link::{data_error, fs_error};
 use crate::leader::promises::Promise;
+use bytes::BytesMut;
 use lagan_types::answer::Committed;
 use lagan_types::extent::{ChunkRef, Edit};
-use lagan_types::op::{Commit, CreateCommit};
-use lagan_types::{Attr, FsError, Ino, Refusal, SessionId};
+use lagan_types::op::{Commit, CreateCommit, Inline};
+use lagan_types::{Attr, Data, FsError, Ino, Refusal, SessionId};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::Instant;
@@ -69,6 +70,10 @@ pub(crate) struct Change {
     pub expect_version: Option<u64>,
     /// Clear setuid and setgid.
     pub kill_suid: bool,
+    /// The bytes of the slices come with the commit.
+    pub inline: bool,
+    /// Other chunks have the bytes since it was carried out.
+    rehomed: bool,
 }
 
 impl Change {
@@ -82,6 +87,37 @@ impl Change {
             size_min: 0,
             expect_version: None,
             kill_suid: false,
+            inline: false,
+            rehomed: false,
+        }
+    }
+
+    /// The file.
+    pub fn ino(&self) -> Ino {
+        self.ino
+    }
+
+    fn commit(&self) -> Commit {
+        let data = || {
+            if let [only] = self.slices.as_slice() {
+                return only.piece.bytes().clone();
+            }
+            let mut all = BytesMut::new();
+            let pieces = self.slices.iter().map(|slice| slice.piece.bytes());
+            pieces.for_each(|bytes| all.extend_from_slice(bytes));
+            all.freeze()
+        };
+        Commit {
+            ino: self.ino,
+            edits: self.edits_at(0),
+            append: self.append,
+            size_min: self.size_min,
+            expect_version: self.expect_version,
+            kill_suid: self.kill_suid,
+            inline: match self.inline {
+                true => Inline::Data(Data(data())),
+                false => Inline::Stored,
+            },
         }
     }
 
@@ -138,28 +174,30 @@ impl Files {
             let session = one_session(sessions.into_iter())?;
             let promise = self.leader.promise_of(change.ino);
             let session = session.or(promise.as_ref().map(|p| p.session));
-            let commit = Commit {
-                ino: change.ino,
-                edits: change.edits_at(0),
-                append: change.append,
-                size_min: change.size_min,
-                expect_version: change.expect_version,
-                kill_suid: change.kill_suid,
-            };
+            let commit = change.commit();
             let promised = promise.is_some();
             let done = match promise {
                 Some(Promise { file, .. }) => {
                     let op = CreateCommit { file, commit };
-                    self.leader.mutate_now(op, session, until).await
+                    self.leader.mutate_held(op, session, until).await
                 }
-                None => self.leader.mutate_now(commit, session, until).await,
+                None => self.leader.mutate_held(commit, session, until).await,
             };
             match done {
-                Ok(done) => {
+                Ok((done, held)) => {
                     if promised {
                         self.leader.promise_kept(&done.attr);
                     }
+                    if change.inline && !held {
+                        self.chunks.pause_inline();
+                        self.rehome(change, until).await?;
+                        change.rehomed = true;
+                    }
                     return Ok(done);
+                }
+                Err(Refusal::NotInline) if change.inline => {
+                    self.chunks.pause_inline();
+                    self.store_again(change, until).await?;
                 }
                 Err(Refusal::StaleEpoch) if Instant::now() < until => {
                     self.store_again(change, until).await?;
@@ -174,8 +212,16 @@ impl Files {
     }
 
     /// Writes the chunks again whose sets have changed. If by our map none has, the
-    /// leader knows better: all are written again.
+    /// leader knows better: all are written again. So are those that came with the commit.
     async fn store_again(&self, change: &mut Change, until: Instant) -> Result<(), FsError> {
+        if std::mem::take(&mut change.inline) {
+            for slice in &mut change.slices {
+                slice.piece = Piece::new(slice.piece.offset(), slice.piece.bytes().clone());
+            }
+            self.leader.refresh_map(until).await.map_err(data_error)?;
+            let pieces: Vec<_> = change.slices.iter().map(|s| s.piece.clone()).collect();
+            return self.chunks.store_all(&pieces, until).await;
+        }
         self.leader.refresh_map(until).await.map_err(data_error)?;
         let placement = self.leader.cluster().current();
         let is_stale = |s: &Slice| {
@@ -201,7 +247,7 @@ impl Files {
         let edits = change.edits_at(done.appended_at);
         let mut state = inode.state.lock();
         let followed = match &mut state.map {
-            Some(map) if map.version() == done.before => {
+            Some(map) if map.version() == done.before && !change.rehomed => {
                 map.follow(&edits, done.attr.version, done.attr.size)
             }
             _ => false,

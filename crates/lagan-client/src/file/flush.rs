@@ -111,10 +111,15 @@ impl Files {
         until: Instant,
     ) -> Result<(), FsError> {
         for batch in batches(pieces) {
-            self.chunks.store_all(&batch, until).await?;
-            let slices = batch.iter().map(|p| Slice::new(p.offset(), p.clone()));
+            let placed = self.chunks.place(&batch, until).await?;
+            if placed.is_none() {
+                self.chunks.store_all(&batch, until).await?;
+            }
+            let chosen = placed.as_ref().unwrap_or(&batch);
+            let slices = chosen.iter().map(|p| Slice::new(p.offset(), p.clone()));
             let slices = slices.collect();
             let mut change = Change::new(inode.ino, slices);
+            change.inline = placed.is_some();
             change.kill_suid = kill_suid;
             let _under_way = inode.begin_commit();
             let done = self.commit(&mut change, until).await?;

@@ -56,7 +56,26 @@ impl Leader {
     {
         let op = op.into();
         self.make_touched_by_op(&op, until).await?;
-        answer_to::<A>(self.replicate(op, only, until).await)
+        answer_to::<A>(
+            self.replicate(op, only, until)
+                .await
+                .map(|(answer, _)| answer),
+        )
+    }
+
+    /// Does the same as [`Leader::mutate_now`], and says whether the bytes that came with it
+    /// are on disk wherever they are to be.
+    pub async fn mutate_held<A>(
+        &self,
+        op: A,
+        only: Option<SessionId>,
+        until: Instant,
+    ) -> Result<(A::Answer, bool), Refusal>
+    where
+        A: Ask<Request = FileOp, Reply = Answer>,
+    {
+        let (answer, held) = self.replicate(op.into(), only, until).await?;
+        answer_to::<A>(Ok(answer)).map(|answer| (answer, held))
     }
 
     /// Does the same as [`Leader::mutate_by`], but makes no promised file.
@@ -69,7 +88,8 @@ impl Leader {
     where
         A: Ask<Request = FileOp, Reply = Answer>,
     {
-        answer_to::<A>(self.replicate(op.into(), only, until).await)
+        let done = self.mutate_held(op, only, until).await;
+        done.map(|(answer, _)| answer)
     }
 
     async fn replicate(
@@ -77,7 +97,7 @@ impl Leader {
         op: FileOp,
         only: Option<SessionId>,
         until: Instant,
-    ) -> Result<Answer, Refusal> {
+    ) -> Result<(Answer, bool), Refusal> {
         let change = self.leases.begin(&op);
         loop {
             let ticket = self.session.begin(only, until).await?;
@@ -88,7 +108,11 @@ impl Leader {
             };
             let (answer, again) = self.link.ask_counted(ask, until).await;
             drop(ticket);
-            let Mutated { answer, proof } = answer.map_err(unanswered)?;
+            let Mutated {
+                answer,
+                proof,
+                held,
+            } = answer.map_err(unanswered)?;
             match answer {
                 Err(Refusal::SessionEnded) => self.go_on_after(id, again, only, until).await?,
                 Err(refusal) => {
@@ -97,7 +121,7 @@ impl Leader {
                 }
                 Ok(answer) => {
                     change.done(proof);
-                    return Ok(answer);
+                    return Ok((answer, held));
                 }
             }
         }

@@ -210,7 +210,8 @@ pub(crate) fn fs_error(refusal: Refusal) -> FsError {
         | Refusal::StaleEpoch
         | Refusal::VersionChanged
         | Refusal::OutsideWindow
-        | Refusal::Malformed => {
+        | Refusal::Malformed
+        | Refusal::NotInline => {
             tracing::warn!(%refusal, "metadata leader refused");
             FsError::Io
         }

@@ -13,8 +13,8 @@ use lagan_types::limits::BLOCK_LEN;
 use lagan_types::message::{
     ArchiveRefusal, ArchiveReply, ArchiveRequest, Blocks, ChunkRefusal, ChunkReply, ChunkRequest,
     CreateOutcome, LeaderRefusal, LeaderReply, LeaderRequest, LeaseStatus, MetaReply, MetaRequest,
-    NodeStatus, Ping, Pong, ReadChunk, Recalled, Recalls, ReportBad, ReportReplica, SessionHeard,
-    Status, WaitLock, WriteChunk,
+    Mutated, NodeStatus, Ping, Pong, ReadChunk, Recalled, Recalls, ReportBad, ReportReplica,
+    SessionHeard, Status, WaitLock, WriteChunk,
 };
 use lagan_types::op::{
     Create, FileOp, GrantInos, Init, NewFile, OpenSession, RegisterNode, SessionIdentity,
@@ -67,6 +67,12 @@ pub struct World {
     pub objects: HashMap<(Ino, u64), Bytes>,
     /// Creates of files are promised, and kept nowhere: as by a leader that dies.
     pub promises: bool,
+    /// All nodes vote, so that bytes may come with commits.
+    pub votes: bool,
+    /// Number of next commits whose bytes are refused.
+    pub refused_bytes: u32,
+    /// Number of next commits whose bytes are not on all disks.
+    pub unheld: u32,
     /// Reads that mounts told of, or would have if they were not refused.
     pub told: Vec<Access>,
     pub refuse_reads: bool,
@@ -157,8 +163,7 @@ impl World {
         Some(CreateOutcome::Promised { attr, term: TERM })
     }
 
-    /// Resets the counters of requests and returns them: mutations, queries,
-    /// chunk writes, chunk reads.
+    /// Resets the counters of requests and returns them: mutations, queries, chunk writes, reads.
     pub fn take_counts(&mut self) -> (u32, u32, u32, u32) {
         (
             std::mem::take(&mut self.mutations),
@@ -243,17 +248,50 @@ fn meta(world: &mut World, request: MetaRequest) -> Option<MetaReply> {
             let made = answer_to::<Create>(mutate(world, ask.command)?);
             MetaReply::Created(made.map(CreateOutcome::Replicated).into())
         }
-        MetaRequest::Mutate(ask) => MetaReply::Mutated(mutate(world, ask.command)?.into()),
+        MetaRequest::Mutate(ask) => MetaReply::Mutated(bring(world, ask.command)?),
         MetaRequest::ReadState(ask) => {
             world.queries += 1;
             let found = query(&world.store, ask.volume, ask.session, &ask.query);
             MetaReply::Read(found.unwrap().into())
         }
         MetaRequest::GetMap(ask) => {
-            let map = cluster_map(&world.store).unwrap();
+            let mut map = cluster_map(&world.store).unwrap();
+            let nodes = map.iter_mut().flat_map(|map| &mut map.nodes);
+            nodes.for_each(|node| node.voter = world.votes);
             MetaReply::Map(map.filter(|m| m.version > ask.known))
         }
     })
+}
+
+/// A mutation with the bytes that come with it. `None`: the answer is lost.
+fn bring(world: &mut World, mut command: Command) -> Option<Mutated> {
+    let commit = match &command.op {
+        Op::File(op) if op.inline().is_some() => op.clone(),
+        _ => return Some(mutate(world, command)?.into()),
+    };
+    let refused = world.refused_bytes > 0;
+    if refused {
+        world.refused_bytes -= 1;
+        command.op = commit.clone().without_data().into();
+    }
+    let commit = commit.inline().unwrap();
+    assert!(world.votes && commit.is_whole());
+    let answer = mutate(world, command)?;
+    let brings = answer.is_ok() && !refused;
+    for (chunk, data) in commit.inline_chunks().filter(|_| brings) {
+        let map = cluster_map(&world.store).unwrap().unwrap();
+        let set = map.set(chunk.id.set()).unwrap();
+        for &member in &set.nodes {
+            let (data, crcs) = (data.clone(), vec![chunk.chunk_crc]);
+            world
+                .chunks
+                .insert((member, chunk.id), Stored { data, crcs });
+        }
+    }
+    let mut mutated = Mutated::from(answer);
+    mutated.held = world.unheld == 0;
+    world.unheld = world.unheld.saturating_sub(u32::from(brings));
+    Some(mutated)
 }
 
 /// `None`: the answer is lost.

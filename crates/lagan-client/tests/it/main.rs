@@ -10,6 +10,7 @@ mod coherence;
 mod content;
 mod copy;
 mod faults;
+mod inline;
 mod model;
 mod names;
 mod promises;

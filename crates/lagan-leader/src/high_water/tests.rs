@@ -8,8 +8,8 @@ use lagan_types::attr::ArchiveState::{self, Archived, Released as Gone};
 use lagan_types::cluster::{ArchiveConfig, NodeInfo, NodeRole, NodeState};
 use lagan_types::extent::{ChunkRef, Edit};
 use lagan_types::op::{
-    ArchiveFinish, ArchiveStart, Commit, Create, FileOp, FinishArchive, GrantBlock, Init, Op,
-    OpenSession, RegisterNode, Release, SessionIdentity, SetConfig, StartArchive, SystemOp,
+    ArchiveFinish, ArchiveStart, Commit, Create, FileOp, FinishArchive, GrantBlock, Init, Inline,
+    Op, OpenSession, RegisterNode, Release, SessionIdentity, SetConfig, StartArchive, SystemOp,
 };
 use lagan_types::query::{File, Releasable, ReleasableFile};
 use lagan_types::{
@@ -187,6 +187,7 @@ impl World {
             size_min: 0,
             expect_version: None,
             kill_suid: false,
+            inline: Inline::Stored,
         });
         self.now_s += 1;
         self.archive(attr.ino);

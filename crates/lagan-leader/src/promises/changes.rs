@@ -5,7 +5,7 @@ use super::names::{Directories, End, Mark};
 use super::{CLAIM_MAX, New, Outcome, Promises, author, end_of, found, shown_keys, stopped};
 use crate::leases::Claimed;
 use lagan_lease::Turn;
-use lagan_raft::{ProposeError, View};
+use lagan_raft::{Carried, ProposeError, View};
 use lagan_types::lease::{Closed, Found, Key, Name, Proof};
 use lagan_types::op::{FileOp, NameEffect, Op, SystemOp};
 use lagan_types::query::{GetAttr, Lookup};
@@ -14,10 +14,29 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::Instant;
 
+/// What became of a mutation.
+pub struct Changed {
+    /// Its answer.
+    pub answer: Result<Answer, Refusal>,
+    /// What is there now, for the mount that asked.
+    pub proof: Option<Proof>,
+    /// The term, and the index of the log's entry that has it, if a mount asked for it.
+    pub entry: (u64, u64),
+}
+
+impl From<Result<Answer, Refusal>> for Changed {
+    fn from(answer: Result<Answer, Refusal>) -> Self {
+        Changed {
+            answer,
+            proof: None,
+            entry: (0, 0),
+        }
+    }
+}
+
 impl Promises {
     /// Proposes a mutation, after the promised files that it touches are made and nobody
-    /// remembers any more what it changes. Returns its answer, and what is there now for the
-    /// mount that asked.
+    /// remembers any more what it changes.
     ///
     /// # Errors
     /// Those of [`Raft::propose`].
@@ -26,17 +45,14 @@ impl Promises {
         command: Command,
         closed: Option<&Closed>,
         deadline: Duration,
-    ) -> Result<(Result<Answer, Refusal>, Option<Proof>), ProposeError> {
+    ) -> Result<Changed, ProposeError> {
         let quiet: Vec<Key> = command.op.quiet().into_iter().map(Key::Inode).collect();
         let changed = match &command.op {
             Op::File(_) => self.file(command, closed, deadline).await,
-            Op::System(_) => self
-                .system(command, deadline)
-                .await
-                .map(|done| (done, None)),
+            Op::System(_) => self.system(command, deadline).await.map(Changed::from),
         };
         match &changed {
-            Ok((Ok(_), _)) => self.leases.recall_quietly(&quiet),
+            Ok(Changed { answer: Ok(_), .. }) => self.leases.recall_quietly(&quiet),
             Err(ProposeError::Unknown) if !quiet.is_empty() => {
                 let (leases, term) = (self.leases.clone(), self.raft.term());
                 tokio::spawn(async move {
@@ -45,7 +61,7 @@ impl Promises {
                     }
                 });
             }
-            Ok((Err(_), _)) | Err(_) => {}
+            Ok(_) | Err(_) => {}
         }
         changed
     }
@@ -82,10 +98,14 @@ impl Promises {
         command: Command,
         closed: Option<&Closed>,
         deadline: Duration,
-    ) -> Result<(Result<Answer, Refusal>, Option<Proof>), ProposeError> {
+    ) -> Result<Changed, ProposeError> {
         let (Op::File(op), Some(term)) = (&command.op, self.raft.leading()) else {
             // It says who leads.
-            return Ok((self.raft.propose(command, deadline).await?, None));
+            return self
+                .raft
+                .propose(command, deadline)
+                .await
+                .map(Changed::from);
         };
         let until = Instant::now() + CLAIM_MAX;
         if matches!(op, FileOp::CloseSession(_)) {
@@ -112,9 +132,13 @@ impl Promises {
             FileOp::Create(op) => Some(Name::new(op.parent, &op.name)),
             _ => None,
         };
-        let answer = match &mut claimed {
-            Some(claimed) => claimed.propose(command, deadline).await,
-            None => self.raft.propose_in(term, command, deadline).await,
+        let carried = match &mut claimed {
+            Some(claimed) => claimed.carry(command, deadline).await,
+            None => self.raft.carry_in(term, command, deadline).await,
+        };
+        let (answer, index) = match carried {
+            Ok(Carried { answer, index }) => (Ok(answer), index),
+            Err(error) => (Err(error), 0),
         };
         let doubtful = self.names().end(mark, end_of(&answer));
         self.changed.notify_waiters();
@@ -122,12 +146,7 @@ impl Promises {
             self.settle_later(mark, term);
         }
         let answer = answer?;
-        if let (Some((time, directory)), Ok(done)) = (shown, &answer)
-            && made_at(done).is_some_and(|made| made != time)
-        {
-            // The clock was set back since: the directory has an earlier time.
-            self.leases.recall_quietly(&[Key::Inode(directory)]);
-        }
+        self.correct_time(shown, &answer);
         let proof = match (claimed, &answer) {
             (Some(claimed), Ok(done)) => {
                 let new = match (made, done) {
@@ -141,7 +160,21 @@ impl Promises {
             }
             (_, Err(_)) | (None, _) => None,
         };
-        Ok((answer, proof))
+        Ok(Changed {
+            answer,
+            proof,
+            entry: (term, index),
+        })
+    }
+
+    /// Has mounts forget the time of a directory, if a promised file in it was made with another
+    /// time than it was shown with: the clock was set back since.
+    fn correct_time(&self, shown: Option<(Time, Ino)>, answer: &Result<Answer, Refusal>) {
+        if let (Some((time, directory)), Ok(done)) = (shown, answer)
+            && made_at(done).is_some_and(|made| made != time)
+        {
+            self.leases.recall_quietly(&[Key::Inode(directory)]);
+        }
     }
 
     /// Returns the time that a promised file was shown with, and its directory, if the

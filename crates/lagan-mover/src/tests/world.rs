@@ -11,8 +11,8 @@ use lagan_types::cluster::{ArchiveConfig, ClusterMap, Config, NodeInfo, NodeRole
 use lagan_types::extent::{ChunkRef, Content, Edit};
 use lagan_types::message::ArchiveJob;
 use lagan_types::op::{
-    ArchiveStart, Commit, Create, FileOp, GrantBlock, Init, OpenSession, RegisterNode, Release,
-    SessionIdentity, StartArchive, SystemOp,
+    ArchiveStart, Commit, Create, FileOp, GrantBlock, Init, Inline, OpenSession, RegisterNode,
+    Release, SessionIdentity, StartArchive, SystemOp,
 };
 use lagan_types::query::{Counters, Due, File, GetCounters, Object};
 use lagan_types::{
@@ -354,6 +354,7 @@ impl World {
                 size_min: 0,
                 expect_version: None,
                 kill_suid: false,
+                inline: Inline::Stored,
             };
             self.op(commit).unwrap();
         }

@@ -1,5 +1,7 @@
 use super::*;
-use lagan_types::op::{Commit, CreateCommit, FileOp, Rename, Rmdir, SetAttr, SetAttrs, Unlink};
+use lagan_types::op::{
+    Commit, CreateCommit, FileOp, Inline, Rename, Rmdir, SetAttr, SetAttrs, Unlink,
+};
 use lagan_types::query::{GetCounters, Lookup, Open, ReadDir};
 use lagan_types::{Kind, attr::ArchiveState};
 
@@ -117,6 +119,7 @@ fn commit(file: &NewFile) -> FileOp {
             size_min: 0,
             expect_version: None,
             kill_suid: false,
+            inline: Inline::Stored,
         },
     }
     .into()
