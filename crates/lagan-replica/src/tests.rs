@@ -340,10 +340,8 @@ async fn joining_node_gets_what_only_the_second_member_has() {
     assert!(third.has(id));
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn garbage_of_closed_blocks_waits_for_the_map_and_goes_from_all_sets() {
-    let (state, nodes) = cluster(2);
-    let set = set_of(&state.map(), [1, 2]);
+/// A session, and a block of ids that it holds.
+fn open_block(state: &State) -> (SessionId, BlockId) {
     let identity = SessionIdentity {
         machine: "m".into(),
         boot: "b".into(),
@@ -362,6 +360,14 @@ async fn garbage_of_closed_blocks_waits_for_the_map_and_goes_from_all_sets() {
     let Ok(Answer::Block(GrantedBlock { block, .. })) = state.apply(session, 1, GrantBlock) else {
         panic!("no block");
     };
+    (session, block)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn garbage_of_closed_blocks_waits_for_the_map_and_goes_from_all_sets() {
+    let (state, nodes) = cluster(2);
+    let set = set_of(&state.map(), [1, 2]);
+    let (session, block) = open_block(&state);
     let known = ChunkId::new(VolumeId::ONLY, set, block, 1);
     let unknown = ChunkId::new(VolumeId::ONLY, SetId(999), block, 2);
     nodes[0].put(known);
@@ -387,24 +393,7 @@ async fn garbage_of_closed_blocks_waits_for_the_map_and_goes_from_all_sets() {
 
 /// Frees a chunk that the node has, by the end of its session: a row of the reap queue.
 fn freed_chunk(state: &State, node: &Node, set: SetId) -> ChunkId {
-    let identity = SessionIdentity {
-        machine: "m".into(),
-        boot: "b".into(),
-        mount_point: "/mnt".into(),
-        instance: 1,
-    };
-    let open = OpenSession {
-        nonce: 1,
-        identity,
-        predecessor: None,
-    };
-    let Ok(Answer::Session(NewSession { session, .. })) = state.apply(SessionId::SYSTEM, 0, open)
-    else {
-        panic!("no session");
-    };
-    let Ok(Answer::Block(GrantedBlock { block, .. })) = state.apply(session, 1, GrantBlock) else {
-        panic!("no block");
-    };
+    let (session, block) = open_block(state);
     let id = ChunkId::new(VolumeId::ONLY, set, block, 1);
     node.put(id);
     let end = EndSession { session };
