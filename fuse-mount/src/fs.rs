@@ -9,6 +9,7 @@ mod adapter;
 mod call;
 mod convert;
 mod dir;
+mod lent;
 mod opens;
 mod parked;
 mod reply;

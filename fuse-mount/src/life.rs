@@ -206,7 +206,7 @@ async fn mount(
     })
 }
 
-/// Starts the threads that take requests, and the one for notifications.
+/// Starts the threads that take requests, and those for notifications.
 fn take_requests(
     fs: LaganFs,
     device: std::os::fd::OwnedFd,
@@ -222,7 +222,9 @@ fn take_requests(
     } else {
         SessionACL::Owner
     };
+    let own = device.try_clone().map_err(failed)?;
     let session = Session::from_fd(fs, device, options.acl, options).map_err(failed)?;
+    client.on_forget(notify::start_forgetting(own).map_err(failed)?);
     client.on_invalidate(notify::start(session.notifier()).map_err(failed)?);
     let (tell, ended) = oneshot::channel();
     std::thread::Builder::new()
@@ -284,6 +286,9 @@ async fn leave(served: Served, end: End, config: &MountConfig, dir: &RunDir) -> 
     if end == End::Signal && matches!(gone, Ok(Left::Clean)) {
         // The threads still work on the last requests (RELEASE).
         drop(tokio::time::timeout(GRACE, ended).await);
+    }
+    if matches!(gone, Ok(Left::Clean)) {
+        client.unmounted();
     }
     let flushed = client.shutdown(config.timeout.min(FLUSH)).await;
     match flushed {

@@ -16,6 +16,7 @@ mod history;
 mod inline;
 mod leases;
 mod limits;
+mod loans;
 mod locks;
 mod mail;
 mod members;

@@ -16,7 +16,7 @@ use crate::calls::no_acl::NoAcl;
 use crate::calls::open_dirs::OpenDirs;
 use crate::file::Files;
 use crate::leader::Leader;
-use crate::options::Invalidate;
+use crate::options::{Forget, Invalidate};
 use crate::tasks::Tasks;
 use lagan_types::SessionId;
 use parking_lot::RwLock;
@@ -61,6 +61,16 @@ impl Client {
     /// waits for it. It returns whether the kernel did forget.
     pub fn on_invalidate(&self, tell: Box<dyn Fn(Invalidate) -> bool + Send + Sync>) {
         *self.invalidator.write() = Some(Arc::from(tell));
+    }
+
+    /// Sets how the kernel is told to forget attributes. Without it nothing is lent.
+    pub fn on_forget(&self, forget: Forget) {
+        self.leader.kernel().forgets_by(forget);
+    }
+
+    /// Notes that nothing is mounted any more, and nothing lent.
+    pub fn unmounted(&self) {
+        self.leader.kernel().gone();
     }
 
     /// This mount's session. It changes when the old one was ended.

@@ -5,7 +5,7 @@
 //!                  |      \              |                |              |
 //!                  |       renew --------+----------------+              |
 //!                  v                                                     v
-//!   session, window   leases   promises   creates   lock_owners   id_blocks   cluster, placement
+//!   session, window   leases, kernel   promises   creates   lock_owners   id_blocks   cluster, placement
 //!                  |                                                     |
 //!                  +---------------------- link -------------------------+--> servers
 //! ```
@@ -18,6 +18,7 @@ use crate::Options;
 use crate::leader::cluster::Cluster;
 use crate::leader::creates::Creates;
 use crate::leader::id_blocks::IdBlocks;
+use crate::leader::kernel::Kernel;
 use crate::leader::leases::Leases;
 use crate::leader::link::Link;
 use crate::leader::lock_owners::LockOwners;
@@ -36,6 +37,7 @@ pub(crate) mod creates;
 mod heartbeat;
 mod id_blocks;
 pub(crate) mod ids;
+pub(crate) mod kernel;
 pub(crate) mod leases;
 pub(crate) mod link;
 pub(crate) mod lock_owners;
@@ -65,6 +67,7 @@ pub(crate) struct Leader {
     session: Session,
     ids: IdBlocks,
     leases: Arc<Leases>,
+    kernel: Arc<Kernel>,
     promises: Promises,
     creates: Creates,
     locks: LockOwners,
@@ -89,6 +92,16 @@ impl Leader {
     /// The cluster map, and which nodes are distrusted.
     pub fn cluster(&self) -> &Cluster {
         &self.cluster
+    }
+
+    /// What may be remembered.
+    pub fn leases(&self) -> &Leases {
+        &self.leases
+    }
+
+    /// The kernel, as far as it is lent anything.
+    pub fn kernel(&self) -> &Kernel {
+        &self.kernel
     }
 
     /// The creates under way.

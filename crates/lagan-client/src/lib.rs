@@ -54,5 +54,6 @@ pub use calls::copy::CopySpan;
 pub use calls::locks::Waiter;
 pub use error::ConnectError;
 pub use options::{
-    AccessTimes, Caller, DirPage, Invalidate, NewInode, OpenOptions, Opened, Options, Seek, StatFs,
+    AccessTimes, Caller, DirPage, Forget, Invalidate, NewInode, OpenOptions, Opened, Options, Seek,
+    StatFs,
 };

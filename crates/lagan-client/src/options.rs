@@ -4,7 +4,9 @@ use lagan_types::op::SessionIdentity;
 use lagan_types::query::Entry;
 use lagan_types::{Ino, Kind, SessionId};
 use std::net::IpAddr;
+use std::sync::Arc;
 use std::time::Duration;
+use tokio::sync::oneshot;
 
 /// Options of a mount.
 #[derive(Debug, Clone)]
@@ -138,6 +140,10 @@ pub struct NewInode {
     /// Target of a symlink, otherwise empty.
     pub target: Vec<u8>,
 }
+
+/// Has the kernel forget attributes that it was lent. It returns at once; what it returns
+/// receives the inodes that the kernel did not know when it was told.
+pub type Forget = Arc<dyn Fn(Vec<Ino>) -> oneshot::Receiver<Vec<Ino>> + Send + Sync>;
 
 /// A thing that the kernel holds and must forget.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -12,6 +12,8 @@
 
 mod changes;
 mod complete;
+mod lent;
+mod loans;
 mod stamps;
 
 use crate::rules::{Rule, kept};
@@ -22,6 +24,8 @@ pub use complete::NAME_ROW_BYTES;
 use complete::{Complete, Listing};
 use lagan_types::lease::{Found, Key, Name, NameRef};
 use lagan_types::{Ino, SessionId};
+use lent::Lent;
+pub use lent::{Loan, Way};
 use stamps::Stamps;
 use std::collections::HashSet;
 
@@ -34,6 +38,9 @@ pub struct CacheBounds {
     pub names_bytes_max: usize,
     /// Most bytes of names in complete directories, each with [`NAME_ROW_BYTES`].
     pub directories_bytes_max: usize,
+    /// Looks at an inode in a fifth of a second from which on its attributes are lent to the
+    /// kernel.
+    pub hot: u32,
 }
 
 /// Most own changes of names that one listing follows.
@@ -45,6 +52,7 @@ impl Default for CacheBounds {
             inodes_max: 32_768,
             names_bytes_max: 5 << 20,
             directories_bytes_max: 16 << 20,
+            hot: 4,
         }
     }
 }
@@ -146,6 +154,7 @@ pub struct Holder<A> {
     stamps: Stamps,
     /// When an own change of a name in each directory began last.
     own_names: Stamps,
+    lent: Lent,
 }
 
 impl<A> Holder<A> {
@@ -161,14 +170,14 @@ impl<A> Holder<A> {
             changes: Changes::default(),
             stamps: Stamps::default(),
             own_names: Stamps::default(),
+            lent: Lent::new(bounds.hot),
         }
     }
 
     /// Returns how many inodes, names and complete directories it holds, and of how many
     /// keys own changes are under way.
     pub fn size(&self) -> [usize; 4] {
-        let names = self.names.len();
-        let directories = self.directories.len();
+        let (names, directories) = (self.names.len(), self.directories.len());
         [self.inodes.len(), names, directories, self.changes.len()]
     }
 
@@ -235,6 +244,7 @@ impl<A> Holder<A> {
         self.inodes.clear();
         self.names.clear();
         self.directories.clear();
+        self.lent.cool_all();
         self.changes.cross_all();
         self.stamps.close_all();
     }
@@ -426,7 +436,8 @@ impl<A> Holder<A> {
     // -- own changes ----------------------------------------------------------------
 
     /// Begins an own change: closes its keys, before it is sent. A complete directory stays
-    /// so, but for the names that change.
+    /// so, but for the names that change. Their loans come back before it is sent
+    /// ([`Holder::loans_of_change`]).
     pub fn begin(&mut self, keys: Vec<Key>) -> Change {
         for key in &keys {
             if kept(Rule::OwnChangeCloses) {
@@ -446,7 +457,10 @@ impl<A> Holder<A> {
 
     fn close(&mut self, key: &Key) {
         match key {
-            Key::Inode(ino) => _ = self.inodes.remove(ino),
+            Key::Inode(ino) => {
+                self.inodes.remove(ino);
+                self.lent.cool(*ino);
+            }
             Key::Name(name) => _ = self.names.remove(name),
             Key::Directory(dir) => _ = self.directories.remove(dir),
         }
@@ -478,8 +492,10 @@ impl<A> Holder<A> {
             if uncrossed || !kept(Rule::OwnAnswerChecked) {
                 clean.push(key);
             }
-            if let Some(dir) = key.directory() {
-                self.changes.end(&dir);
+            match key {
+                Key::Inode(ino) => self.lent.quieten(*ino, now_ms),
+                Key::Name(name) => _ = self.changes.end(&Key::Directory(name.dir)),
+                Key::Directory(_) => {}
             }
         }
         if done {
@@ -564,8 +580,9 @@ impl<A> Holder<A> {
     // -- recalls --------------------------------------------------------------------
 
     /// Closes the keys of a poll's answer, which the leader of that term gave to that session.
-    /// True: they are closed, acknowledge them. False: it is of another session or an
-    /// earlier term, and nothing to acknowledge.
+    /// True: they are closed, acknowledge them when their loans ([`Holder::loans_of`]) have
+    /// come back. False: it is of another session or an earlier term, and nothing to
+    /// acknowledge.
     pub fn recall(&mut self, session: SessionId, term: u64, keys: &[Key]) -> bool {
         self.learn_term(term);
         if session != self.session || term != self.term {

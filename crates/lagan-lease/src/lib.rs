@@ -13,9 +13,9 @@
 //! | [`Table`] | the leader, one for each term | who may keep what; claims of changes; recalls |
 //! | [`Holder`] | each mount | what is kept, and whether it may be used |
 //!
-//! A mount keeps values in its own process; the kernel keeps none. So a recall is done when
-//! [`Holder::recall`] returns. Where something else must be told first, the caller
-//! acknowledges later: [`Table::poll`] is told the number when it is true.
+//! A mount keeps values in its own process, and lends attributes to its kernel for a fifth of
+//! a second ([`Holder::lend`]). So a recall is done when the loans of its keys have come back:
+//! [`Table::poll`] is told its number then.
 //!
 //! # What must hold
 //!
@@ -55,6 +55,10 @@
 //!    registered the interest in all of them: what an older one did, others may have undone.
 //! 4. *The end.* Nothing is answered after the lease's end, and a lease that had ended begins
 //!    with an empty cache, as do a new term and a new session.
+//! 5. *Loans.* The kernel is lent only what is leased, for a time that ends before the lease
+//!    does. A loan that is out comes back before a recall is acknowledged, before an own
+//!    change of the inode is sent, and before a new leader is told that nothing is held of an
+//!    earlier term.
 //!
 //! # After a crash
 //! Nothing of this is on disk. A leader that comes back leads in a later term, if at all; a
@@ -73,8 +77,13 @@ mod second_chance;
 mod simulation;
 mod times;
 
-pub use holder::{Beat, CacheBounds, Change, Fact, Holder, NAME_ROW_BYTES, Outcome, Token};
+pub use holder::{
+    Beat, CacheBounds, Change, Fact, Holder, Loan, NAME_ROW_BYTES, Outcome, Token, Way,
+};
 pub use leader::{
     Author, Bounds, ClaimId, End, RECALLS_PAGE_MAX, Ready, Recalls, Size, Table, Turn,
 };
-pub use times::{HEARTBEAT_MS, HOLD_MS, LEADER_LEASE_MS, LEASE_MS, RECALL_PATIENCE_MS};
+pub use times::{
+    HEARTBEAT_MS, HOLD_MS, KERNEL_MS, KERNEL_SLACK_MS, LEADER_LEASE_MS, LEASE_MS,
+    RECALL_PATIENCE_MS,
+};

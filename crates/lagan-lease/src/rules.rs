@@ -62,6 +62,8 @@ pub(crate) enum Rule {
     ListingFollowsClaimed,
     /// A complete directory is given up when an own change of a name in it is in doubt.
     DoubtBreaksDirectory,
+    /// What is lent to the kernel ends before the lease, though it is processed late.
+    LoanEndsFirst,
 }
 
 /// Whether the rule is kept: always.
@@ -80,7 +82,7 @@ mod broken {
     use std::cell::Cell;
 
     /// All rules.
-    pub(crate) const ALL: [Rule; 26] = [
+    pub(crate) const ALL: [Rule; 27] = [
         RegisterRefusedWhileClaimed,
         RecallAwaited,
         LeaderEndsLater,
@@ -107,6 +109,7 @@ mod broken {
         ListingFollowsOwnNames,
         ListingFollowsClaimed,
         DoubtBreaksDirectory,
+        LoanEndsFirst,
     ];
 
     thread_local! {

@@ -6,12 +6,13 @@
 //!
 //! The checker looks into each cache whenever something changed: what may be answered from
 //! it at a moment must be true at this moment. Answers of leaders must have been true at some
-//! moment of their call. When the faults have ended, no change waits for longer than leases
+//! moment of their call. What a kernel believes at a moment must be true, too. When the faults have ended, no change waits for longer than leases
 //! last, every program goes on, and the tables hold no more than there is.
 //!
 //! With one rule broken, some run must be wrong: so each rule is needed, and each is tested.
 
 mod cx;
+mod kernel;
 mod message;
 mod mount;
 mod random;
@@ -62,6 +63,7 @@ fn caches_are_right_and_changes_end() {
     let reads = all.hits + all.asked;
     assert!(all.hits * 4 > reads, "caches answer: {all:?}");
     assert!(all.directory_hits * 100 > reads, "directories too: {all:?}");
+    assert!(all.lent * 20 > reads, "kernels believe: {all:?}");
     assert!(all.own_kept * 10 > all.changes, "own answers too: {all:?}");
     assert!(all.given_up * 1_000 > all.changes, "faults count: {all:?}");
 }

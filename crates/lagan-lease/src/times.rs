@@ -18,7 +18,18 @@ pub const HEARTBEAT_MS: u64 = 250;
 /// A session that leaves a recall unacknowledged for longer gets no longer lease, so that
 /// a mutation waits no longer than this and [`LEADER_LEASE_MS`].
 pub const RECALL_PATIENCE_MS: u64 = 250;
+/// The time-out that a mount gives its kernel with attributes: so long the kernel answers by
+/// itself, and so long what it was not told is believed. What is used all the time is asked for
+/// five times a second, which is little.
+pub const KERNEL_MS: u64 = 200;
+/// An answer may be processed that long after it was given: its program waits for a
+/// processor.
+pub const KERNEL_SLACK_MS: u64 = 200;
 
 const _: () = assert!(LEADER_LEASE_MS * 100 >= LEASE_MS * 120, "clocks differ");
 const _: () = assert!(HOLD_MS >= LEADER_LEASE_MS, "leases of the last term");
+const _: () = assert!(
+    KERNEL_MS + KERNEL_SLACK_MS + 2 * HEARTBEAT_MS <= LEASE_MS,
+    "a lease that was renewed lately covers a loan"
+);
 const _: () = assert!(4 * HEARTBEAT_MS <= LEASE_MS, "heartbeats get lost");

@@ -10,9 +10,10 @@ use super::convert::{
     xattr_list, xattr_mode,
 };
 use super::dir::{Item, Listing};
+use super::lent::{look_at, look_up, unlent};
 use super::reply::{
-    ACCESS_LIST, PLUS_ITEMS_MAX, TRUSTED, attributes, created, entry, fill, fill_plus, fits, ok,
-    statfs, xattr, xattr_name,
+    ACCESS_LIST, PLUS_ITEMS_MAX, TRUSTED, attributes, created, entry, fill, fill_plus, fits, found,
+    ok, statfs, xattr, xattr_name,
 };
 use crate::rights::Rights;
 use crate::waiter;
@@ -81,14 +82,14 @@ impl Filesystem for LaganFs {
     fn lookup(&self, req: &Request, parent: INodeNo, at: &OsStr, reply: ReplyEntry) {
         let client = self.client.clone();
         let at = name(at);
-        let work = async move { client.lookup(ino(parent), &at?).await };
+        let work = async move { look_up(&client, ino(parent), &at?).await };
         let call = Call::names("lookup", req, parent);
-        self.runner.run(call, reply, work, entry);
+        self.runner.run(call, reply, work, found);
     }
 
     fn getattr(&self, req: &Request, node: INodeNo, _fh: Option<FileHandle>, reply: ReplyAttr) {
         let client = self.client.clone();
-        let work = async move { client.getattr(ino(node)).await };
+        let work = async move { look_at(&client, ino(node)).await };
         let call = Call::names("getattr", req, node);
         self.runner.run(call, reply, work, attributes);
     }
@@ -125,9 +126,9 @@ impl Filesystem for LaganFs {
         let work = async move {
             let node = ino(node);
             if set == SetAttr::default() {
-                return client.change_nothing(caller, node).await;
+                return client.change_nothing(caller, node).await.map(unlent);
             }
-            client.setattr(caller, node, set).await
+            client.setattr(caller, node, set).await.map(unlent)
         };
         let call = Call::names("setattr", req, node);
         self.runner.run(call, reply, work, attributes);

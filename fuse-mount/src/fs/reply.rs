@@ -2,6 +2,7 @@
 
 use super::convert::{dot_attr, file_attr, file_type, fopen_flags};
 use super::dir::{Item, Listing};
+use super::lent::Lent;
 use fuser::{
     FileHandle, FileType, Generation, INodeNo, ReplyAttr, ReplyCreate, ReplyDirectory,
     ReplyDirectoryPlus, ReplyEmpty, ReplyEntry, ReplyStatfs, ReplyXattr,
@@ -12,7 +13,7 @@ use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 use std::time::Duration;
 
-/// The kernel believes nothing without asking (INV-7).
+/// The kernel believes nothing without asking (INV-7), but for attributes that it is lent.
 const TTL: Duration = Duration::ZERO;
 /// Inode numbers are never used again.
 const GENERATION: Generation = Generation(0);
@@ -22,14 +23,19 @@ const STATFS_BLOCK: u32 = 4096;
 /// request of the kernel takes.
 pub(super) const PLUS_ITEMS_MAX: usize = 1024;
 
-/// Answers with an inode and its attributes.
+/// Answers with a new inode and its attributes.
 pub(super) fn entry(reply: ReplyEntry, attr: Attr) {
-    reply.entry(&TTL, &file_attr(&attr), GENERATION);
+    found(reply, (attr, TTL));
+}
+
+/// Answers with the inode of a name, which the kernel never believes to stay there.
+pub(super) fn found(reply: ReplyEntry, (attr, lasts): Lent) {
+    reply.entry_with_ttls(&lasts, &TTL, &file_attr(&attr), GENERATION);
 }
 
 /// Answers with attributes.
-pub(super) fn attributes(reply: ReplyAttr, attr: Attr) {
-    reply.attr(&TTL, &file_attr(&attr));
+pub(super) fn attributes(reply: ReplyAttr, (attr, lasts): Lent) {
+    reply.attr(&lasts, &file_attr(&attr));
 }
 
 /// Answers with a new file and its handle.

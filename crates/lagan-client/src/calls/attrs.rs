@@ -4,6 +4,7 @@ use crate::Client;
 use crate::file::pages::Seen;
 use crate::leader::link::fs_error;
 use crate::options::{Caller, Invalidate};
+use lagan_lease::{KERNEL_MS, Way};
 use lagan_types::op::{SetAttr, SetAttrs};
 use lagan_types::query::GetAttr;
 use lagan_types::{Attr, FsError, Ino, Kind};
@@ -37,6 +38,15 @@ impl Client {
             answer = self.leader.query_by(GetAttr { ino }, until).await;
         }
         Ok(self.show(answer?).await)
+    }
+
+    /// Lends attributes, which are about to be answered, to the kernel. Returns how long it may
+    /// believe them; zero: it asks each time. `named`: they answer a look-up of that
+    /// name in that directory. The answer must wait for nothing from here on.
+    pub fn lend(&self, attr: &Attr, named: Option<(Ino, &[u8])>) -> Duration {
+        let way = named.map_or(Way::Attributes, |(dir, name)| Way::Name(dir, name));
+        let lent = self.leader.kernel().can_forget() && self.leader.leases().lend(attr, way);
+        Duration::from_millis(if lent { KERNEL_MS } else { 0 })
     }
 
     /// chmod, chown, truncate, utimens, after what was written before.

@@ -89,6 +89,9 @@ impl Client {
         let flushed = flushed.unwrap_or(Err(FsError::Io));
         self.tell_accesses(flush_until).await;
         self.leader.closing();
+        // Programs may go on in a mount that was taken away lazily.
+        let kernel = self.leader.kernel();
+        kernel.take_all_back(self.leader.leases()).await;
         let session = self.session();
         let closed = self
             .leader

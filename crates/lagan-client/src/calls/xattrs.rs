@@ -44,8 +44,14 @@ impl Client {
         if is_acl(name) && self.no_acl.has_no_list(ino) {
             return Err(FsError::NoAttribute);
         }
+        let list = is_acl(name);
         let name = name.to_vec();
-        self.leader.query(GetXattr { ino, name }).await
+        let value = self.leader.query(GetXattr { ino, name }).await;
+        if list {
+            // The kernel may keep it beside newer attributes.
+            self.leader.leases().quieten(ino);
+        }
+        value
     }
 
     async fn own_attribute(&self, ino: Ino, name: &[u8]) -> Result<Vec<u8>, FsError> {

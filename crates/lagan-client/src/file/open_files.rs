@@ -36,6 +36,10 @@ impl OpenFiles for Files {
         }
     }
 
+    fn attributes_forgotten(&self, ino: Ino) {
+        self.pages.overtaken(ino);
+    }
+
     fn session_lost(&self, lost: &HashSet<Ino>) {
         for inode in self.table.inodes() {
             if lost.contains(&inode.ino) || inode.state.lock().is_dirty() {

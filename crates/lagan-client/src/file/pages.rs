@@ -4,16 +4,25 @@
 //! mtime (FUSE_AUTO_INVAL_DATA). Both can be set back, so the data version
 //! decides: if it changed and they did not, the pages must be dropped by
 //! notification before the attributes are answered.
+//!
+//! Nor does the kernel take every answer: it discards one if it has taken another since it
+//! asked (`fuse_change_attributes` in Linux' fs/fuse/inode.c), though that may be the older
+//! one. So of answers that come close together it may have either.
 
+use lagan_lease::KERNEL_SLACK_MS;
 use lagan_types::{Attr, Ino, Time};
 use parking_lot::Mutex;
 use std::collections::{BTreeMap, HashMap};
+use std::time::{Duration, Instant};
 
 /// Inodes remembered, at most.
 const INODES_MAX: usize = 32 * 1024;
 /// Inodes not opened whose last shown attributes are remembered, at most: a
 /// lookup comes right before its open.
 const SHOWN_MAX: usize = 4096;
+
+/// Answers within this time may overtake each other on their way to programs.
+const CLOSE: Duration = Duration::from_millis(KERNEL_SLACK_MS);
 
 /// The version of no inode.
 const NO_VERSION: u64 = u64::MAX;
@@ -66,12 +75,35 @@ struct Known {
     version: u64,
     /// Size and mtime as the kernel has them; `None`: not seen by us.
     shown: Option<Shown>,
+    /// What was answered before that, and what the kernel may still have though it was answered
+    /// something else since: that answer was discarded.
+    before: Option<Shown>,
+    perhaps: Option<Shown>,
+    /// When it was answered anything last.
+    at: Option<Instant>,
     /// Counts the reasons for [`NO_VERSION`].
     doubt: u64,
     age: u64,
 }
 
 impl Known {
+    /// Notes an answer. Returns whether the kernel may go on with the pages that it has: it
+    /// may take the answer for what it had, or discard it. One that it discards leaves the size
+    /// as it was, and so would telling it about pages; then the next answer must do.
+    fn show(&mut self, shown: Shown, now: Instant) -> bool {
+        let close = self.at.is_some_and(|at| now - at < CLOSE);
+        self.at = Some(now);
+        let Some(old) = self.shown.replace(shown) else {
+            return true;
+        };
+        let same = old == shown || self.perhaps == Some(shown);
+        if old != shown {
+            self.before = Some(old);
+            self.perhaps = self.before.filter(|_| close).or(self.perhaps);
+        }
+        same || (close && old.0 == shown.0)
+    }
+
     /// Notes that the pages may be wrong, until they were dropped after this.
     fn doubt(&mut self) -> Doubt {
         self.version = NO_VERSION;
@@ -100,6 +132,9 @@ impl KernelPages {
                 // on their way to it: only if it may have the same already.
                 old.map_or(looked_up, |o| o.shown)
             },
+            before: old.and_then(|o| o.before),
+            perhaps: old.and_then(|o| o.perhaps),
+            at: old.and_then(|o| o.at),
             doubt: old.map_or(0, |o| o.doubt),
             age,
         };
@@ -124,15 +159,23 @@ impl KernelPages {
     /// the kernel's pages dropped first. Until it has, every caller gets `Stale`: nobody
     /// may see new attributes and old pages.
     pub fn answered(&self, attr: &Attr) -> Seen {
+        self.answered_at(attr, Instant::now())
+    }
+
+    fn answered_at(&self, attr: &Attr, now: Instant) -> Seen {
         let mut inner = self.inner.lock();
         let shown = (attr.size, attr.mtime);
         let Some(known) = inner.known.get_mut(&attr.ino) else {
             inner.note_shown(attr.ino, shown);
             return Seen::Fine;
         };
-        let stale = known.version != attr.version && known.shown.is_none_or(|old| old == shown);
-        known.shown = Some(shown);
-        if stale {
+        let same = known.show(shown, now);
+        if same && known.version == NO_VERSION {
+            // Somebody has them dropped just now. If that doubt were renewed, those who look
+            // all the time would never come to an end.
+            return Seen::Stale(Doubt(known.doubt));
+        }
+        if same && known.version != attr.version {
             return Seen::Stale(known.doubt());
         }
         known.version = attr.version;
@@ -164,7 +207,15 @@ impl KernelPages {
         if known.version != attr.version {
             known.doubt();
         }
-        known.shown = Some(shown);
+        known.show(shown, Instant::now());
+    }
+
+    /// Notes that the kernel is told to forget attributes: the last answer on its way may be
+    /// discarded, so that it goes on with what it had before.
+    pub fn overtaken(&self, ino: Ino) {
+        if let Some(known) = self.inner.lock().known.get_mut(&ino) {
+            known.perhaps = known.before;
+        }
     }
 
     /// Notes that bytes which this mount wrote to the inode are lost; the kernel's pages show them.
@@ -251,12 +302,11 @@ mod tests {
         pages.opened(&attr(5, 1, 10, 1), true);
         let changed = attr(5, 2, 10, 1);
         let first = doubt(&pages, &changed);
-        let second = doubt(&pages, &changed);
+        assert_eq!(doubt(&pages, &changed), first);
         pages.dropped(&changed, first);
-        let third = doubt(&pages, &changed);
-        pages.dropped(&changed, second);
-        pages.dropped(&changed, third);
         assert_eq!(pages.answered(&changed), Seen::Fine);
+        let again = attr(5, 3, 10, 1);
+        assert_ne!(doubt(&pages, &again), first, "an old drop does not count");
     }
 
     #[test]
@@ -291,6 +341,44 @@ mod tests {
         assert_eq!(pages.answered(&attr(6, 1, 10, 1)), Seen::Fine);
         pages.opened(&attr(6, 1, 10, 1), false);
         drop_stale(&pages, &attr(6, 2, 10, 1));
+    }
+
+    #[test]
+    fn answer_that_was_overtaken_may_not_have_arrived() {
+        for overtaken in [false, true] {
+            let (pages, mut now) = (KernelPages::default(), Instant::now());
+            pages.opened(&attr(5, 1, 10, 1), true);
+            assert_eq!(pages.answered_at(&attr(5, 1, 10, 1), now), Seen::Fine);
+            now += CLOSE;
+            assert_eq!(pages.answered_at(&attr(5, 2, 10, 2), now), Seen::Fine);
+            if overtaken {
+                pages.overtaken(Ino(5));
+            }
+            now += CLOSE;
+            // Somebody sets the time back: for the kernel nothing may have changed.
+            let back = pages.answered_at(&attr(5, 3, 10, 1), now);
+            assert_eq!(back != Seen::Fine, overtaken);
+        }
+    }
+
+    #[test]
+    fn answers_that_come_close_together_may_overtake_each_other() {
+        let (pages, mut now) = (KernelPages::default(), Instant::now());
+        pages.opened(&attr(5, 1, 10, 1), true);
+        assert_eq!(pages.answered_at(&attr(5, 1, 10, 1), now), Seen::Fine);
+        now += CLOSE / 2;
+        let close = attr(5, 2, 10, 2);
+        assert_ne!(pages.answered_at(&close, now), Seen::Fine, "pages go first");
+        pages.opened(&close, true);
+        // Of another size the kernel hears in time or at the next look.
+        assert_eq!(pages.answered_at(&attr(5, 3, 11, 3), now), Seen::Fine);
+        now += CLOSE;
+        let back = attr(5, 4, 10, 2);
+        assert_ne!(
+            pages.answered_at(&back, now),
+            Seen::Fine,
+            "it may have missed one"
+        );
     }
 
     #[test]

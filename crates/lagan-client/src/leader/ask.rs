@@ -5,7 +5,7 @@
 //! replaced (`renew.rs`).
 
 use crate::leader::Leader;
-use crate::leader::leases::{Leases, Listing};
+use crate::leader::leases::{Leases, Listing, OwnChange};
 use crate::leader::link::{fs_error, unanswered};
 use crate::leader::session::Ticket;
 use lagan_types::answer::Created;
@@ -92,13 +92,20 @@ impl Leader {
         done.map(|(answer, _)| answer)
     }
 
+    /// Begins a change: neither this mount nor its kernel believes what it changes.
+    async fn begin(&self, op: &FileOp) -> OwnChange {
+        let (change, loans) = self.leases.begin(op);
+        self.kernel.take_back(&self.leases, loans).await;
+        change
+    }
+
     async fn replicate(
         &self,
         op: FileOp,
         only: Option<SessionId>,
         until: Instant,
     ) -> Result<(Answer, bool), Refusal> {
-        let change = self.leases.begin(&op);
+        let change = self.begin(&op).await;
         loop {
             let ticket = self.session.begin(only, until).await?;
             let id = ticket.id;
@@ -137,7 +144,7 @@ impl Leader {
     ) -> Result<(Created, bool), FsError> {
         let op = FileOp::from(create.clone());
         self.make_touched_by_op(&op, until).await?;
-        let change = self.leases.begin(&op);
+        let change = self.begin(&op).await;
         loop {
             let ticket = self.session.begin(None, until).await.map_err(fs_error)?;
             let id = ticket.id;

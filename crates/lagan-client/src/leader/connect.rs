@@ -7,6 +7,7 @@ use crate::leader::cluster::Cluster;
 use crate::leader::creates::Creates;
 use crate::leader::heartbeat;
 use crate::leader::id_blocks::IdBlocks;
+use crate::leader::kernel::Kernel;
 use crate::leader::leases::Leases;
 use crate::leader::link::{Link, resolve};
 use crate::leader::lock_owners::LockOwners;
@@ -78,6 +79,7 @@ impl Leader {
         cluster.install(joined.map, options.bind_from);
         Arc::new_cyclic(|me| Leader {
             me: me.clone(),
+            kernel: Arc::new(Kernel::new(files.clone())),
             files,
             tasks,
             link: Arc::new(joined.link),

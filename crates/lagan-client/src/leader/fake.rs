@@ -27,6 +27,7 @@ impl OpenFiles for Nobody {
     fn let_go(&self, _: Ino) {}
     fn promise_made(&self, _: &Attr, _: &Attr) {}
     fn promise_lost(&self, _: Ino) {}
+    fn attributes_forgotten(&self, _: Ino) {}
     fn session_lost(&self, _: &HashSet<Ino>) {}
 }
 

@@ -70,6 +70,7 @@ async fn beats(leader: &Leader, check: &mut Check) -> bool {
     let mut asked = false;
     for _ in 0..SETTLE_BEATS {
         let (said, left) = learn_term(leader, 0);
+        leader.kernel.settle(&leader.leases, said).await;
         asked |= beat(leader, check, said, left).await;
         if learn_term(leader, 0).0 == said && left == 0 {
             break;

@@ -8,11 +8,11 @@
 
 use crate::leader::misses::Misses;
 use lagan_host::boot::boot_time;
-use lagan_lease::{Beat, CacheBounds, Change, Fact as Kept, Holder, Outcome, Token};
+use lagan_lease::{Beat, CacheBounds, Change, Fact as Kept, Holder, Loan, Outcome, Token, Way};
 use lagan_types::lease::{Closed, Fact, Found, Key, Leased, Name, Proof, Wish};
 use lagan_types::message::{Recalls, SessionHeard};
 use lagan_types::query::{DirPage, Opened, QueryAnswer};
-use lagan_types::{Attr, FileOp, FsError, Ino, Query, Refusal, SessionId};
+use lagan_types::{Attr, FileOp, FsError, Ino, Kind, Query, Refusal, SessionId};
 use parking_lot::Mutex;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -76,7 +76,7 @@ pub(crate) struct Leases {
 
 /// The time on a clock that goes on while the machine sleeps, milliseconds; the end of all
 /// time where there is none, so that no lease is valid.
-fn now_ms() -> u64 {
+pub(crate) fn now_ms() -> u64 {
     boot_time().map_or(u64::MAX, |time| time.as_millis() as u64)
 }
 
@@ -343,8 +343,9 @@ impl Leases {
     // -- own changes ----------------------------------------------------------
 
     /// Begins an own change, before it is sent: nothing is remembered of what it changes.
-    pub fn begin(self: &Arc<Self>, op: &FileOp) -> OwnChange {
-        let change = self.holder.as_ref().map(|holder| {
+    /// It is sent when these loans have come back.
+    pub fn begin(self: &Arc<Self>, op: &FileOp) -> (OwnChange, Vec<Loan>) {
+        let begun = self.holder.as_ref().map(|holder| {
             let now_ms = now_ms();
             let mut holder = holder.lock();
             let mut keys = op.touches();
@@ -355,20 +356,69 @@ impl Leases {
             }
             keys.sort_unstable();
             keys.dedup();
-            holder.begin(keys)
+            let change = holder.begin(keys);
+            let loans = holder.loans_of_change(&change, now_ms);
+            (change, loans)
         });
-        OwnChange {
-            leases: self.clone(),
-            change,
+        let (change, loans) = begun.unzip();
+        let leases = self.clone();
+        (OwnChange { leases, change }, loans.unwrap_or_default())
+    }
+
+    /// Forgets what is remembered of keys that were shown by mistake. Returns the loans that
+    /// are to come back.
+    pub fn forget(&self, keys: Vec<Key>) -> Vec<Loan> {
+        let Some(holder) = &self.holder else {
+            return Vec::new();
+        };
+        let (mut holder, now_ms) = (holder.lock(), now_ms());
+        let change = holder.begin(keys);
+        let loans = holder.loans_of(change.keys(), now_ms);
+        holder.end(change, Outcome::Unknown, now_ms);
+        loans
+    }
+
+    // -- loans to the kernel --------------------------------------------------
+
+    /// Whether attributes that are about to be answered may be lent to the kernel. It is
+    /// asked last: the answer waits for nothing from here on.
+    ///
+    /// What the kernel keeps beside them is not lent: lists and capabilities, which it fetches
+    /// by itself, and the bits that a write takes away without a word to it.
+    pub fn lend(&self, attr: &Attr, way: Way<'_>) -> bool {
+        let special = attr.has_xattrs() || attr.has_capability();
+        let set_id = attr.kind == Kind::File && attr.permissions() & 0o6000 != 0;
+        let Some(holder) = self.holder.as_ref().filter(|_| !special && !set_id) else {
+            return false;
+        };
+        // This mount shows its own reads before the leader has heard of them.
+        let same = |shown: &Shown| {
+            let atime = shown.attr.atime;
+            let attr = attr.clone();
+            shown.attr == Attr { atime, ..attr }
+        };
+        let mut holder = holder.lock();
+        holder.lend(attr.ino, way, now_ms(), same)
+    }
+
+    /// Lends nothing of an inode for a moment.
+    pub fn quieten(&self, ino: Ino) {
+        if let Some(holder) = &self.holder {
+            holder.lock().quieten(ino, now_ms());
         }
     }
 
-    /// Forgets what is remembered of keys that were shown by mistake.
-    pub fn forget(&self, keys: Vec<Key>) {
+    /// Returns all loans that are out.
+    pub fn loans(&self) -> Vec<Loan> {
+        let holder = self.holder.as_ref();
+        holder.map_or_else(Vec::new, |holder| holder.lock().loans(now_ms()))
+    }
+
+    /// Notes that the kernel has forgotten these loans.
+    pub fn returned(&self, loans: &[Loan]) {
         if let Some(holder) = &self.holder {
             let mut holder = holder.lock();
-            let change = holder.begin(keys);
-            holder.end(change, Outcome::Unknown, now_ms());
+            loans.iter().for_each(|loan| holder.returned(loan));
         }
     }
 
@@ -436,15 +486,18 @@ impl Leases {
         }
     }
 
-    /// Forgets what the leader recalls from that session.
-    pub fn recalled(&self, session: SessionId, recalls: &Recalls) {
-        let Some(holder) = &self.holder else {
-            return;
-        };
-        let mine = holder.lock().recall(session, recalls.term, &recalls.keys);
-        if mine && !recalls.keys.is_empty() {
-            *self.acked.lock() = (session, recalls.term, recalls.number);
-        }
+    /// Forgets what the leader recalls from that session. Returns the loans that come back
+    /// before it is acknowledged; `None`: there is nothing to acknowledge.
+    pub fn recalled(&self, session: SessionId, recalls: &Recalls) -> Option<Vec<Loan>> {
+        let mut holder = self.holder.as_ref()?.lock();
+        let mine = holder.recall(session, recalls.term, &recalls.keys);
+        let mine = mine && !recalls.keys.is_empty();
+        mine.then(|| holder.loans_of(&recalls.keys, now_ms()))
+    }
+
+    /// Acknowledges these recalls with the next poll.
+    pub fn acknowledge(&self, session: SessionId, recalls: &Recalls) {
+        *self.acked.lock() = (session, recalls.term, recalls.number);
     }
 
     /// Returns when another term or session has begun.

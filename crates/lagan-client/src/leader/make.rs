@@ -88,7 +88,12 @@ impl Leader {
         if let Some(Promise { file, .. }) = self.promises.get(ino) {
             let name = Key::name(file.parent, &file.name);
             let keys = vec![name, Key::Inode(file.parent), Key::Inode(ino)];
-            self.leases.forget(keys);
+            let loans = self.leases.forget(keys);
+            if !loans.is_empty() {
+                self.tasks.spawn(&self.me, move |leader| async move {
+                    leader.kernel.take_back(&leader.leases, loans).await;
+                });
+            }
         }
         self.promises.lose(ino)
     }

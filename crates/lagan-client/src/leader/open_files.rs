@@ -23,6 +23,10 @@ pub(crate) trait OpenFiles: Send + Sync {
     /// A promised file will never be made: its handles fail, and its data is dropped.
     fn promise_lost(&self, ino: Ino);
 
+    /// The kernel is about to be told to forget attributes that it was lent; answers on their
+    /// way to it may be discarded.
+    fn attributes_forgotten(&self, ino: Ino);
+
     /// The session was ended and a new one is open. `lost` are the inodes whose lock or
     /// promise is gone. Handles of these, and of inodes with data that is not
     /// committed, fail from now on; the data is dropped. The handles must fail

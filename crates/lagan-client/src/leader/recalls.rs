@@ -1,9 +1,10 @@
 //! Polls for recalls: what this mount must forget before others may change it.
 //!
 //! One poll is always under way while something may be remembered. What it brings is forgotten
-//! at once, and acknowledged with the next poll.
+//! at once, and acknowledged with the next poll when the kernel has forgotten it too.
 
 use crate::leader::Leader;
+use crate::leader::kernel::Kernel;
 use crate::leader::leases::Leases;
 use crate::leader::link::Link;
 use lagan_types::SessionId;
@@ -25,12 +26,13 @@ const LOOK: Duration = Duration::from_secs(1);
 pub(super) async fn run(leader: Weak<Leader>, cancel: CancellationToken) {
     while let Some(leader) = leader.upgrade() {
         let (link, leases) = (leader.link.clone(), leader.leases.clone());
+        let kernel = leader.kernel.clone();
         let session = leader.session();
         // A poll is long: it keeps no storey alive.
         drop(leader);
         let round = async {
             if leases.is_active() || leases.is_valid() {
-                poll(&link, &leases, session).await;
+                poll(&link, (&leases, &kernel), session).await;
             } else {
                 let _ = tokio::time::timeout(LOOK, leases.poll_wanted()).await;
             }
@@ -43,7 +45,7 @@ pub(super) async fn run(leader: Weak<Leader>, cancel: CancellationToken) {
 }
 
 /// Asks once what to forget, and forgets it.
-async fn poll(link: &Link, leases: &Leases, session: SessionId) {
+async fn poll(link: &Link, (leases, kernel): (&Leases, &Kernel), session: SessionId) {
     let (term, acked) = leases.acked(session);
     let poll = PollRecalls {
         session,
@@ -57,7 +59,10 @@ async fn poll(link: &Link, leases: &Leases, session: SessionId) {
     };
     let brought = match answer {
         Ok(recalls) => {
-            leases.recalled(session, &recalls);
+            if let Some(loans) = leases.recalled(session, &recalls) {
+                kernel.take_back(leases, loans).await;
+                leases.acknowledge(session, &recalls);
+            }
             !recalls.keys.is_empty()
         }
         Err(error) => {

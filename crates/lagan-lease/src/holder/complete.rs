@@ -57,6 +57,13 @@ impl Complete {
         }
     }
 
+    /// Whether the name was asked for last, and the one before it in the listing before it.
+    pub fn is_in_order(&self, name: &[u8]) -> bool {
+        let [last, before] = self.asked.get();
+        let place = self.names.get(name).map(|(_, place)| *place);
+        place == Some(last) && before.wrapping_add(1) == last
+    }
+
     /// Forgets the places of names that are gone, when most are.
     pub fn tidy_order(&mut self) {
         if self.order.len() <= 2 * self.names.len() + 64 {

@@ -236,6 +236,7 @@ fn another_session_begins_with_nothing() {
 #[test]
 fn cache_stays_within_its_bounds() {
     let bounds = CacheBounds {
+        hot: 4,
         inodes_max: 10,
         names_bytes_max: 10 * (NAME_ROW_BYTES + 1),
         directories_bytes_max: 5 * NAME_ROW_BYTES,

@@ -145,6 +145,8 @@ pub(super) struct Stats {
     pub given_up: u64,
     pub directory_hits: u64,
     pub own_kept: u64,
+    /// Attributes lent to kernels.
+    pub lent: u64,
 }
 
 impl Stats {
@@ -156,6 +158,7 @@ impl Stats {
         self.given_up += other.given_up;
         self.directory_hits += other.directory_hits;
         self.own_kept += other.own_kept;
+        self.lent += other.lent;
     }
 }
 

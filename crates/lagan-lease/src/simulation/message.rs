@@ -1,6 +1,6 @@
 //! What goes between the parts of a run.
 
-use crate::holder::Fact;
+use crate::holder::{Fact, Loan};
 use crate::leader::{ClaimId, Recalls};
 use lagan_types::lease::{Found, Key, Name};
 use lagan_types::{Ino, SessionId};
@@ -38,9 +38,17 @@ pub(super) enum UseRule {
     ListingRegisteredFirst,
     /// Recall after a quiet change.
     QuietRecalled,
+    /// Loans come back before a recall is acknowledged.
+    LoansBackThenAcknowledge,
+    /// Loans come back before an own change is sent.
+    LoansBackThenSend,
+    /// Loans come back before a new leader is told that nothing is held.
+    LoansBackThenSettle,
+    /// A kernel that does not know an inode is told again when it may have come to know it.
+    ArrivingWaitedFor,
 }
 
-pub(super) const USE_RULES: [UseRule; 11] = [
+pub(super) const USE_RULES: [UseRule; 15] = [
     UseRule::RegisterThenRead,
     UseRule::BarrierBeforeRenewal,
     UseRule::VictimsReadAgain,
@@ -52,6 +60,10 @@ pub(super) const USE_RULES: [UseRule; 11] = [
     UseRule::CloseThenAcknowledge,
     UseRule::ListingRegisteredFirst,
     UseRule::QuietRecalled,
+    UseRule::LoansBackThenAcknowledge,
+    UseRule::LoansBackThenSend,
+    UseRule::LoansBackThenSettle,
+    UseRule::ArrivingWaitedFor,
 ];
 
 /// A change.
@@ -257,6 +269,29 @@ pub(super) enum AtMount {
     Poll,
     /// Closes keys later than they are acknowledged: a broken rule.
     Close(SessionId, u64, Vec<Key>),
+    /// Tells the kernel to forget loans, and goes on when it has.
+    Back(Vec<Loan>, After),
+}
+
+/// What waits for loans.
+#[derive(Debug, Clone)]
+pub(super) enum After {
+    /// To acknowledge recalls up to that number.
+    Acknowledge(SessionId, u64, u64),
+    /// To send the change of a program.
+    Send(usize),
+    /// To say that nothing is held of terms before this one.
+    Settle(u64),
+}
+
+/// An answer with a loan that a program processes.
+#[derive(Debug, Clone)]
+pub(super) struct AtKernel {
+    pub lent: (Ino, Value),
+    /// How often the kernel had been told anything when it asked.
+    pub asked: u64,
+    /// The inode stays in the cache until then.
+    pub holds: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -281,6 +316,7 @@ pub(super) enum Event {
     ToMount(From, ToMount),
     Server(usize, AtServer),
     Mount(usize, AtMount),
+    Kernel(usize, AtKernel),
     Commit,
     Fault(Fault),
     Heal,

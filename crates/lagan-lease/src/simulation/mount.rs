@@ -1,8 +1,12 @@
 //! A mount around its cache, and the programs that call it.
 
+mod loans;
+
 use super::cx::Cx;
+use super::kernel::Kernel;
 use super::message::{
-    AtMount, Cmd, DIRS, Event, FILES, NAMES, Shown, ToMount, ToServer, UseRule, Value, What, name,
+    After, AtMount, Cmd, DIRS, Event, FILES, NAMES, Shown, ToMount, ToServer, UseRule, Value, What,
+    name,
 };
 use super::random::Clock;
 use crate::holder::{Beat, CacheBounds, Change, Holder, Outcome, Token};
@@ -62,6 +66,7 @@ pub(super) struct Mount {
     pub dead: bool,
     pub session: SessionId,
     pub holder: Holder<Value>,
+    pub kernel: Kernel,
     /// When each program finished its last call.
     pub done_us: Vec<u64>,
     doing: Vec<Doing>,
@@ -70,12 +75,17 @@ pub(super) struct Mount {
     seq: u64,
     /// The last number acknowledged, and the session and term that it belongs to.
     acked: (SessionId, u64, u64),
+    /// The last term of which it was said that nothing is held of earlier ones.
+    settled: u64,
     opening: bool,
 }
 
 impl Mount {
     pub fn new(index: usize, clock: Clock, session: SessionId, cx: &Cx) -> Self {
-        let mut bounds = CacheBounds::default();
+        let mut bounds = CacheBounds {
+            hot: 1,
+            ..CacheBounds::default()
+        };
         if cx.plan.small {
             bounds.inodes_max = 4;
             bounds.names_bytes_max = 500;
@@ -91,12 +101,14 @@ impl Mount {
             dead: false,
             session,
             holder: Holder::new(session, &bounds),
+            kernel: Kernel::default(),
             done_us: vec![0; cx.plan.actors],
             doing: (0..cx.plan.actors).map(|_| Doing::Idle).collect(),
             calls: BTreeMap::new(),
             guess: 0,
             seq: 0,
             acked: (session, 0, 0),
+            settled: 0,
             opening: false,
         }
     }
@@ -171,11 +183,17 @@ impl Mount {
             AtMount::Close(session, term, keys) => {
                 self.holder.recall(session, term, &keys);
             }
+            AtMount::Back(loans, after) => self.tell_kernel(cx, loans, after),
         }
     }
 
     fn beat(&mut self, cx: &mut Cx) {
-        let beat = self.holder.beat(self.now_ms(cx));
+        let (term, now_ms) = (self.holder.term(), self.now_ms(cx));
+        if term > self.settled && cx.keeps(UseRule::LoansBackThenSettle) {
+            let loans = self.holder.loans(now_ms);
+            return self.take_back(cx, loans, After::Settle(term));
+        }
+        let beat = self.holder.beat(now_ms);
         let message = ToServer::Beat {
             session: beat.session,
             term: beat.term,
@@ -304,8 +322,11 @@ impl Mount {
     fn find_in_cache(&mut self, cx: &mut Cx, what: What) -> bool {
         let now_ms = self.now_ms(cx);
         let (found, right) = match what {
-            What::Attr(ino) => match self.holder.inode(ino, now_ms) {
-                Some(value) => (true, cx.truth.was_value(ino, *value, (cx.now, cx.now))),
+            What::Attr(ino) => match self.holder.inode(ino, now_ms).copied() {
+                Some(value) => {
+                    self.lend(cx, ino, value);
+                    (true, cx.truth.was_value(ino, value, (cx.now, cx.now)))
+                }
                 None => (false, true),
             },
             What::Name(at) => match self.holder.name(at.0, &[at.1], now_ms) {
@@ -364,15 +385,20 @@ impl Mount {
         keys.sort();
         keys.dedup();
         self.seq += 1;
+        let change = self.holder.begin(keys);
+        let loans = match cx.keeps(UseRule::LoansBackThenSend) {
+            true => self.holder.loans_of_change(&change, now_ms),
+            false => Vec::new(),
+        };
         self.doing[actor] = Doing::Change(Changing {
-            change: self.holder.begin(keys),
+            change,
             session: self.session,
             seq: self.seq,
             cmd,
             sent: false,
             until_us,
         });
-        self.ask(cx, actor);
+        self.take_back(cx, loans, After::Send(actor));
     }
 
     // -- answers ------------------------------------------------------------------
@@ -454,15 +480,20 @@ impl Mount {
         let mine = match cx.keeps(UseRule::CloseThenAcknowledge) {
             true => self.holder.recall(session, term, &keys),
             false => {
-                let later = self.me(AtMount::Close(session, term, keys));
+                let later = self.me(AtMount::Close(session, term, keys.clone()));
                 cx.soon(20_000, later);
                 self.holder.recall(session, term, &[])
             }
         };
-        if mine {
-            self.acked = (session, term, recalls.number);
+        if !mine {
+            return self.poll(cx);
         }
-        self.poll(cx);
+        let loans = match cx.keeps(UseRule::LoansBackThenAcknowledge) {
+            true => self.holder.loans_of(&keys, self.now_ms(cx)),
+            false => Vec::new(),
+        };
+        let after = After::Acknowledge(session, term, recalls.number);
+        self.take_back(cx, loans, after);
     }
 
     fn changed(&mut self, cx: &mut Cx, actor: usize, outcome: Outcome<Value>) {
@@ -526,6 +557,7 @@ impl Mount {
 
     /// Whatever may be answered from the cache now must be so now.
     pub fn audit(&mut self, cx: &mut Cx, quiet: bool) {
+        self.kernel.audit(cx, self.index);
         if self.dead {
             return;
         }

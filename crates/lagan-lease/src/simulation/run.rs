@@ -190,6 +190,10 @@ impl World {
                     self.with(|_, mounts, cx| mounts[mount].event(cx, event));
                 }
             }
+            Event::Kernel(mount, answer) => {
+                self.mounts[mount].kernel.install(self.now, &answer);
+                self.with(|_, mounts, cx| mounts[mount].audit(cx, false));
+            }
             Event::Commit => self.commit(),
             Event::Fault(fault) => self.fault(fault),
             Event::Heal => {
