@@ -6,7 +6,8 @@
 //!
 //! A chunk that was freed must not come back: this node may have deleted it and said so, while
 //! the member that lists it has not. Such a chunk is in that member's rows of the reap queue
-//! until it has deleted it; so what stands in a member's rows is not fetched.
+//! until it has deleted it; so what stands in a member's rows is not fetched. This node's own
+//! rows, which may be many after a long absence, need no look: they are worked off afterwards.
 
 use crate::copy::{BATCH, NotCopied, copy, freed, missing, page};
 use crate::work::{Work, blocking};
@@ -99,7 +100,7 @@ async fn compare_set(work: &Work, map: &ClusterMap, set: &ReplicaSet) -> Result<
             let Some(&(last, _)) = page.last() else { break };
             let ids: Vec<ChunkId> = page.into_iter().map(|(id, _)| id).collect();
             for ids in ids.chunks(BATCH) {
-                copied += fetch(work, (set, &up), ids, &mut again).await?;
+                copied += fetch(work, &up, ids, &mut again).await?;
             }
             after = Some(last);
         }
@@ -119,7 +120,7 @@ async fn compare_set(work: &Work, map: &ClusterMap, set: &ReplicaSet) -> Result<
 /// why another comparison may find more.
 async fn fetch(
     work: &Work,
-    (set, sources): (&ReplicaSet, &[NodeId]),
+    sources: &[NodeId],
     ids: &[ChunkId],
     again: &mut Option<String>,
 ) -> Result<u64, String> {
@@ -130,7 +131,7 @@ async fn fetch(
     // From the question whether they are freed to the write nothing is reaped here: else a row
     // that is worked off in between brings one back for ever.
     let _held = work.reaping.lock().await;
-    let freed = freed(work, &missing, &set.nodes).await?;
+    let freed = freed(work, &missing, sources).await?;
     let mut copied = 0;
     for id in missing.into_iter().filter(|id| !freed.contains(id)) {
         if work.store.contains(id).map_err(|e| e.to_string())? {

@@ -48,21 +48,23 @@ pub(crate) async fn missing(work: &Work, ids: &[ChunkId]) -> Result<Vec<ChunkId>
     missing.await.map_err(|e| e.to_string())
 }
 
-/// Those of the chunks that one of the nodes is to delete: they must not be copied, since a node
-/// that holds none when they are freed never hears that it has to delete them. A node without
-/// the log asks the leader, and sees the oldest rows only.
+/// Those of the chunks that one of the sources is to delete: they must not be copied, since a node
+/// that holds none when they are freed never hears that it has to delete them. A source has such
+/// a chunk no longer than its row stands, so nobody's rows count but those of the nodes that the
+/// chunk would be copied from; a member that is down may have very many. A node without the log
+/// asks the leader, and sees the oldest rows only.
 pub(crate) async fn freed(
     work: &Work,
     ids: &[ChunkId],
-    nodes: &[NodeId],
+    sources: &[NodeId],
 ) -> Result<BTreeSet<ChunkId>, String> {
     if work.own.map_version().is_some() {
-        let (own, ids, nodes) = (work.own.clone(), ids.to_vec(), nodes.to_vec());
+        let (own, ids, nodes) = (work.own.clone(), ids.to_vec(), sources.to_vec());
         let freed = tokio::task::spawn_blocking(move || own.freed(&ids, &nodes));
         return freed.await.map_err(|e| e.to_string());
     }
     let mut freed = BTreeSet::new();
-    for &node in nodes {
+    for &node in sources {
         let query = ChunkReap {
             node,
             now_ms: u64::MAX,

@@ -92,7 +92,7 @@ async fn fill(work: &Work, set: &ReplicaSet) -> Result<u64, String> {
             let Some(&(last, _)) = ids.last() else { break };
             let ids: Vec<ChunkId> = ids.into_iter().map(|(id, _)| id).collect();
             for ids in ids.chunks(BATCH) {
-                copied += fetch(work, set, &sources, ids).await?;
+                copied += fetch(work, &sources, ids).await?;
             }
             after = Some(last);
         }
@@ -102,17 +102,12 @@ async fn fill(work: &Work, set: &ReplicaSet) -> Result<u64, String> {
 
 /// Copies those of the chunks that are missing here and not freed; returns how many. What is
 /// freed later is in this node's rows, too.
-async fn fetch(
-    work: &Work,
-    set: &ReplicaSet,
-    sources: &[NodeId],
-    ids: &[ChunkId],
-) -> Result<u64, String> {
+async fn fetch(work: &Work, sources: &[NodeId], ids: &[ChunkId]) -> Result<u64, String> {
     let missing = missing(work, ids).await?;
     if missing.is_empty() {
         return Ok(0);
     }
-    let freed = freed(work, &missing, &set.nodes).await?;
+    let freed = freed(work, &missing, sources).await?;
     let mut copied = 0;
     for id in missing.into_iter().filter(|id| !freed.contains(id)) {
         let fetched = copy(work, sources, id).await;
