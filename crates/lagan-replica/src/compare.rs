@@ -9,7 +9,8 @@
 //! until it has deleted it; so what stands in a member's rows is not fetched. This node's own
 //! rows, which may be many after a long absence, need no look: they are worked off afterwards.
 
-use crate::copy::{BATCH, NotCopied, copy, freed, missing, page};
+use crate::copy::{BATCH, NotCopied, copy, freed, missing};
+use crate::listing::Listing;
 use crate::work::{Work, blocking};
 use lagan_types::cluster::{ClusterMap, ReplicaSet};
 use lagan_types::{ChunkId, NodeId, SetId};
@@ -94,15 +95,11 @@ async fn compare_set(work: &Work, map: &ClusterMap, set: &ReplicaSet) -> Result<
     let (up, down): (Vec<NodeId>, Vec<NodeId>) = others.partition(|n| map.is_up(*n));
     let (mut copied, mut again) = (0, None);
     for &source in &up {
-        let mut after = None;
-        loop {
-            let page = page(&work.peers, source, set.id, after).await?;
-            let Some(&(last, _)) = page.last() else { break };
-            let ids: Vec<ChunkId> = page.into_iter().map(|(id, _)| id).collect();
+        let mut listing = Listing::new(&work.peers, source, set.id);
+        while let Some(ids) = listing.next().await? {
             for ids in ids.chunks(BATCH) {
                 copied += fetch(work, &up, ids, &mut again).await?;
             }
-            after = Some(last);
         }
     }
     // What is only on its way may not come to disk, and nothing else remembers it.

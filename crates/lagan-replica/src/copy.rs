@@ -1,37 +1,16 @@
 //! Copies of single chunks from other members of their sets.
 
+use crate::listing::PAGE;
 use crate::metrics::METRICS;
-use crate::peers::Peers;
 use crate::read::{NoCopy, fetch_from};
 use crate::work::{Work, blocking};
-use bytes::Bytes;
 use lagan_chunk::ChunkError;
-use lagan_types::message::ListChunks;
 use lagan_types::query::ChunkReap;
-use lagan_types::{ChunkId, NodeId, SetId};
+use lagan_types::{ChunkId, NodeId};
 use std::collections::BTreeSet;
 
-/// Ids in one page.
-pub(crate) const PAGE: u32 = 4096;
 /// Ids that are looked at together.
 pub(crate) const BATCH: usize = 64;
-
-/// Asks a node for the next page of its chunks of a set, with their lengths.
-pub(crate) async fn page(
-    peers: &Peers,
-    source: NodeId,
-    set: SetId,
-    after: Option<ChunkId>,
-) -> Result<Vec<(ChunkId, u32)>, String> {
-    let request = ListChunks {
-        set: Some(set),
-        after,
-        limit: PAGE,
-    };
-    let asked = peers.ask(source, request, Bytes::new(), 1 << 20).await;
-    let (ids, _) = asked.map_err(|e| e.to_string())?;
-    ids.map_err(|refusal| format!("node {source} answered: {refusal}"))
-}
 
 /// Those of the chunks that are not on disk here.
 pub(crate) async fn missing(work: &Work, ids: &[ChunkId]) -> Result<Vec<ChunkId>, String> {

@@ -14,7 +14,8 @@
 //! never empties a set that a newer one fills.
 
 use crate::compare::Comparison;
-use crate::copy::{BATCH, PAGE, copy, freed, missing, page};
+use crate::copy::{BATCH, copy, freed, missing};
+use crate::listing::{Listing, PAGE};
 use crate::work::{Meta, Work, blocking};
 use lagan_chunk::Store;
 use lagan_types::cluster::{ClusterMap, ReplicaSet};
@@ -86,15 +87,11 @@ async fn fill(work: &Work, set: &ReplicaSet) -> Result<u64, String> {
     }
     let mut copied = 0;
     for &source in &sources {
-        let mut after = None;
-        loop {
-            let ids = page(&work.peers, source, set.id, after).await?;
-            let Some(&(last, _)) = ids.last() else { break };
-            let ids: Vec<ChunkId> = ids.into_iter().map(|(id, _)| id).collect();
+        let mut listing = Listing::new(&work.peers, source, set.id);
+        while let Some(ids) = listing.next().await? {
             for ids in ids.chunks(BATCH) {
                 copied += fetch(work, &sources, ids).await?;
             }
-            after = Some(last);
         }
     }
     Ok(copied)
@@ -172,19 +169,15 @@ async fn drop_set(store: &Arc<Store>, set: SetId) -> Result<(), String> {
 
 /// Deletes the chunks of one set that `member` lists; returns how many.
 async fn leave_set(work: &Work, set: SetId, member: NodeId) -> Result<usize, String> {
-    let (mut after, mut dropped) = (None, 0);
-    loop {
-        let theirs = page(&work.peers, member, set, after).await?;
-        let Some(&(last, _)) = theirs.last() else {
-            return Ok(dropped);
-        };
-        let ids: Vec<ChunkId> = theirs.into_iter().map(|(id, _)| id).collect();
+    let mut dropped = 0;
+    let mut listing = Listing::new(&work.peers, member, set);
+    while let Some(ids) = listing.next().await? {
         let local = work.store.clone();
         dropped += blocking(move || local.delete(&ids))
             .await
             .map_err(|e| e.to_string())?;
-        after = Some(last);
     }
+    Ok(dropped)
 }
 
 #[cfg(test)]

@@ -20,6 +20,7 @@ mod copy;
 mod doubt;
 pub mod fill;
 pub mod heal;
+mod listing;
 pub mod metrics;
 mod peers;
 mod read;
