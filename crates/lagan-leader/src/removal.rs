@@ -128,6 +128,7 @@ impl Leader {
         let view = self.raft.read().await.ok()?;
         let query = ChunkReap {
             node,
+            from: 0,
             now_ms: u64::MAX,
             limit: ROWS,
         };

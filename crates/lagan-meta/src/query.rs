@@ -76,7 +76,10 @@ fn answer(store: &dyn Read, session: SessionId, query: &Query) -> Outcome<QueryA
         Query::Attempts(q) => found(q, queues::attempts(store, q.from, q.limit)),
         Query::Releasable(q) => found(q, queues::releasable(store, q.from, q.limit)),
         Query::Orphans(q) => found(q, queues::orphans(store, q.from, q.limit)),
-        Query::ChunkReap(q) => found(q, queues::chunk_reap(store, q.node, q.now_ms, q.limit)),
+        Query::ChunkReap(q) => found(
+            q,
+            queues::chunk_reap(store, (q.node, q.from), q.now_ms, q.limit),
+        ),
         Query::ObjectReap(q) => found(q, queues::object_reap(store, q.now_ms, q.limit)),
         Query::ObjectsToDelete(q) => found(q, queues::objects_to_delete(store, q.from, q.limit)),
         Query::Sessions(q) => found(q, queues::sessions(store)),

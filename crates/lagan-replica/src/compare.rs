@@ -9,7 +9,7 @@
 //! until it has deleted it; so what stands in a member's rows is not fetched. This node's own
 //! rows, which may be many after a long absence, need no look: they are worked off afterwards.
 
-use crate::copy::{BATCH, NotCopied, copy, freed, missing};
+use crate::copy::{NotCopied, copy, freed, missing};
 use crate::listing::Listing;
 use crate::work::{Work, blocking};
 use lagan_types::cluster::{ClusterMap, ReplicaSet};
@@ -17,6 +17,8 @@ use lagan_types::{ChunkId, NodeId, SetId};
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
+/// Ids that are looked at together: nothing is reaped meanwhile.
+const BATCH: usize = 64;
 /// Time between comparisons that could not end, at first and at most.
 const PAUSE: Duration = Duration::from_secs(1);
 const PAUSE_MAX: Duration = Duration::from_secs(60);

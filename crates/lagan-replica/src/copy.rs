@@ -1,6 +1,5 @@
 //! Copies of single chunks from other members of their sets.
 
-use crate::listing::PAGE;
 use crate::metrics::METRICS;
 use crate::read::{NoCopy, fetch_from};
 use crate::work::{Work, blocking};
@@ -8,9 +7,6 @@ use lagan_chunk::ChunkError;
 use lagan_types::query::ChunkReap;
 use lagan_types::{ChunkId, NodeId};
 use std::collections::BTreeSet;
-
-/// Ids that are looked at together.
-pub(crate) const BATCH: usize = 64;
 
 /// Those of the chunks that are not on disk here.
 pub(crate) async fn missing(work: &Work, ids: &[ChunkId]) -> Result<Vec<ChunkId>, String> {
@@ -31,7 +27,7 @@ pub(crate) async fn missing(work: &Work, ids: &[ChunkId]) -> Result<Vec<ChunkId>
 /// that holds none when they are freed never hears that it has to delete them. A source has such
 /// a chunk no longer than its row stands, so nobody's rows count but those of the nodes that the
 /// chunk would be copied from; a member that is down may have very many. A node without the log
-/// asks the leader, and sees the oldest rows only.
+/// asks the leader for them, page by page.
 pub(crate) async fn freed(
     work: &Work,
     ids: &[ChunkId],
@@ -44,14 +40,20 @@ pub(crate) async fn freed(
     }
     let mut freed = BTreeSet::new();
     for &node in sources {
-        let query = ChunkReap {
-            node,
-            now_ms: u64::MAX,
-            limit: PAGE,
-        };
-        let rows = work.meta.read(query).await.map_err(|e| e.to_string())?;
-        let is_in = |id: &&ChunkId| rows.iter().any(|(_, row)| row.frees(**id));
-        freed.extend(ids.iter().filter(is_in));
+        let mut from = 0;
+        loop {
+            let query = ChunkReap {
+                node,
+                from,
+                now_ms: u64::MAX,
+                limit: u32::MAX,
+            };
+            let rows = work.meta.read(query).await.map_err(|e| e.to_string())?;
+            let Some((last, _)) = rows.last() else { break };
+            from = last + 1;
+            let is_in = |id: &&ChunkId| rows.iter().any(|(_, row)| row.frees(**id));
+            freed.extend(ids.iter().filter(is_in));
+        }
     }
     Ok(freed)
 }

@@ -14,7 +14,7 @@
 //! never empties a set that a newer one fills.
 
 use crate::compare::Comparison;
-use crate::copy::{BATCH, copy, freed, missing};
+use crate::copy::{copy, freed, missing};
 use crate::listing::{Listing, PAGE};
 use crate::work::{Meta, Work, blocking};
 use lagan_chunk::Store;
@@ -89,16 +89,15 @@ async fn fill(work: &Work, set: &ReplicaSet) -> Result<u64, String> {
     for &source in &sources {
         let mut listing = Listing::new(&work.peers, source, set.id);
         while let Some(ids) = listing.next().await? {
-            for ids in ids.chunks(BATCH) {
-                copied += fetch(work, &sources, ids).await?;
-            }
+            copied += fetch(work, &sources, &ids).await?;
         }
     }
     Ok(copied)
 }
 
 /// Copies those of the chunks that are missing here and not freed; returns how many. What is
-/// freed later is in this node's rows, too.
+/// freed later is in this node's rows, too: so one question is enough for a whole page, and it
+/// may be a long one.
 async fn fetch(work: &Work, sources: &[NodeId], ids: &[ChunkId]) -> Result<u64, String> {
     let missing = missing(work, ids).await?;
     if missing.is_empty() {

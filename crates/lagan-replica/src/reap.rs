@@ -73,6 +73,7 @@ async fn round(work: &Work, reported: &mut u64) -> Result<Round, String> {
     let (meta, node) = (&*work.meta, work.node);
     let query = ChunkReap {
         node,
+        from: 0,
         now_ms: meta.now_ms(),
         limit: ROWS,
     };

@@ -382,6 +382,7 @@ async fn garbage_of_closed_blocks_waits_for_the_map_and_goes_from_all_sets() {
     let rows = |now_ms| {
         let query = ChunkReap {
             node: NodeId(1),
+            from: 0,
             now_ms,
             limit: 10,
         };
@@ -407,6 +408,7 @@ fn freed_chunk(state: &State, node: &Node, set: SetId) -> ChunkId {
 fn rows_of(state: &State, node: NodeId) -> usize {
     let query = ChunkReap {
         node,
+        from: 0,
         now_ms: u64::MAX,
         limit: 10,
     };
@@ -441,6 +443,7 @@ async fn node_in_doubt_fetches_what_others_have_and_nothing_that_was_freed() {
     let freed = freed_chunk(&state, &nodes[1], set);
     let query = ChunkReap {
         node: NodeId(1),
+        from: 0,
         now_ms: u64::MAX,
         limit: 10,
     };

@@ -81,8 +81,9 @@ asks! {
         // -- deletion -------------------------------------------------------------
         /// Orphans, from there on.
         Orphans { from: Ino, limit: u32 } -> Vec<Ino>,
-        /// Reap rows of a node that are ready at `now_ms`: sequence, what to delete.
-        ChunkReap { node: NodeId, now_ms: u64, limit: u32 } -> Vec<(u64, ReapChunks)>,
+        /// Reap rows of a node that are ready at `now_ms`, from that sequence on: sequence, what
+        /// to delete.
+        ChunkReap { node: NodeId, from: u64, now_ms: u64, limit: u32 } -> Vec<(u64, ReapChunks)>,
         /// Objects to delete that are ready at `now_ms`: row, key.
         ObjectReap { now_ms: u64, limit: u32 } -> Vec<(u64, String)>,
         /// Objects to delete, ready or not, from that row on: row, key.

@@ -39,12 +39,13 @@ pub(super) fn attempts(store: &dyn Read, from: u64, limit: u32) -> Outcome<Vec<A
 
 pub(super) fn chunk_reap(
     store: &dyn Read,
-    node: NodeId,
+    (node, from): (NodeId, u64),
     now_ms: u64,
     limit: u32,
 ) -> Outcome<Vec<(u64, ReapChunks)>> {
-    let (start, end) = prefix(node.0);
+    let (_, end) = prefix(node.0);
     let end = end.as_ref().map(|e| &e[..]);
+    let start = key2(node.0, from);
     let limit = limit.min(REAP_PAGE_MAX) as usize;
     let mut rows = Vec::new();
     for (key, value) in store.scan(Table::ReapChunk, &start, end, limit)? {

@@ -68,6 +68,7 @@ fn freed_chunks_wait_for_readers() {
             .map(|n| {
                 let q = ChunkReap {
                     node: NodeId(n),
+                    from: 0,
                     now_ms,
                     limit: 10,
                 };
@@ -77,6 +78,36 @@ fn freed_chunks_wait_for_readers() {
     };
     assert_eq!(ready(&w, freed_ms + 4_999), 0);
     assert_eq!(ready(&w, freed_ms + 5_000), 2);
+}
+
+#[test]
+fn rows_of_freed_chunks_are_read_page_by_page() {
+    let mut w = World::new();
+    let a = w.file("a");
+    for _ in 0..=300 {
+        w.write(a, 0, 100);
+    }
+    let page = |node, from| {
+        let q = ChunkReap {
+            node: NodeId(node),
+            from,
+            now_ms: u64::MAX,
+            limit: u32::MAX,
+        };
+        w.query(q).unwrap()
+    };
+    let mut seen = 0;
+    for node in 1..=3 {
+        let mut from = 0;
+        loop {
+            let rows = page(node, from);
+            let Some((last, _)) = rows.last() else { break };
+            assert!(rows.len() <= 128 && rows[0].0 >= from);
+            seen += rows.len();
+            from = last + 1;
+        }
+    }
+    assert_eq!(seen, 600, "two members have a row of each");
 }
 
 #[test]

@@ -161,6 +161,7 @@ fn ended_session_loses_locks_and_blocks() {
     for node in 1..=3 {
         let rows = w.query(ChunkReap {
             node: NodeId(node),
+            from: 0,
             now_ms: u64::MAX,
             limit: 10,
         });

@@ -371,6 +371,7 @@ impl World {
     pub fn reaped(&self, node: u64) -> Vec<ChunkId> {
         let q = ChunkReap {
             node: NodeId(node),
+            from: 0,
             now_ms: u64::MAX,
             limit: 1000,
         };

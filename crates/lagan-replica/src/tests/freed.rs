@@ -67,3 +67,20 @@ async fn node_in_doubt_looks_at_the_rows_of_those_that_it_asks() {
     assert!(!nodes[0].has(freed));
     assert_eq!(*state.looked_at.lock(), [NodeId(3)].into());
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn joining_node_sees_all_rows_also_without_the_log() {
+    let (state, nodes) = cluster(2);
+    let set = set_of(&state.map(), [1, 2]);
+    // Of a block that none of the sessions below gets.
+    let named = ChunkId::new(VolumeId::ONLY, set, BlockId(9_999), 1);
+    nodes[0].put(named);
+    // More rows than one answer holds.
+    let freed: Vec<ChunkId> = (0..300)
+        .map(|_| freed_chunk(&state, &nodes[0], set))
+        .collect();
+    let third = third_joins(&state, set, false).await;
+    assert!(third.has(named));
+    let back = freed.iter().filter(|id| third.has(**id)).count();
+    assert_eq!(back, 0, "chunks that are copied stay for ever");
+}

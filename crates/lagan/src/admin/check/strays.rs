@@ -111,6 +111,7 @@ async fn reap_rows(cluster: &Cluster) -> Outcome<Reap> {
     for node in cluster.map().await?.nodes {
         let query = ChunkReap {
             node: node.id,
+            from: 0,
             now_ms: u64::MAX,
             limit: REAP_ROWS,
         };
