@@ -1,5 +1,7 @@
 //! A first server on loopback, stopped in the middle of its birth.
 
+mod inline;
+
 use super::*;
 use crate::birth::{BIRTH_DEADLINE, COMPLETION_LOOK, FIRST, init};
 use crate::identity::Membership;
