@@ -190,7 +190,7 @@ impl Files {
                     }
                     if change.inline && !held {
                         self.chunks.pause_inline();
-                        self.rehome(change, until).await?;
+                        self.rehome(change, done.appended_at, until).await?;
                         change.rehomed = true;
                     }
                     return Ok(done);

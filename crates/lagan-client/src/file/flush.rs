@@ -12,8 +12,8 @@ use crate::file::commit::{Change, Slice};
 use crate::file::inode::Inode;
 use crate::file::room::Room;
 use crate::leader::link::data_error;
-use lagan_types::FsError;
 use lagan_types::limits::COMMIT_EDITS_MAX;
+use lagan_types::{FsError, Ino};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -111,15 +111,7 @@ impl Files {
         until: Instant,
     ) -> Result<(), FsError> {
         for batch in batches(pieces) {
-            let placed = self.chunks.place(&batch, until).await?;
-            if placed.is_none() {
-                self.chunks.store_all(&batch, until).await?;
-            }
-            let chosen = placed.as_ref().unwrap_or(&batch);
-            let slices = chosen.iter().map(|p| Slice::new(p.offset(), p.clone()));
-            let slices = slices.collect();
-            let mut change = Change::new(inode.ino, slices);
-            change.inline = placed.is_some();
+            let mut change = self.change_of(inode.ino, &batch, until).await?;
             change.kill_suid = kill_suid;
             let _under_way = inode.begin_commit();
             let done = self.commit(&mut change, until).await?;
@@ -129,6 +121,28 @@ impl Files {
             self.tidy_after(inode, &change);
         }
         Ok(())
+    }
+
+    /// Prepares a commit that puts pieces where they say: their bytes come with it, or are
+    /// durable as chunks.
+    ///
+    /// # Errors
+    /// Those of [`crate::chunks::Chunks::store_all`] and [`crate::chunks::Chunks::place`].
+    pub(super) async fn change_of(
+        &self,
+        ino: Ino,
+        pieces: &[Arc<Piece>],
+        until: Instant,
+    ) -> Result<Change, FsError> {
+        let placed = self.chunks.place(pieces, until).await?;
+        if placed.is_none() {
+            self.chunks.store_all(pieces, until).await?;
+        }
+        let chosen = placed.as_deref().unwrap_or(pieces);
+        let slices = chosen.iter().map(|p| Slice::new(p.offset(), p.clone()));
+        let mut change = Change::new(ino, slices.collect());
+        change.inline = placed.is_some();
+        Ok(change)
     }
 
     /// Forgets pieces that were committed or are lost. An error is noted before the

@@ -5,6 +5,10 @@
 //! log file does not get an extent per line: this is tried at the data version that
 //! is known, and if somebody else wrote meanwhile, the same chunk is appended
 //! from where the new bytes begin in it.
+//!
+//! Short bytes that are appended alone come with the commit. What is rewritten with others is
+//! stored first: those may be acknowledged bytes, and must be on every member of their set
+//! before anything names the new chunk (INV-1), also where this mount dies meanwhile.
 
 use crate::chunks::piece::Piece;
 use crate::chunks::range::Ask;
@@ -64,10 +68,7 @@ impl Files {
                 Piece::new(at, data)
             })
             .collect();
-        self.chunks.store_all(&pieces, until).await?;
-        let slices = pieces.into_iter().map(|p| Slice::new(p.offset(), p));
-        let slices = slices.collect();
-        let mut change = Change::new(inode.ino, slices);
+        let mut change = self.change_of(inode.ino, &pieces, until).await?;
         change.append = true;
         change.kill_suid = kill_suid;
         let done = self.commit(&mut change, until).await?;

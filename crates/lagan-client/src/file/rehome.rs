@@ -20,14 +20,19 @@ const TRIES_MAX: u32 = 16;
 
 impl Files {
     /// Stores the bytes of a commit that was carried out as chunks of an open set, and has the
-    /// file name those.
+    /// file name those. `base` is where its offsets count from.
     ///
     /// # Errors
     /// Why they are not stored; [`FsError::Io`] at the deadline.
-    pub(super) async fn rehome(&self, change: &Change, until: Instant) -> Result<(), FsError> {
+    pub(super) async fn rehome(
+        &self,
+        change: &Change,
+        base: u64,
+        until: Instant,
+    ) -> Result<(), FsError> {
         for slice in &change.slices {
             let mut failed = 0;
-            while let Some(extent) = self.named(change.ino(), slice, until).await? {
+            while let Some(extent) = self.named(change.ino(), (base, slice), until).await? {
                 let replaced = self.replace(change.ino(), slice, extent, until).await?;
                 failed += u32::from(!replaced);
                 if failed > TRIES_MAX {
@@ -42,12 +47,12 @@ impl Files {
     async fn named(
         &self,
         ino: Ino,
-        slice: &Slice,
+        (base, slice): (u64, &Slice),
         until: Instant,
     ) -> Result<Option<Extent>, FsError> {
         let id = slice.piece.stored()?.refer.id;
-        let end = slice.offset + slice.len;
-        let mut offset = slice.offset;
+        let mut offset = base + slice.offset;
+        let end = offset + slice.len;
         loop {
             let query = Extents {
                 ino,

@@ -1,9 +1,10 @@
 //! Bytes that come with commits.
 
-use crate::calls::{bytes, get, put};
+use crate::calls::{APPEND, bytes, close, get, put, write};
 use crate::cluster::Cluster;
+use lagan_client::Client;
 use lagan_types::query::Extents;
-use lagan_types::{Content, Ino, NodeId};
+use lagan_types::{Content, Extent, Ino, NodeId};
 
 fn voting(nodes: u64, copies: u8) -> Cluster {
     let cluster = Cluster::start(nodes, copies);
@@ -111,4 +112,80 @@ async fn lost_answer_to_a_commit_with_bytes_is_asked_for_again() {
     let ino = put(&client, "f", &data).await;
     assert!(is_everywhere(&cluster, ino) && get(&client, ino).await == data);
     assert_eq!(counted(&cluster).0, 0);
+}
+
+async fn append(client: &Client, ino: Ino, line: &[u8]) {
+    let fh = client.open(ino, APPEND).await.unwrap().fh;
+    write(client, fh, 0, line).await;
+    close(client, fh).await.unwrap();
+}
+
+/// The extents of a file, in order of offset.
+fn extents(cluster: &Cluster, ino: Ino) -> Vec<Extent> {
+    let (offset, limit) = (0, 1_000);
+    cluster
+        .world()
+        .query(Extents { ino, offset, limit })
+        .extents
+}
+
+#[tokio::test]
+async fn lines_that_are_appended_alone_come_with_their_commits() {
+    let cluster = voting(2, 2);
+    let client = cluster.mount(1).await;
+    let ino = put(&client, "log", b"").await;
+    let mut log = Vec::new();
+    counted(&cluster);
+    for n in 0..64 {
+        let line = bytes(5_000, n);
+        append(&client, ino, &line).await;
+        log.extend(line);
+    }
+    // Every other one finds a longer extent before it, and is appended alone.
+    assert_eq!(counted(&cluster).0, 32);
+    let extents = extents(&cluster, ino);
+    assert!(extents.len() <= 8, "{extents:?}");
+    assert!(is_everywhere(&cluster, ino) && get(&client, ino).await == log);
+    let other = cluster.mount(2).await;
+    assert!(get(&other, ino).await == log);
+}
+
+#[tokio::test]
+async fn lines_that_two_mounts_append_in_turn_are_all_there() {
+    let cluster = voting(2, 2);
+    let (a, b) = (cluster.mount(1).await, cluster.mount(2).await);
+    let ino = put(&a, "log", b"head").await;
+    let mut log = b"head".to_vec();
+    counted(&cluster);
+    for n in 0..20 {
+        let line = bytes(5_000, n);
+        // What it knows of the end is old each time.
+        let by = if n % 2 == 0 { &a } else { &b };
+        append(by, ino, &line).await;
+        log.extend(line);
+    }
+    assert!(counted(&cluster).0 < 20);
+    assert!(get(&a, ino).await == log && get(&b, ino).await == log);
+}
+
+#[tokio::test]
+async fn appended_bytes_that_a_member_lacks_get_another_place() {
+    let cluster = voting(2, 2);
+    let client = cluster.mount(1).await;
+    // Nothing is appended together with an extent that is much longer.
+    let (head, line) = (bytes(60_000, 1), bytes(5_000, 2));
+    let ino = put(&client, "log", &head).await;
+    counted(&cluster);
+    cluster.world().unheld = 1;
+    append(&client, ino, &line).await;
+    assert_eq!(counted(&cluster).0, 1);
+    let extents = extents(&cluster, ino);
+    assert_eq!(extents.len(), 2);
+    // What came with the commit is named by nothing any more.
+    cluster.world().chunks.retain(|(_, id), _| {
+        let named = |e: &Extent| matches!(e.content, Content::Chunk { id: n, .. } if n == *id);
+        extents.iter().any(named)
+    });
+    let other = cluster.mount(2).await;
+    assert!(get(&other, ino).await == [head, line].concat());
 }
