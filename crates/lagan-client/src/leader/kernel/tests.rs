@@ -1,11 +1,10 @@
 use super::*;
-use crate::leader::fake::Nobody;
+use crate::leader::fake::{Nobody, attr};
 use lagan_lease::Way;
-use lagan_types::attr::ArchiveState;
 use lagan_types::lease::Leased;
 use lagan_types::message::SessionHeard;
 use lagan_types::query::{GetAttr, QueryAnswer};
-use lagan_types::{Attr, Kind, Query, SessionId, Time};
+use lagan_types::{Query, SessionId};
 use parking_lot::Mutex;
 use std::sync::Arc;
 use std::time::Instant;
@@ -13,27 +12,6 @@ use tokio::sync::oneshot;
 
 const FILE: Ino = Ino(5);
 const ROOT: Ino = Ino(1);
-
-fn attr() -> Attr {
-    let time = Time::default();
-    Attr {
-        ino: FILE,
-        kind: Kind::File,
-        mode: 0o644,
-        uid: 0,
-        gid: 0,
-        nlink: 1,
-        size: 0,
-        allocated: 0,
-        rdev: 0,
-        atime: time,
-        mtime: time,
-        ctime: time,
-        btime: time,
-        version: 1,
-        archive: ArchiveState::Local,
-    }
-}
 
 /// A cache that has lent the kernel the attributes of the file.
 fn lent(way: Way<'_>) -> Arc<Leases> {
@@ -50,10 +28,10 @@ fn lent(way: Way<'_>) -> Arc<Leases> {
     leases.beat_answered(beat, &heard);
     let query = Query::from(GetAttr { ino: FILE });
     let asked = leases.ask(&query).unwrap();
-    let answer = Ok(QueryAnswer::Attr(attr()));
+    let answer = Ok(QueryAnswer::Attr(attr(FILE)));
     let (term, keys) = (1, vec![true]);
     leases.keep(asked, &query, &answer, &Leased { term, keys });
-    assert!((0..5).any(|_| leases.lend(&attr(), way)));
+    assert!((0..5).any(|_| leases.lend(&attr(FILE), way)));
     assert_eq!(leases.loans().len(), 1);
     leases
 }
