@@ -119,8 +119,8 @@ impl MountConfig {
             max_background: 64,
             // Eight times fewer requests than with the kernel's 128 KiB.
             read_ahead_bytes: 1 << 20,
-            // With time-outs of zero the kernel asks again for each entry, so
-            // attributes in a listing only cost.
+            // Without time-outs for names the kernel asks again for each entry,
+            // so attributes in a listing only cost.
             readdirplus: false,
             log: LogConfig::default(),
         }

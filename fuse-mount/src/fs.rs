@@ -1,8 +1,8 @@
 //! The file system as the kernel sees it: FUSE requests become calls of
 //! [`lagan_client::Client`], results become replies.
 //!
-//! These must hold: the kernel never gets a time-out for names or attributes; every
-//! request is answered, and within the mount's `timeout`, except a lock that waits; no
+//! These must hold: the kernel never gets a time-out for names, and for attributes only
+//! what [`lagan_client::Client::lend`] says; every request is answered, and within the mount's `timeout`, except a lock that waits; no
 //! thread of the FUSE library waits for anything.
 
 mod adapter;
