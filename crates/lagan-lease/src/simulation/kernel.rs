@@ -13,15 +13,17 @@ use std::collections::BTreeMap;
 struct Cached {
     /// Attributes that it was lent, and until when.
     lent: Option<(Value, u64)>,
-    /// When it was told last to forget them; answers that were asked for before are discarded.
-    told: u64,
+    /// Its version: it rises when an answer is taken and when it is told to forget; answers that
+    /// were asked for before are discarded.
+    version: u64,
 }
 
 #[derive(Debug, Default)]
 pub(super) struct Kernel {
     cached: BTreeMap<Ino, Cached>,
-    /// How often it was told anything.
-    told: u64,
+    /// The newest version of any inode, and how many were dropped.
+    version: u64,
+    evicted: u64,
     /// Answers that are not processed, about inodes that stay in the cache meanwhile.
     held: BTreeMap<Ino, u64>,
 }
@@ -29,8 +31,17 @@ pub(super) struct Kernel {
 impl Kernel {
     /// Takes an answer with a loan, which is processed later.
     pub fn answer(&mut self, cx: &mut Cx, mount: usize, lent: (Ino, Value), way: Way<'_>) {
-        if way == Way::Attributes {
-            self.cached.entry(lent.0).or_default();
+        if way == Way::Attributes && !self.cached.contains_key(&lent.0) {
+            // It took an answer without a loan before it asked.
+            self.version += 1;
+            let version = self.version;
+            self.cached.insert(
+                lent.0,
+                Cached {
+                    lent: None,
+                    version,
+                },
+            );
         }
         let holds = self.cached.contains_key(&lent.0);
         if holds {
@@ -39,8 +50,12 @@ impl Kernel {
         // A program that waits for a processor; clocks differ by a tenth.
         let late = cx.random.percent(5);
         let us_max = if late { 850 * KERNEL_SLACK_MS } else { 1_000 };
-        let asked = self.told;
-        let install = AtKernel { lent, asked, holds };
+        let install = AtKernel {
+            lent,
+            asked: self.version,
+            evicted: self.evicted,
+            holds,
+        };
         cx.soon(us_max, Event::Kernel(mount, install));
     }
 
@@ -52,27 +67,37 @@ impl Kernel {
         {
             *count -= 1;
         }
+        // Of an inode that it did not know it believes nothing if it dropped any since.
+        let new = !self.cached.contains_key(&ino);
         let cached = self.cached.entry(ino).or_default();
-        if cached.told <= answer.asked {
+        if new && self.evicted > answer.evicted {
+            self.version += 1;
+            cached.version = self.version;
+            return;
+        }
+        if cached.version <= answer.asked {
+            self.version += 1;
+            cached.version = self.version;
             cached.lent = Some((value, now + 1_000 * KERNEL_MS));
         }
     }
 
     /// Forgets the attributes of an inode. Returns whether it knows the inode.
     pub fn forget(&mut self, ino: Ino) -> bool {
-        self.told += 1;
+        self.version += 1;
         let Some(cached) = self.cached.get_mut(&ino) else {
             return false;
         };
         cached.lent = None;
-        cached.told = self.told;
+        cached.version = self.version;
         true
     }
 
     /// Drops an inode from the cache, if nobody needs it.
     pub fn evict(&mut self, ino: Ino) {
         if self.held.get(&ino).is_none_or(|count| *count == 0) {
-            self.cached.remove(&ino);
+            let known = self.cached.remove(&ino);
+            self.evicted += u64::from(known.is_some());
         }
     }
 

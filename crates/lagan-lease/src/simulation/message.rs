@@ -288,8 +288,10 @@ pub(super) enum After {
 #[derive(Debug, Clone)]
 pub(super) struct AtKernel {
     pub lent: (Ino, Value),
-    /// How often the kernel had been told anything when it asked.
+    /// The kernel's newest version when it asked.
     pub asked: u64,
+    /// How many inodes it had dropped then.
+    pub evicted: u64,
     /// The inode stays in the cache until then.
     pub holds: bool,
 }
