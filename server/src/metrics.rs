@@ -16,6 +16,7 @@ pub(crate) fn render(node: &Node) -> String {
     counters(&mut out, lagan_replica::metrics::METRICS.all());
     counters(&mut out, mover.counters());
     counters(&mut out, lagan_leader::metrics::counters());
+    requests(&mut out);
     gauges(&mut out, mover.gauges());
     if let Some(member) = node.member.get() {
         archive_queue(&mut out, member);
@@ -24,6 +25,35 @@ pub(crate) fn render(node: &Node) -> String {
         gauges(&mut out, readiness(member));
     }
     out
+}
+
+fn requests(out: &mut String) {
+    let services = lagan_net::metrics::requests();
+    labelled(
+        out,
+        ("lagan_net_requests_total", "service"),
+        "Requests that came, by service",
+        services.map(|(service, count)| (service.name(), count)),
+    );
+    labelled(
+        out,
+        ("lagan_meta_requests_total", "ask"),
+        "Reads and changes that were asked of this server, by what they ask",
+        lagan_leader::metrics::requests(),
+    );
+}
+
+/// Renders counters that share a name.
+fn labelled(
+    out: &mut String,
+    (name, label): (&str, &str),
+    help: &str,
+    counts: impl Iterator<Item = (&'static str, u64)>,
+) {
+    let _ = writeln!(out, "# HELP {name} {help}\n# TYPE {name} counter");
+    for (value, count) in counts {
+        let _ = writeln!(out, "{name}{{{label}=\"{value}\"}} {count}");
+    }
 }
 
 fn chunk_store(out: &mut String, member: &Member) {
@@ -54,7 +84,12 @@ fn chunk_store(out: &mut String, member: &Member) {
         ],
     );
     let found = ("lagan_chunk_damaged_total", "Damaged chunks found", damaged);
-    counters(out, [found]);
+    let syncs = (
+        "lagan_chunk_syncs_total",
+        "Syncs of chunk files",
+        member.store.syncs(),
+    );
+    counters(out, [found, syncs]);
 }
 
 fn consensus(out: &mut String, member: &Member) {

@@ -70,6 +70,8 @@ pub(crate) struct Inner {
     pub open_files: AtomicUsize,
     /// Readers that pin a segment.
     pub pins: Arc<AtomicUsize>,
+    /// Syncs of segments so far.
+    pub syncs: AtomicU64,
     active_left: AtomicU64,
     opened: Instant,
     /// Milliseconds since `opened`, plus one; 0 while the disk is not used.
@@ -100,6 +102,7 @@ impl Inner {
             pressed: AtomicBool::new(false),
             open_files: AtomicUsize::new(0),
             pins: Arc::default(),
+            syncs: AtomicU64::new(0),
             active_left: AtomicU64::new(0),
             opened: Instant::now(),
             busy_since_ms: AtomicU64::new(0),

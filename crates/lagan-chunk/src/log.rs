@@ -238,6 +238,7 @@ impl Log {
         if self.staged_end > start {
             self.inner.set_busy(true);
             result = self.write(&staged);
+            self.inner.syncs.fetch_add(1, Ordering::Relaxed);
             self.inner.set_busy(false);
         }
         match &result {

@@ -297,6 +297,11 @@ impl Store {
         read::read_now(&self.inner, id, offset, len)
     }
 
+    /// Syncs of segments since the store was opened: one for each group of writes.
+    pub fn syncs(&self) -> u64 {
+        self.inner.syncs.load(Ordering::Relaxed)
+    }
+
     /// Reads a chunk and checks all its CRCs.
     ///
     /// # Errors

@@ -8,7 +8,7 @@ use crate::outbox::Outbox;
 use crate::socket::WriteHalf;
 use bytes::Bytes;
 use lagan_types::ask::Part;
-use lagan_types::message::{Conversation, Message, RefusalOf};
+use lagan_types::message::{Conversation, Message, RefusalOf, Service};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -30,10 +30,10 @@ pub(crate) struct Accepted {
 
 impl Accepted {
     /// Counts a request that costs `cost` bytes; returns the way back for its answer.
-    pub(crate) fn begin(self: &Arc<Self>, id: u64, cost: usize) -> Reply {
+    pub(crate) fn begin(self: &Arc<Self>, service: Service, id: u64, cost: usize) -> Reply {
         self.count(cost);
         self.in_flight.fetch_add(1, Ordering::Relaxed);
-        metrics::request_came();
+        metrics::request_came(service);
         Reply {
             accepted: self.clone(),
             id,

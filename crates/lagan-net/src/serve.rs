@@ -274,7 +274,7 @@ impl Serving {
             data: frame.data,
         };
         let cost = REQUEST_OVERHEAD + request.len();
-        let reply = self.accepted.begin(frame.id, cost);
+        let reply = self.accepted.begin(self.peer.hello.service, frame.id, cost);
         self.handler.handle(&self.peer, request, reply);
         Ok(())
     }

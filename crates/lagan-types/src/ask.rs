@@ -99,6 +99,14 @@ macro_rules! asks {
         impl $All {
             /// The names of the requests; the encoding numbers them from 0 in this order.
             pub const NAMES: &[&str] = &[$( stringify!($Name) ),*];
+
+            /// Returns its place in [`Self::NAMES`].
+            pub fn number(&self) -> usize {
+                enum Place { $( $Name ),* }
+                match self {
+                    $( $All::$Name(_) => Place::$Name as usize ),*
+                }
+            }
         }
 
         $(

@@ -65,6 +65,30 @@ pub enum Service {
     Raft,
 }
 
+impl Service {
+    /// All services, in the order of their numbers.
+    pub const ALL: [Service; 6] = [
+        Service::Node,
+        Service::Meta,
+        Service::Leader,
+        Service::Chunk,
+        Service::Archive,
+        Service::Raft,
+    ];
+
+    /// Its name in words for an operator.
+    pub fn name(self) -> &'static str {
+        match self {
+            Service::Node => "node",
+            Service::Meta => "meta",
+            Service::Leader => "leader",
+            Service::Chunk => "chunk",
+            Service::Archive => "archive",
+            Service::Raft => "raft",
+        }
+    }
+}
+
 /// The requests of one service, with all answers to them and the reasons why there is none.
 pub trait Conversation: Encode + Decode<()> {
     /// The service whose connections carry them.
