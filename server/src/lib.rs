@@ -16,6 +16,7 @@
 //! `lagan init` or `lagan join` (`birth`), or at once if it was one before. `shutdown`
 //! says in which order all of it stops.
 
+mod along;
 mod birth;
 mod config;
 mod fitness;

@@ -1,6 +1,7 @@
 //! Everything that runs once a server belongs to a cluster: the stores, the services over
 //! them, and the tasks. What a task needs is handed to it here.
 
+use crate::along::Here;
 use crate::config::Config;
 use crate::fitness::{self, Signs, Trouble};
 use crate::heartbeat::{self, Heart};
@@ -88,11 +89,13 @@ impl Member {
             parts.disk.clone(),
         );
         let leader = Leader::new(raft.clone());
+        let disk = parts.disk.clone();
+        let here = Here::new(membership.node, map.clone(), store.clone(), disk);
         let meta = MetaService::new(
             membership.node,
-            raft.clone(),
             leader.clone(),
             map.clone(),
+            Arc::new(here),
             leader_client.clone(),
         );
         let own = Arc::new(OwnMeta::new(membership.node, raft.clone()));

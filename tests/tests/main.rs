@@ -1,6 +1,7 @@
 //! Tests of whole clusters, one module an area. See the library for how they run.
 
 mod acl;
+mod ahead;
 mod archive;
 mod atime;
 mod capabilities;

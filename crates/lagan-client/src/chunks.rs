@@ -17,7 +17,9 @@ use crate::chunks::blocks::BlockCache;
 use crate::chunks::pause::InlinePause;
 use crate::chunks::units::Units;
 use crate::leader::Leader;
+use crate::leader::brought::Brought;
 use crate::tasks::Tasks;
+use lagan_types::limits::ALONG_LEN_MAX;
 use std::sync::{Arc, Weak};
 use tokio::sync::Semaphore;
 
@@ -71,5 +73,15 @@ impl Chunks {
             ahead: Arc::new(Semaphore::new(AHEAD_MAX)),
             inline: InlinePause::default(),
         })
+    }
+
+    /// Keeps whole chunks for readers; those that are damaged are not, and whoever reads
+    /// them finds that out.
+    pub fn keep_brought(&self, brought: Vec<Brought>) {
+        for Brought { id, crc, bytes } in brought {
+            if bytes.len() <= ALONG_LEN_MAX as usize && crc32fast::hash(&bytes) == crc {
+                self.blocks.put(id, 0, bytes);
+            }
+        }
     }
 }

@@ -17,6 +17,7 @@
 use crate::Options;
 use crate::leader::cluster::Cluster;
 use crate::leader::creates::Creates;
+use crate::leader::groups::Groups;
 use crate::leader::id_blocks::IdBlocks;
 use crate::leader::kernel::Kernel;
 use crate::leader::leases::Leases;
@@ -31,9 +32,11 @@ use std::sync::{Arc, Weak};
 use tokio::time::Instant;
 
 mod ask;
+pub(crate) mod brought;
 pub(crate) mod cluster;
 pub(crate) mod connect;
 pub(crate) mod creates;
+mod groups;
 mod heartbeat;
 mod id_blocks;
 pub(crate) mod ids;
@@ -41,8 +44,9 @@ pub(crate) mod kernel;
 pub(crate) mod leases;
 pub(crate) mod link;
 pub(crate) mod lock_owners;
+mod looks;
 mod make;
-mod misses;
+mod open;
 pub(crate) mod open_files;
 pub(crate) mod placement;
 pub(crate) mod promises;
@@ -70,6 +74,10 @@ pub(crate) struct Leader {
     kernel: Arc<Kernel>,
     promises: Promises,
     creates: Creates,
+    /// Names that are looked for ahead.
+    looks: Groups,
+    /// Files that are opened ahead.
+    opens: Groups,
     locks: LockOwners,
 }
 

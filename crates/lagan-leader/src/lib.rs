@@ -33,6 +33,7 @@
 //! not: their askers ask again.
 
 mod after;
+mod along;
 mod archive;
 pub mod clock;
 mod high_water;
@@ -54,6 +55,7 @@ mod status;
 mod tick;
 mod waits;
 
+pub use along::ChunksHere;
 pub use high_water::keep_water_marks;
 pub use leader::Leader;
 pub use membership::wanted_voters;

@@ -6,7 +6,9 @@
 //! it again, and the state machine carries it out once.
 
 use crate::after::After;
+use crate::along::{self, ChunksHere};
 use crate::leader::Leader;
+use crate::metrics;
 use crate::no_answer::NoAnswer;
 use crate::promises::{Changed, Promised, Reading};
 use bytes::Bytes;
@@ -15,6 +17,7 @@ use lagan_net::{LeaderClient, MapCell, Peer, Reply, Role};
 use lagan_raft::{ProposeError, Raft, View};
 use lagan_types::cluster::ClusterMap;
 use lagan_types::lease::{CLOSED_MAX, Closed, Key, Leased};
+use lagan_types::limits::ALONG_ALL_LEN_MAX;
 use lagan_types::message::{
     Conversation, CreateFile, CreateOutcome, FileCreated, GetJobs, GetMap, GetStatus, Join,
     LeaderRefusal, LeaderRequest, Message, MetaRequest, Mutate, Mutated, NodeHeartbeat,
@@ -39,6 +42,7 @@ pub struct MetaService {
     raft: Arc<Raft>,
     leader: Arc<Leader>,
     map: Arc<MapCell>,
+    chunks: Arc<dyn ChunksHere>,
     /// This node's own way to the leader.
     heard: Arc<LeaderClient>,
 }
@@ -50,33 +54,44 @@ impl std::fmt::Debug for MetaService {
 }
 
 impl MetaService {
-    /// Makes the service of `node` over its `raft` and its `leader`; `heard` is the node's own
-    /// way to the leader.
+    /// Makes the service of `node` over its `leader`, its cluster map and its chunks; `heard`
+    /// is the node's own way to the leader.
     pub fn new(
         node: NodeId,
-        raft: Arc<Raft>,
         leader: Arc<Leader>,
         map: Arc<MapCell>,
+        chunks: Arc<dyn ChunksHere>,
         heard: Arc<LeaderClient>,
     ) -> Arc<Self> {
         Arc::new(MetaService {
             node,
-            raft,
+            raft: leader.raft.clone(),
             leader,
             map,
+            chunks,
             heard,
         })
     }
 
     /// Answers a request about the state: a small read at once, anything else on a task of its
     /// own.
-    pub fn handle_meta(self: &Arc<Self>, peer: &Arc<Peer>, request: MetaRequest, reply: Reply) {
-        if let MetaRequest::ReadState(ask) = &request
-            && let Some(answer) = self.read_at_once(ask)
-        {
-            return reply.answer::<ReadState>(Ok(answer), Bytes::new());
-        }
+    pub fn handle_meta(self: &Arc<Self>, peer: &Arc<Peer>, request: MetaRequest, mut reply: Reply) {
+        metrics::asked(&request);
         let (service, role) = (self.clone(), peer.hello.role);
+        if let MetaRequest::ReadState(ask) = &request {
+            reply.reserve(ask.along.min(ALONG_ALL_LEN_MAX) as usize);
+            if let Some(mut read) = self.read_at_once(ask) {
+                let missing = along::bring(&*self.chunks, &mut read, ask.along);
+                if missing.is_empty() {
+                    return reply.answer::<ReadState>(Ok(read), Bytes::new());
+                }
+                tokio::spawn(async move {
+                    along::wait(&*service.chunks, &mut read, missing).await;
+                    service.send::<ReadState>(role, Ok(read), reply);
+                });
+                return;
+            }
+        }
         tokio::spawn(async move { service.answer_meta(role, request, reply).await });
     }
 
@@ -87,7 +102,11 @@ impl MetaService {
                 self.send::<Mutate>(role, answer, reply);
             }
             MetaRequest::ReadState(ask) => {
-                let answer = self.read_state(&ask).await;
+                let mut answer = self.read_state(&ask).await;
+                if let Ok(read) = &mut answer {
+                    let missing = along::bring(&*self.chunks, read, ask.along);
+                    along::wait(&*self.chunks, read, missing).await;
+                }
                 self.send::<ReadState>(role, answer, reply);
             }
             MetaRequest::CreateFile(ask) => {
@@ -331,7 +350,12 @@ impl MetaService {
                 let may = |key| registered.get(key).copied().unwrap_or(false);
                 let keys = keys.iter().map(may).collect();
                 let leased = Some(Leased { term, keys });
-                return Ok(Some(StateRead { answer, leased }));
+                let chunks = Vec::new();
+                return Ok(Some(StateRead {
+                    answer,
+                    leased,
+                    chunks,
+                }));
             }
             if tries == READS_MAX {
                 return Ok(Some(answer.into()));

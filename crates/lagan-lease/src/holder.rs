@@ -10,24 +10,30 @@
 //! All of it is called under one lock. A value that was found counts at the moment at which
 //! the lock was held with the time that was passed in.
 
+mod ahead;
 mod changes;
 mod complete;
 mod lent;
 mod loans;
+mod order;
 mod stamps;
 
 use crate::rules::{Rule, kept};
 use crate::second_chance::SecondChance;
 use crate::times::LEASE_MS;
-use changes::Changes;
+pub use ahead::Ahead;
+use changes::{Changes, Lost};
 pub use complete::NAME_ROW_BYTES;
-use complete::{Complete, Listing};
+use complete::{Complete, DOUBTFUL_MAX, FOLLOWED_MAX, Listing};
 use lagan_types::lease::{Found, Key, Name, NameRef};
 use lagan_types::{Ino, SessionId};
 use lent::Lent;
 pub use lent::{Loan, Way};
+pub use order::NEAR;
+use order::{Order, Recent};
 use stamps::Stamps;
 use std::collections::HashSet;
+use std::sync::Arc;
 
 /// The bounds of a cache, in bytes as far as names count, else in entries.
 #[derive(Debug, Clone)]
@@ -38,13 +44,12 @@ pub struct CacheBounds {
     pub names_bytes_max: usize,
     /// Most bytes of names in complete directories, each with [`NAME_ROW_BYTES`].
     pub directories_bytes_max: usize,
+    /// Most bytes of names whose order is remembered, each with [`NAME_ROW_BYTES`].
+    pub orders_bytes_max: usize,
     /// Looks at an inode in a fifth of a second from which on its attributes are lent to the
     /// kernel.
     pub hot: u32,
 }
-
-/// Most own changes of names that one listing follows.
-const FOLLOWED_MAX: usize = 1_024;
 
 impl Default for CacheBounds {
     fn default() -> Self {
@@ -52,6 +57,7 @@ impl Default for CacheBounds {
             inodes_max: 32_768,
             names_bytes_max: 5 << 20,
             directories_bytes_max: 16 << 20,
+            orders_bytes_max: 16 << 20,
             hot: 4,
         }
     }
@@ -127,6 +133,8 @@ pub enum Outcome<A> {
     },
     /// It was refused, and changed nothing.
     Nothing,
+    /// It was carried out, and nothing is known of the state after it.
+    Unproven,
     /// Nobody knows whether it was or will be carried out.
     Unknown,
 }
@@ -150,10 +158,14 @@ pub struct Holder<A> {
     inodes: SecondChance<Ino, A>,
     names: SecondChance<Name, Found>,
     directories: SecondChance<Ino, Complete>,
+    /// The order of names, where it is known.
+    orders: SecondChance<Ino, Order>,
     changes: Changes,
     stamps: Stamps,
     /// When an own change of a name in each directory began last.
     own_names: Stamps,
+    recent: Recent,
+    lost: Lost,
     lent: Lent,
 }
 
@@ -167,9 +179,12 @@ impl<A> Holder<A> {
             inodes: SecondChance::new(bounds.inodes_max),
             names: SecondChance::new(bounds.names_bytes_max),
             directories: SecondChance::new(bounds.directories_bytes_max),
+            orders: SecondChance::new(bounds.orders_bytes_max),
             changes: Changes::default(),
             stamps: Stamps::default(),
             own_names: Stamps::default(),
+            recent: Recent::default(),
+            lost: Lost::default(),
             lent: Lent::new(bounds.hot),
         }
     }
@@ -236,6 +251,8 @@ impl<A> Holder<A> {
     /// Goes on with another session, and drops everything of the one before.
     pub fn replace_session(&mut self, session: SessionId) {
         self.session = session;
+        // Changes of a session that has ended are refused.
+        self.lost = Lost::default();
         self.lease_end_ms = 0;
         self.drop_all();
     }
@@ -264,15 +281,15 @@ impl<A> Holder<A> {
         if !self.is_valid(now_ms) {
             return None;
         }
+        self.note_look(dir, name);
         if let Some(found) = self.names.get(&(dir, name) as &dyn NameRef) {
             return Some(*found);
         }
         let complete = self.complete(dir)?;
-        let place = complete.names.get(name);
-        if let Some((_, place)) = place {
-            complete.note_asked(*place);
+        if complete.doubtful.contains(name) {
+            return None;
         }
-        let found = place.map(|(ino, _)| *ino).into();
+        let found = complete.names.get(name).copied().into();
         if !self.changes.is_empty() && self.changes.contains(&Key::name(dir, name)) {
             return None;
         }
@@ -284,40 +301,9 @@ impl<A> Holder<A> {
         complete.listing.is_none().then_some(complete)
     }
 
-    /// Returns the number of names in a directory that is known completely; `None`: it is
-    /// not.
-    pub fn names_count(&mut self, dir: Ino, now_ms: u64) -> Option<usize> {
-        if !self.is_valid(now_ms) || self.changes.contains(&Key::Directory(dir)) {
-            return None;
-        }
-        self.complete(dir).map(|c| c.names.len())
-    }
-
-    /// Returns the inode of a name, and those of the names that were listed after it, of which
-    /// the attributes are not known, `count_max` in all: if the name before it was asked for
-    /// last, the others will be asked for next. `None`: ask for this one alone.
-    pub fn ahead(
-        &mut self,
-        dir: Ino,
-        name: &[u8],
-        count_max: usize,
-        now_ms: u64,
-    ) -> Option<Vec<Ino>> {
-        if !self.is_valid(now_ms) {
-            return None;
-        }
-        let complete = self.complete(dir)?;
-        let (_, place) = *complete.names.get(name)?;
-        complete.note_asked(place);
-        if complete.asked.get()[1].wrapping_add(1) != place {
-            return None;
-        }
-        let last = complete.order.len().min(place.saturating_add(count_max));
-        let next = complete.order[place..last].to_vec();
-        let unknown = next
-            .into_iter()
-            .filter(|ino| self.inodes.get(ino).is_none());
-        Some(unknown.collect())
+    /// Whether all names of a directory are known, but for single ones.
+    pub fn is_complete(&mut self, dir: Ino, now_ms: u64) -> bool {
+        self.is_valid(now_ms) && self.complete(dir).is_some()
     }
 
     // -- queries ------------------------------------------------------------------
@@ -330,13 +316,15 @@ impl<A> Holder<A> {
     }
 
     /// Begins a listing of all names of a directory, before its first page is asked for;
-    /// `None`: they are known.
+    /// `None`: they are known, or an own change of one of them may still be carried out, which
+    /// nobody would follow.
     pub fn list(&mut self, dir: Ino) -> Option<Token> {
-        if self.complete(dir).is_some() {
+        let lost = self.lost.has(dir) && kept(Rule::LostNamesUnlisted);
+        if lost || self.complete(dir).is_some() {
             return None;
         }
         let token = self.ask();
-        let mut complete = Complete::new(u64::MAX, []);
+        let mut complete = Complete::new(u64::MAX);
         complete.listing = Some(Listing {
             token: token.number,
             followed: HashSet::new(),
@@ -400,15 +388,17 @@ impl<A> Holder<A> {
 
     /// Keeps all names of a directory, if that may be: they were read after the leader had
     /// registered the interest, all of them by queries with this token of
-    /// [`Holder::list`]. Returns whether it did.
+    /// [`Holder::list`]. Returns whether it did. Their order is remembered in any case.
     pub fn keep_directory(
         &mut self,
         token: Token,
         leased: Option<u64>,
         dir: Ino,
-        names: impl IntoIterator<Item = (Box<[u8]>, Ino)>,
+        names: impl IntoIterator<Item = (Arc<[u8]>, Ino)>,
         now_ms: u64,
     ) -> bool {
+        let names: Vec<(Arc<[u8]>, Ino)> = names.into_iter().collect();
+        self.keep_order(dir, Order::new(names.iter().cloned()));
         let may = self.may_keep(token, &Key::Directory(dir), leased, now_ms);
         let is_of = |complete: &Complete| {
             let listing = complete.listing.as_ref();
@@ -424,7 +414,7 @@ impl<A> Holder<A> {
         let followed = complete.listing.take().map(|listing| listing.followed);
         let followed = followed.unwrap_or_default();
         for (name, ino) in names {
-            if !followed.contains(&name) {
+            if !followed.contains(&*name) {
                 complete.set(&name, Found::Inode(ino));
             }
         }
@@ -484,7 +474,11 @@ impl<A> Holder<A> {
                 (true, leased, facts)
             }
             Outcome::Nothing => (false, Vec::new(), Vec::new()),
-            Outcome::Unknown => (true, Vec::new(), Vec::new()),
+            Outcome::Unproven => (true, Vec::new(), Vec::new()),
+            Outcome::Unknown => {
+                self.lost.add(&change.keys);
+                (true, Vec::new(), Vec::new())
+            }
         };
         let mut clean = Vec::new();
         for key in &change.keys {
@@ -496,6 +490,11 @@ impl<A> Holder<A> {
                 Key::Inode(ino) => self.lent.quieten(*ino, now_ms),
                 Key::Name(name) => _ = self.changes.end(&Key::Directory(name.dir)),
                 Key::Directory(_) => {}
+            }
+        }
+        for fact in &facts {
+            if let Fact::Name(name, found) = fact {
+                self.follow_order(name.dir, &name.name, *found);
             }
         }
         if done {
@@ -522,16 +521,18 @@ impl<A> Holder<A> {
                 Fact::Inode(ino, attr) => self.inodes.insert(ino, attr, 1),
                 Fact::Name(name, found) => self.insert_name(name, found),
                 Fact::Empty(dir) => {
-                    let complete = Complete::new(self.stamps.number(), []);
+                    let complete = Complete::new(self.stamps.number());
                     let bytes = complete.bytes;
                     self.directories.insert(dir, complete, bytes);
+                    self.keep_order(dir, Order::new([]));
                 }
             }
         }
     }
 
-    /// Has complete directories, and listings, follow a change of names in them; those in
-    /// which a name is in doubt now are complete no longer.
+    /// Has complete directories, and listings, follow a change of names in them. A name that is
+    /// in doubt now stays so: the change may still be carried out. Of the others all is known
+    /// as before.
     fn follow_names(
         &mut self,
         change: &Change,
@@ -555,9 +556,7 @@ impl<A> Holder<A> {
             // was recalled since.
             let listed = leased.contains(&all) && self.stamps.is_open_since(&all, change.began);
             let claimed_since = change.began >= complete.since || listed;
-            if !claimed_since && kept(Rule::ListingFollowsClaimed) {
-                continue;
-            }
+            let fact = fact.filter(|_| claimed_since || !kept(Rule::ListingFollowsClaimed));
             if let Some(listing) = &mut complete.listing
                 && kept(Rule::ListingFollowsOwnNames)
             {
@@ -569,8 +568,9 @@ impl<A> Holder<A> {
             }
             match fact {
                 Some(found) => complete.set(&name.name, found),
-                None if kept(Rule::DoubtBreaksDirectory) => continue,
-                None => {}
+                None if !kept(Rule::DoubtfulNamesHidden) => {}
+                None if complete.doubtful.len() >= DOUBTFUL_MAX => continue,
+                None => _ = complete.doubtful.insert(name.name.clone()),
             }
             let bytes = complete.bytes;
             self.directories.insert(name.dir, complete, bytes);

@@ -325,7 +325,9 @@ impl Table {
             return false;
         };
         let may = of.is_valid(now_ms) && !of.retired && of.recalls_count() < bounds.recalls_max;
-        let claimed = self.keys.is_claimed(key) && kept(Rule::RegisterRefusedWhileClaimed);
+        let claims = &self.claims;
+        let stands = |id: &ClaimId| claims.get(id).is_none_or(|c| c.bars(key, session));
+        let claimed = self.keys.claims(key).any(stands) && kept(Rule::RegisterRefusedWhileClaimed);
         if !may || claimed || !self.cooling.permits(key, session, now_ms) {
             return false;
         }
@@ -402,8 +404,14 @@ impl Table {
             }
             let alone = self.keys.claim(&key, id, claim.turn) || !kept(Rule::AnswerLeasedIfAlone);
             let closed = author.filter(|a| a.has_closed(&key));
+            // What a mount knows of a directory's names follows its own changes in any order.
+            let follows = matches!(key, Key::Directory(_));
+            if follows && closed.is_some() {
+                claim.followed.push(key.clone());
+            }
             let spare = |held: &Held| {
-                closed.is_some_and(|a| a.session == held.session && held.is_older_than(a.began))
+                let own = closed.filter(|a| a.session == held.session);
+                own.is_some_and(|a| follows || held.is_older_than(a.began))
             };
             let waits = self.recall(&key, spare, now_ms);
             let new = waits.iter().filter(|w| w.is_new).map(|w| w.session);

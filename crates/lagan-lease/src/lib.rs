@@ -78,7 +78,7 @@ mod simulation;
 mod times;
 
 pub use holder::{
-    Beat, CacheBounds, Change, Fact, Holder, Loan, NAME_ROW_BYTES, Outcome, Token, Way,
+    Ahead, Beat, CacheBounds, Change, Fact, Holder, Loan, NAME_ROW_BYTES, NEAR, Outcome, Token, Way,
 };
 pub use leader::{
     Author, Bounds, ClaimId, End, RECALLS_PAGE_MAX, Ready, Recalls, Size, Table, Turn,

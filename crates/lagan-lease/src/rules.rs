@@ -60,8 +60,11 @@ pub(crate) enum Rule {
     /// All that is known of a directory's names follows only those own changes that the leader
     /// claimed when it had registered the interest in them.
     ListingFollowsClaimed,
-    /// A complete directory is given up when an own change of a name in it is in doubt.
-    DoubtBreaksDirectory,
+    /// A complete directory does not tell of a name that an own change left in doubt.
+    DoubtfulNamesHidden,
+    /// A directory is not listed any more in the session in which an own change of a name in it
+    /// got lost: it may still be carried out.
+    LostNamesUnlisted,
     /// What is lent to the kernel ends before the lease, though it is processed late.
     LoanEndsFirst,
 }
@@ -82,7 +85,7 @@ mod broken {
     use std::cell::Cell;
 
     /// All rules.
-    pub(crate) const ALL: [Rule; 27] = [
+    pub(crate) const ALL: [Rule; 28] = [
         RegisterRefusedWhileClaimed,
         RecallAwaited,
         LeaderEndsLater,
@@ -108,7 +111,8 @@ mod broken {
         OwnAnswerChecked,
         ListingFollowsOwnNames,
         ListingFollowsClaimed,
-        DoubtBreaksDirectory,
+        DoubtfulNamesHidden,
+        LostNamesUnlisted,
         LoanEndsFirst,
     ];
 

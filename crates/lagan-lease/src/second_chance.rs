@@ -51,6 +51,14 @@ impl<K: Hash + Eq + Clone, V> SecondChance<K, V> {
         Some(&slot.value)
     }
 
+    /// Returns the value of the key to change it, with the weight that it has, and notes that it
+    /// was used.
+    pub fn get_mut(&mut self, key: &K) -> Option<&mut V> {
+        let slot = self.slots.get_mut(key)?;
+        slot.used = true;
+        Some(&mut slot.value)
+    }
+
     /// Puts a value in, and forgets others until the weight is within the bound.
     pub fn insert(&mut self, key: K, value: V, weight: usize) {
         self.remove(&key);

@@ -28,7 +28,7 @@ use run::run;
 /// Runs in the test that everything is right.
 const RUNS: u64 = 1_000;
 /// Most runs until a broken rule is noticed.
-const RUNS_BROKEN: u64 = 1_000;
+const RUNS_BROKEN: u64 = 3_000;
 
 fn runs() -> u64 {
     let set = std::env::var("LAGAN_LEASE_RUNS").ok();
@@ -72,6 +72,11 @@ fn caches_are_right_and_changes_end() {
 fn listings_are_right_while_names_change() {
     let all = run_all(runs() / 4, Plan::of_listings);
     assert!(all.directory_hits * 20 > all.hits + all.asked, "{all:?}");
+}
+
+#[test]
+fn listings_are_right_while_changes_get_lost() {
+    run_all(runs() * 4, Plan::of_lost_listings);
 }
 
 #[test]

@@ -56,9 +56,11 @@ where
 fn answer(store: &dyn Read, session: SessionId, query: &Query) -> Outcome<QueryAnswer> {
     match query {
         Query::Lookup(q) => found(q, files::lookup(store, q.parent, &q.name)),
+        Query::LookupAll(q) => found(q, files::lookup_all(store, q.parent, &q.names)),
         Query::GetAttr(q) => found(q, inode(store, q.ino).map(|row| row.attr(q.ino))),
         Query::GetAttrs(q) => found(q, files::attrs(store, &q.inos)),
         Query::Open(q) => found(q, files::open(store, q.ino)),
+        Query::OpenAll(q) => found(q, files::open_all(store, &q.inos)),
         Query::Extents(q) => found(q, files::extents(store, q.ino, q.offset, q.limit)),
         Query::ReadDir(q) => found(q, files::read_dir(store, q)),
         Query::ReadLink(q) => found(q, files::read_link(store, q.ino)),

@@ -47,6 +47,14 @@ pub const OBJECT_LEN_MAX: u64 = 5 << 40;
 pub const OBJECT_HOLES_LEN_MAX: u64 = 64 << 30;
 /// Inodes in one question for attributes: some 100 bytes each.
 pub const ATTRS_PAGE_MAX: usize = 1024;
+/// Files in one question for what an open shows: some 200 bytes each, and their bytes.
+pub const OPENS_PAGE_MAX: usize = 64;
+/// Bytes of one file that come along with the answer to an open, at most: a second round trip
+/// costs less than sending more of a file of which perhaps only the start is read.
+pub const ALONG_LEN_MAX: u32 = BLOCK_LEN;
+/// Bytes of all files that come along with one answer, at most: 4 ms of a gigabit link, in
+/// which other answers wait.
+pub const ALONG_ALL_LEN_MAX: u32 = 512 * 1024;
 /// A last extent up to this length is rewritten by an append instead of
 /// getting a neighbour.
 pub const APPEND_MERGE_LEN_MAX: u32 = 256 * 1024;
@@ -67,7 +75,7 @@ pub const NODES_MAX: usize = 256;
 pub const SET_MEMBERS_MAX: usize = 8;
 
 /// Protocol versions that this build speaks, lowest and highest.
-pub const PROTOCOL_VERSIONS: (u16, u16) = (6, 6);
+pub const PROTOCOL_VERSIONS: (u16, u16) = (7, 7);
 
 const _: () = assert!(CHUNK_LEN_MAX.is_multiple_of(BLOCK_LEN));
 const _: () = assert!((BATCH_LEN_MAX as u64) < crate::codec::DECODE_LIMIT_BYTES as u64);

@@ -25,6 +25,9 @@ asks! {
         // -- names, attributes, content -----------------------------------------
         /// The inode of a name.
         Lookup { parent: Ino, name: Vec<u8> } -> Attr,
+        /// The inodes of several names of a directory, `ATTRS_PAGE_MAX` at most, in the order
+        /// asked; `None` for one of which nothing is said.
+        LookupAll { parent: Ino, names: Vec<Vec<u8>> } -> Vec<Option<Attr>>,
         /// The inode of a number.
         GetAttr { ino: Ino } -> Attr,
         /// The inodes of several numbers, `ATTRS_PAGE_MAX` at most, in the order asked;
@@ -32,6 +35,9 @@ asks! {
         GetAttrs { inos: Vec<Ino> } -> Vec<Option<Attr>>,
         /// Attributes and the first `OPEN_EXTENTS` extents; `Stale` for an orphan.
         Open { ino: Ino } -> Opened,
+        /// The same of several inodes, `OPENS_PAGE_MAX` at most, in the order asked; `None` for
+        /// one that is gone, an orphan or no regular file.
+        OpenAll { inos: Vec<Ino> } -> Vec<Option<Opened>>,
         /// Extents that end after `offset`, at most `limit` (`EXTENTS_PAGE_MAX`).
         Extents { ino: Ino, offset: u64, limit: u32 } -> ExtentPage,
         /// Entries with a cookie above `cookie` (0: from the start), in order of cookie. `.` and
@@ -128,9 +134,21 @@ impl Query {
             (Query::Lookup(q), Err(Refusal::Fs(FsError::NotFound))) => {
                 vec![Key::name(q.parent, &q.name)]
             }
+            (Query::LookupAll(q), Ok(QueryAnswer::Attrs(attrs))) => {
+                let found = q.names.iter().zip(attrs);
+                let keys = found.filter_map(|(name, attr)| {
+                    let ino = attr.as_ref()?.ino;
+                    Some([Key::name(q.parent, name), Key::Inode(ino)])
+                });
+                keys.flatten().collect()
+            }
             (Query::GetAttrs(_), Ok(QueryAnswer::Attrs(attrs))) => {
                 let found = attrs.iter().flatten();
                 found.map(|attr| Key::Inode(attr.ino)).collect()
+            }
+            (Query::OpenAll(_), Ok(QueryAnswer::AllOpened(opened))) => {
+                let found = opened.iter().flatten();
+                found.map(|opened| Key::Inode(opened.attr.ino)).collect()
             }
             (Query::GetAttr(q), Ok(_)) => vec![Key::Inode(q.ino)],
             (Query::Open(q), Ok(_)) => vec![Key::Inode(q.ino)],
@@ -160,6 +178,8 @@ impl Query {
             Query::Parent(q) => Sees::Inode(q.ino),
             Query::File(q) => Sees::Inode(q.ino),
             Query::GetAttrs(_)
+            | Query::LookupAll(_)
+            | Query::OpenAll(_)
             | Query::StatFs(_)
             | Query::AllExtents(_)
             | Query::Objects(_)

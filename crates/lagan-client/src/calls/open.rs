@@ -9,7 +9,7 @@ use crate::leader::link::fs_error;
 use crate::options::{NewInode, OpenOptions, Opened};
 use lagan_types::answer::Created;
 use lagan_types::op::{SetAttr, SetAttrs};
-use lagan_types::query::{GetAttr, Open};
+use lagan_types::query::GetAttr;
 use lagan_types::{Attr, FsError, Ino, Kind};
 use std::sync::Arc;
 
@@ -24,7 +24,7 @@ impl Client {
         let attr = if open.truncate {
             self.open_truncated(pin.inode(), open.kill_suid).await?
         } else {
-            self.open_at_leader(pin.inode()).await?
+            self.open_at_leader(pin.inode(), open.read).await?
         };
         Ok(self.opened(pin, &attr, open, false).await)
     }
@@ -50,9 +50,11 @@ impl Client {
         Ok(attr)
     }
 
-    async fn open_at_leader(&self, inode: &Arc<Inode>) -> Result<Attr, FsError> {
+    async fn open_at_leader(&self, inode: &Arc<Inode>, reads: bool) -> Result<Attr, FsError> {
         let ino = inode.ino;
-        let (mut attr, page) = match self.leader.query(Open { ino }).await {
+        // Who has it open has what is read of it, or soon will.
+        let reads = reads && self.files.table().opens(ino) == 1;
+        let (mut attr, page) = match self.leader.open(ino, reads).await {
             // It is unlinked, but open here already: /proc/self/fd can open it again.
             Err(FsError::Stale) if self.files.table().opens(ino) > 1 => {
                 (self.leader.query(GetAttr { ino }).await?, None)

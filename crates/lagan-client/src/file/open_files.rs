@@ -1,6 +1,7 @@
 //! The leader storey's questions and news, for the files that are open.
 
 use crate::file::Files;
+use crate::leader::brought::Brought;
 use crate::leader::open_files::OpenFiles;
 use lagan_types::{Attr, FsError, Ino};
 use std::collections::HashSet;
@@ -38,6 +39,10 @@ impl OpenFiles for Files {
 
     fn attributes_forgotten(&self, ino: Ino) {
         self.pages.overtaken(ino);
+    }
+
+    fn brought(&self, chunks: Vec<Brought>) {
+        self.chunks.keep_brought(chunks);
     }
 
     fn session_lost(&self, lost: &HashSet<Ino>) {

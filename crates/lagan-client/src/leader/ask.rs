@@ -8,21 +8,23 @@ use crate::leader::Leader;
 use crate::leader::leases::{Leases, Listing, OwnChange};
 use crate::leader::link::{fs_error, unanswered};
 use crate::leader::session::Ticket;
+use lagan_lease::Ahead;
 use lagan_types::answer::Created;
 use lagan_types::lease::Wish;
 use lagan_types::message::{
     CreateFile, CreateOutcome, FileCreated, Mutate, Mutated, ReadState, StateRead,
 };
 use lagan_types::op::{Command, Create};
-use lagan_types::query::{DirPage, GetAttrs, Lookup, ReadDir};
+use lagan_types::query::{DirPage, GetAttrs, Lookup, LookupAll, ReadDir};
 use lagan_types::{
     Answer, Ask, FileOp, FsError, Ino, Query, QueryAnswer, Refusal, SessionId, Time, VolumeId,
     answer_to,
 };
+use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::Instant;
 
-/// Most names of a directory that are fetched to know what is not there.
+/// Most names of a directory that are fetched at once.
 const NAMES_MAX: usize = 4_096;
 /// They are given up after this.
 const NAMES_TIME: Duration = Duration::from_secs(5);
@@ -230,9 +232,9 @@ impl Leader {
             return answer_to::<A>(answer).map_err(fs_error);
         }
         if let Query::Lookup(Lookup { parent, name }) = &query
-            && let Some(inos) = self.leases.ahead(*parent, name)
+            && let Some(ahead) = self.leases.ahead(*parent, name)
         {
-            self.look_ahead(inos, until).await?;
+            self.look_ahead(*parent, name, ahead, until).await?;
             if let Some(answer) = self.leases.find(&query) {
                 return answer_to::<A>(answer).map_err(fs_error);
             }
@@ -240,10 +242,10 @@ impl Leader {
         self.make_touched_by_query(&query, until).await?;
         let asked = self.leases.ask(&query);
         let wish = Leases::wish(asked, false);
-        let StateRead { answer, leased } = self.read(&query, wish, until).await?;
+        let StateRead { answer, leased, .. } = self.read(&query, (wish, 0), until).await?;
         if let (Some(asked), Some(leased)) = (asked, leased) {
             self.leases.keep(asked, &query, &answer, &leased);
-            if let Some(dir) = self.leases.missed(&query, &answer) {
+            if let Some(dir) = self.leases.looked(&query, &answer) {
                 self.tasks.spawn(&self.me, move |leader| async move {
                     let _ = tokio::time::timeout(NAMES_TIME, leader.learn_names(dir)).await;
                 });
@@ -252,19 +254,55 @@ impl Leader {
         answer_to::<A>(answer).map_err(fs_error)
     }
 
-    /// Fetches the attributes of inodes that will be looked at next.
-    async fn look_ahead(&self, inos: Vec<Ino>, until: Instant) -> Result<(), FsError> {
-        let query = GetAttrs { inos }.into();
-        let asked = self.leases.ask(&query);
-        let wish = Leases::wish(asked, false);
-        let StateRead { answer, leased } = self.read(&query, wish, until).await?;
-        if let (Some(asked), Some(leased)) = (asked, leased) {
+    /// Asks for a name together with those that will be looked for next, or waits for whoever
+    /// does.
+    async fn look_ahead(
+        &self,
+        parent: Ino,
+        name: &[u8],
+        ahead: Ahead,
+        until: Instant,
+    ) -> Result<(), FsError> {
+        let is_it = |(_, of): &&(Ino, Arc<[u8]>)| **of == *name;
+        let Some(&(ino, _)) = ahead.names.iter().find(is_it) else {
+            return Ok(());
+        };
+        if self.looks.ended(ino).await {
+            return Ok(());
+        }
+        let group = self
+            .looks
+            .begin(ahead.names.iter().map(|(ino, _)| *ino).collect());
+        if !group.inos().contains(&ino) {
+            drop(group);
+            self.looks.ended(ino).await;
+            return Ok(());
+        }
+        let query = match ahead.sure {
+            true => {
+                let inos = group.inos().to_vec();
+                GetAttrs { inos }.into()
+            }
+            false => {
+                let names = ahead.names.iter();
+                let names = names.filter(|(ino, _)| group.inos().contains(ino));
+                let names = names.map(|(_, name)| name.to_vec()).collect();
+                LookupAll { parent, names }.into()
+            }
+        };
+        let Some(asked) = self.leases.ask(&query) else {
+            return Ok(());
+        };
+        let wish = Leases::wish(Some(asked), false);
+        let StateRead { answer, leased, .. } = self.read(&query, (wish, 0), until).await?;
+        if let Some(leased) = leased {
             self.leases.keep(asked, &query, &answer, &leased);
         }
         Ok(())
     }
 
-    /// Fetches all names of a directory, if there are not too many, to know what is not there.
+    /// Fetches all names of a directory, if there are not too many, to know what is not there and
+    /// in which order the others will be looked for.
     async fn learn_names(&self, dir: Ino) {
         let (mut cookie, mut count, mut listing) = (0, 0, None);
         while count < NAMES_MAX {
@@ -274,7 +312,7 @@ impl Leader {
                 limit: NAMES_PAGE_LEN,
                 attrs: false,
             };
-            // Without a lease there is no more to learn, and an error nobody waits for.
+            // Nobody waits for this, or for its errors.
             let Ok((page, Some(next))) = self.list(page, listing.take()).await else {
                 return;
             };
@@ -302,7 +340,7 @@ impl Leader {
         let of_listing = listing.as_ref().map(Listing::asked);
         let asked = of_listing.or_else(|| self.leases.ask(&query));
         let wish = Leases::wish(asked, first && of_listing.is_some());
-        let StateRead { answer, leased } = self.read(&query, wish, until).await?;
+        let StateRead { answer, leased, .. } = self.read(&query, (wish, 0), until).await?;
         if let (Some(asked), Some(leased)) = (asked, &leased) {
             self.leases.keep(asked, &query, &answer, leased);
         }
@@ -312,10 +350,12 @@ impl Leader {
         Ok((page, listing))
     }
 
-    async fn read(
+    /// Reads linearizably: with the wish to remember the answer, and so many bytes along
+    /// with it, at most.
+    pub(super) async fn read(
         &self,
         query: &Query,
-        wish: Option<Wish>,
+        (wish, along): (Option<Wish>, u32),
         until: Instant,
     ) -> Result<StateRead, FsError> {
         loop {
@@ -325,6 +365,7 @@ impl Leader {
                 session,
                 query: query.clone(),
                 wish,
+                along,
             };
             let read = self.link.ask(ask, until).await.map_err(unanswered)?;
             match read.answer {

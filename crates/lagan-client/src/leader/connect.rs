@@ -5,6 +5,7 @@ use crate::error::ConnectError;
 use crate::leader::Leader;
 use crate::leader::cluster::Cluster;
 use crate::leader::creates::Creates;
+use crate::leader::groups::Groups;
 use crate::leader::heartbeat;
 use crate::leader::id_blocks::IdBlocks;
 use crate::leader::kernel::Kernel;
@@ -89,6 +90,8 @@ impl Leader {
             leases: Arc::new(Leases::new(joined.session, options.leases)),
             promises: Promises::default(),
             creates: Creates::default(),
+            looks: Groups::default(),
+            opens: Groups::default(),
             locks: LockOwners::default(),
             options,
         })

@@ -1,6 +1,7 @@
 //! Stand-ins of tests for servers and for the storeys above.
 
 use crate::Options;
+use crate::leader::brought::Brought;
 use crate::leader::connect::Joined;
 use crate::leader::link::Link;
 pub(crate) use crate::leader::link::fake::{Said, Served, Servers};
@@ -28,6 +29,7 @@ impl OpenFiles for Nobody {
     fn promise_made(&self, _: &Attr, _: &Attr) {}
     fn promise_lost(&self, _: Ino) {}
     fn attributes_forgotten(&self, _: Ino) {}
+    fn brought(&self, _: Vec<Brought>) {}
     fn session_lost(&self, _: &HashSet<Ino>) {}
 }
 

@@ -6,14 +6,18 @@
 //!
 //! Nothing here waits, and nothing is remembered unless the leader said that it may be.
 
-use crate::leader::misses::Misses;
+use crate::leader::looks::Looks;
 use lagan_host::boot::boot_time;
-use lagan_lease::{Beat, CacheBounds, Change, Fact as Kept, Holder, Loan, Outcome, Token, Way};
+use lagan_lease::{
+    Ahead, Beat, CacheBounds, Change, Fact as Kept, Holder, Loan, NEAR, Outcome, Token, Way,
+};
 use lagan_types::lease::{Closed, Fact, Found, Key, Leased, Name, Proof, Wish};
+use lagan_types::limits::{ATTRS_PAGE_MAX, OPENS_PAGE_MAX};
 use lagan_types::message::{Recalls, SessionHeard};
 use lagan_types::query::{DirPage, Opened, QueryAnswer};
 use lagan_types::{Attr, FileOp, FsError, Ino, Kind, Query, Refusal, SessionId};
 use parking_lot::Mutex;
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use tokio::sync::Notify;
@@ -21,8 +25,11 @@ use tokio::sync::Notify;
 /// Time without a look into the cache after which the lease is let run out: an idle mount
 /// asks for none.
 const IDLE_MS: u64 = 10_000;
-/// Most inodes that are asked for at a time.
+/// Most names that are looked for ahead at a time, beside those that were passed over.
 const AHEAD_MAX: usize = 64;
+/// Most files that are opened ahead at a time, beside those that were passed over.
+const OPENS_MAX: usize = 32;
+const _: () = assert!(AHEAD_MAX + NEAR < ATTRS_PAGE_MAX && OPENS_MAX + NEAR < OPENS_PAGE_MAX);
 /// Most extents that are remembered with a file.
 const EXTENTS_MAX: usize = 4;
 /// Most names of a directory that are remembered as a whole.
@@ -34,6 +41,25 @@ struct Shown {
     attr: Attr,
     /// What an open found, if that is known too.
     opened: Option<Arc<Opened>>,
+}
+
+impl From<&Attr> for Shown {
+    fn from(attr: &Attr) -> Self {
+        Shown {
+            attr: attr.clone(),
+            opened: None,
+        }
+    }
+}
+
+impl From<&Opened> for Shown {
+    fn from(opened: &Opened) -> Self {
+        let small = !opened.more && opened.extents.len() <= EXTENTS_MAX;
+        Shown {
+            attr: opened.attr.clone(),
+            opened: small.then(|| Arc::new(opened.clone())),
+        }
+    }
 }
 
 /// A query that is under way, of which the answer may be remembered.
@@ -48,7 +74,7 @@ pub(crate) struct Listing {
     asked: Asked,
     /// The term of the leader that registered it.
     leased: Option<u64>,
-    names: Vec<(Box<[u8]>, Ino)>,
+    names: Vec<(Arc<[u8]>, Ino)>,
     /// Its next page begins after this cookie.
     after: u64,
 }
@@ -62,8 +88,8 @@ pub(crate) struct Leases {
     used_ms: AtomicU64,
     /// The session is about to be closed.
     closing: AtomicBool,
-    /// Names that were not there.
-    misses: Mutex<Misses>,
+    /// Names that were looked up at the leader.
+    looks: Mutex<Looks>,
     /// The last recalls that were carried out: session, term, number.
     acked: Mutex<(SessionId, u64, u64)>,
     /// Notified when the mount begins to use its cache after a pause: for the heartbeats.
@@ -87,7 +113,7 @@ impl Leases {
             holder: enabled.then(|| Mutex::new(Holder::new(session, &CacheBounds::default()))),
             used_ms: AtomicU64::new(now_ms()),
             closing: AtomicBool::new(false),
-            misses: Mutex::default(),
+            looks: Mutex::default(),
             acked: Mutex::new((session, 0, 0)),
             beat_wanted: Notify::new(),
             poll_wanted: Notify::new(),
@@ -174,7 +200,7 @@ impl Leases {
             Query::GetAttr(q) => holder.wants(&Key::Inode(q.ino), now_ms),
             Query::Open(q) => holder.wants(&Key::Inode(q.ino), now_ms),
             Query::ReadDir(q) => q.attrs && holder.is_valid(now_ms),
-            Query::GetAttrs(_) => holder.is_valid(now_ms),
+            Query::GetAttrs(_) | Query::LookupAll(_) | Query::OpenAll(_) => holder.is_valid(now_ms),
             _ => false,
         };
         wants.then(|| Asked {
@@ -193,71 +219,67 @@ impl Leases {
         let Some(holder) = &self.holder else {
             return;
         };
-        let now_ms = now_ms();
-        let mut holder = holder.lock();
         let keys = query.keys(answer).into_iter().zip(&leased.keys);
-        let keys: Vec<Key> = keys.filter(|(_, may)| **may).map(|(key, _)| key).collect();
-        let term = Some(leased.term);
-        let mut keep = |shown: Shown| {
-            let ino = shown.attr.ino;
-            holder.keep_inode(asked.token, term, (ino, shown), now_ms);
-        };
-        let has = |key: &Key| keys.contains(key);
-        match answer {
-            Ok(QueryAnswer::Attr(attr)) if has(&Key::Inode(attr.ino)) => {
-                keep(Shown {
-                    attr: attr.clone(),
-                    opened: None,
-                });
-            }
-            Ok(QueryAnswer::Opened(opened)) if has(&Key::Inode(opened.attr.ino)) => {
-                let small = !opened.more && opened.extents.len() <= EXTENTS_MAX;
-                keep(Shown {
-                    attr: opened.attr.clone(),
-                    opened: small.then(|| Arc::new(opened.clone())),
-                });
-            }
-            Ok(QueryAnswer::Attrs(attrs)) => {
-                for (attr, may) in attrs.iter().flatten().zip(&leased.keys) {
-                    if *may {
-                        keep(Shown {
-                            attr: attr.clone(),
-                            opened: None,
-                        });
-                    }
-                }
-            }
+        let keys: HashSet<Key> = keys.filter(|(_, may)| **may).map(|(key, _)| key).collect();
+        let shown: Vec<Shown> = match answer {
+            Ok(QueryAnswer::Attr(attr)) => vec![attr.into()],
+            Ok(QueryAnswer::Attrs(attrs)) => attrs.iter().flatten().map(Shown::from).collect(),
+            Ok(QueryAnswer::Opened(opened)) => vec![opened.into()],
+            Ok(QueryAnswer::AllOpened(all)) => all.iter().flatten().map(Shown::from).collect(),
             Ok(QueryAnswer::Entries(page)) => {
                 let attrs = page.entries.iter().filter_map(|entry| entry.attr.as_ref());
-                for (attr, may) in attrs.zip(leased.keys.iter().skip(1)) {
-                    if *may {
-                        keep(Shown {
-                            attr: attr.clone(),
-                            opened: None,
-                        });
-                    }
-                }
+                attrs.map(Shown::from).collect()
             }
-            _ => {}
+            _ => Vec::new(),
+        };
+        let names: Vec<(Name, Found)> = match (query, answer) {
+            (Query::Lookup(q), Ok(QueryAnswer::Attr(attr))) => {
+                vec![(Name::new(q.parent, &q.name), Found::Inode(attr.ino))]
+            }
+            (Query::Lookup(q), Err(_)) => vec![(Name::new(q.parent, &q.name), Found::Absent)],
+            (Query::LookupAll(q), Ok(QueryAnswer::Attrs(attrs))) => {
+                let found = q.names.iter().zip(attrs);
+                let found = found.filter_map(|(name, attr)| Some((name, attr.as_ref()?.ino)));
+                let found = found.map(|(name, ino)| (Name::new(q.parent, name), Found::Inode(ino)));
+                found.collect()
+            }
+            _ => Vec::new(),
+        };
+        let (now_ms, term) = (now_ms(), Some(leased.term));
+        let mut holder = holder.lock();
+        for mut shown in shown {
+            let ino = shown.attr.ino;
+            if keys.contains(&Key::Inode(ino)) {
+                let known = holder.inode(ino, now_ms);
+                if let Some(known) = known.filter(|known| known.attr == shown.attr) {
+                    shown.opened = shown.opened.or_else(|| known.opened.clone());
+                }
+                holder.keep_inode(asked.token, term, (ino, shown), now_ms);
+            }
         }
-        if let Query::Lookup(q) = query {
-            let name = Name::new(q.parent, &q.name);
-            let found = match answer {
-                Ok(QueryAnswer::Attr(attr)) => Found::Inode(attr.ino),
-                _ => Found::Absent,
-            };
-            if has(&Key::Name(name.clone())) {
+        for (name, found) in names {
+            if keys.contains(&Key::Name(name.clone())) {
                 holder.keep_name(asked.token, term, (name, found), now_ms);
             }
         }
     }
 
-    /// Returns the inodes to ask for with the one of this name: a program that looks at the
-    /// names of a directory in their order will look at these next.
-    pub fn ahead(&self, parent: Ino, name: &[u8]) -> Option<Vec<Ino>> {
+    /// Returns the names to ask for with this one: a program that looks at the names of a
+    /// directory in their order will look at these next.
+    pub fn ahead(&self, parent: Ino, name: &[u8]) -> Option<Ahead> {
         let holder = self.holder.as_ref()?;
         let mut holder = holder.lock();
-        let inos = holder.ahead(parent, name, AHEAD_MAX, now_ms())?;
+        let ahead = holder.ahead(parent, name, AHEAD_MAX, now_ms())?;
+        (ahead.names.len() > 1).then_some(ahead)
+    }
+
+    /// Returns the file that is about to be opened, and those that will be opened next, if files
+    /// are opened in the order of their directory.
+    pub fn opens_ahead(&self, ino: Ino) -> Option<Vec<Ino>> {
+        let holder = self.holder.as_ref()?;
+        let known = |shown: &Shown| shown.opened.is_some();
+        let mut holder = holder.lock();
+        let inos = holder.opens_ahead(ino, OPENS_MAX, now_ms(), known)?;
         (inos.len() > 1).then_some(inos)
     }
 
@@ -303,7 +325,7 @@ impl Leases {
     }
 
     /// Takes a page of a listing. Returns the listing if it goes on; when it has ended, all
-    /// names of the directory are remembered, if they may be.
+    /// names of the directory are remembered, if they may be, and their order in any case.
     pub fn listed(
         &self,
         mut listing: Listing,
@@ -313,7 +335,7 @@ impl Leases {
     ) -> Option<Listing> {
         if listing.after == 0 {
             let may = leased.filter(|leased| leased.keys.first() == Some(&true));
-            listing.leased = Some(may?.term);
+            listing.leased = may.map(|leased| leased.term);
         }
         let names = page.entries.iter();
         let names = names.map(|entry| (entry.name.as_slice().into(), entry.ino));
@@ -329,15 +351,23 @@ impl Leases {
         None
     }
 
-    /// Notes that a name was looked up at the leader and was not there. Returns its directory
-    /// if the names of all that is there should be fetched, so that the next such look-up is
-    /// answered here: programs that make files look for each first.
-    pub fn missed(&self, query: &Query, answer: &Result<QueryAnswer, Refusal>) -> Option<Ino> {
-        let (Query::Lookup(q), Err(Refusal::Fs(FsError::NotFound))) = (query, answer) else {
+    /// Notes that a name was looked up at the leader. Returns its directory if the names of all
+    /// that is there should be fetched, so that the next looks are answered here, or many at a
+    /// time.
+    pub fn looked(&self, query: &Query, answer: &Result<QueryAnswer, Refusal>) -> Option<Ino> {
+        let (Query::Lookup(q), now_ms) = (query, now_ms()) else {
             return None;
         };
-        self.holder.as_ref()?;
-        self.misses.lock().missed(q.parent, now_ms())
+        let there = match answer {
+            Ok(_) => true,
+            Err(Refusal::Fs(FsError::NotFound)) => false,
+            Err(_) => return None,
+        };
+        let mut holder = self.holder.as_ref()?.lock();
+        if holder.is_complete(q.parent, now_ms) || (there && holder.has_order(q.parent)) {
+            return None;
+        }
+        self.looks.lock().looked(q.parent, there, now_ms)
     }
 
     // -- own changes ----------------------------------------------------------
@@ -374,7 +404,7 @@ impl Leases {
         let (mut holder, now_ms) = (holder.lock(), now_ms());
         let change = holder.begin(keys);
         let loans = holder.loans_of(change.keys(), now_ms);
-        holder.end(change, Outcome::Unknown, now_ms);
+        holder.end(change, Outcome::Unproven, now_ms);
         loans
     }
 
@@ -523,7 +553,7 @@ impl OwnChange {
 
     /// Ends it after the leader has carried it out.
     pub fn done(mut self, proof: Option<Proof>) {
-        let outcome = proof.map_or(Outcome::Unknown, |proof| {
+        let outcome = proof.map_or(Outcome::Unproven, |proof| {
             let kept = proof.facts.iter().filter(|(_, may)| *may);
             let listed = proof.listed.iter().map(|dir| Key::Directory(*dir));
             let leased = kept.map(|(fact, _)| fact.key()).chain(listed).collect();

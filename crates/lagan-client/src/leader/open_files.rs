@@ -1,5 +1,6 @@
 //! The questions and the news of the leader storey for the storey that has files open.
 
+use crate::leader::brought::Brought;
 use lagan_types::{Attr, Ino};
 use std::collections::HashSet;
 
@@ -26,6 +27,9 @@ pub(crate) trait OpenFiles: Send + Sync {
     /// The kernel is about to be told to forget attributes that it was lent; answers on their
     /// way to it may be discarded.
     fn attributes_forgotten(&self, ino: Ino);
+
+    /// Bytes of chunks came along with an answer.
+    fn brought(&self, chunks: Vec<Brought>);
 
     /// The session was ended and a new one is open. `lost` are the inodes whose lock or
     /// promise is gone. Handles of these, and of inodes with data that is not

@@ -51,6 +51,7 @@ impl OpenFiles for Files {
     fn promise_made(&self, _: &Attr, _: &Attr) {}
     fn promise_lost(&self, _: Ino) {}
     fn attributes_forgotten(&self, _: Ino) {}
+    fn brought(&self, _: Vec<crate::leader::brought::Brought>) {}
 
     fn session_lost(&self, lost: &HashSet<Ino>) {
         let leader = self.leader.get().unwrap().upgrade().unwrap();

@@ -1,7 +1,11 @@
 //! Own changes that are under way, by key.
 
+use lagan_types::Ino;
 use lagan_types::lease::Key;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
+
+/// Most directories that are remembered with a change of unknown outcome.
+const LOST_MAX: usize = 1_024;
 
 /// Own changes of one key.
 #[derive(Debug, Default)]
@@ -64,5 +68,32 @@ impl Changes {
             self.of.remove(key);
         }
         clean
+    }
+}
+
+/// The directories in which an own change of a name got lost: it may be carried out at any time,
+/// even by a later leader, as long as the session lives.
+#[derive(Debug, Default)]
+pub(super) struct Lost {
+    of: HashSet<Ino>,
+    /// There are more than are remembered.
+    all: bool,
+}
+
+impl Lost {
+    pub fn has(&self, dir: Ino) -> bool {
+        self.all || self.of.contains(&dir)
+    }
+
+    /// Notes a change of these keys.
+    pub fn add(&mut self, keys: &[Key]) {
+        for key in keys {
+            if let Key::Name(name) = key {
+                self.all |= self.of.len() >= LOST_MAX;
+                if !self.all {
+                    self.of.insert(name.dir);
+                }
+            }
+        }
     }
 }

@@ -2,21 +2,24 @@
 
 use lagan_types::Ino;
 use lagan_types::lease::Found;
-use std::cell::Cell;
 use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
 
 /// Bytes that a name takes beside its own.
 pub const NAME_ROW_BYTES: usize = 128;
 
+/// Most names in doubt of a directory that counts as complete.
+pub(super) const DOUBTFUL_MAX: usize = 256;
+/// Most own changes of names that one listing follows.
+pub(super) const FOLLOWED_MAX: usize = 1_024;
+
 /// All names of a directory, or those that are known so far.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Complete {
-    /// What each name leads to, and its place in the order.
-    pub names: HashMap<Box<[u8]>, (Ino, usize)>,
-    /// The inodes in the order in which they were listed, those of names that are gone too.
-    pub order: Vec<Ino>,
-    /// The places of the two names that were asked for last, the last one first.
-    pub asked: Cell<[usize; 2]>,
+    /// What each name leads to.
+    pub names: HashMap<Arc<[u8]>, Ino>,
+    /// Names of which nobody knows what they lead to.
+    pub doubtful: HashSet<Arc<[u8]>>,
     pub bytes: usize,
     /// Own changes that began at this number or later were claimed when the leader had
     /// registered the interest in all names. Older ones are followed only if it says so: what
@@ -35,58 +38,21 @@ pub(super) struct Listing {
 }
 
 impl Complete {
-    pub fn new(since: u64, names: impl IntoIterator<Item = (Box<[u8]>, Ino)>) -> Self {
-        let mut complete = Complete {
+    pub fn new(since: u64) -> Self {
+        Complete {
             names: HashMap::new(),
-            order: Vec::new(),
-            asked: Cell::new([usize::MAX; 2]),
+            doubtful: HashSet::new(),
             bytes: NAME_ROW_BYTES,
             since,
             listing: None,
-        };
-        for (name, ino) in names {
-            complete.set(&name, Found::Inode(ino));
-        }
-        complete
-    }
-
-    pub fn note_asked(&self, place: usize) {
-        let [last, _] = self.asked.get();
-        if last != place {
-            self.asked.set([place, last]);
         }
     }
 
-    /// Whether the name was asked for last, and the one before it in the listing before it.
-    pub fn is_in_order(&self, name: &[u8]) -> bool {
-        let [last, before] = self.asked.get();
-        let place = self.names.get(name).map(|(_, place)| *place);
-        place == Some(last) && before.wrapping_add(1) == last
-    }
-
-    /// Forgets the places of names that are gone, when most are.
-    pub fn tidy_order(&mut self) {
-        if self.order.len() <= 2 * self.names.len() + 64 {
-            return;
-        }
-        let mut places: Vec<&mut (Ino, usize)> = self.names.values_mut().collect();
-        places.sort_unstable_by_key(|(_, place)| *place);
-        self.order.clear();
-        for (ino, place) in places {
-            *place = self.order.len();
-            self.order.push(*ino);
-        }
-        self.asked.set([usize::MAX; 2]);
-    }
-
-    pub fn set(&mut self, name: &[u8], found: Found) {
+    pub fn set(&mut self, name: &Arc<[u8]>, found: Found) {
         let bytes = NAME_ROW_BYTES + name.len();
         match found {
             Found::Inode(ino) => {
-                self.tidy_order();
-                let place = (ino, self.order.len());
-                self.order.push(ino);
-                if self.names.insert(name.into(), place).is_none() {
+                if self.names.insert(name.clone(), ino).is_none() {
                     self.bytes += bytes;
                 }
             }

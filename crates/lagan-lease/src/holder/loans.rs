@@ -41,8 +41,7 @@ impl<A> Holder<A> {
         let Way::Name(dir, name) = way else {
             return false;
         };
-        self.lent.are_looks_alone(dir, now_ms)
-            && self.complete(dir).is_some_and(|all| all.is_in_order(name))
+        self.lent.are_looks_alone(dir, now_ms) && self.is_next(dir, name)
     }
 
     /// Lends nothing of an inode for a moment: something is on its way to the kernel that does

@@ -98,7 +98,7 @@ fn names_are_present_absent_or_not_known() {
     assert_eq!(holder.name(DIR, b"c", 0), None);
     assert!(list(&mut holder, &[("a", 5)]));
     assert_eq!(holder.name(DIR, b"c", 0), Some(Found::Absent));
-    assert_eq!(holder.names_count(DIR, 0), Some(1));
+    assert!(holder.is_complete(DIR, 0));
     assert!(holder.recall(SESSION, 3, &[Key::Directory(DIR)]));
     assert_eq!(holder.name(DIR, b"c", 0), None);
     assert_eq!(holder.name(DIR, b"a", 0), Some(Found::Inode(Ino(5))));
@@ -113,7 +113,6 @@ fn complete_directory_follows_own_changes() {
     assert!(!holder.wants(&name, 0) && !holder.wants(&Key::Directory(DIR), 0));
     assert_eq!(holder.name(DIR, b"b", 0), None, "it is under way");
     assert_eq!(holder.name(DIR, b"c", 0), Some(Found::Absent));
-    assert_eq!(holder.names_count(DIR, 0), None);
     let outcome = Outcome::Done {
         term: 3,
         leased: Vec::new(),
@@ -121,13 +120,14 @@ fn complete_directory_follows_own_changes() {
     };
     holder.end(change, outcome, 0);
     assert_eq!(holder.name(DIR, b"b", 0), Some(Found::Inode(Ino(6))));
-    assert_eq!(holder.names_count(DIR, 0), Some(2));
     let change = holder.begin(vec![name.clone()]);
     holder.end(change, Outcome::Nothing, 0);
-    assert_eq!(holder.names_count(DIR, 0), Some(2));
+    assert_eq!(holder.name(DIR, b"b", 0), Some(Found::Inode(Ino(6))));
     let change = holder.begin(vec![name]);
     holder.end(change, Outcome::Unknown, 0);
-    assert_eq!(holder.names_count(DIR, 0), None);
+    assert_eq!(holder.name(DIR, b"b", 0), None, "it is in doubt");
+    assert_eq!(holder.name(DIR, b"a", 0), Some(Found::Inode(Ino(5))));
+    assert_eq!(holder.name(DIR, b"c", 0), Some(Found::Absent));
     assert_eq!(holder.size()[3], 0);
 }
 
@@ -166,7 +166,7 @@ fn listing_follows_own_changes_that_were_claimed_after_it() {
         leased: listed.then_some(Key::Directory(DIR)).into_iter().collect(),
         facts: vec![Fact::Name(Name::new(DIR, name), found)],
     };
-    let pages = || [(Box::from(*b"a"), Ino(5)), (Box::from(*b"c"), Ino(7))];
+    let pages = || [(Arc::from(*b"a"), Ino(5)), (Arc::from(*b"c"), Ino(7))];
     let mut holder = holder();
     let token = holder.list(DIR).expect("a listing");
     let change = holder.begin(vec![Key::name(DIR, b"b")]);
@@ -186,8 +186,10 @@ fn listing_follows_own_changes_that_were_claimed_after_it() {
         let token = holder.list(DIR).expect("a listing");
         let change = holder.begin(vec![Key::name(DIR, b"b")]);
         holder.end(change, outcome, 0);
-        assert!(!holder.keep_directory(token, Some(3), DIR, pages(), 0));
-        assert!(list(&mut holder, &[]));
+        assert!(holder.keep_directory(token, Some(3), DIR, pages(), 0));
+        assert_eq!(holder.name(DIR, b"b", 0), None, "it is in doubt");
+        assert_eq!(holder.name(DIR, b"c", 0), Some(Found::Inode(Ino(7))));
+        assert_eq!(holder.name(DIR, b"d", 0), Some(Found::Absent));
     }
     let mut holder = self::holder();
     let token = holder.list(DIR).expect("a listing");
@@ -198,26 +200,115 @@ fn listing_follows_own_changes_that_were_claimed_after_it() {
 #[test]
 fn names_are_asked_for_ahead_in_the_order_of_the_listing() {
     let mut holder = holder();
-    let names: Vec<(String, u64)> = (0..10).map(|n| (format!("n{n}"), 100 + n)).collect();
-    let listed: Vec<(&str, u64)> = names.iter().map(|(n, ino)| (n.as_str(), *ino)).collect();
-    assert!(list(&mut holder, &listed));
-    let mut ahead = |name: &[u8]| {
-        // As a mount does, which looks whether it knows the answer.
-        let _ = holder.name(DIR, name, 0);
-        let inos = holder.ahead(DIR, name, 4, 0);
-        inos.map(|inos| inos.iter().map(|ino| ino.0).collect::<Vec<_>>())
-    };
+    walked(&mut holder, 10);
+    let mut ahead = |name: &[u8]| looked_ahead(&mut holder, name, 4);
     assert_eq!(ahead(b"n5"), None, "it is the first");
     assert_eq!(ahead(b"n3"), None, "it is not the next");
-    assert_eq!(ahead(b"n4"), Some(vec![104, 105, 106, 107]));
+    assert_eq!(
+        ahead(b"n4"),
+        Some((100..108).collect()),
+        "those before it, too"
+    );
     assert_eq!(ahead(b"other"), None);
-    assert_eq!(ahead(b"n5"), Some(vec![105, 106, 107, 108]));
-    assert!(keep(&mut holder, 107, 1));
-    // What is answered counts as asked for.
-    assert_eq!(holder.name(DIR, b"n6", 0), Some(Found::Inode(Ino(106))));
-    let inos = holder.ahead(DIR, b"n7", 4, 0);
-    assert_eq!(inos, Some(vec![Ino(108), Ino(109)]));
+    assert_eq!(
+        ahead(b"n5"),
+        None,
+        "it was asked for, and could not be kept"
+    );
+    assert!(keep(&mut holder, 109, 1));
+    // What is answered counts as looked for.
+    assert_eq!(holder.name(DIR, b"n7", 0), Some(Found::Inode(Ino(107))));
+    let next = looked_ahead(&mut holder, b"n8", 4);
+    assert_eq!(next, Some(vec![108]), "the next ones that are not known");
     assert_eq!(holder.ahead(DIR, b"n8", 4, LEASE_MS), None);
+}
+
+/// A directory of names `n0`, `n1`, ... of inodes 100, 101, ..., all known by name.
+fn walked(holder: &mut Holder<u64>, count: u64) {
+    let names: Vec<(String, u64)> = (0..count).map(|n| (format!("n{n}"), 100 + n)).collect();
+    let listed: Vec<(&str, u64)> = names.iter().map(|(n, ino)| (n.as_str(), *ino)).collect();
+    assert!(list(holder, &listed));
+}
+
+/// Looks for a name as a mount does, which sees first whether it knows the answer.
+fn looked_ahead(holder: &mut Holder<u64>, name: &[u8], count: usize) -> Option<Vec<u64>> {
+    let _ = holder.name(DIR, name, 0);
+    let ahead = holder.ahead(DIR, name, count, 0)?;
+    Some(ahead.names.iter().map(|(ino, _)| ino.0).collect())
+}
+
+#[test]
+fn names_are_asked_for_ahead_where_they_come_nearly_in_order() {
+    let mut holder = holder();
+    walked(&mut holder, 200);
+    let mut ahead = |n: u64| {
+        let inos = looked_ahead(&mut holder, format!("n{n}").as_bytes(), 8);
+        inos.map(|inos| (inos[0], inos.len()))
+    };
+    assert_eq!(ahead(50), None);
+    assert_eq!(ahead(40), None, "two are no walk yet");
+    assert_eq!(ahead(55), Some((139, 24)), "those near before it, too");
+    assert_eq!(ahead(120), None, "another place");
+    assert_eq!(ahead(20), None);
+    assert_eq!(ahead(70), None);
+}
+
+#[test]
+fn the_order_of_names_outlives_their_lease() {
+    let mut holder = holder();
+    walked(&mut holder, 50);
+    assert!(holder.recall(SESSION, 3, &[Key::Directory(DIR)]));
+    assert_eq!(holder.name(DIR, b"n5", 0), None);
+    assert_eq!(holder.name(DIR, b"other", 0), None);
+    let _ = holder.name(DIR, b"n6", 0);
+    let next = holder.ahead(DIR, b"n6", 3, 0).expect("the order is known");
+    assert!(!next.sure);
+    let names: Vec<&[u8]> = next.names.iter().map(|(_, name)| &**name).collect();
+    assert_eq!((names[0], names.len()), (&b"n0"[..], 9));
+
+    // A listing that may not be remembered gives an order, too, and nothing else.
+    let token = holder.list(DIR).expect("it is not known");
+    let names = [b"b", b"a"].map(|name| (name.as_slice().into(), Ino(name[0].into())));
+    assert!(!holder.keep_directory(token, None, DIR, names, 0));
+    assert!(!holder.is_complete(DIR, 0));
+    assert_eq!(holder.name(DIR, b"b", 0), None);
+    assert_eq!(holder.name(DIR, b"a", 0), None);
+    let next = holder.ahead(DIR, b"a", 3, 0).expect("it follows");
+    assert_eq!((next.sure, next.names.len()), (false, 2));
+}
+
+#[test]
+fn files_are_opened_ahead_in_the_order_of_their_names() {
+    let mut holder = holder();
+    walked(&mut holder, 100);
+    let mut opens = |n: u64| {
+        // The kernel looks for the name first.
+        let _ = holder.name(DIR, format!("n{n}").as_bytes(), 0);
+        let inos = holder.opens_ahead(Ino(100 + n), 8, 0, |attr| *attr == 7);
+        inos.map(|inos| inos.iter().map(|ino| ino.0).collect::<Vec<_>>())
+    };
+    assert_eq!(opens(20), None);
+    assert_eq!(opens(21), None);
+    let first = opens(23).expect("a walk");
+    assert_eq!((first[0], first.len()), (123, 16 + 8), "itself first");
+    assert!(first.contains(&107) && first.contains(&130) && !first.contains(&131));
+    assert_eq!(opens(24), None, "it was asked for, and could not be kept");
+    assert!(opens(32).is_some(), "it goes on where the last ones end");
+    assert_eq!(opens(80), None, "somewhere else");
+    assert_eq!(opens(80), None, "again and again");
+    assert_eq!(opens(80), None);
+    assert_eq!(opens(35), None, "where the walk was");
+    assert_eq!(opens(80), None);
+    assert!(keep(&mut holder, 134, 7) && keep(&mut holder, 135, 8));
+    let mut holder_opens = |n: u64| {
+        let _ = holder.name(DIR, format!("n{n}").as_bytes(), 0);
+        holder.opens_ahead(Ino(100 + n), 8, 0, |attr| *attr == 7)
+    };
+    assert_eq!(holder_opens(30), None);
+    assert_eq!(holder_opens(31), None);
+    let next = holder_opens(32).expect("a walk");
+    assert!(!next.contains(&Ino(134)) && next.contains(&Ino(135)));
+    assert_eq!(holder.opens_ahead(Ino(133), 8, LEASE_MS, |_| false), None);
 }
 
 #[test]
@@ -240,6 +331,7 @@ fn cache_stays_within_its_bounds() {
         inodes_max: 10,
         names_bytes_max: 10 * (NAME_ROW_BYTES + 1),
         directories_bytes_max: 5 * NAME_ROW_BYTES,
+        orders_bytes_max: 5 * NAME_ROW_BYTES,
     };
     let mut holder = Holder::new(SESSION, &bounds);
     lease(&mut holder, 3, 0);
@@ -249,7 +341,7 @@ fn cache_stays_within_its_bounds() {
         assert!(holder.keep_name(token, Some(3), (name, Found::Absent), 0));
         let dir = Ino(u64::from(n));
         let token = holder.list(dir).expect("a listing");
-        let names = [(Box::from([n]), Ino(2))];
+        let names = [(Arc::from([n]), Ino(2))];
         assert!(holder.keep_directory(token, Some(3), dir, names, 0));
     }
     assert_eq!(holder.size(), [10, 10, 2, 0]);

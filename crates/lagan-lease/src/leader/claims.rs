@@ -50,6 +50,8 @@ pub(super) struct Claim {
     pub author: (Option<SessionId>, u64),
     /// The keys, each with whether the change's answer may be kept by the author.
     pub keys: Vec<(Key, bool)>,
+    /// The directories whose names the author follows through it: it has closed one in each.
+    pub followed: Vec<Key>,
     /// Who must acknowledge which number.
     pub waits: Vec<(SessionId, u64)>,
     /// When it has its turn.
@@ -64,10 +66,17 @@ impl Claim {
         Claim {
             author: (author, began),
             keys: Vec::new(),
+            followed: Vec::new(),
             waits: Vec::new(),
             turn,
             doubt: None,
         }
+    }
+
+    /// Whether a session may not register its interest in a key that the claim is on.
+    pub fn bars(&self, key: &Key, session: SessionId) -> bool {
+        let own = self.author.0 == Some(session);
+        !(own && self.followed.contains(key))
     }
 }
 
@@ -190,9 +199,10 @@ impl Keys {
 
     // -- claims ---------------------------------------------------------------
 
-    /// Whether a claim is on the key.
-    pub fn is_claimed(&self, key: &Key) -> bool {
-        self.states.get(key).is_some_and(|s| !s.claims.is_empty())
+    /// Returns the claims on the key.
+    pub fn claims(&self, key: &Key) -> impl Iterator<Item = &ClaimId> {
+        let state = self.states.get(key).into_iter();
+        state.flat_map(|state| &state.claims)
     }
 
     /// Puts a claim on the key, behind the others, or behind those that do not wait for the

@@ -127,6 +127,19 @@ impl Plan {
         }
     }
 
+    /// The same, while requests and answers get lost, come twice, and mounts give up.
+    pub fn of_lost_listings(seed: u64) -> Self {
+        let plan = Plan::of(seed);
+        Plan {
+            lost: 5,
+            unknown: 12,
+            twice: 12,
+            kinds: plan.kinds,
+            faults: plan.faults,
+            ..Plan::of_listings(seed)
+        }
+    }
+
     /// Whether there is one term only.
     pub fn is_one_term(&self) -> bool {
         self.kinds == [Fault::Takeover]

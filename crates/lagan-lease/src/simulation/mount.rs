@@ -15,6 +15,7 @@ use crate::times::HEARTBEAT_MS;
 use lagan_types::lease::{Found, Key};
 use lagan_types::{Ino, SessionId};
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 #[derive(Debug)]
 enum Call {
@@ -334,7 +335,7 @@ impl Mount {
                 None => (false, true),
             },
             What::Page(dir, _) => {
-                let found = self.holder.names_count(dir, now_ms).is_some();
+                let found = self.holder.is_complete(dir, now_ms);
                 cx.stats.directory_hits += u64::from(found);
                 (found, true)
             }
@@ -534,7 +535,7 @@ impl Mount {
                     false => leased,
                 };
                 let all = reading.names.iter();
-                let all: Vec<_> = all.map(|(n, ino)| (Box::from([*n]), *ino)).collect();
+                let all: Vec<_> = all.map(|(n, ino)| (Arc::from([*n]), *ino)).collect();
                 let names = std::mem::take(&mut reading.names);
                 self.holder.keep_directory(token, leased, dir, all, now_ms);
                 NAMES.into_iter().all(|n| {

@@ -5,10 +5,10 @@ use crate::kv::{Read, StoreError, Table};
 use crate::layout::rows::{CookieRow, DentryRow, InodeRow, ObjectRow};
 use crate::layout::{self, decode_raw, key_name, key1, key2, part, prefix};
 use crate::load::{find_inode, inode, row};
-use crate::txn::Outcome;
+use crate::txn::{Fail, Outcome};
 use lagan_types::attr::{Attr, Kind};
 use lagan_types::limits::{
-    ATTRS_PAGE_MAX, EXTENTS_PAGE_MAX, FILE_LEN_MAX, OPEN_EXTENTS, READDIR_PAGE_MAX,
+    ATTRS_PAGE_MAX, EXTENTS_PAGE_MAX, FILE_LEN_MAX, OPEN_EXTENTS, OPENS_PAGE_MAX, READDIR_PAGE_MAX,
     XATTR_LIST_LEN_MAX,
 };
 use lagan_types::query::{
@@ -50,6 +50,25 @@ pub(super) fn attrs(store: &dyn Read, inos: &[Ino]) -> Outcome<Vec<Option<Attr>>
     Ok(attrs)
 }
 
+pub(super) fn lookup_all(
+    store: &dyn Read,
+    parent: Ino,
+    names: &[Vec<u8>],
+) -> Outcome<Vec<Option<Attr>>> {
+    if names.len() > ATTRS_PAGE_MAX {
+        return Err(FsError::Invalid.into());
+    }
+    let mut attrs = Vec::with_capacity(names.len());
+    for name in names {
+        attrs.push(match lookup(store, parent, name) {
+            Ok(attr) => Some(attr),
+            Err(Fail::Refused(_)) => None,
+            Err(error) => return Err(error),
+        });
+    }
+    Ok(attrs)
+}
+
 fn page(
     store: &dyn Read,
     ino: Ino,
@@ -77,6 +96,19 @@ pub(super) fn open(store: &dyn Read, ino: Ino) -> Outcome<Opened> {
         extents,
         more,
     })
+}
+
+pub(super) fn open_all(store: &dyn Read, inos: &[Ino]) -> Outcome<Vec<Option<Opened>>> {
+    if inos.len() > OPENS_PAGE_MAX {
+        return Err(FsError::Invalid.into());
+    }
+    let mut all = Vec::with_capacity(inos.len());
+    for &ino in inos {
+        let is_open = |row: &InodeRow| row.kind == Kind::File && row.nlink > 0;
+        let there = find_inode(store, ino)?.is_some_and(|row| is_open(&row));
+        all.push(if there { Some(open(store, ino)?) } else { None });
+    }
+    Ok(all)
 }
 
 pub(super) fn extents(store: &dyn Read, ino: Ino, offset: u64, limit: u32) -> Outcome<ExtentPage> {

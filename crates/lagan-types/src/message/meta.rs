@@ -7,8 +7,9 @@ use crate::ask::{Asker, answers, asks};
 use crate::attr::Attr;
 use crate::cluster::ClusterMap;
 use crate::codec::{Decode, Encode};
+use crate::data::Data;
 use crate::error::Refusal;
-use crate::id::{SessionId, VolumeId};
+use crate::id::{ChunkId, SessionId, VolumeId};
 use crate::lease::{Closed, Leased, Proof, Wish};
 use crate::op::Command;
 use crate::query::{Query, QueryAnswer};
@@ -30,6 +31,8 @@ asks! {
             query: Query,
             /// Whether the mount wants to remember the answer.
             wish: Option<Wish>,
+            /// Bytes of the chunks named by the answer that may come with it, at most; 0: none.
+            along: u32,
         } -> StateRead,
         /// Creates a regular file (`op::Create`). The leader may promise the file, in its
         /// memory, or replicate the command.
@@ -96,6 +99,7 @@ impl ReadState {
             session,
             query: query.into(),
             wish: None,
+            along: 0,
         }
     }
 }
@@ -129,12 +133,17 @@ pub struct StateRead {
     pub answer: Result<QueryAnswer, Refusal>,
     /// Which parts of it the mount may remember.
     pub leased: Option<Leased>,
+    /// Whole chunks that the answer names, as far as they were at hand: not verified.
+    pub chunks: Vec<(ChunkId, Data)>,
 }
 
 impl From<Result<QueryAnswer, Refusal>> for StateRead {
     fn from(answer: Result<QueryAnswer, Refusal>) -> Self {
-        let leased = None;
-        StateRead { answer, leased }
+        StateRead {
+            answer,
+            leased: None,
+            chunks: Vec::new(),
+        }
     }
 }
 

@@ -17,6 +17,8 @@ answers! {
         Attrs(Vec<Option<Attr>>),
         /// An inode and its first extents.
         Opened(Opened),
+        /// The same of several inodes, in the order asked.
+        AllOpened(Vec<Option<Opened>>),
         /// Extents of a file.
         Extents(ExtentPage),
         /// Directory entries.
