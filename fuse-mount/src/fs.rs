@@ -12,6 +12,7 @@ mod dir;
 mod lent;
 mod opens;
 mod parked;
+mod profile;
 mod reply;
 
 use crate::config::MountConfig;

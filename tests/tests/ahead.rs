@@ -82,7 +82,7 @@ fn small_file_of_another_mount_is_read_with_two_requests() {
         let dir = cluster.b().join("d");
         wait_until_leased(cluster, &dir);
         let before = asked(cluster);
-        // They lie too far apart for a walk, and too few of them to list the directory.
+        // They lie too far apart for a walk.
         let read: Vec<usize> = (0..400).step_by(40).collect();
         for n in &read {
             let found = fs::read(dir.join(name(*n))).expect("a call on a mount");

@@ -28,6 +28,7 @@ mod pjdfstest;
 mod posix;
 mod power;
 mod production;
+mod profile;
 mod programs;
 mod refusals;
 mod shorthands;

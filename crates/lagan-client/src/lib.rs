@@ -53,6 +53,7 @@ pub use calls::Client;
 pub use calls::copy::CopySpan;
 pub use calls::locks::Waiter;
 pub use error::ConnectError;
+pub use lagan_net::spent;
 pub use options::{
     AccessTimes, Caller, DirPage, Forget, Invalidate, NewInode, OpenOptions, Opened, Options, Seek,
     StatFs,

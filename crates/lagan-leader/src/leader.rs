@@ -2,6 +2,7 @@
 
 use crate::after::After;
 use crate::clock::{Uptime, cluster_ms, median_skew, skew, wall_ms};
+use crate::floors::Floors;
 use crate::leases::Leases;
 use crate::liveness::{Liveness, NODE_SILENCE_MS, SESSION_SILENCE_MS};
 use crate::no_answer::NoAnswer;
@@ -41,6 +42,8 @@ pub struct Leader {
     pub(crate) leases: Arc<Leases>,
     /// Created names that are not replicated yet.
     pub(crate) promises: Arc<Promises>,
+    /// Creates that come late are not promised again.
+    pub(crate) floors: Floors,
     /// Set while Raft's members are changed: one change at a time.
     pub(crate) changing_members: AtomicBool,
     /// Wakes requests for uploads.
@@ -150,6 +153,7 @@ impl Leader {
         let leases = Arc::new(Leases::new(raft.clone()));
         Arc::new(Leader {
             promises: Arc::new(Promises::new(raft.clone(), leases.clone())),
+            floors: Floors::default(),
             leases,
             raft,
             uptime: Uptime::default(),
@@ -179,6 +183,7 @@ impl Leader {
         self.state.lock().session_ended(session);
         self.answered.notify_waiters();
         self.promises.session_ended(session);
+        self.floors.session_ended(session);
         self.leases.session_ended(session);
     }
 

@@ -36,6 +36,7 @@ mod after;
 mod along;
 mod archive;
 pub mod clock;
+mod floors;
 mod high_water;
 mod inline;
 mod leader;

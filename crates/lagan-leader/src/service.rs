@@ -185,6 +185,8 @@ impl MetaService {
         if !is_sound(closed.as_ref()) {
             return Ok(Err(Refusal::Malformed).into());
         }
+        // The state judges by the answers that it remembers.
+        self.leader.floors.admit(&command);
         let members = match self.leader.inline_members(&command)? {
             Ok(members) => Some(members).filter(|m| !m.is_empty()),
             Err(Refusal::NotInline) => return self.refuse_data(command, closed).await,
@@ -238,6 +240,9 @@ impl MetaService {
             return Ok(Err(Refusal::Malformed).into());
         }
         if allowed(role, &command) {
+            if !self.leader.floors.admit(&command) {
+                return Ok(Err(Refusal::OutsideWindow).into());
+            }
             let promises = &self.leader.promises;
             let promised = promises.create(&command, closed.as_ref());
             if let Some(Promised { attr, term, proof }) = promised.await? {
@@ -323,10 +328,15 @@ impl MetaService {
             let answer = self.read(&view, reading, ask)?;
             if promises.version() != version {
                 // A directory's times may be those of before a promise that was kept since.
-                if tries == READS_MAX {
-                    return self.read_over(ask, term);
+                if tries < READS_MAX {
+                    continue;
                 }
-                continue;
+                // Whoever looks ahead has no use for what is not leased; the whole of it would be
+                // read once more while nobody can promise anything.
+                return match is_ahead(ask) {
+                    true => Ok(Some(answer.into())),
+                    false => self.read_over(ask, term),
+                };
             }
             if denies(&ask.query, &answer) && self.leader.leases.holds(term) {
                 return Ok(None);
@@ -463,6 +473,15 @@ fn denies(query: &Query, answer: &Result<QueryAnswer, Refusal>) -> bool {
 /// Whether a mount closed no more keys than one mutation has.
 fn is_sound(closed: Option<&Closed>) -> bool {
     closed.is_none_or(|closed| closed.keys.len() <= CLOSED_MAX)
+}
+
+/// Whether a mount asks for what it may look at next, to remember it.
+fn is_ahead(ask: &ReadState) -> bool {
+    let many = matches!(
+        ask.query,
+        Query::GetAttrs(_) | Query::LookupAll(_) | Query::OpenAll(_)
+    );
+    many && ask.wish.is_some()
 }
 
 /// Whether the query reads so few rows that it may hold up a connection.

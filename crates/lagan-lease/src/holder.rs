@@ -261,6 +261,7 @@ impl<A> Holder<A> {
         self.inodes.clear();
         self.names.clear();
         self.directories.clear();
+        self.orders.clear();
         self.lent.cool_all();
         self.changes.cross_all();
         self.stamps.close_all();

@@ -13,6 +13,7 @@ use crate::message::Response;
 use crate::outbox::Outbox;
 use crate::pending::{NoSlot, Pending};
 use crate::socket::{self, ReadHalf, WriteHalf};
+use crate::spent;
 use bytes::Bytes;
 use lagan_types::ask::{Ask, Part};
 use lagan_types::codec;
@@ -214,6 +215,7 @@ impl Connection {
             answer: inner.pending.wait(id),
             inner,
         };
+        let len = head.len() + data.len();
         let frame = Frame {
             kind: FrameKind::Call,
             id,
@@ -223,6 +225,7 @@ impl Connection {
         if inner.outbox.push(frame, !alone).is_err() {
             return Err(NetError::Closed { sent: false });
         }
+        spent::note(1, len);
         if alone {
             // Nobody to share a write with: save the hop to the writer task.
             inner.outbox.flush_now(&inner.socket);
@@ -230,7 +233,9 @@ impl Connection {
         if !inner.watching.load(Ordering::SeqCst) {
             inner.called.notify_one();
         }
-        answer.wait().await
+        let response = answer.wait().await?;
+        spent::note(0, response.head.len() + response.data.len());
+        Ok(response)
     }
 
     /// Asks as [`Connection::call`] does, over a connection for the request's service.

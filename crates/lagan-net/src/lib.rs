@@ -34,6 +34,7 @@ mod reply;
 mod serve;
 pub mod server;
 mod socket;
+pub mod spent;
 #[cfg(test)]
 mod testing;
 

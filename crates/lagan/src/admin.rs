@@ -6,6 +6,7 @@ mod config;
 mod file;
 mod init;
 mod output;
+mod profile;
 mod recall;
 mod release;
 mod remove;
@@ -34,6 +35,7 @@ pub fn run(cli: Cli) -> Outcome<u8> {
         }
         Command::Init(args) => init::init(&args, json),
         Command::Join { addr, server } => init::join(&addr, &server, json),
+        Command::Profile { mount, seconds } => profile::run(&mount, seconds, json),
         Command::Status => with(cluster, None, async |c, found| {
             status::run(&c, &found, json).await
         }),

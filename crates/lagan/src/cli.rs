@@ -45,6 +45,15 @@ pub enum Command {
         #[arg(required = true)]
         paths: Vec<PathBuf>,
     },
+    /// Show what the calls of programs on a mount cost it: time, requests to servers, bytes.
+    #[command(after_help = HELP)]
+    Profile {
+        /// The mount point.
+        mount: PathBuf,
+        /// Watch for so many seconds; 0: show everything since the mount was made.
+        #[arg(long, default_value_t = 10, value_name = "N")]
+        seconds: u64,
+    },
     /// Control the archive.
     #[command(subcommand, after_help = HELP)]
     Archive(ArchiveCommand),

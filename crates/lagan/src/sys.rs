@@ -2,7 +2,7 @@
 
 #![allow(unsafe_code, reason = "calls into libc")]
 
-use std::ffi::CString;
+use std::ffi::{CStr, CString};
 use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
@@ -31,6 +31,27 @@ pub fn unmount(path: &Path, lazily: bool) -> io::Result<()> {
     let flags = libc::UMOUNT_NOFOLLOW | if lazily { libc::MNT_DETACH } else { 0 };
     // SAFETY: the path is a live NUL-terminated string.
     check(unsafe { libc::umount2(path.as_ptr(), flags) })
+}
+
+/// Returns the value of an extended attribute, of 64 KiB at most.
+///
+/// # Errors
+/// ENODATA when there is none; EOPNOTSUPP when the file system has no such attributes.
+pub fn xattr(path: &Path, name: &CStr) -> io::Result<Vec<u8>> {
+    let path = CString::new(path.as_os_str().as_bytes())?;
+    let mut value = vec![0u8; 64 * 1024];
+    // SAFETY: both names are live NUL-terminated strings; the buffer has that many bytes.
+    let len = unsafe {
+        libc::getxattr(
+            path.as_ptr(),
+            name.as_ptr(),
+            value.as_mut_ptr().cast(),
+            value.len(),
+        )
+    };
+    let len = usize::try_from(len).map_err(|_| io::Error::last_os_error())?;
+    value.truncate(len);
+    Ok(value)
 }
 
 /// Whether the effective user is root.

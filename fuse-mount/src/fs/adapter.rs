@@ -11,6 +11,7 @@ use super::convert::{
 };
 use super::dir::{Item, Listing};
 use super::lent::{look_at, look_up, unlent};
+use super::profile;
 use super::reply::{
     ACCESS_LIST, PLUS_ITEMS_MAX, TRUSTED, attributes, created, entry, fill, fill_plus, fits, found,
     ok, statfs, xattr, xattr_name,
@@ -507,9 +508,9 @@ impl Filesystem for LaganFs {
 
     fn getxattr(&self, req: &Request, node: INodeNo, at: &OsStr, size: u32, reply: ReplyXattr) {
         let client = self.client.clone();
-        let at = xattr_name(at);
+        let (at, profile) = (xattr_name(at), self.runner.profile());
         let work = async move {
-            let value = client.getxattr(ino(node), &at?).await?;
+            let value = profile::xattr(&client, &profile, ino(node), &at?).await?;
             fits(value, size)
         };
         let call = Call::names("getxattr", req, node);

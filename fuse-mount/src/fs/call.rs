@@ -10,8 +10,10 @@
 //! a panic the answer is EIO, which the library sends when a reply is dropped.
 
 use super::parked::{Job, Lot};
+use super::profile::{Meter, Profile};
 use crate::errno::{About, errno, unexpected};
 use fuser::{Errno, INodeNo, Request};
+use lagan_client::spent::counted;
 use lagan_types::FsError;
 use std::cell::RefCell;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -128,6 +130,7 @@ pub(crate) struct Runner {
     lot: Arc<Lot>,
     deadline: Duration,
     loop_ended: Arc<Notify>,
+    profile: Arc<Profile>,
 }
 
 thread_local! {
@@ -152,7 +155,13 @@ impl Runner {
             runtime,
             deadline,
             loop_ended,
+            profile: Arc::new(Profile::new()),
         }
+    }
+
+    /// What the requests cost so far.
+    pub(crate) fn profile(&self) -> Arc<Profile> {
+        self.profile.clone()
     }
 
     /// The time after which a call is answered at the latest.
@@ -169,7 +178,8 @@ impl Runner {
         A: FnOnce(R, T) + Send + 'static,
     {
         self.watch_thread();
-        let mut work = Box::pin(work);
+        let meter = self.profile.begin(call.op);
+        let mut work = Box::pin(counted(meter.spent(), work));
         let deadline = call.bounded.then(|| Instant::now() + self.deadline);
         let (place, waker) = self.lot.place(deadline);
         let entered = self.runtime.enter();
@@ -178,9 +188,10 @@ impl Runner {
         }));
         drop(entered);
         match first {
-            Ok(Poll::Ready(result)) => finish(call, reply, result, answer),
+            Ok(Poll::Ready(result)) => finish((call, &meter), reply, result, answer),
             Ok(Poll::Pending) => place.park(Waiting {
                 call,
+                meter,
                 reply,
                 work,
                 answer,
@@ -202,6 +213,7 @@ impl Runner {
 /// A call that waits, with everything that its answer needs.
 struct Waiting<R, W, A> {
     call: Call,
+    meter: Meter,
     reply: R,
     work: Pin<Box<W>>,
     answer: A,
@@ -222,20 +234,22 @@ where
                     .unwrap_or(Err(FsError::TimedOut)),
                 None => self.work.await,
             };
-            finish(self.call, self.reply, result, self.answer);
+            finish((self.call, &self.meter), self.reply, result, self.answer);
         });
     }
 
     fn refuse(self) {
+        self.meter.stop();
         self.reply.refuse(self.call.errno(FsError::TimedOut));
     }
 }
 
-fn finish<R, T, A>(call: Call, reply: R, result: Result<T, FsError>, answer: A)
+fn finish<R, T, A>((call, meter): (Call, &Meter), reply: R, result: Result<T, FsError>, answer: A)
 where
     R: Refuse,
     A: FnOnce(R, T),
 {
+    meter.stop();
     match result {
         Ok(out) => answer(reply, out),
         Err(error) => reply.refuse(call.errno(error)),

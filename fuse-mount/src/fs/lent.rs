@@ -12,10 +12,19 @@ use std::time::Duration;
 const COUNTS_EVICTIONS: (u32, u32) = (6, 12);
 
 /// Whether the kernel may be lent attributes with a name.
-static LENDS_NAMES: LazyLock<bool> = LazyLock::new(|| {
+static LENDS_NAMES: LazyLock<bool> =
+    LazyLock::new(|| of_release(&release()) >= Some(COUNTS_EVICTIONS));
+
+/// The kernel's release; empty if it is not known.
+pub(super) fn release() -> String {
     let release = std::fs::read_to_string("/proc/sys/kernel/osrelease");
-    release.is_ok_and(|release| of_release(&release) >= Some(COUNTS_EVICTIONS))
-});
+    release.unwrap_or_default().trim().to_owned()
+}
+
+/// Whether the kernel is lent attributes with answers to look-ups.
+pub(super) fn lends_names() -> bool {
+    *LENDS_NAMES
+}
 
 /// The first two numbers of a release such as `6.12.5-amd64`.
 fn of_release(release: &str) -> Option<(u32, u32)> {
@@ -29,7 +38,7 @@ pub(super) type Lent = (Attr, Duration);
 /// Answers LOOKUP.
 pub(super) async fn look_up(client: &Client, dir: Ino, at: &[u8]) -> Result<Lent, FsError> {
     let attr = client.lookup(dir, at).await?;
-    let lasts = match *LENDS_NAMES {
+    let lasts = match lends_names() {
         true => client.lend(&attr, Some((dir, at))),
         false => Duration::ZERO,
     };

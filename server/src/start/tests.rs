@@ -1,6 +1,8 @@
 //! A first server on loopback, stopped in the middle of its birth.
 
+mod hostile;
 mod inline;
+mod mount;
 
 use super::*;
 use crate::birth::{BIRTH_DEADLINE, COMPLETION_LOOK, FIRST, init};

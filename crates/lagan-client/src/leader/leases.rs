@@ -367,7 +367,7 @@ impl Leases {
         if holder.is_complete(q.parent, now_ms) || (there && holder.has_order(q.parent)) {
             return None;
         }
-        self.looks.lock().looked(q.parent, there, now_ms)
+        self.looks.lock().looked(q.parent, now_ms)
     }
 
     // -- own changes ----------------------------------------------------------

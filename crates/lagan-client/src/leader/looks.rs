@@ -5,12 +5,8 @@
 use lagan_types::Ino;
 use std::collections::HashMap;
 
-/// What looks in a directory weigh that make it worth to fetch all its names.
-const WEIGHT: u32 = 12;
-/// What a look weighs at a name that is not there: whoever makes files looks for each first.
-const ABSENT: u32 = 4;
-/// What another look weighs.
-const PRESENT: u32 = 1;
+/// So many looks in a directory make it worth to fetch all its names.
+const LOOKS: u32 = 3;
 /// They count together if they come within this time.
 const WITHIN_MS: u64 = 10_000;
 /// Wait after a fetch until the next one of that directory, at first and at most: others may
@@ -23,7 +19,7 @@ const DIRECTORIES_MAX: usize = 256;
 /// The looks in one directory.
 #[derive(Debug)]
 struct Of {
-    weight: u32,
+    count: u32,
     since_ms: u64,
     /// No fetch before.
     not_before_ms: u64,
@@ -37,9 +33,8 @@ pub(super) struct Looks {
 }
 
 impl Looks {
-    /// Notes a look at a name that was there, or not. Returns the directory if its names should
-    /// be fetched now.
-    pub fn looked(&mut self, dir: Ino, there: bool, now_ms: u64) -> Option<Ino> {
+    /// Notes a look. Returns the directory if its names should be fetched now.
+    pub fn looked(&mut self, dir: Ino, now_ms: u64) -> Option<Ino> {
         if self.of.len() >= DIRECTORIES_MAX && !self.of.contains_key(&dir) {
             let old = |of: &Of| now_ms.saturating_sub(of.since_ms) > WITHIN_MS;
             self.of.retain(|_, of| !old(of));
@@ -48,17 +43,17 @@ impl Looks {
             }
         }
         let of = self.of.entry(dir).or_insert(Of {
-            weight: 0,
+            count: 0,
             since_ms: now_ms,
             not_before_ms: 0,
             wait_ms: WAIT_MIN_MS,
         });
         if now_ms.saturating_sub(of.since_ms) > WITHIN_MS {
-            of.weight = 0;
+            of.count = 0;
             of.since_ms = now_ms;
         }
-        of.weight += if there { PRESENT } else { ABSENT };
-        if of.weight < WEIGHT || now_ms < of.not_before_ms {
+        of.count += 1;
+        if of.count < LOOKS || now_ms < of.not_before_ms {
             return None;
         }
         let calm = now_ms.saturating_sub(of.not_before_ms) > WAIT_MAX_MS;
@@ -67,7 +62,7 @@ impl Looks {
             false => (of.wait_ms * 2).min(WAIT_MAX_MS),
         };
         of.not_before_ms = now_ms.saturating_add(of.wait_ms);
-        of.weight = 0;
+        of.count = 0;
         Some(dir)
     }
 }
@@ -78,36 +73,28 @@ mod tests {
 
     const DIR: Ino = Ino(5);
 
-    fn looks(of: &mut Looks, there: bool, count: u32, now_ms: u64) -> Vec<Ino> {
-        let looked = (0..count).filter_map(|_| of.looked(DIR, there, now_ms));
+    fn looks(of: &mut Looks, count: u32, now_ms: u64) -> Vec<Ino> {
+        let looked = (0..count).filter_map(|_| of.looked(DIR, now_ms));
         looked.collect()
     }
 
     #[test]
-    fn names_are_fetched_after_some_misses_and_then_more_seldom() {
+    fn names_are_fetched_after_some_looks_and_then_more_seldom() {
         let mut of = Looks::default();
         let begin = 100_000;
-        assert_eq!(looks(&mut of, false, 2, begin), []);
-        assert_eq!(looks(&mut of, false, 1, begin), [DIR]);
-        assert_eq!(looks(&mut of, false, 50, begin + WAIT_MIN_MS - 1), []);
+        assert_eq!(looks(&mut of, LOOKS - 1, begin), []);
+        assert_eq!(looks(&mut of, 1, begin), [DIR]);
+        assert_eq!(looks(&mut of, 50, begin + WAIT_MIN_MS - 1), []);
         let fetched = (0..600_000).step_by(100);
-        let fetched = fetched.filter_map(|ms| of.looked(DIR, false, begin + ms));
+        let fetched = fetched.filter_map(|ms| of.looked(DIR, begin + ms));
         assert!((10..=20).contains(&fetched.count()), "about once a minute");
     }
 
     #[test]
-    fn looks_at_what_is_there_weigh_less() {
-        let mut of = Looks::default();
-        assert_eq!(looks(&mut of, true, 7, 5), []);
-        assert_eq!(looks(&mut of, false, 1, 5), []);
-        assert_eq!(looks(&mut of, true, 1, 5), [DIR]);
-    }
-
-    #[test]
-    fn misses_long_apart_count_for_nothing() {
+    fn looks_long_apart_count_for_nothing() {
         let mut of = Looks::default();
         for n in 1..20 {
-            assert_eq!(of.looked(DIR, false, n * (WITHIN_MS + 1)), None);
+            assert_eq!(of.looked(DIR, n * (WITHIN_MS + 1)), None);
         }
     }
 
@@ -115,10 +102,10 @@ mod tests {
     fn directories_are_bounded() {
         let mut of = Looks::default();
         for n in 0..10 * DIRECTORIES_MAX as u64 {
-            of.looked(Ino(n), false, 5);
+            of.looked(Ino(n), 5);
         }
         assert_eq!(of.of.len(), DIRECTORIES_MAX);
-        of.looked(Ino(u64::MAX), true, 5 + WITHIN_MS + 1);
+        of.looked(Ino(u64::MAX), 5 + WITHIN_MS + 1);
         assert_eq!(of.of.len(), 1);
     }
 }

@@ -14,7 +14,9 @@ use std::sync::Arc;
 /// Looks follow one another if their places in the listing are this near.
 pub const NEAR: usize = 16;
 /// So many that follow one another are a walk.
-const WALK: u32 = 3;
+const WALK: u32 = 2;
+/// Places that are fetched ahead at first; each time twice as many.
+const AHEAD_MIN: usize = 8;
 /// Directories in which names were looked for last.
 const RECENT: usize = 4;
 
@@ -25,6 +27,8 @@ struct Walk {
     place: usize,
     /// The places that were fetched last.
     fetched: Range<usize>,
+    /// How many are fetched next.
+    next: usize,
     /// Looks that followed one another.
     count: u32,
 }
@@ -45,17 +49,19 @@ impl Walk {
     }
 
     /// Returns the places to fetch with the last look, if it is one of a walk: those near
-    /// before it, which may have been passed over, and `count_max` from it on. What was fetched
-    /// and is not known all the same is not asked for again: it could not be kept.
+    /// before it, which may have been passed over, and up to `count_max` from it on. What was
+    /// fetched and is not known all the same is not asked for again: it could not be kept.
     fn ahead(&mut self, count_max: usize, all: usize) -> Option<Range<usize>> {
         if self.count < WALK || self.fetched.contains(&self.place) {
             return None;
         }
-        let end = all.min(self.place.saturating_add(count_max));
-        let start = self
-            .place
-            .saturating_sub(NEAR)
-            .max(self.fetched.end.min(self.place));
+        let count = self.next.clamp(AHEAD_MIN, count_max.max(AHEAD_MIN));
+        self.next = 2 * count;
+        let end = all.min(self.place.saturating_add(count));
+        let mut start = self.place.saturating_sub(NEAR);
+        if self.place >= self.fetched.end {
+            start = start.max(self.fetched.end);
+        }
         self.fetched = start..end;
         Some(self.fetched.clone())
     }
@@ -142,15 +148,16 @@ impl Order {
     /// Whether the name was looked for last, and the one before it in the listing before it.
     pub fn is_next(&self, name: &[u8]) -> bool {
         let [last, before] = self.last;
-        self.places.get(name) == Some(&last) && before.wrapping_add(1) == last
+        self.places.get(name) == Some(&last) && before.checked_add(1) == Some(last)
     }
 
     /// Returns the places to look at with that name.
     pub fn ahead(&mut self, name: &[u8], count_max: usize) -> Option<Range<usize>> {
-        if self.is_next(name) {
-            self.looks.count = self.looks.count.max(WALK);
+        let place = self.places.get(name);
+        match place == Some(&self.looks.place) {
+            true => self.looks.ahead(count_max, self.all.len()),
+            false => None,
         }
-        self.looks.ahead(count_max, self.all.len())
     }
 
     /// Returns the places of files to open with one whose name was looked for a moment ago;

@@ -200,27 +200,27 @@ fn listing_follows_own_changes_that_were_claimed_after_it() {
 #[test]
 fn names_are_asked_for_ahead_in_the_order_of_the_listing() {
     let mut holder = holder();
-    walked(&mut holder, 10);
-    let mut ahead = |name: &[u8]| looked_ahead(&mut holder, name, 4);
+    walked(&mut holder, 60);
+    let mut ahead = |name: &[u8]| looked_ahead(&mut holder, name);
     assert_eq!(ahead(b"n5"), None, "it is the first");
-    assert_eq!(ahead(b"n3"), None, "it is not the next");
     assert_eq!(
-        ahead(b"n4"),
-        Some((100..108).collect()),
+        ahead(b"n6"),
+        Some((100..114).collect()),
         "those before it, too"
     );
     assert_eq!(ahead(b"other"), None);
     assert_eq!(
-        ahead(b"n5"),
+        ahead(b"n7"),
         None,
         "it was asked for, and could not be kept"
     );
-    assert!(keep(&mut holder, 109, 1));
+    assert_eq!(ahead(b"n14"), Some((114..130).collect()), "twice as many");
+    assert!(keep(&mut holder, 135, 1));
     // What is answered counts as looked for.
-    assert_eq!(holder.name(DIR, b"n7", 0), Some(Found::Inode(Ino(107))));
-    let next = looked_ahead(&mut holder, b"n8", 4);
-    assert_eq!(next, Some(vec![108]), "the next ones that are not known");
-    assert_eq!(holder.ahead(DIR, b"n8", 4, LEASE_MS), None);
+    assert_eq!(holder.name(DIR, b"n29", 0), Some(Found::Inode(Ino(129))));
+    let next = looked_ahead(&mut holder, b"n30").expect("a walk");
+    assert_eq!((next[0], next.len()), (130, 29), "those that are not known");
+    assert_eq!(holder.ahead(DIR, b"n30", 64, LEASE_MS), None);
 }
 
 /// A directory of names `n0`, `n1`, ... of inodes 100, 101, ..., all known by name.
@@ -231,9 +231,9 @@ fn walked(holder: &mut Holder<u64>, count: u64) {
 }
 
 /// Looks for a name as a mount does, which sees first whether it knows the answer.
-fn looked_ahead(holder: &mut Holder<u64>, name: &[u8], count: usize) -> Option<Vec<u64>> {
+fn looked_ahead(holder: &mut Holder<u64>, name: &[u8]) -> Option<Vec<u64>> {
     let _ = holder.name(DIR, name, 0);
-    let ahead = holder.ahead(DIR, name, count, 0)?;
+    let ahead = holder.ahead(DIR, name, 64, 0)?;
     Some(ahead.names.iter().map(|(ino, _)| ino.0).collect())
 }
 
@@ -242,29 +242,52 @@ fn names_are_asked_for_ahead_where_they_come_nearly_in_order() {
     let mut holder = holder();
     walked(&mut holder, 200);
     let mut ahead = |n: u64| {
-        let inos = looked_ahead(&mut holder, format!("n{n}").as_bytes(), 8);
+        let inos = looked_ahead(&mut holder, format!("n{n}").as_bytes());
         inos.map(|inos| (inos[0], inos.len()))
     };
     assert_eq!(ahead(50), None);
-    assert_eq!(ahead(40), None, "two are no walk yet");
-    assert_eq!(ahead(55), Some((139, 24)), "those near before it, too");
+    assert_eq!(ahead(40), Some((124, 24)), "those near before it, too");
+    assert_eq!(ahead(55), Some((148, 23)), "but not twice");
     assert_eq!(ahead(120), None, "another place");
     assert_eq!(ahead(20), None);
     assert_eq!(ahead(70), None);
 }
 
 #[test]
-fn the_order_of_names_outlives_their_lease() {
+fn names_are_asked_for_ahead_by_a_walk_backwards() {
+    let mut holder = holder();
+    walked(&mut holder, 200);
+    let mut asked = 0;
+    for n in (60..=120).rev() {
+        if let Some(inos) = looked_ahead(&mut holder, format!("n{n}").as_bytes()) {
+            asked += 1;
+            assert!(inos.iter().all(|ino| keep(&mut holder, *ino, 1)));
+        }
+    }
+    assert!((3..=6).contains(&asked), "{asked}");
+}
+
+#[test]
+fn order_of_names_ends_with_the_lease() {
+    let mut holder = holder();
+    walked(&mut holder, 9);
+    assert!(holder.has_order(DIR));
+    lease(&mut holder, 3, LEASE_MS);
+    assert!(!holder.has_order(DIR), "all is asked for anew");
+}
+
+#[test]
+fn the_order_of_names_outlives_the_lease_on_them() {
     let mut holder = holder();
     walked(&mut holder, 50);
     assert!(holder.recall(SESSION, 3, &[Key::Directory(DIR)]));
     assert_eq!(holder.name(DIR, b"n5", 0), None);
     assert_eq!(holder.name(DIR, b"other", 0), None);
     let _ = holder.name(DIR, b"n6", 0);
-    let next = holder.ahead(DIR, b"n6", 3, 0).expect("the order is known");
+    let next = holder.ahead(DIR, b"n6", 64, 0).expect("the order is known");
     assert!(!next.sure);
     let names: Vec<&[u8]> = next.names.iter().map(|(_, name)| &**name).collect();
-    assert_eq!((names[0], names.len()), (&b"n0"[..], 9));
+    assert_eq!((names[0], names.len()), (&b"n0"[..], 14));
 
     // A listing that may not be remembered gives an order, too, and nothing else.
     let token = holder.list(DIR).expect("it is not known");
@@ -281,33 +304,30 @@ fn the_order_of_names_outlives_their_lease() {
 fn files_are_opened_ahead_in_the_order_of_their_names() {
     let mut holder = holder();
     walked(&mut holder, 100);
-    let mut opens = |n: u64| {
+    let opens = |holder: &mut Holder<u64>, n: u64| {
         // The kernel looks for the name first.
         let _ = holder.name(DIR, format!("n{n}").as_bytes(), 0);
-        let inos = holder.opens_ahead(Ino(100 + n), 8, 0, |attr| *attr == 7);
+        let inos = holder.opens_ahead(Ino(100 + n), 32, 0, |attr| *attr == 7);
         inos.map(|inos| inos.iter().map(|ino| ino.0).collect::<Vec<_>>())
     };
-    assert_eq!(opens(20), None);
-    assert_eq!(opens(21), None);
-    let first = opens(23).expect("a walk");
-    assert_eq!((first[0], first.len()), (123, 16 + 8), "itself first");
-    assert!(first.contains(&107) && first.contains(&130) && !first.contains(&131));
-    assert_eq!(opens(24), None, "it was asked for, and could not be kept");
-    assert!(opens(32).is_some(), "it goes on where the last ones end");
-    assert_eq!(opens(80), None, "somewhere else");
-    assert_eq!(opens(80), None, "again and again");
-    assert_eq!(opens(80), None);
-    assert_eq!(opens(35), None, "where the walk was");
-    assert_eq!(opens(80), None);
+    assert_eq!(opens(&mut holder, 20), None);
+    let first = opens(&mut holder, 21).expect("a walk");
+    assert_eq!((first[0], first.len()), (121, 16 + 8), "itself first");
+    assert!(first.contains(&105) && first.contains(&128) && !first.contains(&129));
+    assert_eq!(
+        opens(&mut holder, 23),
+        None,
+        "it was asked for, and could not be kept"
+    );
+    let next = opens(&mut holder, 29).expect("it goes on where the last ones end");
+    assert_eq!((next[0], next.len()), (129, 16));
+    for n in [80, 80, 80, 35, 80] {
+        assert_eq!(opens(&mut holder, n), None, "{n} is somewhere else");
+    }
     assert!(keep(&mut holder, 134, 7) && keep(&mut holder, 135, 8));
-    let mut holder_opens = |n: u64| {
-        let _ = holder.name(DIR, format!("n{n}").as_bytes(), 0);
-        holder.opens_ahead(Ino(100 + n), 8, 0, |attr| *attr == 7)
-    };
-    assert_eq!(holder_opens(30), None);
-    assert_eq!(holder_opens(31), None);
-    let next = holder_opens(32).expect("a walk");
-    assert!(!next.contains(&Ino(134)) && next.contains(&Ino(135)));
+    assert_eq!(opens(&mut holder, 30), None);
+    let next = opens(&mut holder, 31).expect("a walk");
+    assert!(!next.contains(&134) && next.contains(&135), "one is ready");
     assert_eq!(holder.opens_ahead(Ino(133), 8, LEASE_MS, |_| false), None);
 }
 

@@ -1,118 +1,40 @@
 //! Commits whose bytes are not those of their chunks, over a connection of a mount.
 
+use super::mount::Mount;
 use super::*;
-use lagan_types::answer::{Created, GrantedBlock, NewSession};
 use lagan_types::chunk::{block_crcs, combine_crcs};
 use lagan_types::cluster::ReplicaSet;
 use lagan_types::extent::{ChunkRef, Edit};
 use lagan_types::limits::INLINE_LEN_MAX;
-use lagan_types::message::Mutate;
-use lagan_types::op::{
-    Commit, Create, FileOp, GrantBlock, Inline, Op, OpenSession, SessionIdentity,
-};
-use lagan_types::{Answer, BlockId, ChunkId, Data, Kind, Time, VolumeId};
+use lagan_types::op::{Commit, FileOp, Inline};
+use lagan_types::{Answer, ChunkId, Data, VolumeId};
 
-/// A mount's session with a file and a block of ids, at a real server.
-struct Mount {
-    pool: Pool,
-    addr: SocketAddr,
-    session: SessionId,
-    file: Ino,
-    block: BlockId,
-}
-
-impl Mount {
-    async fn open(addr: SocketAddr) -> Mount {
-        let hello = Hello::client(Role::Mount, None, Service::Meta);
-        let mut mount = Mount {
-            pool: Pool::new(PoolOptions::new(hello)),
-            addr,
-            session: SessionId::SYSTEM,
-            file: Ino::ROOT,
-            block: BlockId(0),
-        };
-        let open = OpenSession {
-            nonce: 1,
-            identity: SessionIdentity {
-                machine: "m".into(),
-                boot: "b".into(),
-                mount_point: "/mnt".into(),
-                instance: 1,
-            },
-            predecessor: None,
-        };
-        let Ok(Answer::Session(NewSession { session, .. })) = mount.mutate(0, open).await else {
-            panic!("no session");
-        };
-        mount.session = session;
-        let granted = mount.mutate(1, FileOp::from(GrantBlock)).await;
-        let Ok(Answer::Block(GrantedBlock { block, .. })) = granted else {
-            panic!("no block");
-        };
-        mount.block = block;
-        let create = Create {
-            parent: Ino::ROOT,
-            name: b"f".to_vec(),
-            kind: Kind::File,
-            mode: 0o644,
-            umask: 0,
-            uid: 0,
-            gid: 0,
-            rdev: 0,
-            target: Vec::new(),
-            exclusive: true,
-        };
-        let created = mount.mutate(2, FileOp::from(create)).await;
-        let Ok(Answer::Created(Created { attr, .. })) = created else {
-            panic!("no file");
-        };
-        mount.file = attr.ino;
-        mount
-    }
-
-    async fn mutate(&self, seq: u64, op: impl Into<Op>) -> Result<Answer, Refusal> {
-        let command = Command {
-            volume: VolumeId::ONLY,
-            session: self.session,
-            seq,
-            unanswered: seq,
-            time: Time { secs: 0, nanos: 0 },
-            op: op.into(),
-        };
-        let asked = self
-            .pool
-            .ask(self.addr, Mutate::new(command), Bytes::new(), LONG);
-        let (answer, _) = asked.await.expect("an answer");
-        answer.expect("it leads").answer
-    }
-
-    /// A commit of one chunk to that set, which says that the chunk has these bytes, and brings
-    /// those.
-    fn commit(&self, set: &ReplicaSet, says: &[u8], brings: &[u8]) -> FileOp {
-        let len = says.len() as u32;
-        let chunk = ChunkRef {
-            id: ChunkId::new(VolumeId::ONLY, set.id, self.block, 1),
-            set_epoch: set.epoch,
-            skip: 0,
-            chunk_len: len,
-            chunk_crc: combine_crcs(&block_crcs(says), len).expect("a CRC"),
-        };
-        let edit = Edit {
-            offset: 0,
-            len: len.into(),
-            content: Some(chunk),
-        };
-        let commit = Commit {
-            ino: self.file,
-            edits: vec![edit],
-            append: false,
-            size_min: 0,
-            expect_version: None,
-            kill_suid: false,
-            inline: Inline::Data(Data(brings.to_vec().into())),
-        };
-        commit.into()
-    }
+/// A commit of one chunk to that set, which says that the chunk has these bytes, and brings
+/// those.
+fn commit(mount: &Mount, set: &ReplicaSet, says: &[u8], brings: &[u8]) -> FileOp {
+    let len = says.len() as u32;
+    let chunk = ChunkRef {
+        id: ChunkId::new(VolumeId::ONLY, set.id, mount.block, 1),
+        set_epoch: set.epoch,
+        skip: 0,
+        chunk_len: len,
+        chunk_crc: combine_crcs(&block_crcs(says), len).expect("a CRC"),
+    };
+    let edit = Edit {
+        offset: 0,
+        len: len.into(),
+        content: Some(chunk),
+    };
+    let commit = Commit {
+        ino: mount.file,
+        edits: vec![edit],
+        append: false,
+        size_min: 0,
+        expect_version: None,
+        kill_suid: false,
+        inline: Inline::Data(Data(brings.to_vec().into())),
+    };
+    commit.into()
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -129,7 +51,7 @@ async fn commit_with_bytes_that_do_not_fit_is_refused_before_the_log() {
     };
     eventually("a set takes chunks", || open_set().is_some()).await;
     let set = open_set().expect("a set");
-    let mount = Mount::open(config.listen).await;
+    let mount = Mount::open(config.listen, 1).await;
     let long = vec![5; INLINE_LEN_MAX + 1];
     let wrong: [(&str, &[u8], &[u8]); 5] = [
         ("another CRC", b"abc", b"abd"),
@@ -139,12 +61,12 @@ async fn commit_with_bytes_that_do_not_fit_is_refused_before_the_log() {
         ("over the limit", &long, &long),
     ];
     for (what, says, brings) in wrong {
-        let answer = mount.mutate(3, mount.commit(&set, says, brings)).await;
+        let answer = mount.mutate(3, commit(&mount, &set, says, brings)).await;
         assert_eq!(answer, Err(Refusal::Malformed), "{what}");
     }
     // A refusal that came by the log would be the answer to this number for ever.
     let right = &long[1..];
-    let answer = mount.mutate(3, mount.commit(&set, right, right)).await;
+    let answer = mount.mutate(3, commit(&mount, &set, right, right)).await;
     let Ok(Answer::Committed(committed)) = answer else {
         panic!("{answer:?}");
     };
