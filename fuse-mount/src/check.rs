@@ -66,7 +66,7 @@ fn resolve(given: &Path) -> Result<PathBuf, Failure> {
 /// Unmounts a dead mount; refuses a living one.
 fn clear(path: &Path, mount: &Mount) -> Result<(), Failure> {
     let shown = path.display();
-    match sys::stat_in_child(path, ANSWER).map_err(|e| failed("start a child process", &e))? {
+    match sys::ask_in_child(path, ANSWER).map_err(|e| failed("start a child process", &e))? {
         ChildEnd::Errno(libc::ENOTCONN | libc::ECONNABORTED) => {
             tracing::info!(mount_point = %shown, "unmount what a dead process left");
             match sys::unmount_in_child(path, true, ANSWER) {

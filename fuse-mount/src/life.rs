@@ -180,7 +180,7 @@ async fn mount(
     kernel::set_read_ahead(mounted.device(), config.read_ahead_bytes);
 
     let (path, patience) = (point.to_path_buf(), config.timeout + GRACE);
-    let probe = tokio::task::spawn_blocking(move || sys::stat_in_child(&path, patience));
+    let probe = tokio::task::spawn_blocking(move || sys::ask_in_child(&path, patience));
     let answer = tokio::select! {
         answer = probe => answer.map_err(|e| Failure::start(format!("probe the mount: {e}")))?,
         () = stop.wait() => return Err(interrupted()),

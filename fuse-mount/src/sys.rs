@@ -27,15 +27,16 @@ pub(crate) enum ChildEnd {
     TimedOut,
 }
 
-/// Runs stat(2) on the path in a child.
-pub(crate) fn stat_in_child(path: &Path, deadline: Duration) -> io::Result<ChildEnd> {
+/// Runs statfs(2) on the path in a child. The kernel asks the mount's process each time, while
+/// it may answer stat(2) from what it was lent, even after that process has died.
+pub(crate) fn ask_in_child(path: &Path, deadline: Duration) -> io::Result<ChildEnd> {
     let path = c_path(path)?;
     in_child(deadline, || {
-        // SAFETY: `path` ends with NUL, `stat` has the right type; stat(2) may
+        // SAFETY: `path` ends with NUL, `found` has the right type; statfs(2) may
         // be called in a child of a threaded process.
         unsafe {
-            let mut stat: libc::stat = std::mem::zeroed();
-            libc::stat(path.as_ptr(), &mut stat)
+            let mut found: libc::statfs = std::mem::zeroed();
+            libc::statfs(path.as_ptr(), &mut found)
         }
     })
 }
@@ -217,9 +218,9 @@ mod tests {
     #[test]
     fn a_child_tells_the_errno() {
         let dir = tempfile::tempdir().unwrap();
-        assert_eq!(stat_in_child(dir.path(), SHORT).unwrap(), ChildEnd::Done);
+        assert_eq!(ask_in_child(dir.path(), SHORT).unwrap(), ChildEnd::Done);
         assert_eq!(
-            stat_in_child(&dir.path().join("x"), SHORT).unwrap(),
+            ask_in_child(&dir.path().join("x"), SHORT).unwrap(),
             ChildEnd::Errno(libc::ENOENT)
         );
         assert_eq!(

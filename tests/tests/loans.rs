@@ -304,3 +304,29 @@ fn own_read_moves_the_access_time_of_a_hot_file_at_once() {
         }
     });
 }
+
+/// The kernel may answer a look at the root although the process has died: who mounts anew must
+/// not take that for an answer of the mount.
+#[test]
+fn mount_that_died_is_mounted_again_at_once_though_its_root_is_hot() {
+    let why = "a mount is killed";
+    with_cluster(Options::default().with_faults(why), s(180), |cluster| {
+        let root = cluster.a();
+        for _ in 0..5 {
+            let ended = AtomicBool::new(false);
+            std::thread::scope(|scope| {
+                let look = scope.spawn(|| {
+                    while !ended.load(Ordering::SeqCst) {
+                        // Once the mount has died it fails.
+                        let _ = fs::metadata(&root);
+                    }
+                });
+                std::thread::sleep(s(1));
+                cluster.kill("mount-1");
+                ended.store(true, Ordering::SeqCst);
+                look.join().expect("looks");
+            });
+            cluster.start("mount-1");
+        }
+    });
+}

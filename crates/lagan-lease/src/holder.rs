@@ -316,9 +316,8 @@ impl<A> Holder<A> {
         }
     }
 
-    /// Begins a listing of all names of a directory, before its first page is asked for;
-    /// `None`: they are known, or an own change of one of them may still be carried out, which
-    /// nobody would follow.
+    /// Begins a listing of all names of a directory, before its first page is asked for; `None`:
+    /// they are known, or an own change of one may still be carried out, which nobody would follow.
     pub fn list(&mut self, dir: Ino) -> Option<Token> {
         let lost = self.lost.has(dir) && kept(Rule::LostNamesUnlisted);
         if lost || self.complete(dir).is_some() {

@@ -258,11 +258,10 @@ async fn late_copy_of_a_create_does_not_bring_a_removed_file_back() {
         parent,
         name: name.clone(),
     };
-    mount
-        .mutate(4, FileOp::from(unlink))
-        .await
-        .expect("removed");
-    assert_eq!(mount.create(3, &name).await, Err(Refusal::OutsideWindow));
+    let removed = mount.mutate(seq + 1, FileOp::from(unlink)).await;
+    removed.expect("removed");
+    let late = mount.create(seq, &name).await;
+    assert_eq!(late, Err(Refusal::OutsideWindow));
     let look = Lookup { parent, name };
     let found = other.read(look, None).await.answer;
     assert_eq!(found, Err(FsError::NotFound.into()));
