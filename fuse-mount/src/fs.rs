@@ -2,8 +2,8 @@
 //! [`lagan_client::Client`], results become replies.
 //!
 //! These must hold: the kernel never gets a time-out for names, and for attributes only
-//! what [`lagan_client::Client::lend`] says; every request is answered, and within the mount's `timeout`, except a lock that waits; no
-//! thread of the FUSE library waits for anything.
+//! what [`lagan_client::Client::lend`] says; every request is answered, and within the mount's
+//! `timeout`, except a lock that waits; no thread of the FUSE library waits for anything.
 
 mod adapter;
 mod call;

@@ -1,11 +1,12 @@
 //! The leader storey: what a mount says to the metadata leader, and what it knows of the cluster.
 //!
 //! ```text
-//!            ask (mutate, query)   make (promises)   ids (chunk ids)   heartbeat, recalls
+//!        ask (mutate, query), open   make (promises)   ids (chunk ids)   heartbeat, recalls
 //!                  |      \              |                |              |
 //!                  |       renew --------+----------------+              |
 //!                  v                                                     v
 //!   session, window   leases, kernel   promises   creates   lock_owners   id_blocks   cluster, placement
+//!                     looks, groups
 //!                  |                                                     |
 //!                  +---------------------- link -------------------------+--> servers
 //! ```

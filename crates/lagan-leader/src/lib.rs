@@ -2,6 +2,7 @@
 //!
 //! ```text
 //!  requests --> service --> promises --> leases --> raft   (mutations, creates, reads)
+//!                  |------> along                          (bytes of small files, with opens)
 //!                  \------> leader --> status, removal, waits, release, archive
 //!  eight times a second: tick --> liveness, open_check, sets, membership
 //!  once a second:  high_water --> release
@@ -12,7 +13,8 @@
 //!   (`liveness`, `leader`);
 //! - what every mount may remember of names and attributes, and the changes that wait until
 //!   it is forgotten (`leases`);
-//! - names of created files that are not replicated yet (`promises`);
+//! - names of created files that are not replicated yet (`promises`), and how far the mounts have
+//!   had their answers, so that a create that comes late is not promised again (`floors`);
 //! - which files every mount was asked about before they are reaped or released, and the
 //!   answers (`open_check`);
 //! - who waits for which lock (`waits`);
@@ -23,14 +25,15 @@
 //! state, at its place in the log: a leader that is wrong, or does not know yet that another
 //! one leads, is refused. Promises and leases are what others rely on. The mount that holds a
 //! promise can make the file at any leader, and a lease ends by itself before a later leader
-//! changes anything.
+//! changes anything. That a late create is refused holds within a term: a new leader knows of a
+//! mount's answers from its first command on.
 //!
 //! # What a crash leaves
 //! Nothing here is on disk. A new leader begins with everybody heard of lately, so that a
 //! change of leader ends no session early; checks, searches and rounds of release begin
 //! again; for a moment it lets nobody change anything, until the mounts have forgotten what
-//! the old leader let them remember, and made the files that it promised. Commands that were under way happened or did
-//! not: their askers ask again.
+//! the old leader let them remember, and made the files that it promised. Commands that were
+//! under way happened or did not: their askers ask again.
 
 mod after;
 mod along;

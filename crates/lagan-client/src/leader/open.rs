@@ -11,9 +11,9 @@ use lagan_types::{FsError, Ino, Query, answer_to};
 use tokio::time::Instant;
 
 impl Leader {
-    /// Opens a file; with `reads` the bytes of a small one come along
-    /// ([`crate::leader::open_files::OpenFiles::brought`]), and those of its neighbours, if files are opened in
-    /// the order of their directory.
+    /// Opens a file; with `reads` the bytes of a small one come along, and those of its
+    /// neighbours, if files are opened in the order of their directory
+    /// ([`crate::leader::open_files::OpenFiles::brought`]).
     ///
     /// # Errors
     /// [`FsError::Stale`] if it is gone or an orphan, [`FsError::TimedOut`].
