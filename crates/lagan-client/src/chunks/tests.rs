@@ -575,3 +575,25 @@ async fn a_piece_is_sent_once_and_its_error_stays() {
     let again = cluster.chunks.store_piece(&lost, until).await;
     assert_eq!(again, Err(FsError::NoSpace));
 }
+
+#[tokio::test]
+async fn bytes_that_came_along_are_kept_if_they_are_right() {
+    let cluster = Cluster::new(&[Good]);
+    let id = |n| ChunkId::new(VolumeId::ONLY, SetId(1), BlockId(1), n);
+    let right = Bytes::from_static(b"right");
+    let long = Bytes::from(vec![7; ALONG_LEN_MAX as usize + 1]);
+    let came = [
+        (id(1), right.clone(), &right[..]),
+        (id(2), Bytes::from_static(b"wrong"), &right[..]),
+        (id(3), long.clone(), &long[..]),
+    ];
+    let came = came.map(|(id, bytes, said)| Brought {
+        id,
+        crc: crc32fast::hash(said),
+        bytes,
+    });
+    cluster.chunks.keep_brought(came.to_vec());
+    let kept = |n| cluster.chunks.blocks.get(id(n), 0, 5);
+    assert_eq!(kept(1), Some(right.clone()));
+    assert_eq!((kept(2), kept(3)), (None, None), "they are read again");
+}
