@@ -2,6 +2,7 @@
 
 mod acl;
 mod ahead;
+mod alone;
 mod archive;
 mod atime;
 mod capabilities;

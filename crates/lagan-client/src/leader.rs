@@ -79,6 +79,8 @@ pub(crate) struct Leader {
     looks: Groups,
     /// Files that are opened ahead.
     opens: Groups,
+    /// Promised files that are being made.
+    making: Groups,
     locks: LockOwners,
 }
 

@@ -10,6 +10,7 @@ use crate::open_check::{OpenCheck, Purpose};
 use crate::promises::Promises;
 use crate::sessions::live_sessions;
 use crate::waits::Waits;
+use lagan_host::wall::since_1970;
 use lagan_meta::DueScan;
 use lagan_raft::Raft;
 use lagan_types::cluster::NodeInfo;
@@ -17,7 +18,9 @@ use lagan_types::message::{
     Joined, NodeHeard, NodeHeartbeat, SessionHeard, SessionHeartbeat, WaitLock,
 };
 use lagan_types::op::{LockKind, LockRange, RegisterNode, SystemOp};
-use lagan_types::{Answer, Ask, Command, FsError, Ino, NodeId, Refusal, SessionId, answer_to};
+use lagan_types::{
+    Answer, Ask, Command, FsError, Ino, NodeId, Refusal, SessionId, Time, answer_to,
+};
 use parking_lot::Mutex;
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -265,8 +268,11 @@ impl Leader {
         let view = self.raft.local_view();
         let alive = lagan_meta::session_exists(&view, beat.session)?;
         let map_version = lagan_meta::map_version(&view)?;
-        if alive && beat.promised == 0 && beat.term == term && self.leases.holds(term) {
-            self.leases.settle(beat.session, term);
+        if alive && beat.term == term && self.leases.holds(term) {
+            match beat.promised {
+                0 => self.leases.settle(beat.session, term),
+                _ => self.leases.knows(beat.session, term),
+            }
             self.leases
                 .end_hold_if_settled(&live_sessions(&view)?, term);
         }
@@ -292,6 +298,7 @@ impl Leader {
             orphans,
             term,
             leased,
+            now: Time::after_1970(since_1970()),
         })
     }
 

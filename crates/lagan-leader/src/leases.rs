@@ -9,7 +9,7 @@ use lagan_lease::{Author, Bounds, ClaimId, End, Ready, Table, Turn};
 use lagan_raft::{Carried, ProposeError, Raft};
 use lagan_types::lease::Key;
 use lagan_types::message::{LeaseStatus, Recalls};
-use lagan_types::{Answer, Command, Refusal, SessionId};
+use lagan_types::{Answer, Command, Ino, Refusal, SessionId};
 use parking_lot::Mutex;
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
@@ -102,6 +102,11 @@ impl Leases {
     }
 
     // -- sessions -------------------------------------------------------------
+
+    /// Notes that the session, which knows the term, has no lease of an earlier one.
+    pub fn knows(&self, session: SessionId, term: u64) {
+        self.with(term, |table, _| table.knows(session, term));
+    }
 
     /// Notes that the session, which knows the term, has no lease and no promise of an
     /// earlier one.
@@ -197,6 +202,42 @@ impl Leases {
             keys.iter().map(register).collect()
         });
         registered.unwrap_or_else(|| vec![false; keys.len()])
+    }
+
+    /// Returns the number to give to [`Leases::may_show`], before a read of the state.
+    pub fn read_begins(&self, term: u64) -> u64 {
+        self.with(term, |table, _| table.read_begins()).unwrap_or(0)
+    }
+
+    /// Whether a session may be shown these keys by a read that began with that number in the
+    /// term; else [`Leases::visit`] them and read again.
+    pub fn may_show(&self, session: SessionId, term: u64, keys: &[Key], began: u64) -> bool {
+        let may = self.with(term, |table, _| table.may_show(session, keys, began));
+        may.unwrap_or(false)
+    }
+
+    /// Returns when nobody else uses a directory of these keys alone.
+    ///
+    /// # Errors
+    /// [`ProposeError::NotLeader`], [`ProposeError::Busy`] at the deadline.
+    pub async fn visit(
+        self: &Arc<Self>,
+        session: SessionId,
+        term: u64,
+        keys: &[Key],
+        until: Instant,
+    ) -> Result<(), ProposeError> {
+        let visit = |table: &mut Table, now_ms| table.visit(session, keys, now_ms);
+        let id = self.with(term, visit).ok_or(NOT_LEADER)?;
+        let visiting = Claimed {
+            leases: self.clone(),
+            term,
+            id,
+            author: None,
+            keys: Vec::new(),
+            end: Some(End::Nothing),
+        };
+        visiting.ready(until).await
     }
 
     // -- changes --------------------------------------------------------------
@@ -494,28 +535,40 @@ impl Claimed {
     }
 
     /// Ends it. Returns the keys of which the author may keep what was read before this call
-    /// and after the change.
-    pub fn end(mut self) -> Vec<Key> {
-        self.finish()
+    /// and after the change, and whether it may use that directory alone from now on, in which it
+    /// has made something, or which it has made.
+    pub fn end(mut self, alone: Option<Ino>) -> (Vec<Key>, bool) {
+        self.finish(alone)
     }
 
-    fn finish(&mut self) -> Vec<Key> {
+    fn finish(&mut self, alone: Option<Ino>) -> (Vec<Key>, bool) {
         let Some(end) = self.end.take() else {
-            return Vec::new();
+            return Default::default();
         };
         let (id, term) = (self.id, self.term);
-        let leased = self
-            .leases
-            .with(term, |table, now_ms| table.end(id, end, now_ms));
+        let author = self.author.as_ref().filter(|_| end == End::Done);
+        let ended = self.leases.with(term, |table, now_ms| {
+            let leased = table.end(id, end, now_ms);
+            // The author knows its attributes if they are leased, or if it is new.
+            let shown = |dir: &Ino| {
+                let key = Key::Inode(*dir);
+                leased.contains(&key) || !self.keys.contains(&key)
+            };
+            let alone = author.zip(alone.filter(shown));
+            let alone = alone.is_some_and(|(author, dir)| {
+                table.grant(author.session, dir, author.began, now_ms)
+            });
+            (leased, alone)
+        });
         if end == End::Unknown {
             self.leases.resolve(term);
         }
-        leased.unwrap_or_default()
+        ended.unwrap_or_default()
     }
 }
 
 impl Drop for Claimed {
     fn drop(&mut self) {
-        self.finish();
+        self.finish(None);
     }
 }

@@ -15,14 +15,14 @@ use lagan_host::wall::since_1970;
 use lagan_lease::{Author, Turn};
 use lagan_meta::kv::StoreError;
 use lagan_raft::{ProposeError, Raft, View};
-use lagan_types::lease::{Closed, Fact, Found, Key, Name, Proof};
+use lagan_types::lease::{Closed, EXCLUSIVE_INOS_MAX, Exclusive, Fact, Found, Key, Name, Proof};
 use lagan_types::op::{FileOp, GrantInos, MakePromised, NewFile, Op, SystemOp};
 use lagan_types::query::{GetAttr, Lookup, ReadDir};
 use lagan_types::{
     Answer, Ask, Attr, Command, FsError, Ino, Kind, Query, QueryAnswer, Refusal, SessionId, Time,
     answer_to,
 };
-use names::{Claim, End, INOS_GRANT, Names, Touch, Wish, show_time};
+use names::{Claim, End, INOS_GRANT, Names, Touch, Wish};
 use parking_lot::Mutex;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -141,7 +141,12 @@ impl Promises {
             return Ok(None);
         };
         claimed.done();
-        let new = New { attr: &attr, name };
+        let wish = closed.and_then(|closed| closed.exclusive);
+        let new = New {
+            attr: &attr,
+            name,
+            wish,
+        };
         let proof = self.prove(claimed, Some(new))?;
         Ok(Some(Promised { attr, term, proof }))
     }
@@ -188,7 +193,11 @@ impl Promises {
     /// Reads what is there after a change, then ends its claim. What the mount may keep is
     /// what nobody else has claimed before the end: that is so still. `new` is what it
     /// made.
-    fn prove(&self, claimed: Claimed, new: Option<New<'_>>) -> Result<Option<Proof>, ProposeError> {
+    fn prove(
+        self: &Arc<Self>,
+        claimed: Claimed,
+        new: Option<New<'_>>,
+    ) -> Result<Option<Proof>, ProposeError> {
         let Some(author) = claimed.author().cloned() else {
             return Ok(None);
         };
@@ -223,10 +232,13 @@ impl Promises {
                 .is_some_and(|new| Key::Directory(new.attr.ino) == *key);
             facts.extend(fact(&view, key, shown, is_new).map_err(stopped)?);
         }
-        let leased = claimed.end();
+        let wish = new.as_ref().and_then(New::wish);
+        let (leased, is_alone) = claimed.end(wish.map(|(dir, _)| dir));
+        let exclusive = wish.filter(|_| is_alone);
+        let exclusive = exclusive.map(|(dir, inos)| self.exclusive(dir, inos));
         let listed = leased.iter().filter_map(|key| match key {
             Key::Directory(dir) => Some(*dir),
-            Key::Inode(_) | Key::Name(_) => None,
+            Key::Inode(_) | Key::Name(_) | Key::Exclusive(_) => None,
         });
         let listed = listed.collect();
         keep.extend(leased);
@@ -240,7 +252,23 @@ impl Promises {
             term,
             facts: facts.collect(),
             listed,
+            exclusive,
         }))
+    }
+
+    /// Returns what a mount needs that uses a directory alone.
+    fn exclusive(self: &Arc<Self>, dir: Ino, inos: u32) -> Exclusive {
+        let mut names = self.names();
+        let (first, count) = names.take_inos(inos.min(EXCLUSIVE_INOS_MAX));
+        if names.wants_inos() {
+            self.grant_inos();
+        }
+        Exclusive {
+            dir,
+            first,
+            count,
+            now: Time::after_1970(since_1970()),
+        }
     }
 
     fn grant_inos(self: &Arc<Self>) {
@@ -419,6 +447,20 @@ pub struct Promised {
 struct New<'a> {
     attr: &'a Attr,
     name: Name,
+    /// Its mount wants to use a directory alone, with so many inode numbers.
+    wish: Option<u32>,
+}
+
+impl New<'_> {
+    /// The directory that its mount wants to use alone, and how many numbers.
+    fn wish(&self) -> Option<(Ino, u32)> {
+        let dir = match self.attr.kind {
+            Kind::File => self.name.dir,
+            Kind::Directory => self.attr.ino,
+            _ => return None,
+        };
+        Some((dir, self.wish?))
+    }
 }
 
 /// What promises show of a key.
@@ -450,6 +492,7 @@ impl Shown {
                 Some(time) => Shown::Directory(time),
                 None => Shown::Nothing,
             },
+            Key::Exclusive(_) => Shown::Nothing,
         }
     }
 }
@@ -462,7 +505,7 @@ fn fact(view: &View, key: &Key, shown: Shown, is_new: bool) -> Result<Option<Fac
             let attr = lagan_meta::read(view, GetAttr { ino: *ino })?;
             attr.ok().map(|mut attr| {
                 if let Shown::Directory(time) = shown {
-                    show_time(&mut attr, time);
+                    attr.entry_made(time);
                 }
                 Fact::Inode(attr)
             })
@@ -471,7 +514,7 @@ fn fact(view: &View, key: &Key, shown: Shown, is_new: bool) -> Result<Option<Fac
             let found = found(view, name)?;
             found.map(|found| Fact::Name(name.clone(), found))
         }
-        (Key::Directory(_), Shown::Directory(_)) => None,
+        (Key::Exclusive(_), _) | (Key::Directory(_), Shown::Directory(_)) => None,
         (Key::Directory(ino), Shown::Nothing) => {
             let first = ReadDir {
                 ino: *ino,

@@ -29,9 +29,13 @@ use lagan_types::{Command, FileOp, FsError, NodeId, Op, Refusal, SessionId, answ
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
+use tokio::time::Instant;
 
 /// Time for a proposal to find a quorum; after it the answer is "ask again".
 const PROPOSE_DEADLINE: Duration = Duration::from_secs(5);
+
+/// Time for a mount to give up a directory that it uses alone, or for its lease to end.
+const VISIT_MAX: Duration = Duration::from_secs(4);
 
 /// How often a read begins again to lease its answer, while others change the state.
 const READS_MAX: u32 = 3;
@@ -264,7 +268,10 @@ impl MetaService {
             return None;
         }
         self.raft.try_read()?;
-        self.read_leased(ask).ok().flatten()
+        let term = self.raft.leading()?;
+        let began = self.leader.leases.read_begins(term);
+        let read = self.read_leased(ask).ok().flatten()?;
+        self.may_show(ask, &read, (term, began)).then_some(read)
     }
 
     async fn read_state(&self, ask: &ReadState) -> Result<StateRead, NoAnswer> {
@@ -275,21 +282,35 @@ impl MetaService {
             let Some(term) = self.raft.leading() else {
                 continue;
             };
-            let held = self.leader.leases.holds(term);
-            if let Some(answer) = self.read_leased(ask)? {
-                return Ok(answer);
-            }
-            if held {
-                self.leader.leases.wait_for_hold(term).await?;
-            } else if made_in != Some(term) {
-                promises.before_read(ask.session, &ask.query).await?;
-                made_in = Some(term);
-            } else if let Some(answer) = self.read_over(ask, term)? {
+            let leases = &self.leader.leases;
+            let (held, began) = (leases.holds(term), leases.read_begins(term));
+            let mut read = self.read_leased(ask)?;
+            if read.is_none() && !held && made_in == Some(term) {
                 // Others go on to promise files that are in its way. What it waited for is
                 // there, which is all that it may ask for.
-                return Ok(answer);
+                read = self.read_over(ask, term)?;
+            }
+            match read {
+                Some(read) if self.may_show(ask, &read, (term, began)) => return Ok(read),
+                Some(read) => {
+                    let keys = ask.query.keys(&read.answer);
+                    let until = Instant::now() + VISIT_MAX;
+                    leases.visit(ask.session, term, &keys, until).await?;
+                }
+                None if held => leases.wait_for_hold(term).await?,
+                None => {
+                    promises.before_read(ask.session, &ask.query).await?;
+                    made_in = Some(term);
+                }
             }
         }
+    }
+
+    /// Whether nobody but the asker used a directory alone that a read shows, which began with
+    /// that number in that term: what it made there may not be in the state.
+    fn may_show(&self, ask: &ReadState, read: &StateRead, (term, began): (u64, u64)) -> bool {
+        let keys = ask.query.keys(&read.answer);
+        self.leader.leases.may_show(ask.session, term, &keys, began)
     }
 
     /// Answers a read although promises may stand in its way, and leases nothing; `None`: this
@@ -319,6 +340,8 @@ impl MetaService {
             if version.0 != term {
                 return Ok(None);
             }
+            // What is absent in a view of before the end of the hold may be there now.
+            let held = self.leader.leases.holds(term);
             // First the promises, then the state: a file made in between is in the state.
             let Some(reading) = promises.reading_now(ask.session, &ask.query) else {
                 return Ok(None);
@@ -338,7 +361,7 @@ impl MetaService {
                     false => self.read_over(ask, term),
                 };
             }
-            if denies(&ask.query, &answer) && self.leader.leases.holds(term) {
+            if held && denies(&ask.query, &answer) {
                 return Ok(None);
             }
             let (Some(wish), true) = (ask.wish, from_state) else {

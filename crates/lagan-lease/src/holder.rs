@@ -11,11 +11,14 @@
 //! the lock was held with the time that was passed in.
 
 mod ahead;
+mod alone;
 mod changes;
 mod complete;
+mod exclusives;
 mod lent;
 mod loans;
 mod order;
+mod own;
 mod stamps;
 
 use crate::rules::{Rule, kept};
@@ -24,7 +27,9 @@ use crate::times::LEASE_MS;
 pub use ahead::Ahead;
 use changes::{Changes, Lost};
 pub use complete::NAME_ROW_BYTES;
-use complete::{Complete, DOUBTFUL_MAX, FOLLOWED_MAX, Listing};
+use complete::{Complete, Listing};
+use exclusives::Exclusives;
+pub use exclusives::{LOCAL_MAX, Made};
 use lagan_types::lease::{Found, Key, Name, NameRef};
 use lagan_types::{Ino, SessionId};
 use lent::Lent;
@@ -130,6 +135,8 @@ pub enum Outcome<A> {
         leased: Vec<Key>,
         /// The state after it.
         facts: Vec<Fact<A>>,
+        /// The directory that is this mount's alone from now on ([`crate::Table::grant`]).
+        exclusive: Option<Ino>,
     },
     /// It was refused, and changed nothing.
     Nothing,
@@ -147,6 +154,13 @@ pub struct Beat {
     /// The newest term that is known: nothing is held of an earlier one.
     pub term: u64,
     sent_ms: u64,
+}
+
+/// Attributes of an inode.
+pub trait Attributes {
+    /// Returns these attributes of a directory, which a leader has shown, with what files have
+    /// done to it that this mount made there by itself and that are in `shown`.
+    fn over(self, shown: &Self) -> Self;
 }
 
 /// The cache of one mount; `A` are the attributes of an inode.
@@ -167,9 +181,10 @@ pub struct Holder<A> {
     recent: Recent,
     lost: Lost,
     lent: Lent,
+    exclusives: Exclusives<A>,
 }
 
-impl<A> Holder<A> {
+impl<A: Attributes> Holder<A> {
     /// Makes the empty cache of a session.
     pub fn new(session: SessionId, bounds: &CacheBounds) -> Self {
         Holder {
@@ -186,6 +201,7 @@ impl<A> Holder<A> {
             recent: Recent::default(),
             lost: Lost::default(),
             lent: Lent::new(bounds.hot),
+            exclusives: Exclusives::default(),
         }
     }
 
@@ -194,6 +210,11 @@ impl<A> Holder<A> {
     pub fn size(&self) -> [usize; 4] {
         let (names, directories) = (self.names.len(), self.directories.len());
         [self.inodes.len(), names, directories, self.changes.len()]
+    }
+
+    /// Returns the session.
+    pub fn session(&self) -> SessionId {
+        self.session
     }
 
     /// Returns the newest term that is known.
@@ -253,6 +274,14 @@ impl<A> Holder<A> {
         self.session = session;
         // Changes of a session that has ended are refused.
         self.lost = Lost::default();
+        self.exclusives.local.clear();
+        self.exclusives.given_up = Lost::default();
+        self.lease_end_ms = 0;
+        self.drop_all();
+    }
+
+    /// Forgets everything, and goes on without a lease.
+    pub fn let_go(&mut self) {
         self.lease_end_ms = 0;
         self.drop_all();
     }
@@ -262,6 +291,10 @@ impl<A> Holder<A> {
         self.names.clear();
         self.directories.clear();
         self.orders.clear();
+        if kept(Rule::LapseEndsExclusive) {
+            self.exclusives.dropped += 1;
+            self.exclusives.dirs.clear();
+        }
         self.lent.cool_all();
         self.changes.cross_all();
         self.stamps.close_all();
@@ -273,6 +306,9 @@ impl<A> Holder<A> {
     pub fn inode(&mut self, ino: Ino, now_ms: u64) -> Option<&A> {
         if !self.is_valid(now_ms) {
             return None;
+        }
+        if let Some(attr) = self.exclusives.dirs.get(&ino) {
+            return Some(attr);
         }
         self.inodes.get(&ino)
     }
@@ -320,7 +356,7 @@ impl<A> Holder<A> {
     /// they are known, or an own change of one may still be carried out, which nobody would follow.
     pub fn list(&mut self, dir: Ino) -> Option<Token> {
         let lost = self.lost.has(dir) && kept(Rule::LostNamesUnlisted);
-        if lost || self.complete(dir).is_some() {
+        if lost || self.exclusives.given_up.has(dir) || self.complete(dir).is_some() {
             return None;
         }
         let token = self.ask();
@@ -347,6 +383,7 @@ impl<A> Holder<A> {
             self.learn_term(term);
         }
         let leased = leased == Some(self.term) || !kept(Rule::GrantNeeded);
+        let leased = leased && !self.exclusives.given_up.has(key.ino());
         let open = self.stamps.is_open_since(key, token.number) || !kept(Rule::TokenChecked);
         leased && open && self.is_valid(now_ms)
     }
@@ -359,7 +396,8 @@ impl<A> Holder<A> {
         (ino, attr): (Ino, A),
         now_ms: u64,
     ) -> bool {
-        let keep = self.may_keep(token, &Key::Inode(ino), leased, now_ms);
+        let keep = self.may_keep(token, &Key::Inode(ino), leased, now_ms)
+            && !self.exclusives.dirs.contains_key(&ino);
         if keep {
             self.inodes.insert(ino, attr, 1);
         }
@@ -421,160 +459,6 @@ impl<A> Holder<A> {
         let bytes = complete.bytes;
         self.directories.insert(dir, complete, bytes);
         true
-    }
-
-    // -- own changes ----------------------------------------------------------------
-
-    /// Begins an own change: closes its keys, before it is sent. A complete directory stays
-    /// so, but for the names that change. Their loans come back before it is sent
-    /// ([`Holder::loans_of_change`]).
-    pub fn begin(&mut self, keys: Vec<Key>) -> Change {
-        for key in &keys {
-            if kept(Rule::OwnChangeCloses) {
-                self.close(key);
-            }
-            self.changes.begin(key);
-            if let Some(dir) = key.directory() {
-                self.own_names.close_at(&dir, self.stamps.number());
-                self.changes.begin(&dir);
-            }
-        }
-        Change {
-            began: self.stamps.number(),
-            keys,
-        }
-    }
-
-    fn close(&mut self, key: &Key) {
-        match key {
-            Key::Inode(ino) => {
-                self.inodes.remove(ino);
-                self.lent.cool(*ino);
-            }
-            Key::Name(name) => _ = self.names.remove(name),
-            Key::Directory(dir) => _ = self.directories.remove(dir),
-        }
-        self.stamps.close(key);
-    }
-
-    /// Ends an own change, and keeps what its answer proves.
-    pub fn end(&mut self, change: Change, outcome: Outcome<A>, now_ms: u64) {
-        let (done, leased, facts) = match outcome {
-            Outcome::Done {
-                term,
-                leased,
-                facts,
-            } => {
-                self.learn_term(term);
-                let leased = if term == self.term {
-                    leased
-                } else {
-                    Vec::new()
-                };
-                (true, leased, facts)
-            }
-            Outcome::Nothing => (false, Vec::new(), Vec::new()),
-            Outcome::Unproven => (true, Vec::new(), Vec::new()),
-            Outcome::Unknown => {
-                self.lost.add(&change.keys);
-                (true, Vec::new(), Vec::new())
-            }
-        };
-        let mut clean = Vec::new();
-        for key in &change.keys {
-            let uncrossed = self.changes.end(key);
-            if uncrossed || !kept(Rule::OwnAnswerChecked) {
-                clean.push(key);
-            }
-            match key {
-                Key::Inode(ino) => self.lent.quieten(*ino, now_ms),
-                Key::Name(name) => _ = self.changes.end(&Key::Directory(name.dir)),
-                Key::Directory(_) => {}
-            }
-        }
-        for fact in &facts {
-            if let Fact::Name(name, found) = fact {
-                self.follow_order(name.dir, &name.name, *found);
-            }
-        }
-        if done {
-            self.follow_names(&change, &clean, (&facts, &leased));
-        }
-        let valid = self.is_valid(now_ms);
-        for fact in facts {
-            let key = fact.key();
-            // What it made was not known when it began, and could not be closed: its answer
-            // shows that as the answer to a query does.
-            let proven = match change.keys.contains(&key) {
-                true => clean.contains(&&key),
-                false => self.stamps.is_open_since(&key, change.began) || !kept(Rule::TokenChecked),
-            };
-            // It is new, but somebody here may have found it sooner.
-            let proven = match key {
-                Key::Directory(_) => proven && self.own_names.is_open_since(&key, change.began),
-                Key::Inode(_) | Key::Name(_) => proven,
-            };
-            if !valid || !leased.contains(&key) || !proven {
-                continue;
-            }
-            match fact {
-                Fact::Inode(ino, attr) => self.inodes.insert(ino, attr, 1),
-                Fact::Name(name, found) => self.insert_name(name, found),
-                Fact::Empty(dir) => {
-                    let complete = Complete::new(self.stamps.number());
-                    let bytes = complete.bytes;
-                    self.directories.insert(dir, complete, bytes);
-                    self.keep_order(dir, Order::new([]));
-                }
-            }
-        }
-    }
-
-    /// Has complete directories, and listings, follow a change of names in them. A name that is
-    /// in doubt now stays so: the change may still be carried out. Of the others all is known
-    /// as before.
-    fn follow_names(
-        &mut self,
-        change: &Change,
-        clean: &[&Key],
-        (facts, leased): (&[Fact<A>], &[Key]),
-    ) {
-        for key in &change.keys {
-            let Key::Name(name) = key else {
-                continue;
-            };
-            let Some(mut complete) = self.directories.remove(&name.dir) else {
-                continue;
-            };
-            let fact = facts.iter().find_map(|fact| match fact {
-                Fact::Name(of, found) if of == name => Some(*found),
-                _ => None,
-            });
-            let fact = fact.filter(|_| clean.contains(&key));
-            let all = Key::Directory(name.dir);
-            // What the leader says counts for a listing of before the answer, too, unless that
-            // was recalled since.
-            let listed = leased.contains(&all) && self.stamps.is_open_since(&all, change.began);
-            let claimed_since = change.began >= complete.since || listed;
-            let fact = fact.filter(|_| claimed_since || !kept(Rule::ListingFollowsClaimed));
-            if let Some(listing) = &mut complete.listing
-                && kept(Rule::ListingFollowsOwnNames)
-            {
-                if listing.followed.len() >= FOLLOWED_MAX {
-                    // Perhaps nobody goes on with it.
-                    continue;
-                }
-                listing.followed.insert(name.name.as_ref().into());
-            }
-            match fact {
-                Some(found) => complete.set(&name.name, found),
-                None if !kept(Rule::DoubtfulNamesHidden) => {}
-                None if complete.doubtful.len() >= DOUBTFUL_MAX => continue,
-                None => _ = complete.doubtful.insert(name.name.clone()),
-            }
-            let bytes = complete.bytes;
-            self.directories.insert(name.dir, complete, bytes);
-        }
     }
 
     // -- recalls --------------------------------------------------------------------

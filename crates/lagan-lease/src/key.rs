@@ -8,6 +8,6 @@ pub(crate) fn bytes_of(key: &Key) -> usize {
     const ROW_BYTES: usize = 160;
     match key {
         Key::Name(name) => ROW_BYTES + name.name.len(),
-        Key::Inode(_) | Key::Directory(_) => ROW_BYTES,
+        Key::Inode(_) | Key::Directory(_) | Key::Exclusive(_) => ROW_BYTES,
     }
 }

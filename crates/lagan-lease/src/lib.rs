@@ -17,6 +17,10 @@
 //! a second ([`Holder::lend`]). So a recall is done when the loans of its keys have come back:
 //! [`Table::poll`] is told its number then.
 //!
+//! A directory may be one mount's *alone* ([`Key::Exclusive`](lagan_types::lease::Key::Exclusive)):
+//! then it makes files there by itself ([`Holder::make`]), and tells the leader when it commits
+//! their content.
+//!
 //! # What must hold
 //!
 //! At the leader:
@@ -34,9 +38,9 @@
 //!    been applied, or the term ends.
 //! 5. *A change belongs to the term of its claim.* It is proposed in this term or not at all.
 //! 6. *A new term holds all changes* until every session has dropped what it held of earlier
-//!    terms, or for 1.25 s. Its table knows nothing of them. What every mount was shown in an
-//!    earlier term though it was not carried out yet (a promised file) may be carried out
-//!    before ([`Turn::BeforeHold`]): no lease is in its way.
+//!    terms, or for 1.25 s. Its table knows nothing of them. What was shown in an earlier term
+//!    though it was not carried out yet (a promised file) may be carried out before
+//!    ([`Turn::Early`]), as soon as nobody has a lease of an earlier term.
 //! 7. *A session that is ended has no lease.* It is retired first, and ended or replaced when
 //!    its lease has run out: a leader of a later term looks for sessions in the state alone.
 //! 8. *Whoever acknowledges nothing loses the lease*: heartbeats alone do not keep it.
@@ -45,6 +49,16 @@
 //!    not know which inode loses a name.
 //! 10. *A remembered answer is no lease.* What a repeated command is answered is what was
 //!     there when it was carried out first.
+//! 11. *Alone is alone.* An exclusive lease is given only while nobody else knows, or is about to
+//!     change, anything of the directory: its attributes, one of its names, all of them. While it
+//!     lasts nobody else registers interest there.
+//! 12. *Others wait, reads too.* It has come back, or its end has passed, before a change of
+//!     anybody else in the directory, or a change of the directory itself, is proposed; and
+//!     before anybody else is shown something of it, by a read that began afterwards
+//!     ([`Table::may_show`]). Such a read waits, too, for what is being made there.
+//! 13. *What was made alone waits for nobody.* The command that makes such a file for everybody
+//!     comes before all those that wait for the exclusive lease, and takes nothing from its
+//!     author.
 //!
 //! At the mount:
 //! 1. *Token.* An answer is kept only if its key was not closed since the query began.
@@ -59,6 +73,14 @@
 //!    does. A loan that is out comes back before a recall is acknowledged, before an own
 //!    change of the inode is sent, and before a new leader is told that nothing is held of an
 //!    earlier term.
+//!
+//! 6. *Orphans first.* A file that was made by this mount alone is made for everybody before the
+//!    recall of its directory is acknowledged, and, once the directory is its alone no more for
+//!    whatever reason, before a leader is asked for anything ([`Holder::orphans`]).
+//! 7. *Alone until the recall.* A grant whose recall came before it is not taken. What only this
+//!    mount knows of the directory is put over what leaders show of it.
+//! 8. *What was given up is not remembered.* Where a file was given up that may yet be made,
+//!    nothing is remembered of its directory in this session.
 //!
 //! # After a crash
 //! Nothing of this is on disk. A leader that comes back leads in a later term, if at all; a
@@ -78,7 +100,8 @@ mod simulation;
 mod times;
 
 pub use holder::{
-    Ahead, Beat, CacheBounds, Change, Fact, Holder, Loan, NAME_ROW_BYTES, NEAR, Outcome, Token, Way,
+    Ahead, Attributes, Beat, CacheBounds, Change, Fact, Holder, LOCAL_MAX, Loan, Made,
+    NAME_ROW_BYTES, NEAR, Outcome, Token, Way,
 };
 pub use leader::{
     Author, Bounds, ClaimId, End, RECALLS_PAGE_MAX, Ready, Recalls, Size, Table, Turn,

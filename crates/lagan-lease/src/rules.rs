@@ -21,6 +21,9 @@ pub(crate) enum Rule {
     UnknownStaysClosed,
     /// Nothing is changed before the hold of a new term is over.
     HoldFirst,
+    /// What was shown as made in an earlier term is made when no mount has a lease of one: some may
+    /// have been shown that it is not there.
+    EarlyWhenAllKnow,
     /// Claims wait in the same order for each key.
     #[cfg(test)]
     ClaimsInOneOrder,
@@ -38,6 +41,12 @@ pub(crate) enum Rule {
     SilentPollEndsLease,
     /// A session has settled only if it knows the term.
     SettledKnowsTerm,
+    /// A directory is given to a session alone only if nobody else knows anything of it.
+    ExclusiveIfAlone,
+    /// A change by anybody else ends an exclusive lease first.
+    ExclusiveRecalled,
+    /// What a session made in a directory of its own comes before those who wait for that.
+    MadeAloneIsEarly,
     // -- the holder's cache -------------------------------------------------
     /// An answer is kept only if the leader registered interest before it.
     GrantNeeded,
@@ -67,6 +76,12 @@ pub(crate) enum Rule {
     LostNamesUnlisted,
     /// What is lent to the kernel ends before the lease, though it is processed late.
     LoanEndsFirst,
+    /// An exclusive lease is not taken if its recall came before.
+    ExclusiveNotOvertaken,
+    /// An exclusive lease ends with all others of the mount.
+    LapseEndsExclusive,
+    /// No file is made in a directory while the kernel believes its attributes.
+    LoansBackThenMade,
 }
 
 /// Whether the rule is kept: always.
@@ -85,7 +100,7 @@ mod broken {
     use std::cell::Cell;
 
     /// All rules.
-    pub(crate) const ALL: [Rule; 28] = [
+    pub(crate) const ALL: [Rule; 35] = [
         RegisterRefusedWhileClaimed,
         RecallAwaited,
         LeaderEndsLater,
@@ -93,6 +108,7 @@ mod broken {
         NewInterestNewRecall,
         UnknownStaysClosed,
         HoldFirst,
+        EarlyWhenAllKnow,
         ClaimsInOneOrder,
         NameBreaksDirectory,
         EndedSessionCounts,
@@ -101,6 +117,9 @@ mod broken {
         AnswerLeasedIfAlone,
         SilentPollEndsLease,
         SettledKnowsTerm,
+        ExclusiveIfAlone,
+        ExclusiveRecalled,
+        MadeAloneIsEarly,
         GrantNeeded,
         TokenChecked,
         LeaseEndHonoured,
@@ -114,6 +133,9 @@ mod broken {
         DoubtfulNamesHidden,
         LostNamesUnlisted,
         LoanEndsFirst,
+        ExclusiveNotOvertaken,
+        LapseEndsExclusive,
+        LoansBackThenMade,
     ];
 
     thread_local! {

@@ -22,7 +22,7 @@ mod truth;
 
 use crate::rules::{ALL, Rule, break_rule};
 use cx::{Plan, Stats};
-use message::{USE_RULES, UseRule};
+use message::{ALONE_RULES, USE_RULES, UseRule};
 use run::run;
 
 /// Runs in the test that everything is right.
@@ -80,10 +80,23 @@ fn listings_are_right_while_changes_get_lost() {
 }
 
 #[test]
+fn exclusive_directories_are_right() {
+    let all = run_all(runs() * 2, Plan::of_exclusives);
+    assert!(all.made * 25 > all.changes, "mounts make files: {all:?}");
+    assert!(all.alone * 50 > all.changes, "again and again: {all:?}");
+}
+
+#[test]
+fn files_are_late_that_others_may_have_missed() {
+    run_all(runs(), Plan::of_missed);
+}
+
+#[test]
 fn same_seed_is_the_same_run() {
     for seed in 1..20 {
-        let plan = Plan::of(seed);
-        assert_eq!(run(&plan, None).stats, run(&plan, None).stats);
+        for plan in [Plan::of(seed), Plan::of_exclusives(seed)] {
+            assert_eq!(run(&plan, None).stats, run(&plan, None).stats);
+        }
     }
 }
 
@@ -106,6 +119,13 @@ fn each_broken_rule_is_noticed() {
             Rule::ListingFollowsOwnNames | Rule::ListingFollowsClaimed => {
                 noticed(Plan::of_listings, None)
             }
+            Rule::ExclusiveIfAlone
+            | Rule::ExclusiveRecalled
+            | Rule::MadeAloneIsEarly
+            | Rule::LoansBackThenMade
+            | Rule::ExclusiveNotOvertaken
+            | Rule::LapseEndsExclusive => noticed(Plan::of_exclusives, None),
+            Rule::EarlyWhenAllKnow => noticed(Plan::of_missed, None),
             Rule::EndedSessionCounts => noticed(Plan::of_takeovers, Some(UseRule::RetireFirst)),
             _ => noticed(Plan::of, None),
         };
@@ -129,8 +149,10 @@ fn session_that_is_ended_at_once_counts_in_its_term() {
 #[test]
 fn each_broken_rule_of_use_is_noticed() {
     let mut missed = Vec::new();
-    for rule in USE_RULES {
-        let seed = noticed(Plan::of, Some(rule));
+    let all = USE_RULES.map(|rule| (rule, Plan::of as fn(u64) -> Plan));
+    let alone = ALONE_RULES.map(|rule| (rule, Plan::of_exclusives as fn(u64) -> Plan));
+    for (rule, plan) in all.into_iter().chain(alone) {
+        let seed = noticed(plan, Some(rule));
         println!("{rule:?}: {seed:?}");
         if seed.is_none() {
             missed.push(rule);

@@ -18,6 +18,9 @@ pub const HEARTBEAT_MS: u64 = 250;
 /// A session that leaves a recall unacknowledged for longer gets no longer lease, so that
 /// a mutation waits no longer than this and [`LEADER_LEASE_MS`].
 pub const RECALL_PATIENCE_MS: u64 = 250;
+/// The same for a session that is about to make files for everybody in a directory that it used
+/// alone, since that takes a round of the log: a slow disk is not a dead mount.
+pub const MAKING_PATIENCE_MS: u64 = 2_500;
 /// The time-out that a mount gives its kernel with attributes: so long the kernel answers by
 /// itself, and so long what it was not told is believed. What is used all the time is asked for
 /// five times a second, which is little.

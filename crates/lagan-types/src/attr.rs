@@ -139,6 +139,17 @@ impl Attr {
         self.mode & 0o7777
     }
 
+    /// Gives a directory the times that it has when a name came into it at that time: if it has
+    /// changed since, its content has not.
+    pub fn entry_made(&mut self, time: Time) {
+        if time > self.ctime {
+            self.mtime = time;
+            self.ctime = time;
+        } else {
+            self.mtime = self.mtime.max(time);
+        }
+    }
+
     /// Whether there are extended attributes.
     pub fn has_xattrs(&self) -> bool {
         self.mode & HAS_XATTRS != 0

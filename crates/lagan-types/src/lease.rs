@@ -8,7 +8,7 @@
 //! A [`Name`] can be looked up in a map by its directory and bytes, without making one
 //! ([`NameRef`]): the holder does so for each component of each path.
 
-use crate::attr::Attr;
+use crate::attr::{Attr, Time};
 use crate::codec::{Decode, Encode};
 use crate::id::Ino;
 use std::borrow::Borrow;
@@ -24,6 +24,9 @@ pub enum Key {
     Name(Name),
     /// All names of a directory, so that any other name is known to be absent.
     Directory(Ino),
+    /// The names and attributes of a directory, for one mount alone: it may make files there by
+    /// itself. It comes with the answer to a create ([`Proof::exclusive`]), never to a query.
+    Exclusive(Ino),
 }
 
 impl Key {
@@ -37,7 +40,15 @@ impl Key {
     pub fn directory(&self) -> Option<Key> {
         match self {
             Key::Name(name) => Some(Key::Directory(name.dir)),
-            Key::Inode(_) | Key::Directory(_) => None,
+            Key::Inode(_) | Key::Directory(_) | Key::Exclusive(_) => None,
+        }
+    }
+
+    /// Returns the inode that it is about, or the directory of a name.
+    pub fn ino(&self) -> Ino {
+        match self {
+            Key::Name(name) => name.dir,
+            Key::Inode(ino) | Key::Directory(ino) | Key::Exclusive(ino) => *ino,
         }
     }
 }
@@ -138,8 +149,8 @@ pub struct Leased {
 }
 
 /// Most keys that the mount of one mutation closes: those of a rename, with the inodes under
-/// both names.
-pub const CLOSED_MAX: usize = 6;
+/// both names, which it may have used alone.
+pub const CLOSED_MAX: usize = 8;
 
 /// The keys that the mount of a mutation has closed: it remembers nothing of them that it
 /// asked for before the mutation began.
@@ -149,7 +160,14 @@ pub struct Closed {
     pub began: u64,
     /// The keys, at most [`CLOSED_MAX`].
     pub keys: Vec<Key>,
+    /// For a create: the mount knows all names of the directory, or makes it, and wants to use it
+    /// alone, with so many inode numbers for files that it makes in directories by itself; at
+    /// most [`EXCLUSIVE_INOS_MAX`].
+    pub exclusive: Option<u32>,
 }
+
+/// Most inode numbers that come with one exclusive lease.
+pub const EXCLUSIVE_INOS_MAX: u32 = 512;
 
 /// What is there after a mutation.
 #[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
@@ -161,6 +179,21 @@ pub struct Proof {
     pub facts: Vec<(Fact, bool)>,
     /// The directories of which the mount may know all names, and might when the mutation began.
     pub listed: Vec<Ino>,
+    /// A directory that the mount may use alone from now on.
+    pub exclusive: Option<Exclusive>,
+}
+
+/// A directory that one mount uses alone.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Encode, Decode)]
+pub struct Exclusive {
+    /// The directory.
+    pub dir: Ino,
+    /// The first of the inode numbers that are granted with it.
+    pub first: Ino,
+    /// How many they are; 0: none, whatever `first` is.
+    pub count: u32,
+    /// The leader's clock: files are not made later than that.
+    pub now: Time,
 }
 
 /// Something that the answer to a mutation proves.

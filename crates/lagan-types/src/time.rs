@@ -51,6 +51,20 @@ impl Time {
         })
     }
 
+    /// The time that much later; the last one if there is none.
+    #[must_use]
+    pub fn saturating_add(self, later: std::time::Duration) -> Self {
+        let nanos = self.nanos + later.subsec_nanos();
+        let secs = i64::try_from(later.as_secs()).unwrap_or(i64::MAX);
+        Time {
+            secs: self
+                .secs
+                .saturating_add(secs)
+                .saturating_add(i64::from(nanos / 1_000_000_000)),
+            nanos: nanos % 1_000_000_000,
+        }
+    }
+
     /// The next representable time.
     pub fn succ(self) -> Self {
         if self.nanos >= 999_999_999 {

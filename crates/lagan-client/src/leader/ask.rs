@@ -95,10 +95,17 @@ impl Leader {
     }
 
     /// Begins a change: neither this mount nor its kernel believes what it changes.
-    async fn begin(&self, op: &FileOp) -> OwnChange {
-        let (change, loans) = self.leases.begin(op);
-        self.kernel.take_back(&self.leases, loans).await;
-        change
+    async fn begin(&self, op: &FileOp, until: Instant) -> Result<OwnChange, FsError> {
+        loop {
+            let (change, loans) = self.leases.begin(op);
+            if !self.leases.touches_local(op) {
+                self.kernel.take_back(&self.leases, loans).await;
+                return Ok(change);
+            }
+            // Somebody here has made it just now.
+            change.refused();
+            self.make_touched_by_op(op, until).await?;
+        }
     }
 
     async fn replicate(
@@ -107,9 +114,10 @@ impl Leader {
         only: Option<SessionId>,
         until: Instant,
     ) -> Result<(Answer, bool), Refusal> {
-        let change = self.begin(&op).await;
+        let change = self.begin(&op, until).await?;
+        let reserved = self.leases.is_own_local(&op);
         loop {
-            let ticket = self.session.begin(only, until).await?;
+            let ticket = self.session.begin(only, reserved, until).await?;
             let id = ticket.id;
             let ask = Mutate {
                 command: command(&ticket, op.clone()),
@@ -146,9 +154,17 @@ impl Leader {
     ) -> Result<(Created, bool), FsError> {
         let op = FileOp::from(create.clone());
         self.make_touched_by_op(&op, until).await?;
-        let change = self.begin(&op).await;
+        if let Some(attr) = self.make_alone(&create).await {
+            let created = true;
+            return Ok((Created { attr, created }, true));
+        }
+        let change = self.begin(&op, until).await?;
         loop {
-            let ticket = self.session.begin(None, until).await.map_err(fs_error)?;
+            let ticket = self
+                .session
+                .begin(None, false, until)
+                .await
+                .map_err(fs_error)?;
             let id = ticket.id;
             let asked = CreateFile {
                 command: command(&ticket, op.clone()),
@@ -359,6 +375,8 @@ impl Leader {
         until: Instant,
     ) -> Result<StateRead, FsError> {
         loop {
+            self.make_orphans(until).await?;
+            let alone = self.leases.alone_number();
             let session = self.session();
             let ask = ReadState {
                 volume: VolumeId::ONLY,
@@ -367,13 +385,18 @@ impl Leader {
                 wish,
                 along,
             };
-            let read = self.link.ask(ask, until).await.map_err(unanswered)?;
+            let mut read = self.link.ask(ask, until).await.map_err(unanswered)?;
+            let shown = match &mut read.answer {
+                Ok(answer) => self.leases.shows(answer, alone),
+                Err(_) => true,
+            };
             match read.answer {
                 Err(Refusal::SessionEnded) if Instant::now() < until => {
                     if self.session() == session {
                         self.renew(session, until).await.map_err(fs_error)?;
                     }
                 }
+                Ok(_) if !shown && Instant::now() < until => {}
                 _ => return Ok(read),
             }
         }

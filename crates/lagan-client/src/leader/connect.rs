@@ -92,6 +92,7 @@ impl Leader {
             creates: Creates::default(),
             looks: Groups::default(),
             opens: Groups::default(),
+            making: Groups::default(),
             locks: LockOwners::default(),
             options,
         })
@@ -109,7 +110,7 @@ impl Leader {
     /// From now on no other session follows this one, and nothing is remembered.
     pub fn closing(&self) {
         self.session.close();
-        self.leases.close(self.session());
+        self.leases.close();
     }
 }
 

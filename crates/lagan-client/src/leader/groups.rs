@@ -34,6 +34,11 @@ impl Groups {
         }
     }
 
+    /// Whether one has the inode.
+    pub fn has(&self, ino: Ino) -> bool {
+        self.of.lock().contains_key(&ino)
+    }
+
     /// Waits for the end of the group that has the inode; false: there is none.
     pub async fn ended(&self, ino: Ino) -> bool {
         let group = self.of.lock().get(&ino).cloned();

@@ -6,20 +6,24 @@
 //!
 //! Nothing here waits, and nothing is remembered unless the leader said that it may be.
 
+mod alone;
+mod own;
+mod supply;
+
 use crate::leader::looks::Looks;
 use lagan_host::boot::boot_time;
-use lagan_lease::{
-    Ahead, Beat, CacheBounds, Change, Fact as Kept, Holder, Loan, NEAR, Outcome, Token, Way,
-};
-use lagan_types::lease::{Closed, Fact, Found, Key, Leased, Name, Proof, Wish};
+use lagan_lease::{Ahead, Beat, CacheBounds, Holder, Loan, NEAR, Token, Way};
+use lagan_types::lease::{Found, Key, Leased, Name, Wish};
 use lagan_types::limits::{ATTRS_PAGE_MAX, OPENS_PAGE_MAX};
 use lagan_types::message::{Recalls, SessionHeard};
 use lagan_types::query::{DirPage, Opened, QueryAnswer};
-use lagan_types::{Attr, FileOp, FsError, Ino, Kind, Query, Refusal, SessionId};
+use lagan_types::{Attr, FsError, Ino, Kind, Query, Refusal, SessionId, Time};
+pub(crate) use own::OwnChange;
 use parking_lot::Mutex;
 use std::collections::HashSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use supply::Supply;
 use tokio::sync::Notify;
 
 /// Time without a look into the cache after which the lease is let run out: an idle mount
@@ -41,6 +45,8 @@ struct Shown {
     attr: Attr,
     /// What an open found, if that is known too.
     opened: Option<Arc<Opened>>,
+    /// Of a directory of this mount's alone: when it made the last file there.
+    made: Option<Time>,
 }
 
 impl From<&Attr> for Shown {
@@ -48,6 +54,7 @@ impl From<&Attr> for Shown {
         Shown {
             attr: attr.clone(),
             opened: None,
+            made: None,
         }
     }
 }
@@ -58,6 +65,7 @@ impl From<&Opened> for Shown {
         Shown {
             attr: opened.attr.clone(),
             opened: small.then(|| Arc::new(opened.clone())),
+            made: None,
         }
     }
 }
@@ -90,6 +98,8 @@ pub(crate) struct Leases {
     closing: AtomicBool,
     /// Names that were looked up at the leader.
     looks: Mutex<Looks>,
+    /// What files are made of.
+    supply: Mutex<Supply>,
     /// The last recalls that were carried out: session, term, number.
     acked: Mutex<(SessionId, u64, u64)>,
     /// Notified when the mount begins to use its cache after a pause: for the heartbeats.
@@ -114,6 +124,7 @@ impl Leases {
             used_ms: AtomicU64::new(now_ms()),
             closing: AtomicBool::new(false),
             looks: Mutex::default(),
+            supply: Mutex::default(),
             acked: Mutex::new((session, 0, 0)),
             beat_wanted: Notify::new(),
             poll_wanted: Notify::new(),
@@ -143,9 +154,12 @@ impl Leases {
     }
 
     /// Forgets everything, and remembers nothing from now on.
-    pub fn close(&self, session: SessionId) {
+    pub fn close(&self) {
         self.closing.store(true, Ordering::Release);
-        self.replace_session(session);
+        if let Some(holder) = &self.holder {
+            holder.lock().let_go();
+            self.renewed.notify_one();
+        }
     }
 
     /// Returns when the cache is used after a pause: a heartbeat is due.
@@ -364,48 +378,13 @@ impl Leases {
             Err(_) => return None,
         };
         let mut holder = self.holder.as_ref()?.lock();
-        if holder.is_complete(q.parent, now_ms) || (there && holder.has_order(q.parent)) {
+        if !holder.is_valid(now_ms)
+            || holder.is_complete(q.parent, now_ms)
+            || (there && holder.has_order(q.parent))
+        {
             return None;
         }
         self.looks.lock().looked(q.parent, now_ms)
-    }
-
-    // -- own changes ----------------------------------------------------------
-
-    /// Begins an own change, before it is sent: nothing is remembered of what it changes.
-    /// It is sent when these loans have come back.
-    pub fn begin(self: &Arc<Self>, op: &FileOp) -> (OwnChange, Vec<Loan>) {
-        let begun = self.holder.as_ref().map(|holder| {
-            let now_ms = now_ms();
-            let mut holder = holder.lock();
-            let mut keys = op.touches();
-            for (parent, name) in op.victims() {
-                if let Some(Found::Inode(ino)) = holder.name(parent, name, now_ms) {
-                    keys.push(Key::Inode(ino));
-                }
-            }
-            keys.sort_unstable();
-            keys.dedup();
-            let change = holder.begin(keys);
-            let loans = holder.loans_of_change(&change, now_ms);
-            (change, loans)
-        });
-        let (change, loans) = begun.unzip();
-        let leases = self.clone();
-        (OwnChange { leases, change }, loans.unwrap_or_default())
-    }
-
-    /// Forgets what is remembered of keys that were shown by mistake. Returns the loans that
-    /// are to come back.
-    pub fn forget(&self, keys: Vec<Key>) -> Vec<Loan> {
-        let Some(holder) = &self.holder else {
-            return Vec::new();
-        };
-        let (mut holder, now_ms) = (holder.lock(), now_ms());
-        let change = holder.begin(keys);
-        let loans = holder.loans_of(change.keys(), now_ms);
-        holder.end(change, Outcome::Unproven, now_ms);
-        loans
     }
 
     // -- loans to the kernel --------------------------------------------------
@@ -467,6 +446,7 @@ impl Leases {
         let Some(holder) = &self.holder else {
             return;
         };
+        self.supply.lock().hear(heard.now);
         let mut holder = holder.lock();
         let before = holder.term();
         // Whoever closes it sets this first, and then takes the lock.
@@ -533,61 +513,5 @@ impl Leases {
     /// Returns when another term or session has begun.
     pub async fn renewed(&self) {
         self.renewed.notified().await;
-    }
-}
-
-/// An own change that is under way. Dropped without its outcome, it is unknown.
-pub(crate) struct OwnChange {
-    leases: Arc<Leases>,
-    change: Option<Change>,
-}
-
-impl OwnChange {
-    /// Returns what the leader is told that was closed for it.
-    pub fn closed(&self) -> Option<Closed> {
-        self.change.as_ref().map(|change| Closed {
-            began: change.began(),
-            keys: change.keys().to_vec(),
-        })
-    }
-
-    /// Ends it after the leader has carried it out.
-    pub fn done(mut self, proof: Option<Proof>) {
-        let outcome = proof.map_or(Outcome::Unproven, |proof| {
-            let kept = proof.facts.iter().filter(|(_, may)| *may);
-            let listed = proof.listed.iter().map(|dir| Key::Directory(*dir));
-            let leased = kept.map(|(fact, _)| fact.key()).chain(listed).collect();
-            let facts = proof.facts.into_iter().map(|(fact, _)| match fact {
-                Fact::Inode(attr) => {
-                    let opened = None;
-                    Kept::Inode(attr.ino, Shown { attr, opened })
-                }
-                Fact::Name(name, found) => Kept::Name(name, found),
-                Fact::Empty(dir) => Kept::Empty(dir),
-            });
-            Outcome::Done {
-                term: proof.term,
-                leased,
-                facts: facts.collect(),
-            }
-        });
-        self.end(outcome);
-    }
-
-    /// Ends it after the leader has refused it.
-    pub fn refused(mut self) {
-        self.end(Outcome::Nothing);
-    }
-
-    fn end(&mut self, outcome: Outcome<Shown>) {
-        if let (Some(change), Some(holder)) = (self.change.take(), &self.leases.holder) {
-            holder.lock().end(change, outcome, now_ms());
-        }
-    }
-}
-
-impl Drop for OwnChange {
-    fn drop(&mut self) {
-        self.end(Outcome::Unknown);
     }
 }

@@ -8,9 +8,13 @@ use lagan_types::lease::Key;
 use lagan_types::op::{Create, CreatePromised, FileOp, NewFile};
 use lagan_types::query::Sees;
 use lagan_types::{Attr, FsError, Ino, Query, Refusal, SessionId};
+use std::pin::Pin;
 use std::sync::Arc;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
+
+/// The making of files. Each of them is a change, and a change may have files made.
+type Made<'a> = Pin<Box<dyn Future<Output = Result<(), FsError>> + Send + 'a>>;
 
 /// A file that counts as open while this lives.
 struct Held {
@@ -35,7 +39,7 @@ impl Drop for Held {
 fn is_lost(refusal: Refusal) -> bool {
     matches!(
         refusal,
-        Refusal::Fs(FsError::Exists | FsError::NotFound | FsError::NotDirectory)
+        Refusal::Fs(FsError::Exists | FsError::NotFound | FsError::NotDirectory | FsError::Stale)
     )
 }
 
@@ -63,7 +67,15 @@ impl Leader {
             // It ended meanwhile, and its promises were cleared before this one was added.
             self.promises.remove(attr.ino);
         }
-        if added && self.promises.begin_sweep() {
+        if added {
+            self.sweep();
+        }
+        added
+    }
+
+    /// Has promised files made soon, if nobody does so yet.
+    fn sweep(&self) {
+        if self.promises.begin_sweep() {
             // They stay open until the sweep ends, also if the mount is dropped now,
             // without a shutdown.
             let files = self.files.upgrade();
@@ -72,11 +84,46 @@ impl Leader {
                 drop(files);
             });
         }
-        added
+    }
+
+    /// Makes a regular file here, and promises it to this mount's own programs, if its directory
+    /// is this mount's alone. Returns its attributes.
+    pub(super) async fn make_alone(&self, create: &Create) -> Option<Attr> {
+        while self.session.has_room() {
+            let promise = |promise| self.promises.add(promise);
+            match self.leases.make(create, promise) {
+                Ok(attr) => {
+                    attr.iter().for_each(|_| self.sweep());
+                    return attr;
+                }
+                Err(loans) => self.kernel.take_back(&self.leases, loans).await,
+            }
+        }
+        None
+    }
+
+    /// Has the files made that this mount has made for itself in directories that are not its
+    /// alone any more. Call it before the leader is asked for anything: it does not know them.
+    pub(super) async fn make_orphans(&self, until: Instant) -> Result<(), FsError> {
+        let mut before = Vec::new();
+        loop {
+            let mut orphans = self.leases.orphans();
+            if orphans.is_empty() {
+                return Ok(());
+            }
+            orphans.sort_unstable();
+            // One that is lost is none any more; whoever has it open hears of it.
+            let made = self.make_each(orphans.clone(), until).await;
+            if before == orphans {
+                return made;
+            }
+            before = orphans;
+        }
     }
 
     /// Gives a promise up: nobody has the file open any more, and it could not be made.
     pub fn give_up_promise(&self, ino: Ino) {
+        self.leases.give_up(ino);
         if self.lose_promise(ino) {
             tracing::warn!(%ino, "a created file could not be made before it was closed");
         }
@@ -105,8 +152,13 @@ impl Leader {
             let Some(old) = self.promises.sweep() else {
                 return;
             };
-            // An error is told by the handle, or by the next try.
-            let _ = self.make_each(old, self.deadline()).await;
+            // One that is stuck holds up no other one.
+            for ino in old.into_iter().filter(|ino| !self.making.has(*ino)) {
+                self.tasks.spawn(&self.me, move |leader| async move {
+                    // An error is told by the handle, or by the next try.
+                    let _ = leader.make_promised(ino, leader.deadline()).await;
+                });
+            }
         }
     }
 
@@ -114,17 +166,19 @@ impl Leader {
     ///
     /// # Errors
     /// One of the errors, after all have ended.
-    async fn make_each(&self, inos: Vec<Ino>, until: Instant) -> Result<(), FsError> {
-        let mut tasks = JoinSet::new();
-        for ino in inos {
-            let me = self.me.upgrade().ok_or(FsError::Io)?;
-            tasks.spawn(async move { me.make_promised(ino, until).await });
-        }
-        let mut result = Ok(());
-        while let Some(made) = tasks.join_next().await {
-            result = result.and(made.unwrap_or(Err(FsError::Io)));
-        }
-        result
+    fn make_each(&self, inos: Vec<Ino>, until: Instant) -> Made<'_> {
+        Box::pin(async move {
+            let mut tasks = JoinSet::new();
+            for ino in inos {
+                let me = self.me.upgrade().ok_or(FsError::Io)?;
+                tasks.spawn(async move { me.make_promised(ino, until).await });
+            }
+            let mut result = Ok(());
+            while let Some(made) = tasks.join_next().await {
+                result = result.and(made.unwrap_or(Err(FsError::Io)));
+            }
+            result
+        })
     }
 
     /// Has every file made that is only promised in that directory.
@@ -147,6 +201,16 @@ impl Leader {
     /// # Errors
     /// [`FsError::Io`] if the name is lost or the session has ended, [`FsError::TimedOut`].
     pub async fn make_promised(&self, ino: Ino, until: Instant) -> Result<(), FsError> {
+        // However many want it, it is asked for once at a time.
+        let _making = loop {
+            let making = self.making.begin(vec![ino]);
+            if !making.inos().is_empty() {
+                break making;
+            }
+            drop(making);
+            let ended = tokio::time::timeout_at(until, self.making.ended(ino)).await;
+            ended.map_err(|_| FsError::TimedOut)?;
+        };
         let Some(promise) = self.promises.get(ino) else {
             return Ok(());
         };
@@ -166,7 +230,9 @@ impl Leader {
 
     /// Notes that a promised file became part of the replicated state.
     pub fn promise_kept(&self, attr: &Attr) {
-        let Some(promise) = self.promises.remove(attr.ino) else {
+        let promise = self.promises.remove(attr.ino);
+        self.leases.made(attr.ino);
+        let Some(promise) = promise else {
             return;
         };
         if let Some(files) = self.files.upgrade() {
@@ -180,6 +246,7 @@ impl Leader {
         if !is_lost(refusal) {
             return refusal;
         }
+        self.leases.made(ino);
         if self.lose_promise(ino) {
             tracing::error!(%ino, %refusal, "created file is lost: its name was taken after the leader was");
             if let Some(files) = self.files.upgrade() {
@@ -198,6 +265,7 @@ impl Leader {
         if self.promises.is_empty() {
             return Ok(());
         }
+        self.make_orphans(until).await?;
         let (names, inodes) = (op.names(), op.inodes());
         self.make_touched(
             |f| inodes.contains(&f.ino) || names.contains(&(f.parent, f.name.as_slice())),
@@ -217,8 +285,11 @@ impl Leader {
         }
         match query.sees() {
             Sees::Nothing => Ok(()),
-            // The leader shows these from its promise.
-            Sees::Name(..) | Sees::Attr(_) => Ok(()),
+            Sees::Name(parent, name) => {
+                let is_it = |f: &NewFile| f.parent == parent && f.name == name;
+                self.make_local(is_it, until).await
+            }
+            Sees::Attr(ino) => self.make_local(|f| f.ino == ino, until).await,
             Sees::Inode(ino) => self.make_touched(|f| f.ino == ino, until).await,
             Sees::Entries(ino) => {
                 self.make_touched(|f| f.ino == ino || f.parent == ino, until)
@@ -240,14 +311,29 @@ impl Leader {
         touched && self.make_touched(touches, until).await.is_ok()
     }
 
-    async fn make_touched(
+    /// Has files made that this mount has made for itself. The leader shows the others from its
+    /// own promise.
+    async fn make_local(
         &self,
         touches: impl Fn(&NewFile) -> bool,
         until: Instant,
     ) -> Result<(), FsError> {
         for ino in self.promises.touched(touches) {
-            self.make_promised(ino, until).await?;
+            if self.leases.is_local(ino) {
+                self.make_promised(ino, until).await?;
+            }
         }
         Ok(())
+    }
+
+    async fn make_touched(
+        &self,
+        touches: impl Fn(&NewFile) -> bool,
+        until: Instant,
+    ) -> Result<(), FsError> {
+        match self.promises.touched(touches) {
+            none if none.is_empty() => Ok(()),
+            touched => self.make_each(touched, until).await,
+        }
     }
 }

@@ -8,6 +8,7 @@ use crate::leader::kernel::Kernel;
 use crate::leader::leases::Leases;
 use crate::leader::link::Link;
 use lagan_types::SessionId;
+use lagan_types::lease::Key;
 use lagan_types::message::PollRecalls;
 use std::sync::Weak;
 use std::time::Duration;
@@ -19,12 +20,15 @@ const DEADLINE: Duration = Duration::from_secs(15);
 /// Pause after a poll that brought nothing and did not wait.
 const PAUSE: Duration = Duration::from_millis(50);
 
+/// Time to have files made in directories that were this mount's alone: no lease is longer.
+const MAKE_TIME: Duration = Duration::from_secs(2);
 /// Time between looks whether the mount is still there.
 const LOOK: Duration = Duration::from_secs(1);
 
 /// Polls until the mount ends or is gone.
 pub(super) async fn run(leader: Weak<Leader>, cancel: CancellationToken) {
-    while let Some(leader) = leader.upgrade() {
+    let weak = leader;
+    while let Some(leader) = weak.upgrade() {
         let (link, leases) = (leader.link.clone(), leader.leases.clone());
         let kernel = leader.kernel.clone();
         let session = leader.session();
@@ -32,7 +36,7 @@ pub(super) async fn run(leader: Weak<Leader>, cancel: CancellationToken) {
         drop(leader);
         let round = async {
             if leases.is_active() || leases.is_valid() {
-                poll(&link, (&leases, &kernel), session).await;
+                poll(&weak, &link, (&leases, &kernel), session).await;
             } else {
                 let _ = tokio::time::timeout(LOOK, leases.poll_wanted()).await;
             }
@@ -45,7 +49,12 @@ pub(super) async fn run(leader: Weak<Leader>, cancel: CancellationToken) {
 }
 
 /// Asks once what to forget, and forgets it.
-async fn poll(link: &Link, (leases, kernel): (&Leases, &Kernel), session: SessionId) {
+async fn poll(
+    leader: &Weak<Leader>,
+    link: &Link,
+    (leases, kernel): (&Leases, &Kernel),
+    session: SessionId,
+) {
     let (term, acked) = leases.acked(session);
     let poll = PollRecalls {
         session,
@@ -60,8 +69,12 @@ async fn poll(link: &Link, (leases, kernel): (&Leases, &Kernel), session: Sessio
     let brought = match answer {
         Ok(recalls) => {
             if let Some(loans) = leases.recalled(session, &recalls) {
-                kernel.take_back(leases, loans).await;
-                leases.acknowledge(session, &recalls);
+                let back = kernel.take_back(leases, loans);
+                let (made, ()) = tokio::join!(make(leader, &recalls.keys), back);
+                // If they could not be made it is handed out again, until the lease is over.
+                if made {
+                    leases.acknowledge(session, &recalls);
+                }
             }
             !recalls.keys.is_empty()
         }
@@ -72,5 +85,20 @@ async fn poll(link: &Link, (leases, kernel): (&Leases, &Kernel), session: Sessio
     };
     if !brought && began.elapsed() < PAUSE {
         tokio::time::sleep(PAUSE).await;
+    }
+}
+
+/// Has the files made that nobody else knows, if directories that were this mount's alone are
+/// recalled. Returns whether all are.
+async fn make(leader: &Weak<Leader>, keys: &[Key]) -> bool {
+    if !keys.iter().any(|key| matches!(key, Key::Exclusive(_))) {
+        return true;
+    }
+    match leader.upgrade() {
+        Some(leader) => leader
+            .make_orphans(Instant::now() + MAKE_TIME)
+            .await
+            .is_ok(),
+        None => false,
     }
 }

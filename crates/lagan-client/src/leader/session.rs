@@ -69,19 +69,25 @@ impl Session {
         self.state.lock().id
     }
 
+    /// Whether a mutation could begin now.
+    pub fn has_room(&self) -> bool {
+        self.state.lock().window.has_room()
+    }
+
     /// Begins a mutation; waits while the window is full. With `only`, it is of
-    /// that session or not begun.
+    /// that session or not begun; if it is `reserved` it may take the last places.
     ///
     /// # Errors
     /// [`Refusal::SessionEnded`] if the session is not `only`; [`FsError::TimedOut`].
     pub async fn begin(
         &self,
         only: Option<SessionId>,
+        reserved: bool,
         until: Instant,
     ) -> Result<Ticket<'_>, Refusal> {
         loop {
             let room = self.room.notified();
-            if let Some(ticket) = self.try_begin(only)? {
+            if let Some(ticket) = self.try_begin(only, reserved)? {
                 return Ok(ticket);
             }
             timeout_at(until, room)
@@ -90,12 +96,16 @@ impl Session {
         }
     }
 
-    fn try_begin(&self, only: Option<SessionId>) -> Result<Option<Ticket<'_>>, Refusal> {
+    fn try_begin(
+        &self,
+        only: Option<SessionId>,
+        reserved: bool,
+    ) -> Result<Option<Ticket<'_>>, Refusal> {
         let mut state = self.state.lock();
         if only.is_some_and(|id| id != state.id) {
             return Err(Refusal::SessionEnded);
         }
-        Ok(state.window.begin().map(|seq| Ticket {
+        Ok(state.window.begin(reserved).map(|seq| Ticket {
             session: self,
             id: state.id,
             seq,

@@ -4,8 +4,14 @@
 //! not been seen; the state machine remembers the answers from there on. The
 //! distance between the two stays below [`SESSION_WINDOW`].
 
+use lagan_lease::LOCAL_MAX;
 use lagan_types::limits::SESSION_WINDOW;
 use std::collections::BTreeSet;
+
+/// So many places are kept for files that this mount has made for itself: whatever else waits,
+/// they can be made for everybody, which others wait for.
+const RESERVED: u64 = 2 * LOCAL_MAX as u64;
+const _: () = assert!(RESERVED < SESSION_WINDOW / 2);
 
 /// The sequences under way. They count from 1.
 #[derive(Debug)]
@@ -24,10 +30,16 @@ impl Default for Window {
 }
 
 impl Window {
+    /// Whether there is room for another sequence that waits for others of this session.
+    pub fn has_room(&self) -> bool {
+        self.next < self.unanswered() + SESSION_WINDOW - RESERVED
+    }
+
     /// Takes the next sequence; `None` while the oldest one under way is a
-    /// whole window behind.
-    pub fn begin(&mut self) -> Option<u64> {
-        if self.next >= self.unanswered() + SESSION_WINDOW {
+    /// whole window behind, but for what is reserved.
+    pub fn begin(&mut self, reserved: bool) -> Option<u64> {
+        let full = self.next >= self.unanswered() + SESSION_WINDOW;
+        if full || !(reserved || self.has_room()) {
             return None;
         }
         let seq = self.next;
@@ -55,7 +67,7 @@ mod tests {
     fn unanswered_is_the_oldest_under_way() {
         let mut w = Window::default();
         assert_eq!(w.unanswered(), 1);
-        let (a, b) = (w.begin().unwrap(), w.begin().unwrap());
+        let (a, b) = (w.begin(false).unwrap(), w.begin(false).unwrap());
         assert_eq!((a, b, w.unanswered()), (1, 2, 1));
         w.finish(a);
         assert_eq!(w.unanswered(), 2);
@@ -66,13 +78,18 @@ mod tests {
     #[test]
     fn a_stuck_mutation_holds_the_window_at_its_limit() {
         let mut w = Window::default();
-        let first = w.begin().unwrap();
-        for _ in 1..SESSION_WINDOW {
-            let seq = w.begin().unwrap();
+        let first = w.begin(false).unwrap();
+        for _ in 1..SESSION_WINDOW - RESERVED {
+            let seq = w.begin(false).unwrap();
             w.finish(seq);
         }
-        assert_eq!(w.begin(), None);
+        assert_eq!(w.begin(false), None);
+        for _ in 0..RESERVED {
+            let seq = w.begin(true).unwrap();
+            w.finish(seq);
+        }
+        assert_eq!(w.begin(true), None);
         w.finish(first);
-        assert_eq!(w.begin(), Some(SESSION_WINDOW + 1));
+        assert_eq!(w.begin(false), Some(SESSION_WINDOW + 1));
     }
 }

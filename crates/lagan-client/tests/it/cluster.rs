@@ -328,6 +328,7 @@ fn leader(world: &mut World, request: LeaderRequest) -> LeaderReply {
                 world.checked.push((beat.check, beat.open));
             }
             LeaderReply::SessionHeard(SessionHeard {
+                now: now(),
                 alive: session_exists(&world.store, beat.session).unwrap(),
                 map_version: map_version(&world.store).unwrap(),
                 check: world.check.0,

@@ -101,11 +101,8 @@ impl Promises {
     ) -> Result<Changed, ProposeError> {
         let (Op::File(op), Some(term)) = (&command.op, self.raft.leading()) else {
             // It says who leads.
-            return self
-                .raft
-                .propose(command, deadline)
-                .await
-                .map(Changed::from);
+            let answer = self.raft.propose(command, deadline).await;
+            return answer.map(Changed::from);
         };
         let until = Instant::now() + CLAIM_MAX;
         if matches!(op, FileOp::CloseSession(_)) {
@@ -153,6 +150,7 @@ impl Promises {
                     (Some(name), Answer::Created(made)) => Some(New {
                         attr: &made.attr,
                         name,
+                        wish: closed.and_then(|closed| closed.exclusive),
                     }),
                     _ => None,
                 };
@@ -228,7 +226,7 @@ impl Promises {
             return Ok((keys, Turn::InOrder));
         }
         keys.extend(shown_keys(file));
-        Ok((keys, Turn::BeforeHold))
+        Ok((keys, Turn::Early))
     }
 
     /// Makes the promised files that stand in a mutation's way, and claims the inodes under

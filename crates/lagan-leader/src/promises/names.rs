@@ -32,6 +32,8 @@ const PROMISES_MAX: usize = 16_384;
 pub const INOS_GRANT: u32 = 16_384;
 /// It asks for more when fewer than these are left.
 const INOS_LOW: u64 = 4_096;
+/// So many it keeps for its own promises.
+const INOS_KEPT: u64 = 1_024;
 
 /// How far a promise has come.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -193,6 +195,17 @@ impl Names {
         if self.term == term {
             self.inos = first.0..first.0.saturating_add(u64::from(count));
         }
+    }
+
+    /// Takes that many numbers, or none if there are too few: the first, and how many.
+    pub fn take_inos(&mut self, count: u32) -> (Ino, u32) {
+        let first = self.inos.start;
+        let left = self.inos.end.saturating_sub(first);
+        if u64::from(count) + INOS_KEPT > left {
+            return (Ino(0), 0);
+        }
+        self.inos.start += u64::from(count);
+        (Ino(first), count)
     }
 
     // -- creates ------------------------------------------------------------
@@ -485,19 +498,8 @@ impl Names {
 
     fn show_attr(&self, attr: &mut Attr) {
         if let Some(time) = self.time_of(attr.ino) {
-            show_time(attr, time);
+            attr.entry_made(time);
         }
-    }
-}
-
-/// Gives a directory the times that it will have when files are made that are promised in it,
-/// the last one at that time.
-pub fn show_time(attr: &mut Attr, time: Time) {
-    if time > attr.ctime {
-        attr.mtime = time;
-        attr.ctime = time;
-    } else {
-        attr.mtime = attr.mtime.max(time);
     }
 }
 

@@ -4,8 +4,8 @@
 //! Programs walk through directories, and what one of them does at a time would be a round trip
 //! for each file. What is asked for ahead is asked of the leader, with leases of its own.
 
-use super::Holder;
 use super::order::Order;
+use super::{Attributes, Holder};
 use lagan_types::Ino;
 use lagan_types::lease::{Found, NameRef};
 use std::sync::Arc;
@@ -20,7 +20,7 @@ pub struct Ahead {
     pub names: Vec<(Ino, Arc<[u8]>)>,
 }
 
-impl<A> Holder<A> {
+impl<A: Attributes> Holder<A> {
     /// Notes that a name is looked for.
     pub(super) fn note_look(&mut self, dir: Ino, name: &[u8]) {
         self.recent.note(dir);

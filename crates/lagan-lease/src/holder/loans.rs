@@ -1,13 +1,13 @@
 //! Loans to the kernel: what it is lent, and what must come back.
 
 use super::lent::{Loan, Way};
-use super::{Change, Holder};
+use super::{Attributes, Change, Holder};
 use crate::rules::{Rule, kept};
 use crate::times::{KERNEL_MS, KERNEL_SLACK_MS};
 use lagan_types::Ino;
 use lagan_types::lease::Key;
 
-impl<A> Holder<A> {
+impl<A: Attributes> Holder<A> {
     /// Lends the kernel the attributes of an inode that are about to be answered, for
     /// [`KERNEL_MS`], if they are worth it: the inode is hot, or looked up in the order of a
     /// listing, so that nothing but a look will follow. `same` says whether what is held is
@@ -19,7 +19,15 @@ impl<A> Holder<A> {
         now_ms: u64,
         same: impl FnOnce(&A) -> bool,
     ) -> bool {
-        if !self.inodes.get(&ino).is_some_and(same) {
+        // A directory of this mount's alone is shown as it was while it changes.
+        if self.changes.contains(&Key::Inode(ino)) {
+            return false;
+        }
+        let held = match self.exclusives.dirs.get(&ino) {
+            Some(attr) => Some(attr),
+            None => self.inodes.get(&ino),
+        };
+        if !held.is_some_and(same) {
             return false;
         }
         let hot = self.lent.looked(ino, now_ms);
@@ -54,7 +62,8 @@ impl<A> Holder<A> {
     /// given.
     pub fn loans_of(&mut self, keys: &[Key], now_ms: u64) -> Vec<Loan> {
         let inodes = keys.iter().filter_map(|key| match key {
-            Key::Inode(ino) => Some(*ino),
+            // What is lent of a directory of this mount's alone, no lease on the inode covers.
+            Key::Inode(ino) | Key::Exclusive(ino) => Some(*ino),
             // The kernel keeps no names.
             Key::Name(_) | Key::Directory(_) => None,
         });
@@ -70,6 +79,13 @@ impl<A> Holder<A> {
             self.lent.regret(now_ms);
         }
         loans
+    }
+
+    /// Returns the loans that must come back before a file is made in a directory of this mount's
+    /// alone ([`Holder::make`]). No other is given for a moment.
+    pub fn loans_of_make(&mut self, dir: Ino, now_ms: u64) -> Vec<Loan> {
+        self.lent.quieten(dir, now_ms);
+        self.lent.out(dir, now_ms).into_iter().collect()
     }
 
     /// Returns all loans that are out.

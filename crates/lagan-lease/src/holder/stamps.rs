@@ -61,6 +61,7 @@ fn place(key: &Key) -> usize {
         Key::Inode(Ino(ino)) => (0u8, ino).hash(&mut hasher),
         Key::Name(name) => (1u8, name.parts()).hash(&mut hasher),
         Key::Directory(Ino(ino)) => (2u8, ino).hash(&mut hasher),
+        Key::Exclusive(Ino(ino)) => (3u8, ino).hash(&mut hasher),
     }
     hasher.finish() as usize % PLACES
 }

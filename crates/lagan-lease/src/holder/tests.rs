@@ -1,7 +1,14 @@
 //! Tests of the cache alone.
 
 use super::*;
+use crate::holder::complete::FOLLOWED_MAX;
 use crate::times::LEASE_MS;
+
+impl Attributes for u64 {
+    fn over(self, shown: &Self) -> Self {
+        self.max(*shown)
+    }
+}
 
 const SESSION: SessionId = SessionId(1);
 const DIR: Ino = Ino(1);
@@ -117,6 +124,7 @@ fn complete_directory_follows_own_changes() {
         term: 3,
         leased: Vec::new(),
         facts: vec![Fact::Name(Name::new(DIR, b"b"), Found::Inode(Ino(6)))],
+        exclusive: None,
     };
     holder.end(change, outcome, 0);
     assert_eq!(holder.name(DIR, b"b", 0), Some(Found::Inode(Ino(6))));
@@ -139,6 +147,7 @@ fn own_answer_is_kept_if_leased_and_not_crossed() {
         term: 3,
         leased: leased.to_vec(),
         facts: vec![Fact::Inode(Ino(5), value)],
+        exclusive: None,
     };
     assert!(keep(&mut holder, 5, 50));
     let change = holder.begin(vec![key.clone()]);
@@ -165,6 +174,7 @@ fn listing_follows_own_changes_that_were_claimed_after_it() {
         term: 3,
         leased: listed.then_some(Key::Directory(DIR)).into_iter().collect(),
         facts: vec![Fact::Name(Name::new(DIR, name), found)],
+        exclusive: None,
     };
     let pages = || [(Arc::from(*b"a"), Ino(5)), (Arc::from(*b"c"), Ino(7))];
     let mut holder = holder();
@@ -374,6 +384,7 @@ fn what_a_change_made_is_kept_unless_it_was_recalled_meanwhile() {
         term: 3,
         leased: vec![Key::Inode(Ino(ino)), Key::Directory(Ino(ino))],
         facts: vec![Fact::Inode(Ino(ino), 70), Fact::Empty(Ino(ino))],
+        exclusive: None,
     };
     let change = holder.begin(vec![Key::name(DIR, b"new")]);
     holder.end(change, made(7), 0);
@@ -399,6 +410,7 @@ fn late_answer_does_not_tell_a_newer_listing() {
         term: 3,
         leased: vec![Key::Directory(DIR)],
         facts: vec![Fact::Name(Name::new(DIR, b"x"), Found::Absent)],
+        exclusive: None,
     };
     holder.end(change, outcome, 0);
     assert_ne!(holder.name(DIR, b"x", 0), Some(Found::Absent));
@@ -415,6 +427,7 @@ fn new_directory_is_not_empty_if_something_was_made_in_it_meanwhile() {
         term: 3,
         leased: vec![Key::Directory(new)],
         facts: vec![Fact::Empty(new)],
+        exclusive: None,
     };
     holder.end(mkdir, made, 0);
     assert_eq!(holder.name(new, b"x", 0), None);
@@ -432,6 +445,7 @@ fn listing_that_nobody_goes_on_with_takes_no_more_room() {
             term: 3,
             leased: vec![Key::Directory(DIR)],
             facts: vec![Fact::Name(Name::new(DIR, &name), Found::Absent)],
+            exclusive: None,
         };
         holder.end(change, done, 0);
     }

@@ -1,9 +1,10 @@
 //! Keys that somebody holds or claims, and the claims.
 
+use super::exclusives::Exclusives;
 use crate::rules::{Rule, kept};
-use lagan_types::SessionId;
 use lagan_types::lease::Key;
-use std::collections::{HashMap, VecDeque};
+use lagan_types::{Ino, SessionId};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 
 /// The number of a claim in its table.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -38,9 +39,11 @@ impl Author {
 pub enum Turn {
     /// After the hold of the term, and after those that claimed its names before it.
     InOrder,
-    /// Before the hold ends, and so before all those that wait for its end. Only for what
-    /// every mount was shown already: no lease of an earlier term is in its way.
-    BeforeHold,
+    /// Before the hold ends, as soon as no mount has a lease of an earlier term, and so before all
+    /// those that wait for its end; and before those that wait for its author to give up the
+    /// directory. Only for a file that was shown as made already, to every mount or to the one
+    /// that uses the directory alone.
+    Early,
 }
 
 /// A claim that has not ended.
@@ -56,21 +59,34 @@ pub(super) struct Claim {
     pub waits: Vec<(SessionId, u64)>,
     /// When it has its turn.
     pub turn: Turn,
+    /// Directories that are to be shown: it waits until nothing is being made there that was
+    /// shown to another mount alone.
+    pub visits: Vec<Ino>,
+    /// Its author uses that directory alone, and has shown there what it does.
+    pub exclusive: Option<Ino>,
     /// Set when nobody knows its outcome: the number of this doubt.
     pub doubt: Option<u64>,
 }
 
 impl Claim {
     /// Makes a claim without keys.
-    pub fn new(author: Option<SessionId>, began: u64, turn: Turn) -> Self {
+    pub fn new(author: Option<SessionId>, began: u64, turn: Turn, exclusive: Option<Ino>) -> Self {
         Claim {
             author: (author, began),
             keys: Vec::new(),
             followed: Vec::new(),
             waits: Vec::new(),
             turn,
+            visits: Vec::new(),
+            exclusive,
             doubt: None,
         }
+    }
+
+    /// Whether it names something in the directory.
+    pub fn names_in(&self, dir: Ino) -> bool {
+        let named = |key: &Key| matches!(key, Key::Name(name) if name.dir == dir);
+        self.keys.iter().any(|(key, _)| named(key))
     }
 
     /// Whether a session may not register its interest in a key that the claim is on.
@@ -104,7 +120,7 @@ impl Held {
 struct State {
     holders: Vec<Held>,
     claims: VecDeque<ClaimId>,
-    /// So many of them, the first ones, do not wait for the hold.
+    /// So many of them, the first ones, are early.
     early: usize,
     /// The last claim that was put on it.
     last: Option<ClaimId>,
@@ -114,6 +130,8 @@ struct State {
 #[derive(Debug, Default)]
 pub(super) struct Keys {
     states: HashMap<Key, State>,
+    /// What concerns exclusive leases.
+    pub exclusives: Exclusives,
 }
 
 impl Keys {
@@ -177,24 +195,47 @@ impl Keys {
             asked,
             recalled: None,
         });
+        self.exclusives.came(key, session);
         None
     }
 
     /// Forgets a session's interest.
     pub fn drop_holder(&mut self, key: &Key, session: SessionId) {
-        if let Some(state) = self.states.get_mut(key) {
-            state.holders.retain(|h| h.session != session);
+        self.drop_if(key, |held| held.session == session);
+    }
+
+    fn drop_if(&mut self, key: &Key, is: impl Fn(&Held) -> bool) {
+        if let Some(state) = self.states.get_mut(key)
+            && let Some(place) = state.holders.iter().position(is)
+        {
+            let gone = state.holders.remove(place);
+            self.exclusives.went(key, gone.session);
         }
         self.tidy(key);
     }
 
     /// Forgets a session's interest if that recall was about it.
     pub fn drop_recalled(&mut self, key: &Key, session: SessionId, number: u64) {
-        if let Some(state) = self.states.get_mut(key) {
-            let closed = |h: &Held| h.session == session && h.recalled == Some(number);
-            state.holders.retain(|h| !closed(h));
-        }
-        self.tidy(key);
+        self.drop_if(key, |held| {
+            held.session == session && held.recalled == Some(number)
+        });
+    }
+
+    /// Whether nobody but the session holds the key.
+    pub fn is_held_by_none_but(&self, key: &Key, session: SessionId) -> bool {
+        let others = |state: &State| state.holders.iter().any(|held| held.session != session);
+        !self.states.get(key).is_some_and(others)
+    }
+
+    /// Whether another session than this one uses a directory alone.
+    pub fn is_alone_elsewhere(&self, dir: Ino, session: SessionId) -> bool {
+        self.exclusives.any() && !self.is_held_by_none_but(&Key::Exclusive(dir), session)
+    }
+
+    /// Returns what the session has of the exclusive lease on a directory, perhaps recalled.
+    pub fn alone(&self, dir: Ino, session: SessionId) -> Option<&Held> {
+        let state = self.states.get(&Key::Exclusive(dir))?;
+        state.holders.iter().find(|held| held.session == session)
     }
 
     // -- claims ---------------------------------------------------------------
@@ -205,21 +246,21 @@ impl Keys {
         state.flat_map(|state| &state.claims)
     }
 
-    /// Puts a claim on the key, behind the others, or behind those that do not wait for the
-    /// hold either. Returns whether there is no other.
-    pub fn claim(&mut self, key: &Key, id: ClaimId, turn: Turn) -> bool {
+    /// Puts a claim on the key, behind the others, or behind those that are early too. One that
+    /// was shown as made changes nothing of what its author knows: it does not count as the last.
+    pub fn claim(&mut self, key: &Key, id: ClaimId, turn: Turn, shown: bool) {
         let state = self.states.entry(key.clone()).or_default();
-        let alone = state.claims.is_empty();
         let place = match turn {
             Turn::InOrder => place(&state.claims, key),
-            Turn::BeforeHold => {
+            Turn::Early => {
                 state.early += 1;
                 state.early - 1
             }
         };
         state.claims.insert(place, id);
-        state.last = Some(id);
-        alone
+        if !shown {
+            state.last = Some(id);
+        }
     }
 
     /// Whether no claim was put on the key after this one.
@@ -249,6 +290,15 @@ impl Keys {
         self.tidy(key);
         others
     }
+}
+
+/// Whether a file is being made in that directory which was shown to one mount alone.
+pub(super) fn is_being_made(keys: &Keys, claims: &BTreeMap<ClaimId, Claim>, dir: Ino) -> bool {
+    let made = |id: &ClaimId| {
+        let claim = claims.get(id);
+        claim.is_some_and(|claim| claim.exclusive == Some(dir))
+    };
+    keys.exclusives.is_any_being_made() && keys.claims(&Key::Directory(dir)).any(made)
 }
 
 /// Returns the place of a new claim among those on a key: the last one. All claims are queued

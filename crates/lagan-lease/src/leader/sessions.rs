@@ -3,7 +3,8 @@
 
 use crate::key::bytes_of;
 use crate::rules::{Rule, kept};
-use crate::times::{LEADER_LEASE_MS, RECALL_PATIENCE_MS};
+use crate::times::{LEADER_LEASE_MS, MAKING_PATIENCE_MS, RECALL_PATIENCE_MS};
+use lagan_types::Ino;
 use lagan_types::lease::Key;
 use std::collections::{BTreeMap, VecDeque};
 
@@ -28,7 +29,7 @@ pub(crate) struct Session {
     pub ended: bool,
     /// The keys that it holds and that are not recalled, by the order of registration, one
     /// map for each kind.
-    held: [BTreeMap<u64, Key>; 3],
+    held: [BTreeMap<u64, Key>; 4],
     bytes: usize,
     recalls: VecDeque<Recall>,
     /// The highest number that was handed out.
@@ -40,8 +41,8 @@ pub(crate) struct Session {
 /// Most keys that a session may hold.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct HeldMax {
-    /// By kind: inodes, names, directories.
-    pub keys: [usize; 3],
+    /// By kind: inodes, names, directories, exclusive leases.
+    pub keys: [usize; 4],
     /// Bytes that the table spends on all of them.
     pub bytes: usize,
 }
@@ -51,6 +52,7 @@ fn kind(key: &Key) -> usize {
         Key::Inode(_) => 0,
         Key::Name(_) => 1,
         Key::Directory(_) => 2,
+        Key::Exclusive(_) => 3,
     }
 }
 
@@ -75,10 +77,22 @@ impl Session {
     }
 
     /// Lets the lease end later, after a heartbeat that was received then. False: it does
-    /// not, since the session is to end or leaves recalls unanswered.
-    pub fn renew(&mut self, received_ms: u64, now_ms: u64) -> bool {
-        let patient = |r: &Recall| now_ms.saturating_sub(r.queued_ms) <= RECALL_PATIENCE_MS;
-        let patient = self.recalls.front().is_none_or(patient);
+    /// not, since the session is to end or leaves recalls unanswered. `is_making`: it is making
+    /// files for everybody in that directory.
+    pub fn renew(
+        &mut self,
+        received_ms: u64,
+        now_ms: u64,
+        is_making: impl Fn(Ino) -> bool,
+    ) -> bool {
+        let since_ms = self.recalls.front().map(|recall| recall.queued_ms);
+        let waited_ms = since_ms.map_or(0, |ms| now_ms.saturating_sub(ms));
+        let making = |recall: &Recall| matches!(recall.key, Key::Exclusive(dir) if is_making(dir));
+        let patience_ms = match waited_ms > RECALL_PATIENCE_MS && self.recalls.iter().any(making) {
+            true => MAKING_PATIENCE_MS,
+            false => RECALL_PATIENCE_MS,
+        };
+        let patient = waited_ms <= patience_ms;
         if self.retired || (!patient && kept(Rule::SilentPollEndsLease)) {
             return false;
         }
@@ -108,7 +122,7 @@ impl Session {
     /// Returns the key to give up so that the bounds hold: the one of the oldest
     /// registration, of the kind of which there are too many.
     pub fn surplus(&self, max: &HeldMax) -> Option<Key> {
-        let over = (0..3).find(|&kind| self.held[kind].len() > max.keys[kind]);
+        let over = (0..4).find(|&kind| self.held[kind].len() > max.keys[kind]);
         if let Some(kind) = over {
             return self.held[kind].values().next().cloned();
         }

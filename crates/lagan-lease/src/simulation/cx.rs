@@ -40,6 +40,10 @@ pub(super) struct Plan {
     pub cool_ms: u64,
     /// The mount that never gets the answer to a poll.
     pub deaf: Option<usize>,
+    /// Creates among the changes, in a hundred.
+    pub creates: u64,
+    /// What a mount does in the directory of its own, in a hundred.
+    pub home: u64,
 }
 
 const KINDS: [&[Fault]; 7] = [
@@ -91,6 +95,8 @@ impl Plan {
             small: random.percent(25),
             cool_ms: random.pick(&[0, 1, 20, 100]),
             deaf: random.percent(8).then_some(0),
+            creates: random.pick(&[0, 0, 30]),
+            home: random.pick(&[0, 0, 70]),
         }
     }
 
@@ -140,6 +146,44 @@ impl Plan {
         }
     }
 
+    /// A run in which each mount makes files in a directory of its own, and looks into that of
+    /// another now and then.
+    pub fn of_exclusives(seed: u64) -> Self {
+        let plan = Plan::of(seed);
+        let mut random = Random::new(seed ^ 0xa10e);
+        Plan {
+            mounts: random.pick(&[2, 2, 3]),
+            actors: random.pick(&[1, 1, 2, 3]),
+            changes: random.pick(&[30, 50, 70]),
+            creates: random.pick(&[70, 90, 98]),
+            home: random.pick(&[85, 95, 99]),
+            listings: 5,
+            think_us: random.pick(&[5_000, 15_000, 40_000]),
+            cool_ms: random.pick(&[0, 0, 1, 20]),
+            renames: false,
+            small: random.percent(8),
+            deaf: random.percent(4).then_some(0),
+            ..plan
+        }
+    }
+
+    /// The same, while mounts are cut off for longer than their leases last, and leaders change
+    /// soon after: others have seen what is there without their files.
+    pub fn of_missed(seed: u64) -> Self {
+        Plan {
+            mounts: 3,
+            kinds: &[Fault::CutMount, Fault::CutMount, Fault::Election],
+            faults: 7,
+            home: 80,
+            lost: 1,
+            late: 8,
+            unknown: 0,
+            small: false,
+            deaf: None,
+            ..Plan::of_exclusives(seed)
+        }
+    }
+
     /// Whether there is one term only.
     pub fn is_one_term(&self) -> bool {
         self.kinds == [Fault::Takeover]
@@ -160,6 +204,11 @@ pub(super) struct Stats {
     pub own_kept: u64,
     /// Attributes lent to kernels.
     pub lent: u64,
+    /// Directories that mounts were given alone, and files that they made there by themselves.
+    pub alone: u64,
+    pub made: u64,
+    /// Such files that were lost.
+    pub lost: u64,
 }
 
 impl Stats {
@@ -172,6 +221,9 @@ impl Stats {
         self.directory_hits += other.directory_hits;
         self.own_kept += other.own_kept;
         self.lent += other.lent;
+        self.alone += other.alone;
+        self.made += other.made;
+        self.lost += other.lost;
     }
 }
 

@@ -107,7 +107,7 @@ impl Kernel {
             let Some((value, until)) = cached.lent.filter(|(_, until)| cx.now < *until) else {
                 continue;
             };
-            let truth = cx.truth.value(*ino);
+            let truth = cx.truth.true_value(*ino);
             if value.0 != truth.0 {
                 let now = cx.now;
                 cx.wrong.push(format!(

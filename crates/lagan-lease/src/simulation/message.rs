@@ -1,12 +1,19 @@
 //! What goes between the parts of a run.
 
-use crate::holder::{Fact, Loan};
+use crate::holder::{Attributes, Fact, Loan};
 use crate::leader::{ClaimId, Recalls};
 use lagan_types::lease::{Found, Key, Name};
 use lagan_types::{Ino, SessionId};
 
 /// Attributes: the number of the last change, and that of the last quiet one.
 pub(super) type Value = (u64, u64);
+
+impl Attributes for Value {
+    /// Numbers rise with each change.
+    fn over(self, shown: &Self) -> Self {
+        (self.0.max(shown.0), self.1.max(shown.1))
+    }
+}
 
 /// Directories, other inodes, names.
 pub(super) const DIRS: [Ino; 2] = [Ino(1), Ino(2)];
@@ -46,6 +53,23 @@ pub(super) enum UseRule {
     LoansBackThenSettle,
     /// A kernel that does not know an inode is told again when it may have come to know it.
     ArrivingWaitedFor,
+    /// Orphans are made before the recall of a directory that was used alone is acknowledged.
+    OrphansMadeThenAcknowledge,
+    /// Orphans are made before a leader is asked for anything.
+    OrphansMadeThenAsk,
+    /// Local files are made before a leader is asked for their names.
+    LocalsMadeThenAsk,
+    /// Local files of earlier terms are made before a new leader is told that nothing is held.
+    LocalsMadeThenSettle,
+    /// What a leader shows of a directory that this mount uses alone is corrected.
+    ShownCorrected,
+    /// Whoever is shown a directory waits until nobody else uses it alone.
+    VisitorsWait,
+    /// In a new term nobody hears that something is not there before the hold is over.
+    AbsentAfterHold,
+    /// Nor is shown the attributes of a directory. (A leader shows them, and they may lack what was
+    /// made and not closed in the term before: docs/SEMANTICS.md says so.)
+    DirectoriesAfterHold,
 }
 
 pub(super) const USE_RULES: [UseRule; 15] = [
@@ -66,6 +90,18 @@ pub(super) const USE_RULES: [UseRule; 15] = [
     UseRule::ArrivingWaitedFor,
 ];
 
+/// Those about directories that a mount uses alone.
+pub(super) const ALONE_RULES: [UseRule; 8] = [
+    UseRule::OrphansMadeThenAcknowledge,
+    UseRule::OrphansMadeThenAsk,
+    UseRule::LocalsMadeThenAsk,
+    UseRule::LocalsMadeThenSettle,
+    UseRule::ShownCorrected,
+    UseRule::VisitorsWait,
+    UseRule::AbsentAfterHold,
+    UseRule::DirectoriesAfterHold,
+];
+
 /// A change.
 #[derive(Debug, Clone)]
 pub(super) enum Cmd {
@@ -74,6 +110,12 @@ pub(super) enum Cmd {
     Unlink((Ino, u8)),
     Rename((Ino, u8), (Ino, u8)),
     Atime(Ino),
+    /// Makes a file that its mount has made by itself, with the number that its directory got.
+    Make {
+        ino: Ino,
+        at: (Ino, u8),
+        value: u64,
+    },
     Barrier,
 }
 
@@ -85,7 +127,7 @@ impl Cmd {
     /// The keys that it touches by its own words.
     pub fn keys(&self) -> Vec<Key> {
         match *self {
-            Cmd::Set(ino) => vec![Key::Inode(ino)],
+            Cmd::Set(ino) | Cmd::Make { ino, .. } => vec![Key::Inode(ino)],
             Cmd::Link(ino, at) => {
                 let (of, dir) = (Key::Inode(ino), Key::Inode(at.0));
                 vec![Key::Name(name(at)), dir, of]
@@ -98,6 +140,14 @@ impl Cmd {
                 Key::Inode(to.0),
             ],
             Cmd::Atime(_) | Cmd::Barrier => Vec::new(),
+        }
+    }
+
+    /// The names that it changes, of which nobody may have made one by itself.
+    pub fn changes(&self) -> Vec<(Ino, u8)> {
+        match *self {
+            Cmd::Link(_, at) => vec![at],
+            _ => self.names(),
         }
     }
 
@@ -138,14 +188,19 @@ pub(super) enum Shown {
     Page(Vec<(u8, Ino)>),
 }
 
+/// A query of a mount.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Query {
+    pub session: SessionId,
+    pub asked: u64,
+    /// The mount wants to remember the answer.
+    pub wants: bool,
+    pub what: What,
+}
+
 #[derive(Debug, Clone)]
 pub(super) enum ToServer {
-    Query {
-        session: SessionId,
-        asked: u64,
-        wants: bool,
-        what: What,
-    },
+    Query(Query),
     Change {
         session: SessionId,
         seq: u64,
@@ -153,11 +208,14 @@ pub(super) enum ToServer {
         closed: Vec<Key>,
         /// It was not sent before.
         first: bool,
+        /// The directory that the mount wants to use alone.
+        alone: Option<Ino>,
         cmd: Cmd,
     },
     Beat {
         session: SessionId,
-        term: u64,
+        /// The term that is known, and the one of which no local file is of an earlier one.
+        said: (u64, u64),
     },
     Poll {
         session: SessionId,
@@ -183,6 +241,7 @@ pub(super) enum ToMount {
         leased: Vec<Key>,
         /// `None`: refused.
         facts: Option<Vec<Fact<Value>>>,
+        exclusive: Option<Ino>,
     },
     Beat {
         term: u64,
@@ -200,31 +259,50 @@ pub(super) enum ToMount {
 /// Where an answer goes: mount and call.
 pub(super) type From = (usize, u64);
 
+/// What a table said when a query began.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Grant {
+    pub leased: bool,
+    /// [`crate::Table::read_begins`].
+    pub began: u64,
+}
+
 #[derive(Debug, Clone)]
 pub(super) enum AtServer {
     Lead(u64),
     Deposed(u64),
+    /// A query that had to wait begins again.
+    Query {
+        term: u64,
+        to: From,
+        query: Query,
+    },
     Read {
         term: u64,
         to: From,
-        leased: bool,
-        what: What,
-        /// Register after it: a broken rule.
-        late: Option<(SessionId, u64)>,
+        query: Query,
+        grant: Grant,
     },
+    /// Register after the read: a broken rule.
     Late {
         term: u64,
         to: From,
-        what: What,
+        query: Query,
+        grant: Grant,
         shown: Shown,
-        session: SessionId,
-        asked: u64,
+    },
+    Answer {
+        term: u64,
+        to: From,
+        query: Query,
+        grant: Grant,
+        shown: Shown,
     },
     Confirm {
         term: u64,
         to: From,
         session: SessionId,
-        said: u64,
+        said: (u64, u64),
         received_ms: u64,
     },
     Wake,
@@ -271,11 +349,23 @@ pub(super) enum AtMount {
     Close(SessionId, u64, Vec<Key>),
     /// Tells the kernel to forget loans, and goes on when it has.
     Back(Vec<Loan>, After),
+    /// Has a local file made that is there for a while.
+    Make(Ino),
 }
 
-/// What waits for loans.
+/// What waits for loans, or for local files to be made.
 #[derive(Debug, Clone)]
 pub(super) enum After {
+    /// Nothing does.
+    Nothing,
+    /// To have local files made, and then to acknowledge recalls.
+    Recalled(SessionId, u64, u64),
+    /// To send the query of a program.
+    Ask(usize),
+    /// To begin the change of a program, which goes on until that time.
+    Change(usize, Cmd, u64),
+    /// To make a file for a program.
+    Create(usize, (Ino, u8), u64),
     /// To acknowledge recalls up to that number.
     Acknowledge(SessionId, u64, u64),
     /// To send the change of a program.

@@ -1,27 +1,31 @@
 //! A mount around its cache, and the programs that call it.
 
+mod answers;
+mod audit;
 mod loans;
+mod local;
 
 use super::cx::Cx;
 use super::kernel::Kernel;
 use super::message::{
-    After, AtMount, Cmd, DIRS, Event, FILES, NAMES, Shown, ToMount, ToServer, UseRule, Value, What,
-    name,
+    After, AtMount, Cmd, DIRS, Event, FILES, NAMES, Query, ToServer, UseRule, Value, What,
 };
 use super::random::Clock;
 use crate::holder::{Beat, CacheBounds, Change, Holder, Outcome, Token};
-use crate::leader::Recalls;
 use crate::times::HEARTBEAT_MS;
 use lagan_types::lease::{Found, Key};
 use lagan_types::{Ino, SessionId};
+use local::LocalFile;
 use std::collections::BTreeMap;
-use std::sync::Arc;
 
 #[derive(Debug)]
 enum Call {
     Actor(usize),
-    Beat(Beat),
+    /// A heartbeat, and when it was sent.
+    Beat(Beat, u64),
     Open(SessionId),
+    /// The making of a local file, by the change of that number.
+    Make(Ino, u64),
 }
 
 #[derive(Debug)]
@@ -29,6 +33,8 @@ struct Reading {
     begin_us: u64,
     what: What,
     token: Token,
+    /// [`Holder::alone_number`].
+    alone: u64,
     /// Of the pages so far: the term of the leader that registered, and the names.
     leased: Option<u64>,
     names: Vec<(u8, Ino)>,
@@ -41,7 +47,12 @@ struct Changing {
     session: SessionId,
     seq: u64,
     cmd: Cmd,
+    /// What is closed for it beside its keys.
+    given_back: Vec<Key>,
+    /// The directory that is wished for alone.
+    alone: Option<Ino>,
     sent: bool,
+    begun_us: u64,
     until_us: u64,
 }
 
@@ -79,6 +90,14 @@ pub(super) struct Mount {
     /// The last term of which it was said that nothing is held of earlier ones.
     settled: u64,
     opening: bool,
+    /// Its programs run.
+    started: bool,
+    /// Files that it made by itself, and that are not made for everybody yet.
+    locals: BTreeMap<Ino, LocalFile>,
+    /// What waits for some of them to be made.
+    waiting: Vec<After>,
+    /// Its lease, as far as it knows: of which session and term, and until when.
+    lease: (SessionId, u64, u64),
 }
 
 impl Mount {
@@ -111,6 +130,10 @@ impl Mount {
             acked: (session, 0, 0),
             settled: 0,
             opening: false,
+            started: false,
+            locals: BTreeMap::new(),
+            waiting: Vec::new(),
+            lease: (session, 0, 0),
         }
     }
 
@@ -124,6 +147,7 @@ impl Mount {
 
     /// Begins to run, with its session open.
     pub fn start(&mut self, cx: &mut Cx) {
+        self.started = true;
         for actor in 0..self.doing.len() {
             self.rest(cx, actor);
         }
@@ -185,6 +209,7 @@ impl Mount {
                 self.holder.recall(session, term, &keys);
             }
             AtMount::Back(loans, after) => self.tell_kernel(cx, loans, after),
+            AtMount::Make(ino) => self.begin_make(cx, ino),
         }
     }
 
@@ -197,9 +222,9 @@ impl Mount {
         let beat = self.holder.beat(now_ms);
         let message = ToServer::Beat {
             session: beat.session,
-            term: beat.term,
+            said: (beat.term, self.settled_term(cx, beat.term)),
         };
-        self.send(cx, Call::Beat(beat), message);
+        self.send(cx, Call::Beat(beat, now_ms), message);
     }
 
     fn poll(&mut self, cx: &mut Cx) {
@@ -224,7 +249,8 @@ impl Mount {
         match call {
             Call::Actor(actor) => self.again(cx, actor),
             // The answer may come yet.
-            Call::Beat(_) => _ = self.calls.insert(number, call),
+            Call::Beat(..) => _ = self.calls.insert(number, call),
+            Call::Make(ino, seq) => self.make_again(cx, ino, seq),
             Call::Open(new) => {
                 let old = Some(self.session);
                 self.send(cx, Call::Open(new), ToServer::Open { new, old });
@@ -262,13 +288,13 @@ impl Mount {
                     What::Page(_, page) => cx.keeps(UseRule::ListingRegisteredFirst) == (page == 0),
                     _ => true,
                 };
-                ToServer::Query {
+                ToServer::Query(Query {
                     session: self.session,
                     asked: reading.token.number(),
                     wants: first
                         && (cx.plan.eager || self.holder.wants(&reading.what.key(), now_ms)),
                     what: reading.what,
-                }
+                })
             }
             Doing::Change(changing) => {
                 let first = !std::mem::replace(&mut changing.sent, true);
@@ -276,8 +302,9 @@ impl Mount {
                     session: changing.session,
                     seq: changing.seq,
                     began: changing.change.began(),
-                    closed: changing.change.keys().to_vec(),
+                    closed: [changing.change.keys(), &changing.given_back].concat(),
                     first,
+                    alone: changing.alone,
                     cmd: changing.cmd.clone(),
                 }
             }
@@ -294,15 +321,21 @@ impl Mount {
             false => cx.now + cx.random.range(100_000, 2_500_000),
         };
         if cx.random.percent(cx.plan.changes) {
-            let cmd = self.any_change(cx);
-            return self.change(cx, actor, cmd, until_us);
+            let creates = cx.random.percent(cx.plan.creates);
+            let after = match creates {
+                true => self.any_create(cx, actor, until_us),
+                false => After::Change(actor, self.any_change(cx), until_us),
+            };
+            return self.when_made(cx, after);
         }
         let what = match cx.random.below(10) {
-            n if n >= 10 - cx.plan.listings => What::Page(cx.random.pick(&DIRS), 0),
-            0..5 => What::Attr(any_inode(cx)),
-            _ => What::Name(any_name(cx)),
+            n if n >= 10 - cx.plan.listings => What::Page(self.any_directory(cx), 0),
+            0..5 => What::Attr(self.any_inode(cx)),
+            _ => What::Name(self.any_name(cx)),
         };
-        if self.find_in_cache(cx, what) {
+        // Some answers show more than what was asked for.
+        let asks = matches!(what, What::Attr(_)) && cx.random.percent(cx.plan.creates / 10);
+        if !asks && self.find_in_cache(cx, what) {
             return self.rest(cx, actor);
         }
         let listing = match what {
@@ -313,11 +346,12 @@ impl Mount {
             begin_us: cx.now,
             what,
             token: listing.unwrap_or_else(|| self.holder.ask()),
+            alone: 0,
             leased: None,
             names: Vec::new(),
             until_us,
         });
-        self.ask(cx, actor);
+        self.when_made(cx, After::Ask(actor));
     }
 
     fn find_in_cache(&mut self, cx: &mut Cx, what: What) -> bool {
@@ -326,7 +360,7 @@ impl Mount {
             What::Attr(ino) => match self.holder.inode(ino, now_ms).copied() {
                 Some(value) => {
                     self.lend(cx, ino, value);
-                    (true, cx.truth.was_value(ino, value, (cx.now, cx.now)))
+                    (true, self.is_true(cx, ino, value, cx.now))
                 }
                 None => (false, true),
             },
@@ -352,16 +386,40 @@ impl Mount {
     fn any_change(&self, cx: &mut Cx) -> Cmd {
         let most = if cx.plan.renames { 18 } else { 0 };
         match cx.random.range(most, 20) {
-            0..7 => Cmd::Set(any_inode(cx)),
-            7..12 => Cmd::Link(cx.random.pick(&FILES), any_name(cx)),
-            12..15 => Cmd::Unlink(any_name(cx)),
-            15..19 => Cmd::Rename(any_name(cx), any_name(cx)),
-            _ if cx.now + 2_500_000 > cx.plan.end_us => Cmd::Set(any_inode(cx)),
-            _ => Cmd::Atime(any_inode(cx)),
+            0..7 => Cmd::Set(self.any_inode(cx)),
+            7..12 => Cmd::Link(cx.random.pick(&FILES), self.any_name(cx)),
+            12..15 => Cmd::Unlink(self.any_name(cx)),
+            15..19 => Cmd::Rename(self.any_name(cx), self.any_name(cx)),
+            _ if cx.now + 2_500_000 > cx.plan.end_us => Cmd::Set(self.any_inode(cx)),
+            _ => Cmd::Atime(self.any_inode(cx)),
         }
     }
 
-    fn change(&mut self, cx: &mut Cx, actor: usize, cmd: Cmd, until_us: u64) {
+    fn any_directory(&self, cx: &mut Cx) -> Ino {
+        match cx.random.percent(cx.plan.home) {
+            true => DIRS[self.index % DIRS.len()],
+            false => cx.random.pick(&DIRS),
+        }
+    }
+
+    fn any_inode(&self, cx: &mut Cx) -> Ino {
+        match cx.random.percent(30) {
+            true => self.any_directory(cx),
+            false => cx.random.pick(&FILES),
+        }
+    }
+
+    fn any_name(&self, cx: &mut Cx) -> (Ino, u8) {
+        (self.any_directory(cx), cx.random.pick(&NAMES))
+    }
+
+    fn change(
+        &mut self,
+        cx: &mut Cx,
+        actor: usize,
+        cmd: Cmd,
+        (until_us, alone): (u64, Option<Ino>),
+    ) {
         cx.stats.changes += 1;
         if let Cmd::Atime(_) = cmd {
             let message = ToServer::Change {
@@ -370,6 +428,7 @@ impl Mount {
                 began: 0,
                 closed: Vec::new(),
                 first: true,
+                alone: None,
                 cmd,
             };
             cx.tell_server(self.guess, (self.index, 0), message);
@@ -386,6 +445,7 @@ impl Mount {
         keys.sort();
         keys.dedup();
         self.seq += 1;
+        let given_back = self.holder.give_back(&keys);
         let change = self.holder.begin(keys);
         let loans = match cx.keeps(UseRule::LoansBackThenSend) {
             true => self.holder.loans_of_change(&change, now_ms),
@@ -396,205 +456,12 @@ impl Mount {
             session: self.session,
             seq: self.seq,
             cmd,
+            given_back,
+            alone,
             sent: false,
+            begun_us: cx.now,
             until_us,
         });
         self.take_back(cx, loans, After::Send(actor));
     }
-
-    // -- answers ------------------------------------------------------------------
-
-    pub fn receive(&mut self, cx: &mut Cx, number: u64, message: ToMount) {
-        let now_ms = self.now_ms(cx);
-        if let ToMount::Recalls {
-            session,
-            term,
-            recalls,
-        } = message
-        {
-            return self.recalled(cx, session, term, recalls);
-        }
-        let Some(call) = self.calls.remove(&number) else {
-            return;
-        };
-        match (message, call) {
-            (ToMount::NotLeader, call) => {
-                self.calls.insert(number, call);
-                let timer = self.me(AtMount::TimedOut(number));
-                cx.soon(30_000, timer);
-            }
-            (
-                ToMount::Beat {
-                    term,
-                    leased,
-                    alive,
-                },
-                Call::Beat(beat),
-            ) => {
-                let new = term > self.holder.term();
-                self.holder.beat_answered(&beat, term, leased, now_ms);
-                if !alive && beat.session == self.session && !self.opening {
-                    self.open(cx, None);
-                } else if new {
-                    self.beat(cx);
-                }
-            }
-            (ToMount::Opened, Call::Open(new)) => {
-                let starts = self.seq == 0 && self.done_us.iter().all(|us| *us == 0);
-                self.session = new;
-                self.holder.replace_session(new);
-                self.opening = false;
-                if starts {
-                    self.start(cx);
-                }
-            }
-            (
-                ToMount::Shown {
-                    term,
-                    leased,
-                    shown,
-                },
-                Call::Actor(actor),
-            ) => self.shown(cx, actor, leased.then_some(term), shown),
-            (
-                ToMount::Changed {
-                    term,
-                    leased,
-                    facts,
-                },
-                Call::Actor(actor),
-            ) => {
-                cx.stats.own_kept += leased.len() as u64;
-                let outcome = facts.map_or(Outcome::Nothing, |facts| Outcome::Done {
-                    term,
-                    leased,
-                    facts,
-                });
-                self.changed(cx, actor, outcome);
-            }
-            _ => {}
-        }
-    }
-
-    fn recalled(&mut self, cx: &mut Cx, session: SessionId, term: u64, recalls: Recalls) {
-        let keys = recalls.keys;
-        let mine = match cx.keeps(UseRule::CloseThenAcknowledge) {
-            true => self.holder.recall(session, term, &keys),
-            false => {
-                let later = self.me(AtMount::Close(session, term, keys.clone()));
-                cx.soon(20_000, later);
-                self.holder.recall(session, term, &[])
-            }
-        };
-        if !mine {
-            return self.poll(cx);
-        }
-        let loans = match cx.keeps(UseRule::LoansBackThenAcknowledge) {
-            true => self.holder.loans_of(&keys, self.now_ms(cx)),
-            false => Vec::new(),
-        };
-        let after = After::Acknowledge(session, term, recalls.number);
-        self.take_back(cx, loans, after);
-    }
-
-    fn changed(&mut self, cx: &mut Cx, actor: usize, outcome: Outcome<Value>) {
-        let doing = std::mem::replace(&mut self.doing[actor], Doing::Idle);
-        if let Doing::Change(changing) = doing {
-            let now_ms = self.now_ms(cx);
-            self.holder.end(changing.change, outcome, now_ms);
-            self.rest(cx, actor);
-        }
-    }
-
-    fn shown(&mut self, cx: &mut Cx, actor: usize, leased: Option<u64>, shown: Shown) {
-        let now_ms = self.now_ms(cx);
-        let Doing::Read(reading) = &mut self.doing[actor] else {
-            return;
-        };
-        let (when, token) = ((reading.begin_us, cx.now), reading.token);
-        let right = match (reading.what, shown) {
-            (What::Attr(ino), Shown::Attr(value)) => {
-                self.holder.keep_inode(token, leased, (ino, value), now_ms);
-                cx.truth.was_value(ino, value, when)
-            }
-            (What::Name(at), Shown::Name(found)) => {
-                self.holder
-                    .keep_name(token, leased, (name(at), found), now_ms);
-                cx.truth.was_target(at, found, when)
-            }
-            (What::Page(dir, 0), Shown::Page(names)) => {
-                reading.leased = leased;
-                reading.names = names;
-                reading.what = What::Page(dir, 1);
-                return self.ask(cx, actor);
-            }
-            (What::Page(dir, _), Shown::Page(names)) => {
-                reading.names.extend(names);
-                let leased = match cx.keeps(UseRule::ListingRegisteredFirst) {
-                    true => reading.leased,
-                    false => leased,
-                };
-                let all = reading.names.iter();
-                let all: Vec<_> = all.map(|(n, ino)| (Arc::from([*n]), *ino)).collect();
-                let names = std::mem::take(&mut reading.names);
-                self.holder.keep_directory(token, leased, dir, all, now_ms);
-                NAMES.into_iter().all(|n| {
-                    let found = names.iter().find(|(of, _)| *of == n).map(|(_, ino)| *ino);
-                    cx.truth.was_target((dir, n), found.into(), when)
-                })
-            }
-            _ => return,
-        };
-        cx.stats.asked += 1;
-        if !right {
-            let (now, index) = (cx.now, self.index);
-            cx.wrong
-                .push(format!("{now} us: mount {index} was answered wrongly"));
-        }
-        self.rest(cx, actor);
-    }
-
-    // -- checks -------------------------------------------------------------------
-
-    /// Whatever may be answered from the cache now must be so now.
-    pub fn audit(&mut self, cx: &mut Cx, quiet: bool) {
-        self.kernel.audit(cx, self.index);
-        if self.dead {
-            return;
-        }
-        let (now, now_ms, index) = (cx.now, self.now_ms(cx), self.index);
-        for ino in DIRS.into_iter().chain(FILES) {
-            let value = cx.truth.value(ino);
-            if let Some(kept) = self.holder.inode(ino, now_ms)
-                && (kept.0 != value.0 || (quiet && kept.1 != value.1))
-            {
-                cx.wrong.push(format!(
-                    "{now} us: mount {index} keeps {kept:?} of {ino}, which is {value:?}"
-                ));
-            }
-        }
-        for dir in DIRS {
-            for byte in NAMES {
-                let target: Found = cx.truth.target((dir, byte)).into();
-                if let Some(found) = self.holder.name(dir, &[byte], now_ms)
-                    && found != target
-                {
-                    cx.wrong.push(format!(
-                        "{now} us: mount {index} keeps {found:?} of {dir} {byte}, which is {target:?}"
-                    ));
-                }
-            }
-        }
-    }
-}
-
-fn any_inode(cx: &mut Cx) -> Ino {
-    match cx.random.percent(30) {
-        true => cx.random.pick(&DIRS),
-        false => cx.random.pick(&FILES),
-    }
-}
-
-fn any_name(cx: &mut Cx) -> (Ino, u8) {
-    (cx.random.pick(&DIRS), cx.random.pick(&NAMES))
 }

@@ -1,12 +1,12 @@
 //! One run: events in the order of time, all from one seed.
 
 use super::cx::{Cx, Plan, Stats};
-use super::message::{AtServer, Cmd, Event, Fault, UseRule};
+use super::message::{AtServer, Cmd, Event, Fault, NAMES, UseRule};
 use super::mount::Mount;
 use super::random::{Clock, Random};
 use super::server::Server;
 use super::truth::{Entry, Truth};
-use lagan_types::SessionId;
+use lagan_types::{Ino, SessionId};
 use std::cmp::Reverse;
 use std::collections::BTreeMap;
 use std::collections::BinaryHeap;
@@ -145,8 +145,35 @@ impl World {
             return true;
         }
         self.stats.events += 1;
+        self.lapse();
         self.carry_out(event);
+        if self.truth.take_new() {
+            self.audit();
+        }
+        self.wrong.append(&mut self.truth.wrong);
         true
+    }
+
+    /// Has the truth forget the local files of mounts whose lease has ended.
+    fn lapse(&mut self) {
+        let (now, mounts) = (self.now, &self.mounts);
+        let over = self.truth.local.iter().filter(|(_, local)| {
+            let now_ms = mounts[local.mount].clock.ms(now);
+            now_ms >= local.until_ms
+        });
+        let over: Vec<Ino> = over.map(|(ino, _)| *ino).collect();
+        for ino in over {
+            self.truth.lapse(ino, now);
+        }
+        if self.truth.take_new() {
+            self.audit();
+        }
+    }
+
+    fn audit(&mut self) {
+        for mount in 0..self.mounts.len() {
+            self.with(|_, mounts, cx| mounts[mount].audit(cx, false));
+        }
     }
 
     /// When the process can take the event that is stopped now.
@@ -242,9 +269,7 @@ impl World {
     fn apply(&mut self, entry: &Entry) -> super::message::Applied {
         let (applied, keys) = self.truth.apply(entry, self.now);
         if !keys.is_empty() && !matches!(entry.cmd, Cmd::Atime(_)) {
-            for mount in 0..self.mounts.len() {
-                self.with(|_, mounts, cx| mounts[mount].audit(cx, false));
-            }
+            self.audit();
         }
         applied
     }
@@ -347,13 +372,15 @@ impl World {
         let leader = self.truth.leader;
         let size = self.with(|servers, _, cx| servers[leader].audit(cx));
         let calls = self.mounts.len() * self.plan.actors;
-        // Fourteen keys and the claims of calls under way; four processes and those that
-        // followed them.
+        // Sixteen keys, those of files that mounts made, and the claims of calls under way; four
+        // processes and those that followed them.
         let size = size.unwrap_or_default();
-        let bounded = size.keys <= 14 && size.held <= 14 * size.sessions;
-        // Each call may have been sent again.
+        let keys_max = 16 + self.stats.made as usize;
+        let bounded = size.keys <= keys_max && size.held <= keys_max * size.sessions;
+        // Each call, and each making of a local file, may have been sent again.
+        let makes = self.mounts.len() * NAMES.len();
         let claims_max = if self.plan.patient {
-            2 * calls
+            2 * (calls + makes)
         } else {
             usize::MAX
         };

@@ -1,14 +1,16 @@
 //! A server around its table: as the leader uses it.
 
+mod reads;
+
 use super::cx::Cx;
-use super::message::{
-    Applied, AtServer, Cmd, Event, From, Shown, ToMount, ToServer, UseRule, What,
-};
+use super::message::{Applied, AtServer, Cmd, Event, From, ToMount, ToServer, UseRule, name};
 use super::random::Clock;
 use super::truth::Entry;
 use crate::leader::{Author, Bounds, ClaimId, End, Ready, Size, Table, Turn};
-use lagan_types::SessionId;
+use crate::times::{MAKING_PATIENCE_MS, RECALL_PATIENCE_MS};
 use lagan_types::lease::Key;
+use lagan_types::{Ino, SessionId};
+use reads::Visit;
 use std::collections::BTreeMap;
 
 /// A change that waits for its claim or its outcome.
@@ -18,6 +20,8 @@ struct Pending {
     author: Author,
     seq: u64,
     first: bool,
+    /// The directory that its mount wants to use alone.
+    alone: Option<Ino>,
     cmd: Cmd,
     keys: Vec<Key>,
     proposed: bool,
@@ -32,6 +36,7 @@ pub(super) struct Server {
     term: u64,
     table: Option<Table>,
     pending: BTreeMap<ClaimId, Pending>,
+    visits: BTreeMap<ClaimId, Visit>,
     polls: BTreeMap<SessionId, (From, u64)>,
     resolving: Option<u64>,
     wake_us: u64,
@@ -44,6 +49,8 @@ pub(super) struct Server {
 const STUCK_US: u64 = 1_700_000;
 /// The same where a mount does not hear of recalls.
 const STUCK_DEAF_US: u64 = 2_200_000;
+/// The same where that mount may use a directory alone: it is given time to make files.
+const STUCK_MAKING_US: u64 = STUCK_DEAF_US + 1_000 * (MAKING_PATIENCE_MS - RECALL_PATIENCE_MS);
 
 impl Server {
     pub fn new(index: usize, clock: Clock) -> Self {
@@ -54,6 +61,7 @@ impl Server {
             term: 0,
             table: None,
             pending: BTreeMap::new(),
+            visits: BTreeMap::new(),
             polls: BTreeMap::new(),
             resolving: None,
             wake_us: u64::MAX,
@@ -87,6 +95,7 @@ impl Server {
             bounds.inodes_max = 3;
             bounds.names_max = 3;
             bounds.directories_max = 1;
+            bounds.exclusives_max = 1;
             bounds.recalls_max = 8;
         }
         self.table = Some(Table::new(term, bounds, self.now_ms(cx)));
@@ -99,6 +108,9 @@ impl Server {
 
     /// Forgets the changes of a term that is over.
     fn forget(&mut self, cx: &mut Cx) {
+        for (_, visit) in std::mem::take(&mut self.visits) {
+            cx.tell_mount(visit.to, ToMount::NotLeader);
+        }
         let claims = std::mem::take(&mut self.pending);
         for (id, pending) in claims {
             if pending.proposed && !cx.keeps(UseRule::ProposeInTerm) {
@@ -116,31 +128,9 @@ impl Server {
         };
         let term = self.term;
         match message {
-            ToServer::Query {
-                session,
-                asked,
-                wants,
-                what,
-            } => self.query(cx, from, (session, asked, wants), what),
-            ToServer::Change {
-                session,
-                seq,
-                began,
-                closed,
-                first,
-                cmd,
-            } => {
-                let author = Author {
-                    session,
-                    began,
-                    closed,
-                };
-                self.change(cx, from, author, (seq, first), cmd);
-            }
-            ToServer::Beat {
-                session,
-                term: said,
-            } => {
+            ToServer::Query(query) => self.query(cx, from, query),
+            ToServer::Change { .. } => self.change(cx, from, message),
+            ToServer::Beat { session, said } => {
                 let confirm = AtServer::Confirm {
                     term,
                     to: from,
@@ -175,67 +165,6 @@ impl Server {
         self.after(cx);
     }
 
-    fn query(
-        &mut self,
-        cx: &mut Cx,
-        from: From,
-        (session, asked, wants): (SessionId, u64, bool),
-        what: What,
-    ) {
-        let now_ms = self.now_ms(cx);
-        let Some(table) = &mut self.table else {
-            return;
-        };
-        let early = cx.keeps(UseRule::RegisterThenRead);
-        let leased = wants && early && table.register(session, &what.key(), asked, now_ms);
-        let late = (wants && !early).then_some((session, asked));
-        let read = AtServer::Read {
-            term: self.term,
-            to: from,
-            leased,
-            what,
-            late,
-        };
-        let event = self.me(read);
-        cx.soon(3_000, event);
-    }
-
-    fn read(
-        &self,
-        cx: &mut Cx,
-        (term, to): (u64, From),
-        leased: bool,
-        what: What,
-        late: Option<(SessionId, u64)>,
-    ) {
-        if term != self.term || !self.leads(cx) {
-            return cx.tell_mount(to, ToMount::NotLeader);
-        }
-        let shown = cx.truth.read(what);
-        let Some((session, asked)) = late else {
-            return self.show(cx, to, leased, shown);
-        };
-        let late = AtServer::Late {
-            term,
-            to,
-            what,
-            shown,
-            session,
-            asked,
-        };
-        let event = self.me(late);
-        cx.soon(3_000, event);
-    }
-
-    fn show(&self, cx: &mut Cx, to: From, leased: bool, shown: Shown) {
-        let shown = ToMount::Shown {
-            term: self.term,
-            leased,
-            shown,
-        };
-        cx.tell_mount(to, shown);
-    }
-
     fn poll(&mut self, cx: &mut Cx, from: From, session: SessionId, (of, acked): (u64, u64)) {
         let now_ms = self.now_ms(cx);
         let Some(table) = &mut self.table else {
@@ -255,14 +184,19 @@ impl Server {
         }
     }
 
-    fn change(
-        &mut self,
-        cx: &mut Cx,
-        to: From,
-        author: Author,
-        (seq, first): (u64, bool),
-        cmd: Cmd,
-    ) {
+    fn change(&mut self, cx: &mut Cx, to: From, message: ToServer) {
+        let ToServer::Change {
+            session,
+            seq,
+            began,
+            closed,
+            first,
+            alone,
+            cmd,
+        } = message
+        else {
+            return;
+        };
         if let Cmd::Atime(ino) = cmd {
             // Claims nothing; the recall follows the change.
             if !self.leads(cx) {
@@ -275,25 +209,29 @@ impl Server {
             let event = self.me(AtServer::Quiet { term, ino });
             return cx.at(us + 500, event);
         }
+        let author = Author {
+            session,
+            began,
+            closed,
+        };
+        let (keys, turn) = claims(cx, &cmd);
+        let now_ms = self.now_ms(cx);
+        let Some(table) = &mut self.table else {
+            return;
+        };
+        let id = table.claim(Some(&author), &keys, turn, now_ms);
         let pending = Pending {
             to,
             author,
             seq,
             first,
-            keys: cx.truth.keys(&cmd),
+            alone,
             cmd,
+            keys,
             proposed: false,
             since_us: cx.now,
         };
-        self.claim(cx, pending);
-    }
-
-    fn claim(&mut self, cx: &Cx, pending: Pending) {
-        let now_ms = self.now_ms(cx);
-        if let Some(table) = &mut self.table {
-            let id = table.claim(Some(&pending.author), &pending.keys, Turn::InOrder, now_ms);
-            self.pending.insert(id, pending);
-        }
+        self.pending.insert(id, pending);
     }
 
     fn entry(&self, claim: Option<ClaimId>, asked: Option<(SessionId, u64)>, cmd: Cmd) -> Entry {
@@ -316,26 +254,28 @@ impl Server {
                 self.table = None;
                 self.forget(cx);
             }
+            AtServer::Query { term, to, query } if term == self.term => self.query(cx, to, query),
+            AtServer::Query { to, .. } => cx.tell_mount(to, ToMount::NotLeader),
             AtServer::Read {
                 term,
                 to,
-                leased,
-                what,
-                late,
-            } => return self.read(cx, (term, to), leased, what, late),
+                query,
+                grant,
+            } => self.read(cx, (term, to), query, grant),
             AtServer::Late {
                 term,
                 to,
-                what,
+                query,
+                grant,
                 shown,
-                session,
-                asked,
-            } => {
-                let table = self.table.as_mut().filter(|t| t.term() == term);
-                let key = what.key();
-                let leased = table.is_some_and(|t| t.register(session, &key, asked, now_ms));
-                self.show(cx, to, leased, shown);
-            }
+            } => self.late(cx, (term, to), query, (grant, shown)),
+            AtServer::Answer {
+                term,
+                to,
+                query,
+                grant,
+                shown,
+            } => self.answer(cx, (term, to), query, (grant, shown)),
             AtServer::Confirm {
                 term,
                 to,
@@ -374,7 +314,7 @@ impl Server {
         cx: &mut Cx,
         (term, to): (u64, From),
         session: SessionId,
-        said: u64,
+        (knows, settled): (u64, u64),
         received_ms: u64,
     ) {
         let leads = self.leads(cx) || !cx.keeps(UseRule::BarrierBeforeRenewal);
@@ -386,7 +326,8 @@ impl Server {
         let alive = cx.truth.sessions.contains(&session);
         let mut leased = false;
         if alive {
-            table.settle(session, said);
+            table.knows(session, knows);
+            table.settle(session, settled);
             leased = table.renew(session, received_ms, now_ms);
         }
         let live: Vec<_> = cx.truth.sessions.iter().copied().collect();
@@ -487,10 +428,17 @@ impl Server {
         if !pending.first && cx.keeps(UseRule::RememberedIsNoLease) {
             leased.clear();
         }
+        let exclusive = pending.alone.filter(|dir| {
+            let Author { session, began, .. } = pending.author;
+            let shown = done && leased.contains(&Key::Inode(*dir));
+            shown && table.grant(session, *dir, began, now_ms)
+        });
+        cx.stats.alone += u64::from(exclusive.is_some());
         let answer = ToMount::Changed {
             term: self.term,
             leased,
             facts: applied.facts,
+            exclusive,
         };
         cx.tell_mount(pending.to, answer);
     }
@@ -507,6 +455,7 @@ impl Server {
             }
         }
         self.step_claims(cx);
+        self.step_visits(cx);
         let doubt = self.table.as_ref().and_then(Table::doubt);
         if let (Some(doubt), None) = (doubt, self.resolving) {
             self.resolving = Some(doubt);
@@ -549,16 +498,21 @@ impl Server {
                     let slow = faulty && cx.random.percent(cx.plan.unknown);
                     cx.soon(if slow { 700_000 } else { 600 }, event);
                 }
-                Ready::At { ms } if ms < u64::MAX => {
-                    let us = self.clock.real_us(ms);
-                    if us < self.wake_us {
-                        self.wake_us = us;
-                        let event = self.me(AtServer::Wake);
-                        cx.at(us, event);
-                    }
-                }
-                Ready::At { .. } => {}
+                Ready::At { ms } => self.wake_at(cx, ms),
             }
+        }
+    }
+
+    /// Looks again at what waits, at that time.
+    fn wake_at(&mut self, cx: &mut Cx, ms: u64) {
+        if ms == u64::MAX {
+            return;
+        }
+        let us = self.clock.real_us(ms);
+        if us < self.wake_us {
+            self.wake_us = us;
+            let event = self.me(AtServer::Wake);
+            cx.at(us, event);
         }
     }
 
@@ -569,6 +523,7 @@ impl Server {
         }
         let steady_us = self.steady_us.max(self.paused_us).max(cx.plan.heal_us);
         let stuck_us = match cx.plan.deaf {
+            Some(_) if cx.plan.creates > 0 => STUCK_MAKING_US,
             Some(_) => STUCK_DEAF_US,
             None => STUCK_US,
         };
@@ -580,6 +535,25 @@ impl Server {
                 cx.wrong.push(text);
             }
         }
+        for (id, visit) in &self.visits {
+            let since = visit.since_us.max(steady_us);
+            if cx.now.saturating_sub(since) > stuck_us {
+                let text = format!("{} us: {id:?} waits since {since}: a visit", cx.now);
+                cx.wrong.push(text);
+            }
+        }
         self.table.as_ref().map(Table::size)
+    }
+}
+
+/// The keys that a change claims, and its turn: a file that was not made has been shown by its
+/// mount alone.
+fn claims(cx: &Cx, cmd: &Cmd) -> (Vec<Key>, Turn) {
+    match *cmd {
+        Cmd::Make { ino, at, .. } if !cx.truth.is_made(ino) => {
+            let keys = vec![Key::Inode(ino), Key::Name(name(at)), Key::Inode(at.0)];
+            (keys, Turn::Early)
+        }
+        _ => (cx.truth.keys(cmd), Turn::InOrder),
     }
 }

@@ -1,4 +1,11 @@
-//! The replicated state with all its past, and a log that loses and keeps what a log may.
+//! The replicated state, what is true with all its past, and a log that loses and keeps what a
+//! log may.
+//!
+//! What servers read and commands change is the replicated state. What caches and answers must
+//! show is true: beside it, the files that a mount has made by itself where nobody else could miss
+//! them ([`Local`]).
+
+mod local;
 
 use super::message::{Applied, Cmd, DIRS, FILES, NAMES, Shown, Value, What, name};
 use super::random::Random;
@@ -6,6 +13,7 @@ use crate::holder::Fact;
 use crate::leader::ClaimId;
 use lagan_types::lease::{Found, Key};
 use lagan_types::{Ino, SessionId};
+pub(super) use local::Local;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 /// Values with the times since which they hold.
@@ -34,9 +42,21 @@ pub(super) struct Truth {
     /// When the last entry of the log will be committed.
     pub last_us: u64,
     count: u64,
-    inodes: BTreeMap<Ino, Past<u64>>,
+    /// The replicated state; no number or name: nothing was done to it.
+    values: BTreeMap<Ino, u64>,
+    targets: BTreeMap<(Ino, u8), Ino>,
     atimes: BTreeMap<Ino, u64>,
+    /// Files that their mounts made, and that became part of it.
+    made: BTreeSet<Ino>,
+    /// Those that did not yet, and that nobody can miss.
+    pub local: BTreeMap<Ino, Local>,
+    /// What is true.
+    inodes: BTreeMap<Ino, Past<u64>>,
     names: BTreeMap<(Ino, u8), Past<Option<Ino>>>,
+    /// It changed without a command.
+    is_new: bool,
+    /// What is wrong about it.
+    pub wrong: Vec<String>,
     answers: BTreeMap<(SessionId, u64), Option<Vec<Fact<Value>>>>,
 }
 
@@ -51,22 +71,45 @@ impl Truth {
             log: VecDeque::new(),
             last_us: 0,
             count: 0,
-            inodes: inos.map(|ino| (ino, vec![(0, 0)])).collect(),
+            values: BTreeMap::new(),
+            targets: BTreeMap::new(),
             atimes: BTreeMap::new(),
+            made: BTreeSet::new(),
+            local: BTreeMap::new(),
+            inodes: inos.map(|ino| (ino, vec![(0, 0)])).collect(),
             names: names.map(|at| (at, vec![(0, None)])).collect(),
+            is_new: false,
+            wrong: Vec::new(),
             answers: BTreeMap::new(),
         }
     }
 
     // -- reads ------------------------------------------------------------------
 
-    pub fn value(&self, ino: Ino) -> Value {
-        let last = self.inodes[&ino].last().map_or(0, |(_, v)| *v);
+    fn value(&self, ino: Ino) -> Value {
+        let last = self.values.get(&ino).copied().unwrap_or(0);
         (last, self.atimes.get(&ino).copied().unwrap_or(0))
     }
 
-    pub fn target(&self, at: (Ino, u8)) -> Option<Ino> {
+    fn target(&self, at: (Ino, u8)) -> Option<Ino> {
+        self.targets.get(&at).copied()
+    }
+
+    /// The attributes that whoever asks must be shown.
+    pub fn true_value(&self, ino: Ino) -> Value {
+        let last = self.inodes.get(&ino).and_then(|past| past.last());
+        let last = last.map_or(0, |(_, v)| *v);
+        (last, self.atimes.get(&ino).copied().unwrap_or(0))
+    }
+
+    /// What whoever asks must be shown of a name.
+    pub fn true_target(&self, at: (Ino, u8)) -> Option<Ino> {
         self.names[&at].last().and_then(|(_, ino)| *ino)
+    }
+
+    /// Whether it changed without a command since the last call.
+    pub fn take_new(&mut self) -> bool {
+        std::mem::take(&mut self.is_new)
     }
 
     pub fn read(&self, what: What) -> Shown {
@@ -109,12 +152,16 @@ impl Truth {
 
     fn touch(&mut self, ino: Ino, now: u64) {
         self.count += 1;
-        let value = (now, self.count);
-        self.inodes.entry(ino).or_default().push(value);
+        self.values.insert(ino, self.count);
+        self.reflect_value(ino, now);
     }
 
     fn point(&mut self, at: (Ino, u8), to: Option<Ino>, now: u64) {
-        self.names.entry(at).or_default().push((now, to));
+        match to {
+            Some(ino) => _ = self.targets.insert(at, ino),
+            None => _ = self.targets.remove(&at),
+        }
+        self.reflect(at, now);
         self.touch(at.0, now);
     }
 
@@ -148,12 +195,16 @@ impl Truth {
                 let at = (of.dir, of.name[0]);
                 Fact::Name(name(at), self.target(at).into())
             }
-            Key::Inode(ino) | Key::Directory(ino) => Fact::Inode(*ino, self.value(*ino)),
+            Key::Inode(ino) | Key::Directory(ino) | Key::Exclusive(ino) => {
+                Fact::Inode(*ino, self.value(*ino))
+            }
         }
     }
 
     fn change(&mut self, cmd: &Cmd, now: u64) -> bool {
+        self.check_names(&cmd.changes(), now);
         match *cmd {
+            Cmd::Make { ino, at, value, .. } => return self.make(ino, at, value, now),
             Cmd::Set(ino) => self.touch(ino, now),
             Cmd::Link(ino, at) if self.target(at).is_none() => {
                 self.point(at, Some(ino), now);

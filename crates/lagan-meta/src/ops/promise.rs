@@ -15,9 +15,14 @@ use lagan_types::answer::{Committed, Created, GrantedInos};
 use lagan_types::attr::{Attr, Kind};
 use lagan_types::op::{CreateCommit, NewFile};
 use lagan_types::{FsError, Ino, Refusal, SessionId, VolumeId};
+use std::time::Duration;
 
 /// Inode numbers that a leader may ask for at once.
 pub(crate) const INOS_MAX: u32 = 1 << 20;
+
+/// Time by which the clock of whoever promised a file may go before that of the command that makes it:
+/// it was another leader's, which lags now, or its directory's times have run ahead.
+const AHEAD_MAX: Duration = Duration::from_secs(1);
 
 /// Why a file cannot be promised.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -115,8 +120,8 @@ fn make(txn: &mut Txn<'_>, file: &NewFile) -> Outcome<Attr> {
         return Err(FsError::Exists.into());
     }
     let owner = (file.mode, file.uid, file.gid);
-    // As it was shown when the name was promised.
-    let time = file.time.min(txn.time);
+    // As it was shown when the name was promised, perhaps by another clock.
+    let time = file.time.min(txn.time.saturating_add(AHEAD_MAX));
     let row = new_row(txn, &dir, Kind::File, owner, time);
     add_named(txn, (file.parent, &file.name), file.ino, row)
 }

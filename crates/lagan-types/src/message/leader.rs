@@ -12,6 +12,7 @@ use crate::id::{Ino, NodeId, SessionId, SetId};
 use crate::lease::Key;
 use crate::op::{LockRange, SessionIdentity};
 use crate::query::Counters;
+use crate::time::Time;
 
 asks! {
     /// Asked of the leader, on any server's `listen` or `peer_listen` address.
@@ -182,6 +183,8 @@ pub struct SessionHeard {
     /// The mount may remember what it is told is leased, for `LEASE_MS` from the sending of
     /// the heartbeat (`lagan-lease`).
     pub leased: bool,
+    /// The leader's clock.
+    pub now: Time,
 }
 
 /// What a mount must forget.

@@ -4,7 +4,7 @@ use super::Op;
 use crate::access::Access;
 use crate::answer::{Answer, Committed, Copied, Created, GrantedBlock, Renamed, Unlinked};
 use crate::ask::asks;
-use crate::attr::{Attr, Kind, Time};
+use crate::attr::{ArchiveState, Attr, Kind, Time};
 use crate::codec::{Decode, Encode};
 use crate::data::Data;
 use crate::extent::{ChunkRef, Edit, Extent};
@@ -484,6 +484,31 @@ impl NewFile {
             uid: create.uid,
             gid: create.gid,
             time,
+        }
+    }
+
+    /// Returns its attributes when it is made in a directory that has these, and no default
+    /// access control list.
+    pub fn attr(&self, dir: &Attr) -> Attr {
+        /// Set-group-id (inode(7)).
+        const S_ISGID: u16 = 0o2000;
+        let inherits = dir.mode & S_ISGID != 0;
+        Attr {
+            ino: self.ino,
+            kind: Kind::File,
+            mode: self.mode & 0o7777,
+            uid: self.uid,
+            gid: if inherits { dir.gid } else { self.gid },
+            nlink: 1,
+            size: 0,
+            allocated: 0,
+            rdev: 0,
+            atime: self.time,
+            mtime: self.time,
+            ctime: self.time,
+            btime: self.time,
+            version: 1,
+            archive: ArchiveState::Local,
         }
     }
 }

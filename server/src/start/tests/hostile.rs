@@ -3,15 +3,15 @@
 
 use super::mount::{Mount, file};
 use super::*;
-use lagan_types::lease::{CLOSED_MAX, Closed, Key, Leased, Wish};
+use lagan_types::lease::{CLOSED_MAX, Closed, EXCLUSIVE_INOS_MAX, Exclusive, Key, Leased, Wish};
 use lagan_types::limits::{ATTRS_PAGE_MAX, OPENS_PAGE_MAX};
 use lagan_types::message::{
-    CreateFile, CreateOutcome, GetStatus, LeaseStatus, PollRecalls, Recalls, SessionHeard,
+    CreateFile, CreateOutcome, GetStatus, LeaseStatus, Mutate, PollRecalls, Recalls, SessionHeard,
     SessionHeartbeat, StateRead,
 };
-use lagan_types::op::{FileOp, SetAttr, SetAttrs, Unlink};
+use lagan_types::op::{Create, CreatePromised, FileOp, NewFile, SetAttr, SetAttrs, Unlink};
 use lagan_types::query::{GetAttr, Lookup, LookupAll, OpenAll};
-use lagan_types::{FsError, Query};
+use lagan_types::{FsError, Kind, Query, Time};
 
 /// A change that waits for somebody has not ended after this.
 const MOMENT: Duration = Duration::from_millis(300);
@@ -110,6 +110,26 @@ impl Mount {
         answer.expect("it leads").outcome
     }
 
+    /// Makes a directory in the root as that mutation, to use it alone, with more inode numbers
+    /// than there may be.
+    async fn mkdir_alone(&self, seq: u64, name: &[u8]) -> Exclusive {
+        let make = Create {
+            kind: Kind::Directory,
+            ..file(name)
+        };
+        let closed = Some(Closed {
+            began: seq,
+            keys: vec![Key::name(Ino::ROOT, name), Key::Inode(Ino::ROOT)],
+            exclusive: Some(u32::MAX),
+        });
+        let command = self.command(seq, FileOp::from(make));
+        let ask = Mutate { command, closed };
+        let asked = self.pool.ask(self.addr, ask, Bytes::new(), LONG);
+        let made = asked.await.expect("an answer").0.expect("it leads");
+        let exclusive = made.proof.and_then(|proof| proof.exclusive);
+        exclusive.expect("nobody else knows the directory")
+    }
+
     fn chmod(&self, mode: u16) -> SetAttrs {
         SetAttrs {
             ino: self.file,
@@ -178,7 +198,11 @@ async fn what_a_mount_says_to_have_closed_is_still_recalled_from_others() {
 
     let keys = vec![Key::Inode(ino), Key::Directory(Ino::ROOT)];
     let began = u64::MAX;
-    let closed = Some(Closed { began, keys });
+    let closed = Some(Closed {
+        began,
+        keys,
+        exclusive: None,
+    });
     let (author, change) = (hostile.clone(), honest.chmod(0o600));
     let changed = tokio::spawn(async move { author.mutate_closed(3, change, closed).await });
     tokio::time::sleep(MOMENT).await;
@@ -198,7 +222,11 @@ async fn what_a_mount_says_to_have_closed_is_still_recalled_from_others() {
     let keys = (0..=CLOSED_MAX as u64)
         .map(|n| Key::Inode(Ino(n)))
         .collect();
-    let closed = Some(Closed { began, keys });
+    let closed = Some(Closed {
+        began,
+        keys,
+        exclusive: None,
+    });
     let refused = hostile.mutate_closed(4, honest.chmod(0o644), closed).await;
     assert_eq!(refused, Err(Refusal::Malformed));
     cluster.end().await;
@@ -231,6 +259,72 @@ async fn mount_that_never_acknowledges_is_waited_for_until_its_lease_ends() {
     // Its heartbeats go on, and renew nothing.
     cluster.change(3, 0o600).await;
     assert!(began.elapsed() >= 2 * MOMENT, "it was not waited for");
+    beating.abort();
+    cluster.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn mount_that_keeps_its_directory_is_waited_for_until_its_lease_ends() {
+    let cluster = Cluster::new().await;
+    let (honest, hostile) = (&cluster.honest, &cluster.hostile);
+    let term = hostile.lease().await;
+    let beating = hostile.beat(term);
+    hostile.remembers(term, hostile.file).await;
+    let began = Instant::now();
+    let alone = hostile.mkdir_alone(3, b"d").await;
+    assert!(alone.count <= EXCLUSIVE_INOS_MAX);
+    let (parent, name) = (Ino::ROOT, b"d".to_vec());
+    let found = honest.read(Lookup { parent, name }, None).await.answer;
+    assert!(found.is_ok(), "{found:?}");
+    assert!(began.elapsed() >= 2 * MOMENT, "it was not waited for");
+    let before = Instant::now();
+    let found = honest.read(GetAttr { ino: alone.dir }, None).await.answer;
+    assert!(
+        found.is_ok() && before.elapsed() < 2 * MOMENT,
+        "once is enough"
+    );
+    beating.abort();
+    cluster.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn mount_that_goes_on_to_make_files_does_not_keep_its_directory() {
+    let cluster = Cluster::new().await;
+    let (honest, hostile) = (&cluster.honest, &cluster.hostile);
+    let term = hostile.lease().await;
+    let beating = hostile.beat(term);
+    // The leader gives numbers as soon as it has some.
+    let mut seq = 3;
+    let alone = loop {
+        let alone = hostile.mkdir_alone(seq, format!("d{seq}").as_bytes()).await;
+        seq += 1;
+        if alone.count > 0 {
+            break alone;
+        }
+        assert!(seq < 500, "no numbers come");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    };
+    let maker = hostile.clone();
+    let making = tokio::spawn(async move {
+        for n in 0..u64::from(alone.count) {
+            let file = NewFile {
+                ino: Ino(alone.first.0 + n),
+                parent: alone.dir,
+                name: format!("f{n}").into_bytes(),
+                mode: 0o644,
+                uid: 0,
+                gid: 0,
+                time: Time::default(),
+            };
+            let made = maker.mutate(seq + n, FileOp::from(CreatePromised { file }));
+            made.await.expect("it was made");
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    });
+    let seen = honest.read(GetAttr { ino: alone.dir }, None).await.answer;
+    assert!(seen.is_ok(), "{seen:?}");
+    assert!(!making.is_finished(), "it gave up first");
+    making.abort();
     beating.abort();
     cluster.end().await;
 }

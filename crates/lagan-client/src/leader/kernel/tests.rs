@@ -18,6 +18,7 @@ fn lent(way: Way<'_>) -> Arc<Leases> {
     let leases = Arc::new(Leases::new(SessionId(1), true));
     let beat = leases.beat();
     let heard = SessionHeard {
+        now: lagan_types::Time::default(),
         alive: true,
         map_version: 0,
         check: 0,

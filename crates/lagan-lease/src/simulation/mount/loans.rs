@@ -1,6 +1,6 @@
 //! What a mount lends its kernel, and how it comes back.
 
-use super::Mount;
+use super::{Doing, Mount};
 use crate::holder::{Loan, Way};
 use crate::simulation::cx::Cx;
 use crate::simulation::message::{After, AtMount, DIRS, NAMES, UseRule, Value};
@@ -66,6 +66,19 @@ impl Mount {
                 }
                 self.poll(cx);
             }
+            After::Nothing => {}
+            After::Recalled(session, term, number) => {
+                self.when_made(cx, After::Acknowledge(session, term, number));
+            }
+            After::Ask(actor) => {
+                let number = self.holder.alone_number();
+                if let Doing::Read(reading) = &mut self.doing[actor] {
+                    reading.alone = number;
+                }
+                self.ask(cx, actor);
+            }
+            After::Change(actor, cmd, until_us) => self.change(cx, actor, cmd, (until_us, None)),
+            After::Create(actor, at, until_us) => self.create(cx, actor, at, until_us),
             After::Send(actor) => self.ask(cx, actor),
             After::Settle(term) => {
                 self.settled = self.settled.max(term);
