@@ -1,6 +1,7 @@
-//! Promises: created names that are not replicated yet, and exist by the leader's word only.
+//! Promises: created names that are not replicated yet, and exist by the leader's word only, or,
+//! in a directory that this mount uses alone, by its own.
 //!
-//! The leader keeps such a name in its memory (no sync); the first commit makes the
+//! Whoever promised it keeps such a name in memory (no sync); the first commit makes the
 //! file, in the same step. What must hold:
 //! - A close, an fsync and every call about the file but reads of its attributes
 //!   come after it was made; so does an fsync of its directory.
@@ -31,11 +32,11 @@ const LOST_MAX: usize = 4096;
 pub(crate) struct Promise {
     /// The file that is to be made.
     pub file: NewFile,
-    /// The session that it was promised to.
+    /// The session that it was promised to, or that promised it.
     pub session: SessionId,
-    /// The file as the leader showed it.
+    /// The file as it was shown.
     pub attr: Attr,
-    /// The term of the leader that promised it.
+    /// The term of the leader that promised it, or gave this mount the directory.
     pub term: u64,
     /// When the promise arrived.
     pub since: Instant,

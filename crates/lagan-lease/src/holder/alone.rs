@@ -22,9 +22,9 @@ impl<A: Attributes> Holder<A> {
     }
 
     /// Makes a file in a directory by itself, if that may be: the directory is this mount's
-    /// alone, and nothing is, or may be, under the name. `make` is given the directory's
-    /// attributes, which are lent to nobody ([`Holder::loans_of_make`]), and called last; if it returns `None`, nothing was done. Returns whether it
-    /// was made.
+    /// alone, its attributes are not lent ([`Holder::loans_of_make`]), and nothing is, or may be,
+    /// under the name. `make` is given the directory's attributes, and called last; if it returns
+    /// `None`, nothing was done. Returns whether it was made.
     pub fn make(
         &mut self,
         name: &Name,

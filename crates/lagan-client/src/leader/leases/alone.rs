@@ -43,6 +43,7 @@ impl Leases {
 
     /// Makes the regular file that a create wants, if its directory is this mount's alone, and
     /// gives the promise of it to `promise`; false: it cannot be taken, and the file is not made.
+    /// Returns its attributes; `None`: ask the leader.
     ///
     /// # Errors
     /// These loans must come back first.

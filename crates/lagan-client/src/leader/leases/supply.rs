@@ -41,6 +41,7 @@ impl Supply {
         }
     }
 
+    /// Takes a number.
     pub fn ino(&mut self) -> Option<Ino> {
         loop {
             match self.inos.front_mut()?.next() {
