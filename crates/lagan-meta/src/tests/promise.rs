@@ -7,7 +7,7 @@ use lagan_types::answer::{Committed, Created, GrantedInos};
 use lagan_types::attr::{Attr, Kind, Time};
 use lagan_types::op::{
     Commit, CreateCommit, CreatePromised, EndSession, FileOp, GrantInos, Inline, MakePromised,
-    NewFile, Rmdir, SetXattr, Unlink, XattrMode,
+    NewFile, Rmdir, SetAttr, SetAttrs, SetXattr, Unlink, XattrMode,
 };
 use lagan_types::{Answer, FsError, Ino, Refusal, SessionId, VolumeId};
 
@@ -67,6 +67,30 @@ fn create_commit(file: &NewFile, size_min: u64) -> CreateCommit {
 
 fn seen(w: &World, file: &NewFile) -> Result<Attr, NotPromised> {
     preview(&w.store, VolumeId::ONLY, w.session, file).unwrap()
+}
+
+/// A mount that uses a directory alone computes them by itself.
+#[test]
+fn attributes_of_a_new_file_follow_from_those_of_its_directory() {
+    let mut w = World::new();
+    let ino = granted(&mut w);
+    let parent = w.dir(ROOT, "d");
+    for mode in [0o755, 0o2775] {
+        let set = SetAttr {
+            mode: Some(mode),
+            gid: Some(77),
+            ..SetAttr::default()
+        };
+        w.op(SetAttrs { ino: parent, set }).unwrap();
+        for mode in [0o640, 0o6755] {
+            let file = NewFile {
+                parent,
+                mode,
+                ..new_file(ino, "a")
+            };
+            assert_eq!(seen(&w, &file), Ok(file.attr(&w.attr(parent))));
+        }
+    }
 }
 
 #[test]
