@@ -1,6 +1,7 @@
+# shellcheck shell=bash
 # Shared by the scripts beside it: disk images, network namespaces, clusters of
-# `lagan up`, and their removal. Needs root, iproute2, jq, util-linux, xfsprogs
-# or e2fsprogs.
+# `lagan up`, and their removal. Needs root, iproute2, curl, jq, util-linux,
+# xfsprogs or e2fsprogs.
 
 HERE=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 LAGAN=${LAGAN:-$HERE/../target/release/lagan}
@@ -18,7 +19,7 @@ note() { echo "-- $*" >&2; }
 work_dir() {
   [ "$(id -u)" = 0 ] || die "must run as root"
   local tool
-  for tool in ip jq losetup taskset "mkfs.$IMAGE_FS"; do
+  for tool in curl ip jq losetup "mkfs.$IMAGE_FS"; do
     command -v "$tool" >/dev/null || die "$tool is missing"
   done
   [ -x "$LAGAN" ] || die "$LAGAN: build it first (cargo build --release --workspace)"
@@ -61,16 +62,13 @@ net_down() {
   ip link del $BRIDGE 2>/dev/null
 }
 
-# lagan_up [PREFIX...] -- [OPTION...]: three servers in namespaces on $WORK/lagan,
-# mounts at $WORK/lagan-a and -b. PREFIX (taskset -c 0) applies to every process.
+# lagan_up [OPTION...]: three servers in namespaces on $WORK/lagan, mounts at
+# $WORK/lagan-a and -b.
 lagan_up() {
-  local prefix=()
-  while [ "$1" != -- ]; do prefix+=("$1"); shift; done
-  shift
   image_new lagan
   net_up
   mkdir -p "$WORK/lagan-a" "$WORK/lagan-b"
-  "${prefix[@]}" "$LAGAN" up "$WORK/lagan/c" --detach --servers 3 --copies 3 --s3 none \
+  "$LAGAN" up "$WORK/lagan/c" --detach --servers 3 --copies 3 --s3 none \
     --netns lgb1,lgb2,lgb3 --addrs $NET.1,$NET.2,$NET.3 \
     --mount "$WORK/lagan-a" --mount "$WORK/lagan-b" "$@" >&2 || die "lagan up failed"
 }
@@ -97,8 +95,7 @@ lagan_revive() {
 }
 lagan_status() { "$LAGAN" --cluster "$WORK/lagan/c" status --json; }
 lagan_healthy() {
-  local t
-  for t in $(seq 60); do
+  for _ in $(seq 60); do
     lagan_status >/dev/null 2>&1 && return 0
     sleep 1
   done
@@ -114,17 +111,26 @@ memory_of() {
   done < <(jq -r '.processes[] | "\(.name) \(.pid)"' "$1/cluster.json")
 }
 
-gluster() { BENCH_DIR=$WORK/gluster bash "$PEERS/gluster.sh" "$@"; }
+# peer SYSTEM COMMAND...: another file system's own script, on its image.
+peer_script() { if [ "$1" = plain ]; then echo "${PEERS:-}/local.sh"; else echo "${PEERS:-}/$1.sh"; fi; }
+peer() {
+  local system=$1
+  shift
+  BENCH_DIR=$WORK/$system bash "$(peer_script "$system")" "$@" >&2
+}
 
 clean_up() {
   trap - EXIT
   [ -n "${DRIVER:-}" ] && kill "$DRIVER" 2>/dev/null
-  mountpoint -q "$WORK/gluster" && { gluster down >&2; image_end gluster; }
-  local c
+  local s c
+  for s in gluster moosefs plain; do
+    mountpoint -q "$WORK/$s" && { peer $s down; image_end $s; }
+  done
   for c in "$WORK"/*/c "$WORK"/c; do
     [ -e "$c/cluster.json" ] && "$LAGAN" down "$c" >&2
   done
   net_down
   image_end lagan
+  image_end floor
   rm -rf --one-file-system "$WORK"
 }
