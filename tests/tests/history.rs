@@ -218,7 +218,7 @@ impl Worker<'_> {
             sys::close(std::os::fd::IntoRawFd::into_raw_fd(file)).expect("close");
             ContentCall::Append(value)
         } else {
-            ContentCall::Read(read(&path))
+            ContentCall::Read(read_log(&path))
         };
         self.record(&self.part.log, from, call);
     }
@@ -248,6 +248,14 @@ fn answer<T>(result: io::Result<T>) -> Option<T> {
         Err(e) if matches!(e.raw_os_error(), Some(libc::ENOENT | libc::EEXIST)) => None,
         Err(e) => panic!("a call failed: {e}"),
     }
+}
+
+/// The records of a file that grows at its end. Linux may show zeros there while another worker of
+/// the mount looks at the file (docs/SEMANTICS.md, "What a mount remembers"), but not twice.
+fn read_log(path: &Path) -> Vec<u64> {
+    let whole = || Some(read(path)).filter(|records| !records.contains(&0));
+    let mut tries = (0..3).filter_map(|_| whole());
+    tries.next().expect("a log without records of zeros")
 }
 
 /// The records of a file.

@@ -118,7 +118,7 @@ impl Files {
             // First the map, then the buffer: a reader in between sees both.
             self.note_commit(inode, &change, &done);
             self.retire(inode, &batch, None);
-            self.tidy_after(inode, &change);
+            self.tidy_after(inode, &change, 0);
         }
         Ok(())
     }
@@ -134,15 +134,42 @@ impl Files {
         pieces: &[Arc<Piece>],
         until: Instant,
     ) -> Result<Change, FsError> {
-        let placed = self.chunks.place(pieces, until).await?;
-        if placed.is_none() {
-            self.chunks.store_all(pieces, until).await?;
+        match self.inline_change(ino, pieces, until).await? {
+            Some(change) => Ok(change),
+            None => self.stored_change(ino, pieces, until).await,
         }
-        let chosen = placed.as_deref().unwrap_or(pieces);
-        let slices = chosen.iter().map(|p| Slice::new(p.offset(), p.clone()));
-        let mut change = Change::new(ino, slices.collect());
-        change.inline = placed.is_some();
-        Ok(change)
+    }
+
+    /// Prepares such a commit if the bytes may come with it.
+    ///
+    /// # Errors
+    /// Those of [`crate::chunks::Chunks::place`].
+    pub(super) async fn inline_change(
+        &self,
+        ino: Ino,
+        pieces: &[Arc<Piece>],
+        until: Instant,
+    ) -> Result<Option<Change>, FsError> {
+        let placed = self.chunks.place(pieces, until).await?;
+        Ok(placed.map(|placed| {
+            let mut change = Change::new(ino, slices_of(&placed));
+            change.inline = true;
+            change
+        }))
+    }
+
+    /// Prepares such a commit after the bytes were stored.
+    ///
+    /// # Errors
+    /// Those of [`crate::chunks::Chunks::store_all`].
+    pub(super) async fn stored_change(
+        &self,
+        ino: Ino,
+        pieces: &[Arc<Piece>],
+        until: Instant,
+    ) -> Result<Change, FsError> {
+        self.chunks.store_all(pieces, until).await?;
+        Ok(Change::new(ino, slices_of(pieces)))
     }
 
     /// Forgets pieces that were committed or are lost. An error is noted before the
@@ -287,6 +314,11 @@ impl Files {
         }
         result
     }
+}
+
+fn slices_of(pieces: &[Arc<Piece>]) -> Vec<Slice> {
+    let slices = pieces.iter().map(|p| Slice::new(p.offset(), p.clone()));
+    slices.collect()
 }
 
 /// Appends that a commit is placing. If the call is dropped half-way, whether

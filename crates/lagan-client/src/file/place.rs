@@ -6,9 +6,10 @@
 //! is known, and if somebody else wrote meanwhile, the same chunk is appended
 //! from where the new bytes begin in it.
 //!
-//! Short bytes that are appended alone come with the commit. What is rewritten with others is
-//! stored first: those may be acknowledged bytes, and must be on every member of their set
-//! before anything names the new chunk (INV-1), also where this mount dies meanwhile.
+//! Short bytes come with the commit, alone, and what has become crowded by them is rewritten
+//! afterwards ([`crate::file::tidy`]). What is rewritten with others is stored first: those may
+//! be acknowledged bytes, and must be on every member of their set before anything names the new
+//! chunk (INV-1), also where this mount dies meanwhile.
 
 use crate::chunks::piece::Piece;
 use crate::chunks::range::Ask;
@@ -52,28 +53,33 @@ impl Files {
         kill_suid: bool,
         until: Instant,
     ) -> Result<(), FsError> {
-        let new: u64 = groups.iter().map(|g| g.len() as u64).sum();
-        if let [only] = groups.as_slice()
-            && let Some(tail) = self.mergeable_tail(inode, new, until).await
-            && self.merge(inode, &tail, only, kill_suid, until).await?
-        {
-            return Ok(());
-        }
         let mut end = 0;
         let pieces: Vec<_> = groups
-            .into_iter()
+            .iter()
             .map(|data| {
                 let at = end;
                 end += data.len() as u64;
-                Piece::new(at, data)
+                Piece::new(at, data.clone())
             })
             .collect();
-        let mut change = self.change_of(inode.ino, &pieces, until).await?;
+        let mut change = match self.inline_change(inode.ino, &pieces, until).await? {
+            Some(change) => change,
+            None => {
+                if let [only] = groups.as_slice()
+                    && let Some(tail) = self.mergeable_tail(inode, end, until).await
+                    && self.merge(inode, &tail, only, kill_suid, until).await?
+                {
+                    return Ok(());
+                }
+                self.stored_change(inode.ino, &pieces, until).await?
+            }
+        };
         change.append = true;
         change.kill_suid = kill_suid;
         let done = self.commit(&mut change, until).await?;
         self.keep_small(&change);
         self.note_commit(inode, &change, &done);
+        self.tidy_after(inode, &change, done.appended_at);
         Ok(())
     }
 

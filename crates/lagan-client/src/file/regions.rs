@@ -61,7 +61,9 @@ pub(super) fn regions(slices: impl Iterator<Item = (u64, u64)>) -> BTreeSet<u64>
         .collect()
 }
 
-/// The rows of chunks without a gap that are worth a rewrite.
+/// The rows of chunks without a gap that are worth a rewrite. A first one that is longer than all
+/// behind it is left out: where a file grows at its end, lengths halve from one extent to the
+/// next, and each byte is rewritten once for each time that its extent doubles.
 pub(super) fn rows(extents: Vec<Extent>) -> Vec<Vec<Extent>> {
     let mut rows: Vec<Vec<Extent>> = Vec::new();
     let mut end = None;
@@ -78,6 +80,14 @@ pub(super) fn rows(extents: Vec<Extent>) -> Vec<Vec<Extent>> {
             _ => rows.push(vec![extent]),
         }
         end = next;
+    }
+    for row in &mut rows {
+        let mut behind: u64 = row.iter().map(|extent| extent.len).sum();
+        let longer = row.iter().take_while(|extent| {
+            behind -= extent.len;
+            extent.len > behind
+        });
+        row.drain(..longer.count());
     }
     rows.retain(|row| row.len() >= RUN_EXTENTS_MIN);
     rows
@@ -113,6 +123,61 @@ mod tests {
         let found = rows(extents);
         let shape: Vec<_> = found.iter().map(|r| (r[0].offset, r.len())).collect();
         assert_eq!(shape, [(0, 10), (200, 9), (300, 10)]);
+    }
+
+    #[test]
+    fn extents_longer_than_all_behind_them_stay_as_they_are() {
+        let lens = |lens: &[u64]| {
+            let mut end = 0;
+            let extents = lens.iter().map(|&len| {
+                end += len;
+                extent(end - len, len, true)
+            });
+            let rows = rows(extents.collect());
+            let rows = rows.iter().map(|row| (row[0].len, row.len()));
+            rows.collect::<Vec<_>>()
+        };
+        let short = [100; 20];
+        assert_eq!(lens(&[&[9_000, 4_000][..], &short].concat()), [(100, 20)]);
+        assert_eq!(lens(&[&[9_000, 2_000][..], &short].concat()), [(2_000, 21)]);
+        assert_eq!(lens(&[&short[..], &[9_000]].concat()), [(100, 21)]);
+    }
+
+    /// The lengths of a region's extents after lines were appended to it.
+    fn after(lines: u64, line: u64) -> (Vec<u64>, u64) {
+        let (mut lens, mut written) = (Vec::<u64>::new(), 0);
+        for _ in 0..lines {
+            lens.push(line);
+            if lens.len() > REGION_EXTENTS_MAX {
+                let mut end = 0;
+                let extents = lens.iter().map(|&len| {
+                    end += len;
+                    extent(end - len, len, true)
+                });
+                for row in rows(extents.collect()) {
+                    let len = row.iter().map(|e| e.len).sum();
+                    lens.truncate(lens.len() - row.len());
+                    lens.push(len);
+                    written += len;
+                }
+            }
+        }
+        (lens, written)
+    }
+
+    #[test]
+    fn appended_lines_are_rewritten_few_times() {
+        for line in [80, 1_000, 4_000] {
+            let lines = REGION_LEN / line;
+            let (lens, written) = after(lines, line);
+            assert!(
+                lens.len() <= REGION_EXTENTS_MAX,
+                "{line}: {} extents",
+                lens.len()
+            );
+            let times = written / REGION_LEN;
+            assert!(times <= 8, "{line}: rewritten {times} times");
+        }
     }
 
     #[test]

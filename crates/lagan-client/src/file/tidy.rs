@@ -5,7 +5,8 @@
 //! extent per write. A region of 1 MiB without holes has at most
 //! [`REGION_EXTENTS_MAX`] when all is quiet: each time it has more, its bytes
 //! are written once more, so that a write of 4 KiB costs 32 KiB more, on
-//! average, and no more.
+//! average, and no more. What only grows at its end costs less: long extents before
+//! short ones stay as they are ([`rows`]).
 //!
 //! The inode's turn is held meanwhile, so that a writer that does not stop
 //! cannot outrun it. It is a service, not a promise: where it fails, nothing is
@@ -32,9 +33,11 @@ use tokio::time::Instant;
 const PATIENCE: Duration = Duration::from_secs(10);
 
 impl Files {
-    /// Follows a commit of positional writes: regions that may be crowded are tidied in the background.
-    pub(super) fn tidy_after(&self, inode: &Arc<Inode>, change: &Change) {
-        let mut touched = regions(change.slices.iter().map(|s| (s.offset, s.len)));
+    /// Follows a commit whose slices went to those places behind `base`: regions that may be
+    /// crowded are tidied in the background.
+    pub(super) fn tidy_after(&self, inode: &Arc<Inode>, change: &Change, base: u64) {
+        let slices = change.slices.iter();
+        let mut touched = regions(slices.map(|s| (base.saturating_add(s.offset), s.len)));
         let state = inode.state.lock();
         touched.retain(|region| {
             let map = state.map.as_ref().filter(|m| m.version() == state.version);
