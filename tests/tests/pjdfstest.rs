@@ -6,6 +6,9 @@ use lagan_tests::run::{LONG, make_root, remove_root};
 use lagan_tests::wait::until;
 use lagan_tests::{Cluster, Options, binary, command, leftover, with_cluster};
 use std::collections::BTreeMap;
+use std::ffi::OsString;
+use std::fs::Permissions;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Instant;
@@ -133,9 +136,25 @@ fn suite(root: &Path, dir: &Path, remounts: bool, words: &[&str]) -> command::Do
     let text = format!("{CONFIG}[settings]\nnaptime = 0.02\nallow_remount = {remounts}\n");
     std::fs::write(&config, text).expect("write the configuration");
     let mut suite = Command::new(binary::tool("pjdfstest"));
+    suite.env("PATH", path_without_helpers(root));
     suite.arg("-c").arg(config).arg("-p").arg(dir).arg("-s");
     suite.arg(root).args(words);
     command::run(&mut suite, LONG).expect("run pjdfstest (tests/run installs it)")
+}
+
+/// The path of commands with a mount(8) before it that calls no helper. Where fuse3 is installed it
+/// has one for each type `fuse.*`, which takes what comes behind the dot for a program.
+fn path_without_helpers(root: &Path) -> OsString {
+    let dir = root.join("bin");
+    let script = "#!/bin/sh\nPATH=${PATH#*:} exec mount -i \"$@\"\n";
+    std::fs::create_dir_all(&dir).expect("make a directory");
+    std::fs::write(dir.join("mount"), script).expect("write a script");
+    let mode = Permissions::from_mode(0o755);
+    std::fs::set_permissions(dir.join("mount"), mode).expect("make it executable");
+    let mut path = dir.into_os_string();
+    path.push(":");
+    path.push(std::env::var_os("PATH").unwrap_or_default());
+    path
 }
 
 /// Waits until the mount can be made read-only; it is writable again afterwards.
@@ -143,7 +162,7 @@ fn wait_until_idle(mount: &Path) {
     let mount = path(mount);
     let remount = |how| {
         let mut command = Command::new("mount");
-        command.args(["-o", how, mount]);
+        command.args(["-i", "-o", how, mount]);
         command::run(&mut command, PATIENCE).expect("run mount")
     };
     until("the mount can be made read-only", PATIENCE, || {
