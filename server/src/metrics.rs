@@ -121,7 +121,19 @@ fn consensus(out: &mut String, member: &Member) {
     );
     counters(
         out,
-        [("lagan_raft_syncs_total", "Syncs of the log", raft.syncs)],
+        [
+            ("lagan_raft_syncs_total", "Syncs of the log", raft.syncs),
+            (
+                "lagan_raft_entries_total",
+                "Entries that this node proposed",
+                raft.proposed_entries,
+            ),
+            (
+                "lagan_raft_commands_total",
+                "Commands in the entries that this node proposed",
+                raft.proposed_commands,
+            ),
+        ],
     );
     metric(
         out,

@@ -25,6 +25,7 @@ use lagan_host::wall::since_1970;
 use lagan_types::{NodeId, Time};
 use openraft::error::ClientWriteError;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
@@ -39,12 +40,22 @@ pub(crate) use collect::{Content, Outcome, Proposal, Reply};
 /// Time for which an entry without an answer holds its place in flight.
 const ANSWER_MAX: Duration = Duration::from_secs(30);
 
+/// What a node has proposed since its start.
+#[derive(Debug, Default)]
+pub(crate) struct Proposed {
+    /// Entries.
+    pub entries: AtomicU64,
+    /// The commands in them.
+    pub commands: AtomicU64,
+}
+
 /// The one task that makes entries, in the order of the queue.
 pub(crate) struct Batcher {
     core: OpenRaft,
     state: StateStore,
     collector: Collector,
     in_flight: Arc<Semaphore>,
+    proposed: Arc<Proposed>,
 }
 
 impl Batcher {
@@ -55,12 +66,14 @@ impl Batcher {
         queue: mpsc::Receiver<Proposal>,
         leader: watch::Receiver<LeaderInfo>,
         in_flight: Arc<Semaphore>,
+        proposed: Arc<Proposed>,
     ) -> Self {
         Batcher {
             collector: Collector::new(queue, leader, state.last_time()),
             core,
             state,
             in_flight,
+            proposed,
         }
     }
 
@@ -88,7 +101,12 @@ impl Batcher {
             let applied = self.state.last_time();
             let (collected, left) = self.collector.collect(first, now.max(applied.succ()));
             held = left;
+            let commands = collected.commands() as u64;
             if let Some((batch, waiting)) = collected.into_batch() {
+                self.proposed.entries.fetch_add(1, Ordering::Relaxed);
+                self.proposed
+                    .commands
+                    .fetch_add(commands, Ordering::Relaxed);
                 self.propose(batch, waiting, permit).await;
             }
         }

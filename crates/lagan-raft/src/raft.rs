@@ -1,6 +1,6 @@
 //! One voter: the consensus with its disk and its peers.
 
-use crate::batcher::{Batcher, Proposal};
+use crate::batcher::{Batcher, Proposal, Proposed};
 use crate::error::{Malformed, ProposeError, RaftError};
 use crate::holds::Holds;
 use crate::leader::{self, LeaderInfo};
@@ -64,6 +64,7 @@ pub struct Raft {
     stepping_down: AtomicBool,
     /// Callers that wait for the answer to a command or a barrier.
     pending: AtomicUsize,
+    proposed: Arc<Proposed>,
     /// False while this machine's clock is wrong.
     may_lead: AtomicBool,
     cancel: CancellationToken,
@@ -168,12 +169,14 @@ impl Raft {
         let (following, leader) = leader::follow(&core, options.node, cancel.clone());
         let (queue, waiting) = mpsc::channel(options.queue_len_max);
         let in_flight = Arc::new(Semaphore::new(options.entries_in_flight));
+        let proposed = Arc::new(Proposed::default());
         let batcher = Batcher::new(
             core.clone(),
             state.clone(),
             waiting,
             leader.clone(),
             in_flight.clone(),
+            proposed.clone(),
         );
         let keeper = Keeper {
             core: core.clone(),
@@ -202,6 +205,7 @@ impl Raft {
             in_flight,
             stepping_down: AtomicBool::new(false),
             pending: AtomicUsize::new(0),
+            proposed,
             may_lead: AtomicBool::new(true),
             cancel,
             tasks: Mutex::new(tasks),
@@ -355,6 +359,8 @@ impl Raft {
         stats.purged = self.log.purged();
         stats.snapshot = self.state.snapshot_index();
         stats.pending = self.pending.load(Ordering::Relaxed);
+        stats.proposed_entries = self.proposed.entries.load(Ordering::Relaxed);
+        stats.proposed_commands = self.proposed.commands.load(Ordering::Relaxed);
         stats.queued = self.queue.max_capacity() - self.queue.capacity();
         stats
     }

@@ -29,6 +29,10 @@ pub struct Stats {
     pub disk_slow: bool,
     /// A write or sync failed: the node has stopped for good.
     pub poisoned: bool,
+    /// Entries that this node has proposed since its start.
+    pub proposed_entries: u64,
+    /// The commands in them; those that come together share an entry, and its sync.
+    pub proposed_commands: u64,
     /// Callers that wait for the answer to their command or barrier.
     pub pending: usize,
     /// Commands and barriers that wait for an entry.

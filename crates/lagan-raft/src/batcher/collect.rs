@@ -114,6 +114,11 @@ pub(super) struct Collected {
 }
 
 impl Collected {
+    /// How many commands it has.
+    pub fn commands(&self) -> usize {
+        self.commands.len()
+    }
+
     /// The batch and those who wait for it; `None`: there is nothing to propose.
     pub fn into_batch(self) -> Option<(Batch, Waiting)> {
         let term = self.term.filter(|_| self.waiting.len() > 0)?;
