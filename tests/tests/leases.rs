@@ -4,12 +4,12 @@
 //! what only leases can get wrong: that something is answered without asking, that a mount
 //! which was away fences itself, and that a change waits for it no longer than it must.
 
-use crate::shorthands::{expect_errno, s};
+use crate::shorthands::{expect_errno, metric, s};
 use lagan_tests::cluster::Cluster;
 use lagan_tests::options::Options;
 use lagan_tests::random::Random;
 use lagan_tests::wait::until;
-use lagan_tests::with_cluster;
+use lagan_tests::{sys, with_cluster};
 use std::fs;
 use std::path::Path;
 use std::sync::Barrier;
@@ -71,6 +71,37 @@ fn what_is_remembered_is_answered_while_no_server_answers() {
             warm(&file);
             (figure(cluster, "held") > 0).then_some(())
         });
+    });
+}
+
+/// `ls -l` asks for an attribute that hardly any file has.
+#[test]
+fn that_a_file_has_no_extended_attributes_is_known_until_it_has_one() {
+    with_cluster(Options::default(), s(120), |cluster| {
+        let name = |n: u64| format!("f{n}");
+        for n in 0..20 {
+            fs::write(cluster.a().join(name(n)), b"x").expect("a call on a mount");
+        }
+        let asked = || metric(cluster, "lagan_meta_requests_total{ask=\"GetXattr\"}");
+        let before = asked();
+        for _ in 0..5 {
+            for n in 0..20 {
+                let path = cluster.b().join(name(n));
+                expect_errno(sys::get_xattr(&path, "user.note"), libc::ENODATA);
+                assert_eq!(sys::list_xattrs(&path).expect("a call"), [""; 0]);
+            }
+        }
+        assert_eq!(asked(), before);
+        for n in 0..20 {
+            let (here, there) = (cluster.a().join(name(n)), cluster.b().join(name(n)));
+            let file = fs::File::open(&there).expect("a call on a mount");
+            sys::set_xattr(&here, "user.note", b"new", 0).expect("a call on a mount");
+            assert_eq!(sys::get_xattr(&there, "user.note").expect("it"), b"new");
+            assert_eq!(sys::list_xattrs(&there).expect("a call"), ["user.note"]);
+            drop(file);
+            sys::remove_xattr(&here, "user.note").expect("a call on a mount");
+            expect_errno(sys::get_xattr(&there, "user.note"), libc::ENODATA);
+        }
     });
 }
 

@@ -7,7 +7,7 @@ use crate::Client;
 use lagan_types::attr::CAPABILITY;
 use lagan_types::limits::{EXTENTS_PAGE_MAX, XATTR_NAME_LEN_MAX, XATTR_VALUE_LEN_MAX};
 use lagan_types::op::{FileOp, RemoveXattr, SetListAsOther, SetXattr, XattrMode};
-use lagan_types::query::{Extents, File, GetXattr, ListXattr};
+use lagan_types::query::{Extents, File, GetAttr, GetXattr, ListXattr};
 use lagan_types::{Answer, Ask, Content, Extent, FsError, Ino, Kind};
 use tokio::time::Instant;
 
@@ -45,6 +45,9 @@ impl Client {
             return Err(FsError::NoAttribute);
         }
         let list = is_acl(name);
+        if !list && self.has_none(ino).await {
+            return Err(FsError::NoAttribute);
+        }
         let name = name.to_vec();
         let value = self.leader.query(GetXattr { ino, name }).await;
         if list {
@@ -52,6 +55,13 @@ impl Client {
             self.leader.leases().quieten(ino);
         }
         value
+    }
+
+    /// Whether an inode has no attributes, as most. `ls -l` asks for one of each file: the leader is
+    /// not asked where this mount remembers the inode.
+    async fn has_none(&self, ino: Ino) -> bool {
+        let attr = self.leader.query(GetAttr { ino }).await;
+        attr.is_ok_and(|attr| !attr.has_xattrs())
     }
 
     async fn own_attribute(&self, ino: Ino, name: &[u8]) -> Result<Vec<u8>, FsError> {
@@ -191,6 +201,9 @@ impl Client {
     /// # Errors
     /// Those of [`Client::getattr`].
     pub async fn listxattr(&self, ino: Ino) -> Result<Vec<Vec<u8>>, FsError> {
+        if self.has_none(ino).await {
+            return Ok(Vec::new());
+        }
         self.leader.query(ListXattr { ino }).await
     }
 
