@@ -288,6 +288,7 @@ fn commit(ino: Ino, chunk: ChunkRef) -> Commit {
         size_min: 0,
         expect_version: None,
         kill_suid: false,
+        mtime: None,
         inline: Inline::Stored,
     }
 }

@@ -39,7 +39,7 @@ fn create_new(path: &Path) -> std::io::Result<File> {
 
 /// Creates files in a directory until the mount makes them by itself. A machine that stalls lets
 /// the lease run out, and what others have looked at is not given alone for a while.
-fn warm(cluster: &Cluster, dir: &Path) {
+pub(crate) fn warm(cluster: &Cluster, dir: &Path) {
     let mut n = 0;
     until("files are made without a request", s(90), || {
         let before = creates(cluster);

@@ -5,6 +5,7 @@ mod ahead;
 mod alone;
 mod archive;
 mod atime;
+mod attributes;
 mod capabilities;
 mod coherence;
 mod copy;

@@ -98,7 +98,7 @@ fn try_shake_hands(addr: SocketAddr, service: u8) -> std::io::Result<TcpStream> 
     // a mount, or for raft a server, of no cluster, node, store and boot yet; its build is "t"
     let role = u8::from(service == RAFT);
     let body = [role, 0, 0, 0, 0, service, 1, b't'];
-    let mut hello = b"LAGN\x08\x00\x08\x00\x08\x00\x00\x00".to_vec();
+    let mut hello = b"LAGN\x09\x00\x09\x00\x08\x00\x00\x00".to_vec();
     let crc = crc32fast::hash(&[&hello[..], &body].concat());
     hello.extend_from_slice(&crc.to_le_bytes());
     hello.extend_from_slice(&body);

@@ -262,6 +262,7 @@ mod tests {
                     secs: n as i64,
                     nanos: 0,
                 },
+                set: None,
             };
             let asked = (SessionId(1), 1 + n);
             system(MakePromised { file, asked }.into()).unwrap();

@@ -20,7 +20,7 @@ pub struct Access {
 }
 
 /// The times that decide.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Encode, Decode)]
 pub struct Times {
     /// Last access.
     pub atime: Time,

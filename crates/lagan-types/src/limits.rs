@@ -75,7 +75,7 @@ pub const NODES_MAX: usize = 256;
 pub const SET_MEMBERS_MAX: usize = 8;
 
 /// Protocol versions that this build speaks, lowest and highest.
-pub const PROTOCOL_VERSIONS: (u16, u16) = (8, 8);
+pub const PROTOCOL_VERSIONS: (u16, u16) = (9, 9);
 
 const _: () = assert!(CHUNK_LEN_MAX.is_multiple_of(BLOCK_LEN));
 const _: () = assert!((BATCH_LEN_MAX as u64) < crate::codec::DECODE_LIMIT_BYTES as u64);

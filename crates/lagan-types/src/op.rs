@@ -9,14 +9,15 @@
 //! `FORMAT_VERSION` and `PROTOCOL_VERSIONS`. A row's place is its number, so a row that is put
 //! in before others changes theirs.
 
+mod attrs;
 mod file;
 mod system;
 
+pub use attrs::{NewFile, SetAttr, SetTime};
 pub use file::{
     CloseBlock, CloseSession, Commit, CopyRange, Create, CreateCommit, CreatePromised, DropLocks,
-    FileOp, GrantBlock, Inline, Link, LockKind, LockRange, NameEffect, NewFile, NoteAccesses,
-    RemoveXattr, Rename, Rewrite, Rmdir, SetAttr, SetAttrs, SetListAsOther, SetLock, SetTime,
-    SetXattr, Unlink, XattrMode,
+    FileOp, GrantBlock, Inline, Link, LockKind, LockRange, NameEffect, NoteAccesses, RemoveXattr,
+    Rename, Rewrite, Rmdir, SetAttrs, SetListAsOther, SetLock, SetXattr, Unlink, XattrMode,
 };
 pub use system::{
     ArchiveFail, ArchiveFinish, ArchiveNow, ArchiveStart, ChangeSets, ChunksReaped, EndSession,

@@ -59,19 +59,26 @@ impl Client {
         ino: Ino,
         mut set: SetAttr,
     ) -> Result<Attr, FsError> {
+        set.kill_suid |= set.size.is_some() && !caller.privileged();
+        let attr = match self.files.set_alone(ino, &set).await {
+            Some(attr) => attr,
+            None => self.set_by_leader(ino, set).await?,
+        };
+        self.no_acl.answered(&attr);
+        let attr = self.merged(attr).await;
+        self.files.pages().answered_set(&attr);
+        Ok(attr)
+    }
+
+    async fn set_by_leader(&self, ino: Ino, set: SetAttr) -> Result<Attr, FsError> {
         let until = self.leader.deadline();
         if let Some(inode) = self.files.table().inode(ino) {
             // Later, the flush would change size, times and mode again.
             let _ = self.files.flush_inode(&inode, until).await;
         }
-        set.kill_suid |= set.size.is_some() && !caller.privileged();
         let op = SetAttrs { ino, set };
         let attr = self.leader.mutate_by(op, None, until).await;
-        let attr = attr.map_err(fs_error)?;
-        self.no_acl.answered(&attr);
-        let attr = self.merged(attr).await;
-        self.files.pages().answered_set(&attr);
-        Ok(attr)
+        attr.map_err(fs_error)
     }
 
     /// chown(2) that names no owner, or what the kernel sends when a write takes

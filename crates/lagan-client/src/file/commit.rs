@@ -9,7 +9,7 @@ use bytes::BytesMut;
 use lagan_types::answer::Committed;
 use lagan_types::extent::{ChunkRef, Edit};
 use lagan_types::op::{Commit, CreateCommit, Inline};
-use lagan_types::{Attr, Data, FsError, Ino, Refusal, SessionId};
+use lagan_types::{Attr, Data, FsError, Ino, Refusal, SessionId, Time};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::Instant;
@@ -70,6 +70,8 @@ pub(crate) struct Change {
     pub expect_version: Option<u64>,
     /// Clear setuid and setgid.
     pub kill_suid: bool,
+    /// The time of the content's last change, if it was set after these bytes were written.
+    pub mtime: Option<Time>,
     /// The bytes of the slices come with the commit.
     pub inline: bool,
     /// Other chunks have the bytes since it was carried out.
@@ -87,6 +89,7 @@ impl Change {
             size_min: 0,
             expect_version: None,
             kill_suid: false,
+            mtime: None,
             inline: false,
             rehomed: false,
         }
@@ -114,6 +117,7 @@ impl Change {
             size_min: self.size_min,
             expect_version: self.expect_version,
             kill_suid: self.kill_suid,
+            mtime: self.mtime,
             inline: match self.inline {
                 true => Inline::Data(Data(data())),
                 false => Inline::Stored,
@@ -172,7 +176,7 @@ impl Files {
                 sessions.push(slice.piece.stored()?.session());
             }
             let session = one_session(sessions.into_iter())?;
-            let promise = self.leader.promise_of(change.ino);
+            let promise = self.leader.promise_to_keep(change.ino);
             let session = session.or(promise.as_ref().map(|p| p.session));
             let commit = change.commit();
             let promised = promise.is_some();

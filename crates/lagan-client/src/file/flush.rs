@@ -13,7 +13,7 @@ use crate::file::inode::Inode;
 use crate::file::room::Room;
 use crate::leader::link::data_error;
 use lagan_types::limits::COMMIT_EDITS_MAX;
-use lagan_types::{FsError, Ino};
+use lagan_types::{FsError, Ino, Time};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -87,16 +87,17 @@ impl Files {
         live: bool,
         until: Instant,
     ) -> Result<(), FsError> {
-        let (pieces, kill_suid) = {
+        let (pieces, kill_suid, mtime) = {
             let mut state = inode.state.lock();
             if live {
                 state.buffer.freeze_all();
             }
             let pieces = state.buffer.pieces().to_vec();
             let kill = !pieces.is_empty() && std::mem::take(&mut state.kill_suid);
-            (pieces, kill)
+            (pieces, kill, state.set_mtime)
         };
-        let result = self.commit_pieces(inode, &pieces, kill_suid, until).await;
+        let how = (kill_suid, mtime);
+        let result = self.commit_pieces(inode, &pieces, how, until).await;
         if let Err(error) = result {
             self.retire(inode, &pieces, Some(error));
         }
@@ -107,12 +108,13 @@ impl Files {
         &self,
         inode: &Arc<Inode>,
         pieces: &[Arc<Piece>],
-        kill_suid: bool,
+        (kill_suid, mtime): (bool, Option<Time>),
         until: Instant,
     ) -> Result<(), FsError> {
         for batch in batches(pieces) {
             let mut change = self.change_of(inode.ino, &batch, until).await?;
             change.kill_suid = kill_suid;
+            change.mtime = mtime;
             let _under_way = inode.begin_commit();
             let done = self.commit(&mut change, until).await?;
             // First the map, then the buffer: a reader in between sees both.

@@ -128,6 +128,9 @@ pub(crate) struct InodeState {
     pub dirty_since: Option<Instant>,
     /// Wall time of the last write that is not committed.
     pub wrote_at: Time,
+    /// The time of the content's last change, if it was set after the last write, and that was
+    /// not committed then.
+    pub set_mtime: Option<Time>,
     /// How many deferred writes failed, and the error of the last.
     pub errors: (u64, Option<FsError>),
     /// The read that was noted last: the ctime that was known, and the second.
@@ -176,7 +179,10 @@ impl InodeState {
         let mut attr = self.attr.clone().unwrap_or(attr);
         if !self.buffer.is_empty() {
             attr.size = attr.size.max(self.buffer.end());
-            attr.mtime = attr.mtime.max(self.wrote_at);
+            // It was set since, and by nobody else after that.
+            if self.set_mtime != Some(attr.mtime) {
+                attr.mtime = attr.mtime.max(self.wrote_at);
+            }
             attr.ctime = attr.ctime.max(self.wrote_at);
         }
         attr
@@ -214,6 +220,7 @@ impl InodeState {
     pub fn wrote(&mut self, kill_suid: bool, now: Time) {
         self.kill_suid |= kill_suid;
         self.wrote_at = now;
+        self.set_mtime = None;
         self.dirty_since.get_or_insert_with(Instant::now);
     }
 

@@ -7,8 +7,9 @@ use crate::file::room::Taken;
 use crate::options::Caller;
 use crate::wall::wall_time;
 use bytes::Bytes;
-use lagan_types::FsError;
 use lagan_types::limits::{CHUNK_LEN_MAX, FILE_LEN_MAX};
+use lagan_types::op::SetAttr;
+use lagan_types::{Attr, FsError, Ino};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::Instant;
@@ -64,6 +65,26 @@ impl Files {
             self.flush_if_much(&handle.inode);
         }
         Ok(data.len() as u32)
+    }
+
+    /// Sets attributes of an open file that only this mount knows, also after bytes were written to
+    /// it: they are made part of it together. Returns all attributes; `None`: ask the leader, after
+    /// a flush.
+    pub async fn set_alone(&self, ino: Ino, set: &SetAttr) -> Option<Attr> {
+        let inode = self.table.inode(ino)?;
+        // A commit under way would give the content the time at which it is carried out.
+        let _turn = inode.turn.try_lock().ok()?;
+        // Where appended bytes go, and so the size, is known after the flush.
+        if inode.has_appends() {
+            return None;
+        }
+        let attr = self.leader.set_alone(ino, set).await?;
+        let mut state = inode.state.lock();
+        if set.mtime.is_some() {
+            state.set_mtime = Some(attr.mtime);
+        }
+        state.learn(&attr);
+        Some(attr)
     }
 
     /// Flushes appends before a positional write, and the other way round: side by side

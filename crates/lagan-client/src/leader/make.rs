@@ -5,7 +5,7 @@ use crate::leader::link::fs_error;
 use crate::leader::open_files::OpenFiles;
 use crate::leader::promises::{MAKE_AFTER, Promise};
 use lagan_types::lease::Key;
-use lagan_types::op::{Create, CreatePromised, FileOp, NewFile};
+use lagan_types::op::{Create, CreatePromised, FileOp, NewFile, SetAttr};
 use lagan_types::query::Sees;
 use lagan_types::{Attr, FsError, Ino, Query, Refusal, SessionId};
 use std::pin::Pin;
@@ -49,6 +49,11 @@ impl Leader {
         self.promises.get(ino)
     }
 
+    /// The promise of that inode, to be kept now.
+    pub fn promise_to_keep(&self, ino: Ino) -> Option<Promise> {
+        self.promises.keep(ino)
+    }
+
     /// Takes what the leader promised; false: the promise came too late.
     pub(super) fn take_promise(
         &self,
@@ -62,6 +67,7 @@ impl Leader {
             attr: attr.clone(),
             term,
             since: Instant::now(),
+            told: true,
         });
         if added && self.session() != session {
             // It ended meanwhile, and its promises were cleared before this one was added.
@@ -96,6 +102,19 @@ impl Leader {
                     attr.iter().for_each(|_| self.sweep());
                     return attr;
                 }
+                Err(loans) => self.kernel.take_back(&self.leases, loans).await,
+            }
+        }
+        None
+    }
+
+    /// Sets attributes of a file that this mount has made for itself, and told nobody of. Returns
+    /// all of them; `None`: ask the leader.
+    pub async fn set_alone(&self, ino: Ino, set: &SetAttr) -> Option<Attr> {
+        while !self.promises.is_empty() {
+            let set = |dir: &Attr, now| self.promises.set(ino, dir, set, now);
+            match self.leases.set_local(ino, set) {
+                Ok(attr) => return attr,
                 Err(loans) => self.kernel.take_back(&self.leases, loans).await,
             }
         }
@@ -211,7 +230,7 @@ impl Leader {
             let ended = tokio::time::timeout_at(until, self.making.ended(ino)).await;
             ended.map_err(|_| FsError::TimedOut)?;
         };
-        let Some(promise) = self.promises.get(ino) else {
+        let Some(promise) = self.promises.keep(ino) else {
             return Ok(());
         };
         // Until the outcome is known the file is open: nobody reaps it, or this

@@ -13,8 +13,8 @@
 //!
 //! This file is the table; `make.rs` has the files made.
 
-use lagan_types::op::NewFile;
-use lagan_types::{Attr, Ino, SessionId};
+use lagan_types::op::{NewFile, SetAttr};
+use lagan_types::{Attr, Ino, SessionId, Time};
 use parking_lot::Mutex;
 use std::collections::{BTreeSet, HashMap};
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -40,6 +40,8 @@ pub(crate) struct Promise {
     pub term: u64,
     /// When the promise arrived.
     pub since: Instant,
+    /// Somebody is told of the file: as it is now it is made.
+    pub told: bool,
 }
 
 #[derive(Debug, Default)]
@@ -93,6 +95,29 @@ impl Promises {
             return None;
         }
         self.inner.lock().promises.get(&ino).cloned()
+    }
+
+    /// The promise of that inode, to be kept: the file stays as it is from now on.
+    pub fn keep(&self, ino: Ino) -> Option<Promise> {
+        if self.is_empty() {
+            return None;
+        }
+        let mut inner = self.inner.lock();
+        let promise = inner.promises.get_mut(&ino)?;
+        promise.told = true;
+        Some(promise.clone())
+    }
+
+    /// Sets attributes of a file that nobody was told of, in a directory that has these
+    /// ([`NewFile::set`]). Returns the attributes that it has then.
+    pub fn set(&self, ino: Ino, dir: &Attr, set: &SetAttr, now: Time) -> Option<Attr> {
+        let mut inner = self.inner.lock();
+        let promise = inner.promises.get_mut(&ino).filter(|p| !p.told)?;
+        if !promise.file.set(dir, set, now) {
+            return None;
+        }
+        promise.attr = promise.file.attr(dir);
+        Some(promise.attr.clone())
     }
 
     /// Removes a promise that was kept, or is not wanted.
@@ -172,8 +197,8 @@ impl Promises {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use lagan_types::Kind;
     use lagan_types::attr::ArchiveState;
-    use lagan_types::{Kind, Time};
 
     fn promise(ino: u64, term: u64) -> Promise {
         let time = Time::default();
@@ -203,11 +228,13 @@ mod tests {
                 uid: 0,
                 gid: 0,
                 time,
+                set: None,
             },
             session: SessionId(1),
             attr,
             term,
             since: Instant::now(),
+            told: false,
         }
     }
 

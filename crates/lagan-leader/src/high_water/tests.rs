@@ -187,6 +187,7 @@ impl World {
             size_min: 0,
             expect_version: None,
             kill_suid: false,
+            mtime: None,
             inline: Inline::Stored,
         });
         self.now_s += 1;

@@ -22,7 +22,7 @@ impl<A: Attributes> Holder<A> {
     }
 
     /// Makes a file in a directory by itself, if that may be: the directory is this mount's
-    /// alone, its attributes are not lent ([`Holder::loans_of_make`]), and nothing is, or may be,
+    /// alone, its attributes are not lent ([`Holder::loans_of_local`]), and nothing is, or may be,
     /// under the name. `make` is given the directory's attributes, and called last; if it returns
     /// `None`, nothing was done. Returns whether it was made.
     pub fn make(
@@ -55,6 +55,25 @@ impl<A: Attributes> Holder<A> {
         self.inodes.insert(ino, made.attr, 1);
         self.exclusives.dirs.insert(dir, made.dir);
         self.exclusives.local.insert(ino, name.clone());
+        true
+    }
+
+    /// Gives a local file other attributes, if that may be: its directory is this mount's alone,
+    /// and the attributes that it has are not lent. `set` is given those of the directory, and
+    /// called last; if it returns `None`, nothing was done. Returns whether it has them.
+    pub fn set_local(&mut self, ino: Ino, now_ms: u64, set: impl FnOnce(&A) -> Option<A>) -> bool {
+        let Some(dir) = self.exclusives.local.get(&ino).map(|name| name.dir) else {
+            return false;
+        };
+        let lent = self.lent.out(ino, now_ms).is_some();
+        if lent || !self.is_alone(dir, now_ms) {
+            return false;
+        }
+        let Some(attr) = self.exclusives.dirs.get(&dir).and_then(set) else {
+            return false;
+        };
+        self.stamps.close(&Key::Inode(ino));
+        self.inodes.insert(ino, attr, 1);
         true
     }
 

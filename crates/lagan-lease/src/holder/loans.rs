@@ -81,11 +81,12 @@ impl<A: Attributes> Holder<A> {
         loans
     }
 
-    /// Returns the loans that must come back before a file is made in a directory of this mount's
-    /// alone ([`Holder::make`]). No other is given for a moment.
-    pub fn loans_of_make(&mut self, dir: Ino, now_ms: u64) -> Vec<Loan> {
-        self.lent.quieten(dir, now_ms);
-        self.lent.out(dir, now_ms).into_iter().collect()
+    /// Returns the loans that must come back before a file is made in this directory of this
+    /// mount's alone ([`Holder::make`]), or attributes of this file are set that is
+    /// ([`Holder::set_local`]). No other is given for a moment.
+    pub fn loans_of_local(&mut self, ino: Ino, now_ms: u64) -> Vec<Loan> {
+        self.lent.quieten(ino, now_ms);
+        self.lent.out(ino, now_ms).into_iter().collect()
     }
 
     /// Returns all loans that are out.

@@ -48,10 +48,19 @@ pub(crate) fn set_attr(txn: &mut Txn<'_>, ino: Ino, set: &SetAttr) -> Outcome<At
     Ok(attr)
 }
 
+/// A time that a caller gives.
+pub(super) fn check_time(time: Time) -> Result<(), FsError> {
+    match time.nanos < 1_000_000_000 {
+        true => Ok(()),
+        false => Err(FsError::Invalid),
+    }
+}
+
 fn check(row: &InodeRow, set: &SetAttr) -> Result<(), FsError> {
-    let bad = |t: &Option<SetTime>| matches!(t, Some(SetTime::At(Time { nanos, .. })) if *nanos >= 1_000_000_000);
-    if bad(&set.atime) || bad(&set.mtime) {
-        return Err(FsError::Invalid);
+    for time in [set.atime, set.mtime].into_iter().flatten() {
+        if let SetTime::At(time) = time {
+            check_time(time)?;
+        }
     }
     match (set.size, row.kind) {
         (None, _) => Ok(()),

@@ -40,7 +40,9 @@ pub(crate) fn commit(txn: &mut Txn<'_>, session: SessionId, commit: &Commit) -> 
             switch(txn, ino, &mut row, base, edit)?;
         }
         row.size = row.size.max(commit.size_min);
+        let set = commit.mtime.filter(|time| *time == row.mtime);
         row.touch_file(txn.time);
+        row.mtime = set.unwrap_or(row.mtime);
         drop_capability(txn, ino, &mut row)?;
     }
     if commit.kill_suid {

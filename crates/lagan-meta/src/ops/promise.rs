@@ -7,6 +7,7 @@
 //! that the file was not made yet.
 
 use super::acl::default_of;
+use super::attr::check_time;
 use super::commit::commit;
 use super::names::{add_named, check_name, dentry, live_dir, new_row};
 use crate::kv::{Read, StoreError};
@@ -121,7 +122,14 @@ fn make(txn: &mut Txn<'_>, file: &NewFile) -> Outcome<Attr> {
     }
     let owner = (file.mode, file.uid, file.gid);
     // As it was shown when the name was promised, perhaps by another clock.
-    let time = file.time.min(txn.time.saturating_add(AHEAD_MAX));
-    let row = new_row(txn, &dir, Kind::File, owner, time);
+    let limit = txn.time.saturating_add(AHEAD_MAX);
+    let time = file.time.min(limit);
+    let mut row = new_row(txn, &dir, Kind::File, owner, time);
+    if let Some(set) = &file.set {
+        check_time(set.atime)?;
+        check_time(set.mtime)?;
+        (row.atime, row.mtime) = (set.atime, set.mtime);
+        row.ctime = row.ctime.max(set.ctime.min(limit));
+    }
     add_named(txn, (file.parent, &file.name), file.ino, row)
 }

@@ -86,6 +86,7 @@ fn as_commit(rewrite: &Rewrite, range: &Range<u64>) -> Commit {
         size_min: 0,
         expect_version: None,
         kill_suid: false,
+        mtime: None,
         inline: Inline::Stored,
     }
 }

@@ -135,6 +135,7 @@ fn default_lists_are_inherited_instead_of_the_umask() {
         uid: 10,
         gid: 20,
         time: Time::default(),
+        set: None,
     };
     let promised = preview(&w.store, VolumeId::ONLY, w.session, &promise).unwrap();
     assert_eq!(promised, Err(NotPromised::DefaultAcl));

@@ -3,11 +3,12 @@
 use super::world::World;
 use crate::NotPromised;
 use crate::preview;
+use lagan_types::access::Times;
 use lagan_types::answer::{Committed, Created, GrantedInos};
 use lagan_types::attr::{Attr, Kind, Time};
 use lagan_types::op::{
     Commit, CreateCommit, CreatePromised, EndSession, FileOp, GrantInos, Inline, MakePromised,
-    NewFile, Rmdir, SetAttr, SetAttrs, SetXattr, Unlink, XattrMode,
+    NewFile, Rmdir, SetAttr, SetAttrs, SetTime, SetXattr, Unlink, XattrMode,
 };
 use lagan_types::{Answer, FsError, Ino, Refusal, SessionId, VolumeId};
 
@@ -16,6 +17,11 @@ const ROOT: Ino = Ino::ROOT;
 const PROMISED_AT: Time = Time {
     secs: 1_000,
     nanos: 2,
+};
+/// A time after it.
+const SET_AT: Time = Time {
+    secs: 1_000,
+    nanos: 9,
 };
 
 fn granted(w: &mut World) -> Ino {
@@ -34,6 +40,7 @@ fn new_file(ino: Ino, name: &str) -> NewFile {
         uid: 10,
         gid: 20,
         time: PROMISED_AT,
+        set: None,
     }
 }
 
@@ -60,6 +67,7 @@ fn create_commit(file: &NewFile, size_min: u64) -> CreateCommit {
             size_min,
             expect_version: None,
             kill_suid: false,
+            mtime: None,
             inline: Inline::Stored,
         },
     }
@@ -91,6 +99,180 @@ fn attributes_of_a_new_file_follow_from_those_of_its_directory() {
             assert_eq!(seen(&w, &file), Ok(file.attr(&w.attr(parent))));
         }
     }
+}
+
+#[test]
+fn attributes_set_before_a_file_is_made_are_those_set_after() {
+    let at = |secs| Some(SetTime::At(Time { secs, nanos: 5 }));
+    let none = SetAttr::default;
+    let sets = [
+        (
+            SetAttr {
+                mode: Some(0o4755),
+                ..none()
+            },
+            false,
+        ),
+        (
+            SetAttr {
+                size: Some(5),
+                ..none()
+            },
+            false,
+        ),
+        (
+            SetAttr {
+                mode: Some(0o1600),
+                ..none()
+            },
+            true,
+        ),
+        (
+            SetAttr {
+                uid: Some(5),
+                gid: Some(6),
+                ..none()
+            },
+            true,
+        ),
+        (
+            SetAttr {
+                atime: at(7),
+                mtime: at(-8),
+                ..none()
+            },
+            true,
+        ),
+        (
+            SetAttr {
+                mtime: Some(SetTime::Now),
+                ..none()
+            },
+            false,
+        ),
+        (
+            SetAttr {
+                uid: Some(0),
+                kill_suid: true,
+                ..none()
+            },
+            true,
+        ),
+    ];
+    let mut w = World::new();
+    let first = granted(&mut w);
+    for (n, (set, plain)) in (0..).zip(sets) {
+        let before = new_file(Ino(first.0 + n), &format!("f{n}"));
+        let mut after = before.clone();
+        let dir = w.attr(ROOT);
+        assert_eq!(after.set(&dir, &set, SET_AT), plain, "{set:?}");
+        assert_eq!(after == before, !plain, "{set:?}");
+        let shown = seen(&w, &after).unwrap();
+        assert_eq!(shown, after.attr(&dir));
+        w.op(make(&after)).unwrap();
+        assert_eq!(w.attr(after.ino), shown);
+        let ino = w.file(&format!("g{n}"));
+        let set = SetAttr {
+            mode: set.mode.or(Some(0o640)),
+            ..set
+        };
+        w.op(SetAttrs {
+            ino,
+            set: set.clone(),
+        })
+        .unwrap();
+        let want = w.attr(ino);
+        if plain {
+            assert_eq!(shown.mode, want.mode);
+            assert!(set.uid.is_none() || (shown.uid, shown.gid) == (want.uid, want.gid));
+            assert!(set.atime.is_none() || shown.atime == want.atime);
+            assert_eq!(shown.mtime == shown.ctime, want.mtime == want.ctime);
+            assert!(shown.ctime > shown.btime);
+        }
+    }
+    w.check();
+}
+
+#[test]
+fn group_of_the_directory_is_not_set_before_a_file_is_made() {
+    let mut w = World::new();
+    let dir = w.dir(ROOT, "d");
+    let mode = Some(0o2775);
+    w.op(SetAttrs {
+        ino: dir,
+        set: SetAttr {
+            mode,
+            ..SetAttr::default()
+        },
+    })
+    .unwrap();
+    let mut file = new_file(granted(&mut w), "a");
+    let set = SetAttr {
+        gid: Some(9),
+        ..SetAttr::default()
+    };
+    assert!(!file.set(&w.attr(dir), &set, SET_AT));
+    assert!(file.set(&w.attr(ROOT), &set, SET_AT));
+}
+
+#[test]
+fn times_that_are_none_are_refused() {
+    let mut w = World::new();
+    let mut file = new_file(granted(&mut w), "a");
+    let bad = Time {
+        secs: 1,
+        nanos: 1_000_000_000,
+    };
+    let set = SetAttr {
+        atime: Some(SetTime::At(bad)),
+        ..SetAttr::default()
+    };
+    assert!(!file.set(&w.attr(ROOT), &set, SET_AT));
+    file.set = Some(Times {
+        atime: SET_AT,
+        mtime: bad,
+        ctime: SET_AT,
+    });
+    assert_eq!(w.op(make(&file)), Err(FsError::Invalid.into()));
+    assert_eq!(w.lookup(ROOT, "a"), Err(FsError::NotFound.into()));
+    w.check();
+}
+
+#[test]
+fn content_has_the_time_that_was_set_after_it_was_written() {
+    let mut w = World::new();
+    let mut file = new_file(granted(&mut w), "a");
+    let time = Time {
+        secs: 12,
+        nanos: 34,
+    };
+    let mtime = Some(SetTime::At(time));
+    let set = SetAttr {
+        mtime,
+        ..SetAttr::default()
+    };
+    assert!(file.set(&w.attr(ROOT), &set, SET_AT));
+    let commit = |size, mtime| {
+        let mut commit = create_commit(&file, size);
+        commit.commit.mtime = mtime;
+        commit
+    };
+    // Made before its bytes are committed, or with them, and in several commits.
+    w.op(make(&file)).unwrap();
+    for size in [100, 200] {
+        let done = w.op(commit(size, Some(time))).unwrap();
+        assert_eq!((done.attr.mtime, done.attr.size), (time, size));
+        assert!(done.attr.ctime > SET_AT);
+    }
+    // Somebody else has changed it since.
+    let done = w.op(commit(300, None)).unwrap();
+    assert_eq!(done.attr.mtime, done.attr.ctime, "the command's time");
+    let done = w.op(commit(400, Some(time))).unwrap();
+    assert_eq!(done.attr.mtime, done.attr.ctime, "the command's time");
+    // It changes nothing.
+    let same = w.op(commit(400, Some(time))).unwrap();
+    assert_eq!(same.attr.mtime, done.attr.mtime);
+    w.check();
 }
 
 #[test]

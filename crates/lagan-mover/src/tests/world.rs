@@ -354,6 +354,7 @@ impl World {
                 size_min: 0,
                 expect_version: None,
                 kill_suid: false,
+                mtime: None,
                 inline: Inline::Stored,
             };
             self.op(commit).unwrap();

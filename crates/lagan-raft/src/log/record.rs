@@ -12,8 +12,8 @@
 //! |    | | 48 | mark (`frontier`): synced offset, u32, sequence, u32, check, u32; or 0 |
 //! |    | | 60 | CRC-32 of header[0..60] and payload, seeded with the CRC before it |
 //!
-//! This is version 5. Version 1 had no marks, version 2 another encoding of commands,
-//! version 3 no terms in batches, version 4 no bytes of chunks; all four are refused.
+//! This is version 6. Version 1 had no marks, versions 2 and 5 other encodings of commands,
+//! version 3 no terms in batches, version 4 no bytes of chunks; all five are refused.
 //!
 //! Integers are little endian. The payload of `Normal` is the batch in the codec's form (the
 //! term that its commands were proposed in, whether bytes of chunks come with them, their

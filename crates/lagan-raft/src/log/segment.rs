@@ -6,7 +6,7 @@ pub const SEGMENT_HEADER_LEN: usize = 64;
 /// Bytes of a record's header.
 pub const RECORD_HEADER_LEN: usize = 64;
 /// The version that this build writes and reads.
-pub const FORMAT_VERSION: u32 = 5;
+pub const FORMAT_VERSION: u32 = 6;
 
 const SEGMENT_MAGIC: &[u8; 8] = b"LAGANLOG";
 pub(super) const RECORD_MAGIC: u32 = u32::from_le_bytes(*b"LgRc");

@@ -290,12 +290,12 @@ async fn log_of_another_build_is_refused_by_name_and_left_as_it_is() {
     let mut bytes = std::fs::read(&path).unwrap();
     for (version, words) in [
         (
-            4,
-            "the metadata log has format version 4, this build reads version 5: an older build",
+            5,
+            "the metadata log has format version 5, this build reads version 6: an older build",
         ),
         (
-            6,
-            "the metadata log has format version 6, this build reads version 5: a newer build",
+            7,
+            "the metadata log has format version 7, this build reads version 6: a newer build",
         ),
     ] {
         bytes[8] = version;
@@ -316,9 +316,9 @@ fn golden_bytes_of_segment_header_and_record() {
         seed: 0x0102_0304,
     };
     let raw = header.encode();
-    assert_eq!(&raw[..12], b"LAGANLOG\x05\0\0\0");
+    assert_eq!(&raw[..12], b"LAGANLOG\x06\0\0\0");
     assert_eq!(SegmentHeader::decode(&raw), Ok(Some(header)));
-    for version in [1, 2, 3, 4, 6] {
+    for version in [1, 2, 3, 4, 5, 7] {
         let mut other = raw;
         other[8] = version;
         let crc = crc32fast::hash(&other[..60]);

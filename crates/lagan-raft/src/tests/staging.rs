@@ -225,6 +225,7 @@ impl Writer {
             size_min: 0,
             expect_version: None,
             kill_suid: false,
+            mtime: None,
             inline: Inline::Data(Data(data.into())),
         };
         assert!(commit.is_whole());

@@ -113,6 +113,7 @@ impl File {
             size_min: 0,
             expect_version: None,
             kill_suid: false,
+            mtime: None,
             inline: Inline::Stored,
         });
         self.at(index)

@@ -1,10 +1,10 @@
 //! Mutations that a session asks for.
 
-use super::Op;
+use super::{NewFile, Op, SetAttr};
 use crate::access::Access;
 use crate::answer::{Answer, Committed, Copied, Created, GrantedBlock, Renamed, Unlinked};
 use crate::ask::asks;
-use crate::attr::{ArchiveState, Attr, Kind, Time};
+use crate::attr::{Attr, Kind, Time};
 use crate::codec::{Decode, Encode};
 use crate::data::Data;
 use crate::extent::{ChunkRef, Edit, Extent};
@@ -103,6 +103,9 @@ asks! {
             expect_version: Option<u64>,
             /// The writer was unprivileged: clear setuid and setgid.
             kill_suid: bool,
+            /// Leaves the time of the content's last change as it is if it is this one: utimensat(2)
+            /// has set it after the bytes were written, and nobody has since.
+            mtime: Option<Time>,
             /// How the bytes of the chunks that the edits name come to the chunk stores.
             inline: Inline,
         } -> Committed,
@@ -453,26 +456,6 @@ impl NameEffect<'_> {
     }
 }
 
-/// A regular file whose name the leader promised to a session, before it is in the
-/// replicated state.
-#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
-pub struct NewFile {
-    /// Its number, granted to the leader by `GrantInos` and given to nobody else.
-    pub ino: Ino,
-    /// Its directory.
-    pub parent: Ino,
-    /// Its name there.
-    pub name: Vec<u8>,
-    /// Permission bits, after the umask.
-    pub mode: u16,
-    /// Owner.
-    pub uid: u32,
-    /// Group, unless the directory's setgid bit gives another.
-    pub gid: u32,
-    /// When the name was promised: the file's times, and its directory's.
-    pub time: Time,
-}
-
 impl NewFile {
     /// The file that a create of a regular file wants, under that number and with those times.
     pub fn promised(create: &Create, ino: Ino, time: Time) -> Self {
@@ -484,62 +467,9 @@ impl NewFile {
             uid: create.uid,
             gid: create.gid,
             time,
+            set: None,
         }
     }
-
-    /// Returns its attributes when it is made in a directory that has these, and no default
-    /// access control list.
-    pub fn attr(&self, dir: &Attr) -> Attr {
-        /// Set-group-id (inode(7)).
-        const S_ISGID: u16 = 0o2000;
-        let inherits = dir.mode & S_ISGID != 0;
-        Attr {
-            ino: self.ino,
-            kind: Kind::File,
-            mode: self.mode & 0o7777,
-            uid: self.uid,
-            gid: if inherits { dir.gid } else { self.gid },
-            nlink: 1,
-            size: 0,
-            allocated: 0,
-            rdev: 0,
-            atime: self.time,
-            mtime: self.time,
-            ctime: self.time,
-            btime: self.time,
-            version: 1,
-            archive: ArchiveState::Local,
-        }
-    }
-}
-
-/// Attributes to change; `None` leaves one as it is.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Encode, Decode)]
-pub struct SetAttr {
-    /// Permission bits.
-    pub mode: Option<u16>,
-    /// Owner; clears setuid and setgid of files.
-    pub uid: Option<u32>,
-    /// Group; clears setuid and setgid of files.
-    pub gid: Option<u32>,
-    /// truncate(2): cuts extents and raises the data version.
-    pub size: Option<u64>,
-    /// Last access.
-    pub atime: Option<SetTime>,
-    /// Last change of the content.
-    pub mtime: Option<SetTime>,
-    /// Clear setuid and setgid (a write or truncate by an unprivileged caller, a
-    /// chown that names no owner).
-    pub kill_suid: bool,
-}
-
-/// A time to set.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Encode, Decode)]
-pub enum SetTime {
-    /// The command's time.
-    Now,
-    /// A time that the caller gives.
-    At(Time),
 }
 
 /// setxattr(2)'s flags.

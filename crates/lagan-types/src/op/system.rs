@@ -1,7 +1,7 @@
 //! Mutations of the cluster's own: of the leader, the other servers and the admin command.
 
+use super::NewFile;
 use super::Op;
-use super::file::NewFile;
 use crate::answer::{Answer, Attempt, Created, GrantedInos, NewSession, ReleasedFiles};
 use crate::ask::{Asker, asks};
 use crate::attr::Time;

@@ -315,6 +315,7 @@ async fn mount_that_goes_on_to_make_files_does_not_keep_its_directory() {
                 uid: 0,
                 gid: 0,
                 time: Time::default(),
+                set: None,
             };
             let made = maker.mutate(seq + n, FileOp::from(CreatePromised { file }));
             made.await.expect("it was made");

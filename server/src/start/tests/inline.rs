@@ -32,6 +32,7 @@ fn commit(mount: &Mount, set: &ReplicaSet, says: &[u8], brings: &[u8]) -> FileOp
         size_min: 0,
         expect_version: None,
         kill_suid: false,
+        mtime: None,
         inline: Inline::Data(Data(brings.to_vec().into())),
     };
     commit.into()

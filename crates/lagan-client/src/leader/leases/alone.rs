@@ -8,7 +8,7 @@ use lagan_lease::{Attributes, Holder, Loan, Made};
 use lagan_types::lease::Name;
 use lagan_types::op::{Create, FileOp, NameEffect, NewFile};
 use lagan_types::query::QueryAnswer;
-use lagan_types::{Attr, Ino, Kind};
+use lagan_types::{Attr, Ino, Kind, Time};
 use tokio::time::Instant;
 
 impl Attributes for Shown {
@@ -59,7 +59,7 @@ impl Leases {
         if !holder.is_alone(create.parent, now_ms) {
             return Ok(None);
         }
-        let loans = holder.loans_of_make(create.parent, now_ms);
+        let loans = holder.loans_of_local(create.parent, now_ms);
         if !loans.is_empty() {
             return Err(loans);
         }
@@ -79,6 +79,7 @@ impl Leases {
                 attr: attr.clone(),
                 term,
                 since: Instant::now(),
+                told: false,
             });
             let mut dir = Shown::from(&dir.attr);
             dir.attr.entry_made(time);
@@ -94,6 +95,35 @@ impl Leases {
         drop(holder);
         self.note_use(now_ms);
         Ok(made)
+    }
+
+    /// Gives a file that was made here, and for nobody else yet, other attributes. `set` is given
+    /// those of its directory and the leader's clock, and returns them. `None`: ask the leader.
+    ///
+    /// # Errors
+    /// These loans must come back first.
+    pub fn set_local(
+        &self,
+        ino: Ino,
+        set: impl FnOnce(&Attr, Time) -> Option<Attr>,
+    ) -> Result<Option<Attr>, Vec<Loan>> {
+        let Some(holder) = &self.holder else {
+            return Ok(None);
+        };
+        let (mut holder, now_ms) = (holder.lock(), now_ms());
+        if !holder.is_local(ino) {
+            return Ok(None);
+        }
+        let loans = holder.loans_of_local(ino, now_ms);
+        if !loans.is_empty() {
+            return Err(loans);
+        }
+        let mut attr = None;
+        holder.set_local(ino, now_ms, |dir| {
+            attr = set(&dir.attr, self.supply.lock().now()?);
+            attr.as_ref().map(Shown::from)
+        });
+        Ok(attr)
     }
 
     /// Whether a change makes a file for everybody that was made here.

@@ -39,6 +39,7 @@ fn file(name: &str) -> NewFile {
         uid: 0,
         gid: 0,
         time: Time::default(),
+        set: None,
     }
 }
 
@@ -119,6 +120,7 @@ fn commit(file: &NewFile) -> FileOp {
             size_min: 0,
             expect_version: None,
             kill_suid: false,
+            mtime: None,
             inline: Inline::Stored,
         },
     }

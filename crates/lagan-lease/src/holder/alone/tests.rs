@@ -78,6 +78,30 @@ fn file_is_made_where_nobody_else_can_miss_it() {
 }
 
 #[test]
+fn attributes_of_a_local_file_are_set_while_nobody_else_sees_them() {
+    let mut holder = alone();
+    assert!(make(&mut holder, "a", 10, 60, 0));
+    let file = Ino(10);
+    let set = |holder: &mut Holder<u64>, now_ms| {
+        holder.set_local(file, now_ms, |dir| {
+            assert_eq!(*dir, 60);
+            Some(2)
+        })
+    };
+    let asked = holder.ask();
+    assert!(set(&mut holder, 0) && holder.inode(file, 0) == Some(&2));
+    let older = holder.keep_inode(asked, Some(3), (file, 1), 0);
+    assert!(!older && holder.inode(file, 0) == Some(&2));
+    assert!(!holder.set_local(file, 0, |_| None));
+    assert!(!holder.set_local(DIR, 0, |_| Some(2)), "it is no such file");
+    assert!(!set(&mut holder, LEASE_MS), "the lease is over");
+    assert!(holder.recall(SESSION, 3, &[Key::Exclusive(DIR)]));
+    assert!(!set(&mut holder, 0), "others may see it");
+    holder.made(file);
+    assert!(!set(&mut holder, 0), "they do");
+}
+
+#[test]
 fn directory_that_is_recalled_leaves_orphans() {
     let mut holder = alone();
     assert!(make(&mut holder, "a", 10, 60, 0));

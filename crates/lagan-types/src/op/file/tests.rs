@@ -26,6 +26,7 @@ fn commit(pieces: &[&[u8]], data: &[u8]) -> Commit {
         size_min: 0,
         expect_version: None,
         kill_suid: false,
+        mtime: None,
         inline: Inline::Data(Data(data.to_vec().into())),
     }
 }
